@@ -1,0 +1,14 @@
+import type { Brain } from "./brain.ts";
+import type { HumanQuestions } from "./human-questions.ts";
+import type { TurnsInFlight } from "./turns-in-flight.ts";
+
+export interface EngineContext {
+  readonly keyHash: Buffer;
+  readonly catalogDir: string;
+  readonly configFile: string;
+  readonly brain: Brain;
+  readonly turns: TurnsInFlight;
+  readonly questions: HumanQuestions;
+  /** True from the first stop signal on: nothing new is begun. */
+  isDraining(): boolean;
+}

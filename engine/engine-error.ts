@@ -1,0 +1,34 @@
+/** The contract's error envelope: `{"error": CODE, "message", "details"?}`. */
+export interface ErrorEnvelope {
+  readonly error: string;
+  readonly message: string;
+  readonly details?: unknown;
+}
+
+/** A refusal that the caller may read: it becomes the envelope of an HTTP answer or the data of an `error` event. */
+export class EngineError extends Error {
+  readonly status: number;
+  readonly code: string;
+
+  constructor(status: number, code: string, message: string) {
+    super(message);
+    this.name = "EngineError";
+    this.status = status;
+    this.code = code;
+  }
+}
+
+/** Anything that is not an {@link EngineError} is told to the caller without its text, which may hold what the brain holds. */
+export function toErrorEnvelope(error: unknown): ErrorEnvelope {
+  return error instanceof EngineError
+    ? { error: error.code, message: error.message }
+    : { error: "INTERNAL", message: "internal error" };
+}
+
+export function invalidRequest(message: string): EngineError {
+  return new EngineError(400, "INVALID_REQUEST", message);
+}
+
+export function engineStopping(message: string): EngineError {
+  return new EngineError(503, "ENGINE_STOPPING", message);
+}

@@ -1,0 +1,76 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { openBrain, type Brain } from "./brain.ts";
+import type { EngineContext } from "./engine-context.ts";
+import type { EngineEnv } from "./engine-env.ts";
+import { engineStopping } from "./engine-error.ts";
+import { openEngineServer } from "./engine-server.ts";
+import { HumanQuestions } from "./human-questions.ts";
+import { interruptLeftoverTurns } from "./interrupt-leftover-turns.ts";
+import { TurnsInFlight } from "./turns-in-flight.ts";
+
+export interface Engine {
+  readonly port: number;
+  /** Finishes the turns in flight, then closes the brain. */
+  close(): Promise<void>;
+}
+
+export interface EngineOptions extends EngineEnv {
+  readonly configFile: string;
+  /** How long turns may go on once the engine is told to stop. */
+  readonly drainLimitMs: number;
+  /** How long turns that were cut have to say so to their readers. */
+  readonly farewellMs: number;
+}
+
+/** An open engine is a ready one: the brain is read and its leftovers are ended before the port listens. */
+export async function openEngine(options: EngineOptions): Promise<Engine> {
+  const brain = openBrain(options.brainPath);
+  try {
+    interruptLeftoverTurns(brain);
+    return await serveBrain(brain, options);
+  } catch (error) {
+    brain.close();
+    throw error;
+  }
+}
+
+async function serveBrain(brain: Brain, options: EngineOptions): Promise<Engine> {
+  let isDraining = false;
+  const ctx: EngineContext = {
+    keyHash: options.keyHash,
+    catalogDir: options.catalogDir,
+    configFile: options.configFile,
+    brain,
+    turns: new TurnsInFlight(),
+    questions: new HumanQuestions(brain),
+    isDraining: () => isDraining,
+  };
+  const { server, port } = await openEngineServer(ctx, options);
+  const close = async (): Promise<void> => {
+    isDraining = true;
+    ctx.questions.close(engineStopping("the engine stopped while it waited for a human"));
+    await drainTurns(ctx, options);
+    server.close();
+    server.closeAllConnections();
+    // Cut readers let their turns go; the brain must outlive the last of them.
+    await ctx.turns.settled();
+    brain.close();
+  };
+  return { port, close };
+}
+
+async function drainTurns(ctx: EngineContext, options: EngineOptions): Promise<void> {
+  if (await settledWithin(ctx, options.drainLimitMs)) return;
+  ctx.turns.halt();
+  await settledWithin(ctx, options.farewellMs);
+}
+
+async function settledWithin(ctx: Pick<EngineContext, "turns">, ms: number): Promise<boolean> {
+  const timer = new AbortController();
+  const late = sleep(ms, false, { signal: timer.signal }).catch(() => false);
+  try {
+    return await Promise.race([ctx.turns.settled().then(() => true), late]);
+  } finally {
+    timer.abort();
+  }
+}

@@ -1,0 +1,102 @@
+import { randomUUID } from "node:crypto";
+import type { ServerResponse } from "node:http";
+import type { EngineContext } from "./engine-context.ts";
+import { EngineError, toErrorEnvelope } from "./engine-error.ts";
+import type { EngineEvent } from "./engine-event.ts";
+import { recordEvent } from "./event-log.ts";
+import type { JsonObject } from "./json-object.ts";
+import { logLine } from "./log-line.ts";
+import { openTurn, type Turn } from "./open-turn.ts";
+import { playTurn, type PlayedTurn } from "./play-turn.ts";
+import { SseWriter } from "./sse-writer.ts";
+import { addMessage, setWorkingMemory } from "./threads.ts";
+import { endTurn, setTurnUsage } from "./turn-records.ts";
+import { parseTurnRequest } from "./turn-request.ts";
+
+type TurnContext = Pick<EngineContext, "brain" | "questions" | "turns">;
+
+/** Refuses by throwing; after that the answer is a stream, and the turn goes on to its end whether or not it is read. */
+export function executeTurn(ctx: TurnContext, body: JsonObject, res: ServerResponse): void {
+  const request = parseTurnRequest(body);
+  ctx.turns.claim(request.taskId);
+  let turn: Turn;
+  try {
+    turn = openTurn(ctx.brain, request);
+  } catch (error) {
+    ctx.turns.release(request.taskId);
+    throw error;
+  }
+  ctx.turns.track(runTurn(ctx, turn, new SseWriter(res)));
+}
+
+async function runTurn(ctx: TurnContext, turn: Turn, reader: SseWriter): Promise<void> {
+  const last = await playToEnd(ctx, turn, reader);
+  // First free, then told: whoever reads the end may start the task's next turn at once.
+  ctx.turns.release(turn.taskId);
+  await reader.send(last.type, JSON.stringify(last.data));
+  await reader.end();
+}
+
+/** Returns the turn's last event, which is recorded but not yet sent. Never throws. */
+async function playToEnd(ctx: TurnContext, turn: Turn, reader: SseWriter): Promise<EngineEvent> {
+  // Recorded before it is sent, so that a replay holds at least what a reader has seen.
+  const emit = async (event: EngineEvent): Promise<void> => {
+    recordEvent(ctx.brain, turn, event);
+    await reader.send(event.type, JSON.stringify(event.data));
+  };
+  try {
+    await emit(lifecycle(turn, "started", turn.userMessage.messageId));
+    const script = playTurn(ctx, turn);
+    let step = await script.next();
+    while (!step.done) {
+      await emit(step.value);
+      step = await script.next();
+    }
+    return completeTurn(ctx, turn, step.value);
+  } catch (error) {
+    return failTurn(ctx, turn, error);
+  }
+}
+
+function completeTurn(ctx: TurnContext, turn: Turn, played: PlayedTurn): EngineEvent {
+  const messageId = randomUUID();
+  const event = lifecycle(turn, "completed", messageId);
+  ctx.brain.transaction(() => {
+    addMessage(ctx.brain, {
+      messageId,
+      taskId: turn.taskId,
+      exchange: turn.userMessage.exchange,
+      role: "assistant",
+      content: { text: played.answer, media: [] },
+      createdAt: new Date().toISOString(),
+    });
+    setWorkingMemory(ctx.brain, turn.taskId, played.workingMemory);
+    setTurnUsage(ctx.brain, turn.turnId, played.usage);
+    endTurn(ctx.brain, turn.turnId, "completed");
+    recordEvent(ctx.brain, turn, event);
+  });
+  return event;
+}
+
+function failTurn(ctx: TurnContext, turn: Turn, error: unknown): EngineEvent {
+  if (!(error instanceof EngineError)) logLine("turn failed", { turn_id: turn.turnId, error: String(error) });
+  const event: EngineEvent = { type: "error", data: toErrorEnvelope(error) };
+  try {
+    ctx.brain.transaction(() => {
+      endTurn(ctx.brain, turn.turnId, "failed");
+      recordEvent(ctx.brain, turn, event);
+    });
+  } catch (cause) {
+    // The reader is told all the same. The record still says `running`, and the next start marks it interrupted.
+    logLine("turn's end not recorded", { turn_id: turn.turnId, error: String(cause) });
+  }
+  return event;
+}
+
+function lifecycle(turn: Turn, phase: "started" | "completed", message_id: string): EngineEvent {
+  const timestamp = new Date().toISOString();
+  return {
+    type: "thread_lifecycle",
+    data: { phase, task_id: turn.taskId, turn_id: turn.turnId, timestamp, message_id },
+  };
+}

@@ -1,0 +1,74 @@
+import type { Brain } from "./brain.ts";
+import { EngineError } from "./engine-error.ts";
+
+export interface Question {
+  readonly requestId: string;
+  readonly taskId: string;
+  readonly turnId: string;
+  readonly kind: string;
+  readonly question: string;
+}
+
+export interface HumanAnswer {
+  readonly answer: string;
+  readonly feedback?: string;
+  readonly contentBlocks: number;
+}
+
+interface Waiter {
+  readonly resolve: (answer: HumanAnswer) => void;
+  readonly reject: (reason: unknown) => void;
+}
+
+/** Turns that wait for a human. What is asked is in the brain; who waits for it lives and dies with the process. */
+export class HumanQuestions {
+  readonly #brain: Pick<Brain, "sql">;
+  readonly #waiters = new Map<string, Waiter>();
+  #closedBy: EngineError | undefined;
+
+  constructor(brain: Pick<Brain, "sql">) {
+    this.#brain = brain;
+  }
+
+  get size(): number {
+    return this.#waiters.size;
+  }
+
+  /** The question can be answered as soon as this returns; throws, now or by the promise, once it is {@link close}d. */
+  ask(question: Question): Promise<HumanAnswer> {
+    if (this.#closedBy) throw this.#closedBy;
+    const { promise, resolve, reject } = Promise.withResolvers<HumanAnswer>();
+    // The turn may still be writing its request event when the rejection comes; it meets it at its await.
+    promise.catch(() => undefined);
+    this.#brain.sql.run`
+      INSERT OR REPLACE INTO pending_questions (request_id, task_id, turn_id, kind, question, asked_at)
+      VALUES (${question.requestId}, ${question.taskId}, ${question.turnId}, ${question.kind},
+        ${question.question}, ${new Date().toISOString()})`;
+    this.#waiters.set(question.taskId, { resolve, reject });
+    return promise;
+  }
+
+  /** Returns the request that this answers. */
+  respond(taskId: string, answer: HumanAnswer): string {
+    const waiter = this.#waiters.get(taskId);
+    if (!waiter) throw new EngineError(422, "NO_PENDING_REQUEST", "this task waits for no answer");
+    const row = this.#brain.sql
+      .get`DELETE FROM pending_questions WHERE task_id = ${taskId} RETURNING request_id`;
+    this.#waiters.delete(taskId);
+    waiter.resolve(answer);
+    return String(row?.["request_id"]);
+  }
+
+  listPending(): Record<string, unknown>[] {
+    return this.#brain.sql.all`
+      SELECT request_id, task_id, turn_id, kind, question, asked_at FROM pending_questions ORDER BY asked_at`;
+  }
+
+  /** From here on nobody will answer: who waits, and who comes to ask, gets `reason`. */
+  close(reason: EngineError): void {
+    this.#closedBy = reason;
+    this.#brain.sql.run`DELETE FROM pending_questions`;
+    for (const waiter of this.#waiters.values()) waiter.reject(reason);
+    this.#waiters.clear();
+  }
+}

@@ -1,0 +1,61 @@
+import type { ServerResponse } from "node:http";
+import type { EngineContext } from "./engine-context.ts";
+import { executeTurn } from "./execute-turn.ts";
+import { invalidRequest } from "./engine-error.ts";
+import { checkHealth } from "./health.ts";
+import { sendJson } from "./json-body.ts";
+import type { JsonObject } from "./json-object.ts";
+import { replayEvents } from "./replay-events.ts";
+import { callOperation } from "./rpc-operations.ts";
+import { isString, optional, parseTaskId } from "./turn-request.ts";
+
+export interface Call {
+  /** Empty for GET. */
+  readonly body: JsonObject;
+  readonly query: URLSearchParams;
+  readonly res: ServerResponse;
+}
+
+export interface Route {
+  readonly method: "GET" | "POST";
+  /** Open to all and answered while draining. Only health is. */
+  readonly isOpen?: true;
+  readonly handle: (ctx: EngineContext, call: Call) => void | Promise<void>;
+}
+
+export const ROUTES: ReadonlyMap<string, Route> = new Map<string, Route>([
+  ["/health", { method: "GET", isOpen: true, handle: answerHealth }],
+  ["/execute", { method: "POST", handle: (ctx, { body, res }) => executeTurn(ctx, body, res) }],
+  ["/execute/replay", { method: "GET", handle: (ctx, { query, res }) => replayEvents(ctx, query, res) }],
+  [
+    "/rpc",
+    {
+      method: "POST",
+      handle: (ctx, { body, res }) => sendJson(res, 200, { result: callOperation(ctx, body) }),
+    },
+  ],
+  [
+    "/hitl/pending",
+    { method: "GET", handle: (ctx, { res }) => sendJson(res, 200, { pending: ctx.questions.listPending() }) },
+  ],
+  ["/hitl/respond", { method: "POST", handle: respondToQuestion }],
+]);
+
+async function answerHealth(ctx: EngineContext, { res }: Call): Promise<void> {
+  const health = await checkHealth(ctx);
+  sendJson(res, health.status === "ok" ? 200 : 503, health);
+}
+
+function respondToQuestion(ctx: EngineContext, { body, res }: Call): void {
+  const taskId = parseTaskId(body["task_id"]);
+  const answer = body["answer"];
+  if (typeof answer !== "string") throw invalidRequest("answer must be a string");
+  const feedback = optional(body["feedback"], "feedback", isString);
+  const contentBlocks = optional(body["content_blocks"], "content_blocks", Array.isArray)?.length ?? 0;
+  const requestId = ctx.questions.respond(taskId, {
+    answer,
+    contentBlocks,
+    ...(feedback !== undefined && { feedback }),
+  });
+  sendJson(res, 200, { status: "resolved", request_id: requestId });
+}

@@ -1,0 +1,43 @@
+import type { ServerResponse } from "node:http";
+
+/** Writes server-sent events to one reader. A reader that left is no error: what is sent to it then is dropped. */
+export class SseWriter {
+  readonly #res: ServerResponse;
+
+  constructor(res: ServerResponse) {
+    this.#res = res;
+    res.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
+    res.flushHeaders();
+  }
+
+  get isClosed(): boolean {
+    return this.#res.destroyed || this.#res.closed;
+  }
+
+  /** `data` is JSON text. Resolves when the reader can take more, or is gone. */
+  async send(type: string, data: string): Promise<void> {
+    if (this.isClosed || this.#res.write(`event: ${type}\ndata: ${data}\n\n`)) return;
+    await this.#next("drain");
+  }
+
+  /** Resolves when all was handed to the system, or the reader is gone. */
+  async end(): Promise<void> {
+    if (this.isClosed) return;
+    const finished = this.#next("finish");
+    this.#res.end();
+    await finished;
+  }
+
+  #next(event: "drain" | "finish"): Promise<void> {
+    const res = this.#res;
+    return new Promise((resolve) => {
+      const done = (): void => {
+        res.off(event, done);
+        res.off("close", done);
+        resolve();
+      };
+      res.on(event, done);
+      res.on("close", done);
+    });
+  }
+}

@@ -1,0 +1,114 @@
+import { createHash } from "node:crypto";
+import { expect, test } from "vitest";
+import { openEngine } from "../../engine/engine.ts";
+import { callEngine, ENGINE_KEY, openHome, readAll, readUntil, spawnEngine, toText } from "./spawn-engine.ts";
+
+test.each(["SIGTERM", "SIGINT"] as const)("%s ends an idle engine with exit 0", async (signal) => {
+  await using home = await openHome();
+  await using engine = await spawnEngine(home);
+  engine.signal(signal);
+  expect(await engine.exited()).toBe(0);
+  expect(engine.output.stdout).toContain('"stopped"');
+  expect(engine.output.stderr).toBe("");
+});
+
+test("SIGTERM lets a turn finish, meanwhile refuses new work, and a second signal changes nothing", async () => {
+  await using home = await openHome();
+  await using engine = await spawnEngine(home);
+  const turn = await engine.open({ message: "hi", task_id: "t", reference: { words: 300, delayMs: 10 } });
+  const seen = await readUntil(turn, "text_delta");
+  engine.signal("SIGTERM");
+  await expect
+    .poll(() => engine.get("/health"), { timeout: 20_000 })
+    .toMatchObject({ status: 503, body: { status: "draining" } });
+  const refused = { status: 503, body: { error: "DRAINING" } };
+  expect(await engine.post("/execute", { message: "x", task_id: "u" })).toMatchObject(refused);
+  expect(await engine.rpc("get_config")).toMatchObject(refused);
+  engine.signal("SIGTERM");
+  const events = [...seen, ...(await readAll(turn))];
+  expect(events.at(-1)?.data["phase"]).toBe("completed");
+  expect(events.filter((event) => event.type === "text_delta")).toHaveLength(300);
+  expect(await engine.exited()).toBe(0);
+
+  await using next = await spawnEngine(home);
+  const { body } = await next.rpc("memory.get_thread", { task_id: "t" });
+  expect(body).toMatchObject({ result: { messages: [{ text: "hi" }, { text: toText(events) }] } });
+});
+
+test("SIGTERM ends a turn that waits for a human with an error event", async () => {
+  await using home = await openHome();
+  await using engine = await spawnEngine(home);
+  const turn = await engine.open({ message: "hi", task_id: "t", reference: { askHuman: true } });
+  await readUntil(turn, "hitl_request");
+  engine.signal("SIGTERM");
+  expect(await readAll(turn)).toMatchObject([{ type: "error", data: { error: "ENGINE_STOPPING" } }]);
+  expect(await engine.exited()).toBe(0);
+});
+
+test("a turn that outlasts the drain ends with an error event, and one that is read by nobody holds nothing up", async () => {
+  await using home = await openHome();
+  const engine = await openEngine({
+    keyHash: createHash("sha256").update(ENGINE_KEY).digest(),
+    brainPath: home.brainPath,
+    catalogDir: home.catalogDir,
+    configFile: "/nowhere/gateway.yaml",
+    host: "127.0.0.1",
+    port: 0,
+    drainLimitMs: 50,
+    farewellMs: 500,
+  });
+  const calls = callEngine(engine.port);
+  const slow = { words: 100_000, delayMs: 60_000 };
+  const turn = await calls.open({ message: "hi", task_id: "read", reference: slow });
+  await calls.open({ message: "hi", task_id: "unread", reference: { words: 100_000 } });
+  await readUntil(turn, "content_block_start");
+  await engine.close();
+  expect(await readAll(turn)).toMatchObject([{ type: "error", data: { error: "ENGINE_STOPPING" } }]);
+});
+
+test("threads and config are there after a restart", async () => {
+  await using home = await openHome();
+  const config = { model: "m", nested: { list: [1, "two", null] } };
+  {
+    await using engine = await spawnEngine(home);
+    await engine.execute({ message: "remember the milk", task_id: "t" });
+    await engine.rpc("set_config", { config });
+    engine.signal("SIGTERM");
+    expect(await engine.exited()).toBe(0);
+  }
+  await using engine = await spawnEngine(home);
+  const text = toText(await engine.execute({ message: "what was it", task_id: "t" }));
+  expect(text).toContain(
+    'message 2 of this thread and it has 3 words. The message before it was: "remember the milk".',
+  );
+  expect((await engine.rpc("get_config")).body).toMatchObject({ result: { config, revision: 1 } });
+});
+
+test("kill -9 in the middle of a turn leaves a whole brain: the turn ends errored in the replay and the task is free", async () => {
+  await using home = await openHome();
+  let turnId: unknown;
+  {
+    await using engine = await spawnEngine(home);
+    await engine.execute({ message: "before", task_id: "t" });
+    await engine.rpc("set_config", { config: { kept: true } });
+    const turn = await engine.open({ message: "cut", task_id: "t", reference: { words: 1000, delayMs: 20 } });
+    turnId = (await readUntil(turn, "text_delta"))[0]?.data["turn_id"];
+    const waiting = await engine.open({ message: "ask", task_id: "w", reference: { askHuman: true } });
+    await readUntil(waiting, "hitl_request");
+    engine.signal("SIGKILL");
+    await expect(readAll(turn)).rejects.toThrow();
+    await expect(readAll(waiting)).rejects.toThrow();
+    expect(await engine.exited()).toBe("SIGKILL");
+  }
+  await using engine = await spawnEngine(home);
+  expect((await engine.get("/health")).status).toBe(200);
+  expect((await engine.rpc("get_config")).body).toMatchObject({
+    result: { config: { kept: true }, revision: 1 },
+  });
+  expect((await engine.get("/hitl/pending")).body).toEqual({ pending: [] });
+  const events = (await engine.replay(0)).filter((event) => event.data["turn_id"] === turnId);
+  expect(events[0]).toMatchObject({ type: "thread_lifecycle", data: { phase: "started" } });
+  expect(events.at(-1)).toMatchObject({ type: "thread_lifecycle", data: { phase: "errored", task_id: "t" } });
+  const text = toText(await engine.execute({ message: "after", task_id: "t" }));
+  expect(text).toContain('message 3 of this thread and it has 1 words. The message before it was: "cut".');
+});

@@ -1,0 +1,54 @@
+import { expect, test } from "vitest";
+import { openHome, readAll, readUntil, spawnEngine, toText } from "./spawn-engine.ts";
+
+test("a turn that asks waits for the answer, is listed meanwhile, and goes on with it", async () => {
+  await using home = await openHome();
+  await using engine = await spawnEngine(home);
+  const turn = await engine.open({ message: "hi", task_id: "t", reference: { askHuman: true } });
+  const asked = (await readUntil(turn, "hitl_request")).at(-1)?.data;
+  expect(asked).toEqual({
+    request_id: expect.any(String),
+    task_id: "t",
+    kind: "question",
+    question: expect.any(String),
+  });
+  expect((await engine.get("/hitl/pending")).body).toEqual({
+    pending: [{ ...asked, turn_id: expect.any(String), asked_at: expect.any(String) }],
+  });
+  expect((await engine.get("/health")).body).toMatchObject({
+    subsystems: { turns: { waiting_for_human: 1 } },
+  });
+
+  const answer = { task_id: "t", answer: "yes", feedback: "be brief", content_blocks: [{}, {}] };
+  expect(await engine.post("/hitl/respond", answer)).toEqual({
+    status: 200,
+    body: { status: "resolved", request_id: asked?.["request_id"] },
+  });
+  const rest = await readAll(turn);
+  expect(rest[0]).toEqual({
+    type: "hitl_resolved",
+    data: { request_id: asked?.["request_id"], task_id: "t", answer: "yes", feedback: "be brief" },
+  });
+  expect(toText(rest)).toContain(
+    'A human answered: "yes". With feedback: "be brief". With 2 content blocks.',
+  );
+  expect(rest.at(-1)?.data["phase"]).toBe("completed");
+  expect((await engine.get("/hitl/pending")).body).toEqual({ pending: [] });
+});
+
+test("an answer is taken once: nothing pending is 422 and bad answers are 400 and leave the question open", async () => {
+  await using home = await openHome();
+  await using engine = await spawnEngine(home);
+  const nothing = { status: 422, body: { error: "NO_PENDING_REQUEST" } };
+  expect(await engine.post("/hitl/respond", { task_id: "t", answer: "yes" })).toMatchObject(nothing);
+  const turn = await engine.open({ message: "hi", task_id: "t", reference: { askHuman: true } });
+  await readUntil(turn, "hitl_request");
+  for (const bad of [{}, { answer: 1 }, { answer: "x", feedback: 1 }, { answer: "x", content_blocks: "x" }]) {
+    expect((await engine.post("/hitl/respond", { task_id: "t", ...bad })).status).toBe(400);
+  }
+  const answers = await Promise.all(
+    ["a", "b"].map((answer) => engine.post("/hitl/respond", { task_id: "t", answer })),
+  );
+  expect(answers.map((reply) => reply.status).sort((a, b) => a - b)).toEqual([200, 422]);
+  expect((await readAll(turn)).at(-1)?.data["phase"]).toBe("completed");
+});
