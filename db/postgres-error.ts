@@ -1,0 +1,42 @@
+import postgres from "postgres";
+
+/** The Postgres error inside anything thrown; Drizzle wraps it as `cause`. */
+export function findPostgresError(error: unknown): postgres.PostgresError | undefined {
+  let current: unknown = error;
+  while (current instanceof Error) {
+    if (current instanceof postgres.PostgresError) return current;
+    current = current.cause;
+  }
+  return undefined;
+}
+
+/** The constraint that a statement violated, or undefined when it failed for another reason. */
+export function findViolatedConstraint(error: unknown): string | undefined {
+  return findPostgresError(error)?.constraint_name;
+}
+
+const CONNECTION_CODES = new Set([
+  "CONNECT_TIMEOUT",
+  "CONNECTION_CLOSED",
+  "CONNECTION_DESTROYED",
+  "CONNECTION_ENDED",
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "EPIPE",
+  "ENOENT",
+  "57P01",
+  "57P02",
+  "57P03",
+  "53300",
+]);
+
+/** Whether the database could not be asked at all, or went away while answering. */
+export function isDatabaseUnavailable(error: unknown): boolean {
+  let current: unknown = error;
+  while (current instanceof Error) {
+    if ("code" in current && typeof current.code === "string" && CONNECTION_CODES.has(current.code))
+      return true;
+    current = current.cause;
+  }
+  return false;
+}

@@ -1,0 +1,122 @@
+import { and, asc, eq, exists, getTableColumns, gt, isNotNull, isNull, sql } from "drizzle-orm";
+import type { Db } from "./client.ts";
+import { engines, products } from "./schema.ts";
+
+export type ProductRow = typeof products.$inferSelect;
+export type NewProduct = Pick<ProductRow, "id" | "slug" | "name" | "policy">;
+/** A product and how many engines it has at this moment, in whatever status. */
+export type ProductRowCounted = ProductRow & { engineCount: number };
+
+export const PRODUCT_SLUG_KEY = "products_slug_key";
+
+const columns = getTableColumns(products);
+const counted = {
+  ...columns,
+  // Named in full: inside a subquery Drizzle writes a bare "id", which would be the engine's.
+  engineCount: sql<number>`(select count(*)::int from engines where engines.product_id = products.id)`,
+};
+
+/** Violates PRODUCT_SLUG_KEY when a live product has the slug. */
+export async function insertProduct(tx: Db, product: NewProduct): Promise<ProductRow> {
+  const [row] = await tx
+    .insert(products)
+    .values({ ...product, createdAt: sql`orch_now()` })
+    .returning();
+  if (row === undefined) throw new Error("the product was not inserted");
+  return row;
+}
+
+/** The product, removed or not. */
+export async function findProduct(db: Db, id: string): Promise<ProductRowCounted | undefined> {
+  const [row] = await db.select(counted).from(products).where(eq(products.id, id));
+  return row;
+}
+
+const preparedFinds = new WeakMap<Db, ReturnType<typeof prepareFindLive>>();
+
+function prepareFindLive(db: Db) {
+  return db
+    .select()
+    .from(products)
+    .where(and(eq(products.id, sql.placeholder("id")), isNull(products.deletedAt)))
+    .prepare("find_live_product");
+}
+
+/** The product unless it was removed. Prepared on the pool. */
+export async function findLiveProduct(db: Db, id: string): Promise<ProductRow | undefined> {
+  let find = preparedFinds.get(db);
+  if (find === undefined) {
+    find = prepareFindLive(db);
+    preparedFinds.set(db, find);
+  }
+  const [row] = await find.execute({ id });
+  return row;
+}
+
+export async function findProductBySlug(db: Db, slug: string): Promise<ProductRow | undefined> {
+  const [row] = await db
+    .select()
+    .from(products)
+    .where(and(eq(products.slug, slug), isNull(products.deletedAt)));
+  return row;
+}
+
+/** Locks a live product until the end of the transaction; undefined when there is none or it was removed. */
+export async function lockProduct(tx: Db, id: string): Promise<ProductRow | undefined> {
+  const [row] = await tx
+    .select()
+    .from(products)
+    .where(and(eq(products.id, id), isNull(products.deletedAt)))
+    .for("update");
+  return row;
+}
+
+/** Live ones in order of creation: ids are version 7. */
+export async function listProductRows(
+  db: Db,
+  page: { afterId?: string | undefined; limit: number },
+): Promise<ProductRowCounted[]> {
+  return db
+    .select(counted)
+    .from(products)
+    .where(
+      and(isNull(products.deletedAt), page.afterId === undefined ? undefined : gt(products.id, page.afterId)),
+    )
+    .orderBy(asc(products.id))
+    .limit(page.limit);
+}
+
+/** The product has to be locked. */
+export async function setProductPolicy(tx: Db, id: string, policy: unknown): Promise<ProductRow> {
+  const [row] = await tx.update(products).set({ policy }).where(eq(products.id, id)).returning();
+  if (row === undefined) throw new Error("a locked product vanished");
+  return row;
+}
+
+/** The product has to be locked. Frees its slug. */
+export async function markProductRemoved(tx: Db, id: string): Promise<void> {
+  await tx
+    .update(products)
+    .set({ deletedAt: sql`orch_now()` })
+    .where(eq(products.id, id));
+}
+
+/** Removed products that still have engines: their removal was cut short. */
+export async function listHalfRemovedProducts(db: Db, limit: number): Promise<string[]> {
+  const rows = await db
+    .select({ id: products.id })
+    .from(products)
+    .where(
+      and(
+        isNotNull(products.deletedAt),
+        exists(
+          db
+            .select({ one: sql`1` })
+            .from(engines)
+            .where(eq(engines.productId, products.id)),
+        ),
+      ),
+    )
+    .limit(limit);
+  return rows.map(({ id }) => id);
+}

@@ -1,0 +1,352 @@
+import { sql } from "drizzle-orm";
+import {
+  bigint,
+  boolean,
+  check,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  primaryKey,
+  text,
+  timestamp,
+  uniqueIndex,
+  uuid,
+} from "drizzle-orm/pg-core";
+
+/*
+ * Partitions, triggers and functions are in the migrations' own SQL: drizzle-kit does not see them.
+ * JSON that engines or callers write is kept as text: jsonb refuses NUL escapes and lone surrogates.
+ */
+
+/** What an engine's containers are made from. */
+export interface EngineSpec {
+  /** As the caller or the configuration named it. */
+  image: string;
+  /** Only an image that came from the configuration follows the configuration. */
+  imageFrom: "default" | "policy" | "caller";
+  /** What the name resolved to at the first boot; every later container is made from this one. */
+  imageId: string | null;
+  /** Names passed through from the orchestrator's environment; values are never stored. */
+  environmentNames: readonly string[];
+  limits: {
+    memoryMb: number;
+    cpus: number;
+    pids: number;
+    readOnly: boolean;
+    capAdd: readonly string[];
+    user: string | null;
+  };
+  /** The part of the limits that the product's policy set. */
+  limitOverrides: Partial<Pick<EngineSpec["limits"], "memoryMb" | "cpus" | "pids" | "readOnly">>;
+  network: string;
+  enginePort: number;
+  catalogPath: string;
+}
+
+const at = (name: string) => timestamp(name, { withTimezone: true, mode: "string" });
+const long = (name: string) => bigint(name, { mode: "number" });
+
+export const ENGINE_STATUSES = [
+  "provisioning",
+  "starting",
+  "running",
+  "sleeping",
+  "stopping",
+  "stopped",
+  "failed",
+  "destroying",
+] as const;
+export const DESIRED_STATES = ["running", "paused", "stopped", "destroyed"] as const;
+export const TURN_STATUSES = [
+  "starting",
+  "streaming",
+  "completed",
+  "failed",
+  "interrupted",
+  "cancelled",
+] as const;
+export const SCOPES = ["read", "lifecycle", "turns", "rpc", "keys"] as const;
+
+const oneOf = (column: string, values: readonly string[]) =>
+  sql.raw(`${column} in (${values.map((value) => `'${value}'`).join(", ")})`);
+
+/** One row: which installation this database belongs to, and which runtime runs its engines. */
+export const instance = pgTable(
+  "instance",
+  {
+    singleton: boolean().primaryKey().default(true),
+    id: uuid().notNull(),
+    runtimeKind: text(),
+    runtimeHost: text(),
+    markedAt: at("marked_at"),
+    createdAt: at("created_at").notNull(),
+  },
+  () => [check("instance_singleton_check", sql.raw("singleton"))],
+);
+
+export const replicas = pgTable("replicas", {
+  id: uuid().primaryKey(),
+  runtimeHost: text("runtime_host").notNull(),
+  /** Boot, pid namespace, pid and start time; null where the system cannot tell them. */
+  processIdentity: text("process_identity"),
+  startedAt: at("started_at").notNull(),
+  heartbeatAt: at("heartbeat_at").notNull(),
+});
+
+export const products = pgTable(
+  "products",
+  {
+    id: uuid().primaryKey(),
+    slug: text().notNull(),
+    name: text().notNull(),
+    policy: jsonb().notNull().default({}),
+    createdAt: at("created_at").notNull(),
+    deletedAt: at("deleted_at"),
+  },
+  (table) => [
+    uniqueIndex("products_slug_key")
+      .on(table.slug)
+      .where(sql`deleted_at is null`),
+  ],
+);
+
+export const platformKeys = pgTable(
+  "platform_keys",
+  {
+    id: uuid().primaryKey(),
+    productId: uuid("product_id")
+      .notNull()
+      .references(() => products.id),
+    name: text().notNull(),
+    prefix: text().notNull(),
+    hash: text().notNull(),
+    scopes: text().array().notNull(),
+    createdAt: at("created_at").notNull(),
+    expiresAt: at("expires_at"),
+    /** From this instant on the key is refused; in the future while a grace runs. */
+    revokedAt: at("revoked_at"),
+    lastUsedAt: at("last_used_at"),
+  },
+  (table) => [
+    uniqueIndex("platform_keys_hash_key").on(table.hash),
+    index("platform_keys_product_idx").on(table.productId, table.id),
+  ],
+);
+
+export const operators = pgTable(
+  "operators",
+  {
+    id: uuid().primaryKey(),
+    name: text().notNull(),
+    prefix: text().notNull(),
+    hash: text().notNull(),
+    createdAt: at("created_at").notNull(),
+    expiresAt: at("expires_at"),
+    revokedAt: at("revoked_at"),
+    lastUsedAt: at("last_used_at"),
+  },
+  (table) => [uniqueIndex("operators_hash_key").on(table.hash)],
+);
+
+export const engines = pgTable(
+  "engines",
+  {
+    id: uuid().primaryKey(),
+    productId: uuid("product_id")
+      .notNull()
+      .references(() => products.id),
+    userId: text("user_id").notNull(),
+
+    desired: text({ enum: DESIRED_STATES }).notNull(),
+    desiredBy: text("desired_by", { enum: ["caller", "idle"] }).notNull(),
+    status: text({ enum: ENGINE_STATUSES }).notNull(),
+    statusReason: text("status_reason"),
+    gate: text({ enum: ["open", "closed"] })
+      .notNull()
+      .default("open"),
+
+    /** Everything the container is made from, fixed until a caller asks for a recreation. */
+    spec: jsonb().$type<EngineSpec>().notNull(),
+    specHash: text("spec_hash").notNull(),
+    volumeName: text("volume_name").notNull(),
+    runtimeHost: text("runtime_host").notNull(),
+    hostPort: integer("host_port"),
+
+    /** The container wanted: a number above the observed one's asks for a replacement. */
+    incarnation: integer().notNull(),
+    containerId: text("container_id"),
+    /** The last process seen, `containerId@startedAt`. A new one moves the generation. */
+    processIdentity: text("process_identity"),
+    generation: integer().notNull(),
+    /** A restart is asked of this process and of no later one. */
+    restartOf: text("restart_of"),
+    /** What the container was before this boot started it: an exit of anything else is a failed boot. */
+    bootOf: text("boot_of"),
+    /** The grace that the caller of the running stop asked for. */
+    stopGraceMs: integer("stop_grace_ms"),
+
+    keyHash: text("key_hash").notNull(),
+    keySealed: text("key_sealed").notNull(),
+    keyPrefix: text("key_prefix").notNull(),
+    nextKeyHash: text("next_key_hash"),
+    nextKeySealed: text("next_key_sealed"),
+    nextKeyPrefix: text("next_key_prefix"),
+
+    bootStartedAt: at("boot_started_at"),
+    bootMs: integer("boot_ms"),
+    firstReadyAt: at("first_ready_at"),
+    healthFailures: integer("health_failures").notNull().default(0),
+    restarts: integer().notNull().default(0),
+    restartAttempts: integer("restart_attempts").notNull().default(0),
+    nextRestartAt: at("next_restart_at"),
+    nextCheckAt: at("next_check_at").notNull(),
+    driverReplica: uuid("driver_replica"),
+    fence: long("fence").notNull().default(0),
+
+    lastHealthAt: at("last_health_at"),
+    lastActivityAt: at("last_activity_at"),
+    createdAt: at("created_at").notNull(),
+    updatedAt: at("updated_at").notNull(),
+  },
+  (table) => [
+    uniqueIndex("engines_product_user_key").on(table.productId, table.userId),
+    uniqueIndex("engines_host_port_key").on(table.runtimeHost, table.hostPort),
+    index("engines_due_idx").on(table.runtimeHost, table.nextCheckAt),
+    check("engines_status_check", oneOf("status", ENGINE_STATUSES)),
+    check("engines_desired_check", oneOf("desired", DESIRED_STATES)),
+    check("engines_generation_check", sql`generation >= 1`),
+    check("engines_incarnation_check", sql`incarnation >= 1`),
+    check("engines_next_key_check", sql`(next_key_hash is null) = (next_key_sealed is null)`),
+  ],
+);
+
+/** What is left of a destroyed engine until a sweep has seen that nothing of it is there. */
+export const tombstones = pgTable("tombstones", {
+  engineId: uuid("engine_id").primaryKey(),
+  productId: uuid("product_id").notNull(),
+  userId: text("user_id").notNull(),
+  runtimeHost: text("runtime_host").notNull(),
+  volumeName: text("volume_name").notNull(),
+  destroyedAt: at("destroyed_at").notNull(),
+});
+
+export const holds = pgTable(
+  "holds",
+  {
+    engineId: uuid("engine_id").notNull(),
+    replicaId: uuid("replica_id").notNull(),
+    count: integer().notNull(),
+    expiresAt: at("expires_at").notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.engineId, table.replicaId] })],
+);
+
+export const turns = pgTable(
+  "turns",
+  {
+    productId: uuid("product_id").notNull(),
+    id: uuid().notNull(),
+    userId: text("user_id").notNull(),
+    engineId: uuid("engine_id").notNull(),
+    generation: integer().notNull(),
+    taskId: text("task_id").notNull(),
+    /** SHA-256 over the canonical input: the same id with another input is refused. */
+    fingerprint: text().notNull(),
+    status: text({ enum: TURN_STATUSES }).notNull(),
+    ownerReplica: uuid("owner_replica").notNull(),
+    fence: long("fence").notNull(),
+    lastSeq: long("last_seq").notNull().default(0),
+    reservedSeq: long("reserved_seq").notNull(),
+    bytes: long("bytes").notNull().default(0),
+    startedAt: at("started_at").notNull(),
+    endedAt: at("ended_at"),
+    /** The typed end as JSON text; null while the turn lives. */
+    end: text(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.productId, table.id] }),
+    uniqueIndex("turns_live_task_key")
+      .on(table.engineId, table.taskId)
+      .where(sql`status in ('starting', 'streaming')`),
+    index("turns_user_idx").on(table.productId, table.userId, table.startedAt),
+    index("turns_live_idx")
+      .on(table.ownerReplica)
+      .where(sql`status in ('starting', 'streaming')`),
+    index("turns_started_idx").on(table.startedAt),
+    check("turns_status_check", oneOf("status", TURN_STATUSES)),
+    check("turns_end_check", sql`(ended_at is null) = (status in ('starting', 'streaming'))`),
+    check("turns_reserved_check", sql`last_seq <= reserved_seq + 1`),
+  ],
+);
+
+/** One row per turn and flush, in hourly partitions by the turn's start. */
+export const turnEvents = pgTable(
+  "turn_events",
+  {
+    productId: uuid("product_id").notNull(),
+    turnId: uuid("turn_id").notNull(),
+    turnStartedAt: at("turn_started_at").notNull(),
+    firstSeq: long("first_seq").notNull(),
+    lastSeq: long("last_seq").notNull(),
+    /** A JSON array of events, as text. */
+    events: text().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.productId, table.turnId, table.firstSeq, table.turnStartedAt] })],
+);
+
+export const auditHeads = pgTable("audit_heads", {
+  /** A product's id, or `platform`. */
+  scope: text().primaryKey(),
+  seq: long("seq").notNull(),
+  hash: text().notNull(),
+});
+
+/** Append-only, partitioned by ranges of seq; gapless and hash-chained per scope. */
+export const auditLog = pgTable(
+  "audit_log",
+  {
+    scope: text().notNull(),
+    seq: long("seq").notNull(),
+    at: at("at").notNull(),
+    /** Canonical JSON of the actor. */
+    actor: text().notNull(),
+    action: text().notNull(),
+    userId: text("user_id"),
+    engineId: uuid("engine_id"),
+    requestId: text("request_id"),
+    /** Canonical JSON. */
+    metadata: text().notNull(),
+    durationMs: integer("duration_ms"),
+    prevHash: text("prev_hash").notNull(),
+    hash: text().notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.scope, table.seq] }),
+    index("audit_log_user_idx").on(table.scope, table.userId, table.seq),
+  ],
+);
+
+export const idempotency = pgTable(
+  "idempotency",
+  {
+    /** The caller: a product's id, or `operator:<name>`. */
+    scope: text().notNull(),
+    key: text().notNull(),
+    procedure: text().notNull(),
+    fingerprint: text().notNull(),
+    state: text({ enum: ["running", "done"] }).notNull(),
+    replicaId: uuid("replica_id").notNull(),
+    /** What the first attempt was about, so that a retry after a crash resumes it instead of repeating it. */
+    subject: text(),
+    replySealed: text("reply_sealed"),
+    createdAt: at("created_at").notNull(),
+    expiresAt: at("expires_at").notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.scope, table.key] }),
+    index("idempotency_expires_idx").on(table.expiresAt),
+    check("idempotency_reply_check", sql`(state = 'done') = (reply_sealed is not null)`),
+    check("idempotency_state_check", oneOf("state", ["running", "done"])),
+  ],
+);

@@ -1,0 +1,115 @@
+import type { RawSql } from "./client.ts";
+import { findPostgresError } from "./postgres-error.ts";
+import type { TurnKey, TurnStatus } from "./turns.ts";
+
+/** One row of the log. */
+export interface LogChunk {
+  firstSeq: number;
+  lastSeq: number;
+  /** A JSON array of events. */
+  events: string;
+}
+
+export interface TurnAppend extends TurnKey {
+  fence: number;
+  /** Of the last item, the end included. */
+  lastSeq: number;
+  reservedSeq: number;
+  bytes: number;
+  status: TurnStatus;
+  /** The typed end as JSON text; undefined while the turn lives. */
+  end: string | undefined;
+  chunks: readonly LogChunk[];
+}
+
+// Stands between texts that go in as one parameter, which costs no escaping. JSON has it only in escaped form.
+const SEPARATOR = "\u001e";
+
+/**
+ * Writes what many turns have, in one statement, and answers the indexes of those that were still the owner's.
+ *
+ * It may be repeated when its outcome is unknown, with the same events or more: rows of the same first event are
+ * replaced, and a statement that was overtaken by a later one changes nothing.
+ */
+export async function appendToTurnLog(
+  raw: RawSql,
+  ownerReplica: string,
+  appends: readonly TurnAppend[],
+): Promise<Set<number>> {
+  const chunks = appends.flatMap((append, index) =>
+    append.chunks.map((chunk) => ({ turn: index + 1, ...chunk })),
+  );
+  const rows = await raw<{ n: number }[]>`
+    with head as (
+      select * from unnest(
+        ${appends.map((append) => append.productId)}::uuid[],
+        ${appends.map((append) => append.turnId)}::uuid[],
+        ${appends.map((append) => append.fence)}::bigint[],
+        ${appends.map((append) => append.lastSeq)}::bigint[],
+        ${appends.map((append) => append.reservedSeq)}::bigint[],
+        ${appends.map((append) => append.bytes)}::bigint[],
+        ${appends.map((append) => append.status)}::text[],
+        string_to_array(${appends.map((append) => append.end ?? "").join(SEPARATOR)}, chr(30))
+      ) with ordinality as head (product_id, turn_id, fence, last_seq, reserved_seq, bytes, status, "end", n)
+    ), owned as (
+      update turns set
+        last_seq = head.last_seq, reserved_seq = greatest(turns.reserved_seq, head.reserved_seq),
+        bytes = head.bytes, status = head.status, "end" = nullif(head."end", ''),
+        ended_at = case when head."end" <> '' then coalesce(turns.ended_at, orch_now()) end
+      from head
+      where turns.product_id = head.product_id and turns.id = head.turn_id
+        and turns.owner_replica = ${ownerReplica} and turns.fence = head.fence
+        and turns.last_seq <= head.last_seq
+        and (turns.status in ('starting', 'streaming') or turns."end" = head."end")
+      returning head.n, turns.product_id, turns.id, turns.started_at
+    ), appended as (
+      insert into turn_events (product_id, turn_id, turn_started_at, first_seq, last_seq, events)
+      select owned.product_id, owned.id, owned.started_at, chunk.first_seq, chunk.last_seq, chunk.events
+      from unnest(
+        ${chunks.map((chunk) => chunk.turn)}::bigint[],
+        ${chunks.map((chunk) => chunk.firstSeq)}::bigint[],
+        ${chunks.map((chunk) => chunk.lastSeq)}::bigint[],
+        string_to_array(${chunks.map((chunk) => chunk.events).join(SEPARATOR)}, chr(30))
+      ) as chunk (n, first_seq, last_seq, events)
+      join owned using (n)
+      on conflict (product_id, turn_id, first_seq, turn_started_at)
+        do update set last_seq = excluded.last_seq, events = excluded.events
+    )
+    select n::float8 as n from owned`;
+  return new Set(rows.map((row) => row.n - 1));
+}
+
+/** Whether an append failed because there is no partition for the turn's start. */
+export function isPartitionMissing(error: unknown): boolean {
+  const failure = findPostgresError(error);
+  return failure?.code === "23514" && failure.constraint_name === undefined;
+}
+
+export interface LogPage extends TurnKey {
+  startedAt: string;
+  afterSeq: number;
+  /** Rows are answered until they hold this much, one at least. */
+  maxBytes: number;
+}
+
+const PAGE_MAX_ROWS = 256;
+
+/** The rows that hold what comes after `afterSeq`, in order; the first one may begin before it. */
+export async function readTurnLog(raw: RawSql, page: LogPage): Promise<LogChunk[]> {
+  const { productId, turnId, startedAt, afterSeq } = page;
+  const turn = raw`product_id = ${productId} and turn_id = ${turnId}
+    and turn_started_at = ${startedAt}::text::timestamptz`;
+  return raw<LogChunk[]>`
+    select first_seq::float8 as "firstSeq", last_seq::float8 as "lastSeq", events
+    from (
+      select *, sum(octet_length(events)) over (order by first_seq) - octet_length(events) as bytes_before
+      from (
+        select first_seq, last_seq, events from turn_events
+        where ${turn} and last_seq > ${afterSeq} and first_seq >= coalesce(
+          (select max(first_seq) from turn_events where ${turn} and first_seq <= ${afterSeq}), 0)
+        order by first_seq limit ${PAGE_MAX_ROWS}
+      ) as rows
+    ) as sized
+    where bytes_before < ${page.maxBytes}
+    order by first_seq`;
+}

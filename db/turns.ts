@@ -1,0 +1,150 @@
+import type { RawSql } from "./client.ts";
+import type { TURN_STATUSES } from "./schema.ts";
+
+export type TurnStatus = (typeof TURN_STATUSES)[number];
+
+export interface TurnKey {
+  productId: string;
+  turnId: string;
+}
+
+export interface TurnRow extends TurnKey {
+  userId: string;
+  engineId: string;
+  generation: number;
+  taskId: string;
+  fingerprint: string;
+  status: TurnStatus;
+  ownerReplica: string;
+  fence: number;
+  /** Of the last item in the log; of the end once there is one. */
+  lastSeq: number;
+  reservedSeq: number;
+  bytes: number;
+  /** As Postgres writes it, to the microsecond. */
+  startedAt: string;
+  endedAt: string | null;
+  /** The typed end as JSON text. */
+  end: string | null;
+}
+
+export type NewTurn = Omit<TurnRow, "status" | "lastSeq" | "bytes" | "startedAt" | "endedAt" | "end">;
+
+// float8 holds every sequence number exactly and comes out as a number, bigint as text; a timestamp as text keeps its
+// microseconds, and goes in as text for the same reason.
+const columns = (raw: RawSql) => raw`
+  product_id as "productId", id as "turnId", user_id as "userId", engine_id as "engineId", generation,
+  task_id as "taskId", fingerprint, status, owner_replica as "ownerReplica", fence::float8 as fence,
+  last_seq::float8 as "lastSeq", reserved_seq::float8 as "reservedSeq", bytes::float8 as bytes,
+  started_at::text as "startedAt", ended_at::text as "endedAt", "end"`;
+
+export async function findTurn(raw: RawSql, key: TurnKey): Promise<TurnRow | undefined> {
+  const [row] = await raw<TurnRow[]>`
+    select ${columns(raw)} from turns where product_id = ${key.productId} and id = ${key.turnId}`;
+  return row;
+}
+
+/**
+ * Writes a turn in `starting` and answers when that was. undefined: the product has a turn of this id. A live turn
+ * on the same task violates `turns_live_task_key`.
+ */
+export async function insertTurn(raw: RawSql, turn: NewTurn): Promise<string | undefined> {
+  const [row] = await raw<{ startedAt: string }[]>`
+    insert into turns (product_id, id, user_id, engine_id, generation, task_id, fingerprint, status,
+      owner_replica, fence, reserved_seq, started_at)
+    values (${turn.productId}, ${turn.turnId}, ${turn.userId}, ${turn.engineId}, ${turn.generation},
+      ${turn.taskId}, ${turn.fingerprint}, 'starting', ${turn.ownerReplica}, ${turn.fence}, ${turn.reservedSeq},
+      orch_now())
+    on conflict (product_id, id) do nothing
+    returning started_at::text as "startedAt"`;
+  return row?.startedAt;
+}
+
+/** Takes back a turn that never reached its engine. */
+export async function deleteStartingTurn(
+  raw: RawSql,
+  turn: TurnKey & Pick<TurnRow, "ownerReplica" | "fence">,
+): Promise<void> {
+  await raw`
+    delete from turns
+    where product_id = ${turn.productId} and id = ${turn.turnId} and status = 'starting'
+      and owner_replica = ${turn.ownerReplica} and fence = ${turn.fence}`;
+}
+
+export interface TurnPage {
+  productId: string;
+  userId: string;
+  /** The last turn of the page before. */
+  after?: { startedAt: string; turnId: string } | undefined;
+  limit: number;
+}
+
+/** Newest first. */
+export async function listTurnRows(raw: RawSql, page: TurnPage): Promise<TurnRow[]> {
+  const after = page.after
+    ? raw`and (started_at, id) < (${page.after.startedAt}::text::timestamptz, ${page.after.turnId}::uuid)`
+    : raw``;
+  return raw<TurnRow[]>`
+    select ${columns(raw)} from turns
+    where product_id = ${page.productId} and user_id = ${page.userId} ${after}
+    order by started_at desc, id desc
+    limit ${page.limit}`;
+}
+
+// An end that its owner did not write goes past everything the owner may have shown, and the fence moves so that
+// nothing of the owner's comes after it.
+const endPast = (raw: RawSql) => raw`
+  fence = fence + 1, last_seq = reserved_seq + 1, ended_at = orch_now()`;
+
+/** Ends the live turns of owners that are gone, and answers how many. `deadReplicas` undefined: of all but `me`. */
+export async function endTurnsOfOthers(
+  raw: RawSql,
+  me: string,
+  deadReplicas?: readonly string[],
+): Promise<number> {
+  const owners = deadReplicas
+    ? raw`owner_replica = any(${[...deadReplicas]}::uuid[]) and owner_replica <> ${me}`
+    : raw`owner_replica <> ${me}`;
+  const result = await raw`
+    update turns set ${endPast(raw)},
+      status = case status when 'starting' then 'failed' else 'interrupted' end,
+      "end" = json_build_object(
+        'status', case status when 'starting' then 'failed' else 'interrupted' end,
+        'reason', case status when 'starting' then 'OUTCOME_UNKNOWN' else 'OWNER_LOST' end,
+        'message', case status
+          when 'starting' then 'the orchestrator stopped while it started the turn; whether the engine has it is unknown'
+          else 'the orchestrator stopped while it read the turn' end,
+        'engineError', null,
+        'lastSeq', reserved_seq + 1,
+        'engineMayContinue', true)::text
+    where status in ('starting', 'streaming') and ${owners}`;
+  return result.count;
+}
+
+export interface TakeOver {
+  row: TurnKey & Pick<TurnRow, "ownerReplica" | "fence">;
+  status: TurnStatus;
+  /** The end as JSON, but for its lastSeq. */
+  end: string;
+}
+
+/** Ends a live turn of another owner. False: it changed hands or ended meanwhile. */
+export async function takeOverTurn(raw: RawSql, { row, status, end }: TakeOver): Promise<boolean> {
+  const result = await raw`
+    update turns set ${endPast(raw)}, status = ${status},
+      "end" = (${end}::text::jsonb || jsonb_build_object('lastSeq', reserved_seq + 1))::text
+    where product_id = ${row.productId} and id = ${row.turnId} and status in ('starting', 'streaming')
+      and owner_replica = ${row.ownerReplica} and fence = ${row.fence}`;
+  return result.count > 0;
+}
+
+/** Deletes turns that ended longer ago than `ageMs`, oldest first, and answers how many. */
+export async function deleteOldTurns(raw: RawSql, ageMs: number, limit: number): Promise<number> {
+  const result = await raw`
+    delete from turns where (product_id, id) in (
+      select product_id, id from turns
+      where started_at < orch_now() - make_interval(secs => ${ageMs / 1000}::float8)
+        and ended_at < orch_now() - make_interval(secs => ${ageMs / 1000}::float8)
+      order by started_at limit ${limit})`;
+  return result.count;
+}

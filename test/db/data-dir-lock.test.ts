@@ -1,0 +1,42 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, test, vi } from "vitest";
+import { DataDirLockedError, lockDataDir } from "../../db/data-dir-lock.ts";
+import { openTempDir } from "../support/temp-dir.ts";
+import { startOpener } from "./opener.ts";
+
+// Clusters are made and processes started here, which takes long beside everything else.
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
+
+test("of ten processes at once after a holder was killed exactly one gets the directory, and the rest name it", async () => {
+  await using dir = await openTempDir();
+  const killed = await startOpener(dir.path, "lock-only");
+  expect(killed.said).toContain("serving");
+  await killed.kill();
+
+  const openers = await Promise.all(Array.from({ length: 10 }, () => startOpener(dir.path, "lock-only")));
+  const winners = openers.filter(({ said }) => said.startsWith("serving"));
+  const refusals = openers.map(({ said }) => said).filter((said) => said.startsWith("refused"));
+  await Promise.all(openers.map(async (opener) => opener.close()));
+  expect(winners).toHaveLength(1);
+  const expected = `refused process ${winners[0]?.pid} already serves the data directory ${dir.path}`;
+  expect(refusals.filter((said) => said.startsWith(expected))).toHaveLength(9);
+});
+
+test("a holder in the same process is refused as well, and closing gives the directory back", async () => {
+  await using dir = await openTempDir();
+  const first = await lockDataDir(dir.path);
+  await expect(lockDataDir(dir.path)).rejects.toThrow(DataDirLockedError);
+  await expect(lockDataDir(dir.path)).rejects.toThrow(`process ${process.pid} already serves`);
+  await first.close();
+  await first.close();
+  await using second = await lockDataDir(dir.path);
+  expect(second).toBeDefined();
+});
+
+test("a directory that cannot be made says so", async () => {
+  await using dir = await openTempDir();
+  const file = join(dir.path, "file");
+  await writeFile(file, "");
+  await expect(lockDataDir(join(file, "data"))).rejects.toThrow(/ENOTDIR.*file/);
+});

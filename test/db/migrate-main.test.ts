@@ -1,0 +1,47 @@
+import { execFile } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+import { openEmptyDatabase } from "../support/test-database.ts";
+
+const program = fileURLToPath(new URL("../../db/migrate-main.ts", import.meta.url));
+
+async function run(env: Record<string, string>): Promise<{ code: unknown; stdout: string; stderr: string }> {
+  return new Promise((resolve) => {
+    execFile(process.execPath, [program], { env }, (error, stdout, stderr) => {
+      resolve({ code: error === null ? 0 : error.code, stdout, stderr });
+    });
+  });
+}
+
+test("db:migrate applies what is pending, says what, and has nothing to do the second time", async () => {
+  await using database = await openEmptyDatabase();
+  const first = await run({ ORCH_DATABASE_URL: database.url });
+  expect(first).toMatchObject({ code: 0, stderr: "" });
+  expect(first.stdout).toContain("applied migration 0000_");
+  const second = await run({ ORCH_DATABASE_URL: database.url });
+  expect(second).toEqual({
+    code: 0,
+    stderr: "",
+    stdout: "db:migrate: nothing to apply, the schema is current\n",
+  });
+});
+
+test("db:migrate prefers the database that is named for migrations", async () => {
+  await using database = await openEmptyDatabase();
+  const unreachable = "postgres://nobody:nothing@127.0.0.1:1/none";
+  const ran = await run({ ORCH_MIGRATION_DATABASE_URL: database.url, ORCH_DATABASE_URL: unreachable });
+  expect(ran.code).toBe(0);
+});
+
+test("db:migrate without a database says which variable to set", async () => {
+  const ran = await run({});
+  expect(ran.code).toBe(2);
+  expect(ran.stderr).toContain("set ORCH_MIGRATION_DATABASE_URL or ORCH_DATABASE_URL");
+});
+
+test("db:migrate that cannot connect fails without telling the password", async () => {
+  const ran = await run({ ORCH_DATABASE_URL: "postgres://nobody:hush-hush@127.0.0.1:1/none" });
+  expect(ran.code).toBe(1);
+  expect(ran.stderr).toContain("ECONNREFUSED");
+  expect(ran.stderr).not.toContain("hush-hush");
+});

@@ -1,0 +1,331 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { RuntimeFailure } from "../../server/runtime/engine-runtime.ts";
+import type {
+  ContainerObservation,
+  ContainerSpec,
+  ContainerStats,
+  EngineRuntime,
+  LogLine,
+  RuntimeEvent,
+  RuntimeFailureKind,
+} from "../../server/runtime/engine-runtime.ts";
+import { MemoryDaemon, toMemoryObservation } from "./memory-daemon.ts";
+import type { MemoryContainer, MemoryDaemonOptions } from "./memory-daemon.ts";
+
+/** The calls of the port that can be made to fail or hang. */
+export type RuntimeCall = Exclude<keyof EngineRuntime, "kind" | "host" | "events" | symbol>;
+
+export interface CallReport {
+  call: RuntimeCall;
+  /** `before` any effect, or `after` the effect and before the answer. */
+  when: "before" | "after";
+  /** The call's first argument. */
+  input: unknown;
+}
+
+export interface MemoryRuntimeOptions extends MemoryDaemonOptions {
+  instanceId?: string;
+  marked?: boolean;
+  /** Give the same one to two runtimes for a second replica, or for an orchestrator that comes back. */
+  daemon?: MemoryDaemon;
+  /** How long a call that hangs hangs. */
+  callTimeoutMs?: number;
+}
+
+interface Fault {
+  call: RuntimeCall;
+  kind: RuntimeFailureKind;
+  carriedOut: boolean;
+  hangs: boolean;
+}
+
+/**
+ * The runtime's port in memory, under the same contract suite as the real ones, with real HTTP servers where
+ * engines would be. Closing it closes the daemon too, unless that was given.
+ */
+export function openMemoryRuntime(options: MemoryRuntimeOptions = {}): MemoryRuntime {
+  return new MemoryRuntime(options);
+}
+
+export class MemoryRuntime implements EngineRuntime {
+  readonly kind = "memory";
+  readonly host = "memory:test";
+  readonly daemon: MemoryDaemon;
+  /** Every call so far, in order. */
+  readonly calls: { call: RuntimeCall; input: unknown }[] = [];
+  /** Runs between the steps of each call; what it throws is thrown, as a crash of ours would look. */
+  onCall: ((report: CallReport) => void | Promise<void>) | undefined;
+
+  readonly #instanceId: string;
+  readonly #callTimeoutMs: number;
+  readonly #ownsDaemon: boolean;
+  #marked: boolean;
+  #faults: Fault[] = [];
+  #isUnreachable = false;
+  #link = openLink();
+
+  constructor(options: MemoryRuntimeOptions) {
+    this.#instanceId = options.instanceId ?? "test-instance";
+    this.#callTimeoutMs = options.callTimeoutMs ?? 200;
+    this.#ownsDaemon = options.daemon === undefined;
+    this.daemon = options.daemon ?? new MemoryDaemon(options);
+    this.#marked = options.marked ?? false;
+  }
+
+  // Controls
+
+  /** Until told otherwise nothing answers, and readers of events lose the link. Engines go on. */
+  unreachable(isUnreachable: boolean): void {
+    this.#isUnreachable = isUnreachable;
+    if (isUnreachable) this.#link.lose();
+    else this.#link = openLink();
+  }
+
+  /** The next such call fails so; `carriedOut` when the daemon does it all the same. May be given several times. */
+  failNext(call: RuntimeCall, kind: RuntimeFailureKind, { carriedOut = false } = {}): void {
+    this.#faults.push({ call, kind, carriedOut, hangs: false });
+  }
+
+  /** The next such call gets no answer within its deadline, and is carried out unless told otherwise. */
+  hang(call: RuntimeCall, { carriedOut = true } = {}): void {
+    this.#faults.push({ call, kind: "unreachable", carriedOut, hangs: true });
+  }
+
+  /** The engine's process dies by itself. */
+  async crash(engineId: string, { exitCode = 1, oomKilled = false } = {}): Promise<void> {
+    await this.daemon.end(this.#runningOf(engineId), exitCode, oomKilled);
+  }
+
+  /** The process dies and the daemon starts it again, as `unless-stopped` says. */
+  async restart(engineId: string, { exitCode = 1 } = {}): Promise<void> {
+    const container = this.#runningOf(engineId);
+    await this.daemon.end(container, exitCode);
+    container.restartCount += 1;
+    await this.daemon.start(container);
+  }
+
+  /** Something of this engine is written to its log. */
+  write(engineId: string, stream: LogLine["stream"], line: string): void {
+    this.daemon.write(this.#runningOf(engineId), stream, line);
+  }
+
+  /** Somebody removes the volume behind our back. */
+  loseVolume(volumeName: string): void {
+    this.daemon.volumes.delete(volumeName);
+  }
+
+  /** Another daemon answers at the same address. */
+  loseMarker(): void {
+    this.daemon.markers.delete(this.#instanceId);
+  }
+
+  // The port
+
+  check(): Promise<void> {
+    return this.#call("check", undefined, () => {
+      if (this.#marked && !this.daemon.markers.has(this.#instanceId)) {
+        throw new RuntimeFailure("changed", "another daemon answers");
+      }
+    });
+  }
+
+  markInstance(): Promise<void> {
+    return this.#call("markInstance", undefined, () => {
+      this.daemon.markers.add(this.#instanceId);
+      this.#marked = true;
+    });
+  }
+
+  resolveImage(image: string): Promise<string> {
+    return this.#call("resolveImage", image, () => {
+      const { images } = this.daemon;
+      if (images !== undefined && !images.has(image)) {
+        throw new RuntimeFailure("image_missing", `cannot pull ${image}`);
+      }
+      return image;
+    });
+  }
+
+  ensure(spec: ContainerSpec): Promise<{ containerId: string }> {
+    return this.#call("ensure", spec, () => {
+      const { images } = this.daemon;
+      if (images !== undefined && !images.has(spec.imageId)) {
+        throw new RuntimeFailure("image_missing", `no such image: ${spec.imageId}`);
+      }
+      return { containerId: this.daemon.ensure(this.#instanceId, spec).containerId };
+    });
+  }
+
+  start(containerId: string): Promise<void> {
+    return this.#call("start", containerId, () => this.daemon.start(this.#get(containerId)));
+  }
+
+  pause(containerId: string): Promise<void> {
+    return this.#call("pause", containerId, () => {
+      const container = this.#getLive(containerId);
+      if (container.state === "paused") return;
+      container.state = "paused";
+      container.engine?.pause();
+      this.daemon.emit(container, "pause");
+    });
+  }
+
+  unpause(containerId: string): Promise<void> {
+    return this.#call("unpause", containerId, () => {
+      const container = this.#getLive(containerId);
+      if (container.state === "running") return;
+      container.state = "running";
+      container.engine?.unpause();
+      this.daemon.emit(container, "unpause");
+    });
+  }
+
+  stop(containerId: string, graceSeconds: number): Promise<void> {
+    return this.#call("stop", containerId, async () => {
+      const container = this.#get(containerId);
+      const { engine } = container;
+      if (engine === undefined) return;
+      this.daemon.emit(container, "kill");
+      const ignoresSigterm = container.spec.environment["FIXTURE_IGNORE_SIGTERM"] === "1";
+      if (ignoresSigterm) await sleep(graceSeconds * 1000);
+      if (container.engine === engine) await this.daemon.end(container, ignoresSigterm ? 137 : 0);
+      this.daemon.emit(container, "stop");
+    });
+  }
+
+  remove(containerId: string): Promise<void> {
+    return this.#call("remove", containerId, async () => {
+      const container = this.#find(containerId);
+      if (container !== undefined) await this.daemon.remove(container);
+    });
+  }
+
+  removeData(volumeName: string): Promise<void> {
+    return this.#call("removeData", volumeName, () => {
+      if (!this.#hasOwnVolume(volumeName)) return;
+      for (const { spec } of this.daemon.containers.values()) {
+        if (spec.volumeName === volumeName) throw new RuntimeFailure("refused", `${volumeName} is in use`);
+      }
+      this.daemon.volumes.delete(volumeName);
+    });
+  }
+
+  hasData(volumeName: string): Promise<boolean> {
+    return this.#call("hasData", volumeName, () => this.#hasOwnVolume(volumeName));
+  }
+
+  observe(engineId: string): Promise<ContainerObservation[]> {
+    return this.#call("observe", engineId, () =>
+      this.#observeOwn().filter((observation) => observation.engineId === engineId),
+    );
+  }
+
+  observeAll(): ReturnType<EngineRuntime["observeAll"]> {
+    return this.#call("observeAll", undefined, () => {
+      const volumes = [...this.daemon.volumes]
+        .filter(([, { instanceId }]) => instanceId === this.#instanceId)
+        .map(([volumeName, { engineId }]) => ({ volumeName, engineId }));
+      return { containers: this.#observeOwn(), volumes };
+    });
+  }
+
+  async *events(signal: AbortSignal): AsyncGenerator<RuntimeEvent, void, undefined> {
+    if (this.#isUnreachable) throw toUnreachable();
+    yield* this.daemon.eventsOf(this.#instanceId).read(signal, this.#link.lost);
+  }
+
+  logs(containerId: string, tail: number): Promise<LogLine[]> {
+    return this.#call("logs", containerId, () => (tail > 0 ? this.#get(containerId).lines.slice(-tail) : []));
+  }
+
+  stats(containerId: string): Promise<ContainerStats> {
+    return this.#call("stats", containerId, () => {
+      const isLive = this.#get(containerId).engine !== undefined;
+      return { memoryBytes: isLive ? 1024 : 0, cpuNanoseconds: isLive ? 1n : 0n, networkBytes: 0n };
+    });
+  }
+
+  removeInstance(): Promise<void> {
+    return this.#call("removeInstance", undefined, async () => {
+      for (const container of this.daemon.containers.values()) {
+        if (container.instanceId === this.#instanceId) await this.daemon.remove(container);
+      }
+      for (const [volumeName, { instanceId }] of this.daemon.volumes) {
+        if (instanceId === this.#instanceId) this.daemon.volumes.delete(volumeName);
+      }
+      this.daemon.markers.delete(this.#instanceId);
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#ownsDaemon) await this.daemon[Symbol.asyncDispose]();
+  }
+
+  async #call<T>(call: RuntimeCall, input: unknown, effect: () => T | Promise<T>): Promise<T> {
+    this.calls.push({ call, input });
+    await this.onCall?.({ call, when: "before", input });
+    if (this.#isUnreachable) throw toUnreachable();
+    const index = this.#faults.findIndex((fault) => fault.call === call);
+    const [fault] = index < 0 ? [] : this.#faults.splice(index, 1);
+    if (fault !== undefined) return this.#fail(fault, effect);
+    const result = await effect();
+    await this.onCall?.({ call, when: "after", input });
+    return result;
+  }
+
+  async #fail<T>(fault: Fault, effect: () => T | Promise<T>): Promise<never> {
+    // Carried out or not, and failed or not: the caller is not told.
+    if (fault.carriedOut) await (async () => effect())().catch(() => undefined);
+    if (fault.hangs) await sleep(this.#callTimeoutMs);
+    throw new RuntimeFailure(fault.kind, `made to fail: ${fault.call}`);
+  }
+
+  #find(containerId: string): MemoryContainer | undefined {
+    const container = this.daemon.containers.get(containerId);
+    return container?.instanceId === this.#instanceId ? container : undefined;
+  }
+
+  #get(containerId: string): MemoryContainer {
+    const container = this.#find(containerId);
+    if (container !== undefined) return container;
+    throw new RuntimeFailure("no_such_container", `no container ${containerId} of this instance`);
+  }
+
+  #getLive(containerId: string): MemoryContainer {
+    const container = this.#get(containerId);
+    if (container.engine !== undefined) return container;
+    throw new RuntimeFailure("refused", `the container ${containerId} is not running`);
+  }
+
+  #runningOf(engineId: string): MemoryContainer {
+    for (const container of this.daemon.containers.values()) {
+      if (container.spec.engineId === engineId && container.engine !== undefined) return container;
+    }
+    throw new Error(`no running container of engine ${engineId}`);
+  }
+
+  #observeOwn(): ContainerObservation[] {
+    return [...this.daemon.containers.values()]
+      .filter(({ instanceId }) => instanceId === this.#instanceId)
+      .map(toMemoryObservation)
+      .sort((a, b) => b.incarnation - a.incarnation);
+  }
+
+  #hasOwnVolume(volumeName: string): boolean {
+    const volume = this.daemon.volumes.get(volumeName);
+    if (volume !== undefined && volume.instanceId !== this.#instanceId) {
+      throw new RuntimeFailure("conflict", `the volume ${volumeName} is not of this instance`);
+    }
+    return volume !== undefined;
+  }
+}
+
+function toUnreachable(): RuntimeFailure {
+  return new RuntimeFailure("unreachable", "no answer from the daemon");
+}
+
+function openLink(): { lost: Promise<never>; lose: () => void } {
+  const { promise: lost, reject } = Promise.withResolvers<never>();
+  lost.catch(() => undefined);
+  return { lost, lose: () => reject(toUnreachable()) };
+}

@@ -1,0 +1,81 @@
+import { randomUUIDv7 } from "node:crypto";
+import { openDatabase, type Database } from "../../db/client.ts";
+import { insertEngine, type EngineRow } from "../../db/engines.ts";
+import { NO_CLAIM } from "../../server/admission/idempotency-claim.ts";
+import { systemClock } from "../../server/clock.ts";
+import { parseConfig } from "../../server/config.ts";
+import type { AppContext, CallContext } from "../../server/context.ts";
+import { openLog } from "../../server/log.ts";
+import { registerProduct } from "../../server/products/register-product.ts";
+import { openTestDatabase } from "./test-database.ts";
+
+/** What products and keys need of the service: a database, and an operator who asks. */
+export interface PlatformContext
+  extends Pick<AppContext, "db" | "raw" | "config" | "log" | "clock">, CallContext, AsyncDisposable {
+  readonly url: string;
+}
+
+export async function openPlatformContext(env: Record<string, string> = {}): Promise<PlatformContext> {
+  const own = await openTestDatabase();
+  const database: Database = openDatabase({ url: own.url, poolSize: 6, applicationName: "platform-test" });
+  const close = async () => {
+    await database.close();
+    await own.close();
+  };
+  return {
+    url: own.url,
+    db: database.db,
+    raw: database.raw,
+    config: parseConfig(env).config,
+    log: openLog({ level: "silent", pretty: false }),
+    clock: systemClock,
+    actor: { kind: "operator", id: "bootstrap", name: "bootstrap" },
+    requestId: "request 1",
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+let slugs = 0;
+
+export async function addProduct(
+  ctx: PlatformContext,
+  policy: Parameters<typeof registerProduct>[1]["policy"] = {},
+) {
+  slugs += 1;
+  return registerProduct(ctx, { slug: `product-${slugs}`, name: "Product", policy, claim: NO_CLAIM });
+}
+
+/** An engine as far as the database goes. */
+export async function addEngine(ctx: PlatformContext, productId: string, userId: string): Promise<EngineRow> {
+  const id = randomUUIDv7();
+  const spec: EngineRow["spec"] = {
+    image: "engine:1",
+    imageFrom: "default",
+    imageId: null,
+    environmentNames: [],
+    limits: { memoryMb: 64, cpus: 1, pids: 64, readOnly: false, capAdd: [], user: null },
+    limitOverrides: {},
+    network: "engine_net",
+    enginePort: 8000,
+    catalogPath: "/catalog",
+  };
+  const row = await insertEngine(ctx.db, {
+    id,
+    productId,
+    userId,
+    desired: "running",
+    desiredBy: "caller",
+    status: "running",
+    spec,
+    specHash: "",
+    volumeName: `engine-data-${id}`,
+    runtimeHost: "test",
+    incarnation: 1,
+    generation: 1,
+    keyHash: "",
+    keySealed: "",
+    keyPrefix: "",
+  });
+  if (row === undefined) throw new Error("the engine was not inserted");
+  return row;
+}

@@ -1,0 +1,34 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import type Docker from "dockerode";
+import { openDockerClient } from "../../server/runtime/docker-client.ts";
+import type { DockerClient } from "../../server/runtime/docker-client.ts";
+import { buildNodeImage } from "../../server/runtime/node-image.ts";
+
+export interface FixtureImage extends AsyncDisposable {
+  readonly tag: string;
+  /** For a look at what the runtime made, past the runtime. */
+  readonly docker: Docker;
+  readonly client: DockerClient;
+}
+
+/** The fixture engine as an image of this test file's own, gone when disposed. */
+export async function buildFixtureImage(): Promise<FixtureImage> {
+  const client = await openDockerClient({ dockerHost: process.env["DOCKER_HOST"], callTimeoutMs: 60_000 });
+  const source = await readFile(join(import.meta.dirname, "runtime-fixture-engine.ts"));
+  const files = new Map([
+    ["/engine/main.ts", source],
+    ["/engine/package.json", Buffer.from('{"type":"module"}')],
+  ]);
+  const name = `enginehouse-fixture-${process.pid}`;
+  const tag = await buildNodeImage(client, { name, files, entry: "/engine/main.ts" });
+  return {
+    tag,
+    docker: client.docker,
+    client,
+    [Symbol.asyncDispose]: async () => {
+      await client.docker.getImage(tag).remove({ force: true });
+      client[Symbol.dispose]();
+    },
+  };
+}

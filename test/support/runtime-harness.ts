@@ -1,0 +1,84 @@
+import { expect, vi } from "vitest";
+import { RuntimeFailure } from "../../server/runtime/engine-runtime.ts";
+import type {
+  ContainerObservation,
+  ContainerSpec,
+  EngineRuntime,
+  RuntimeEvent,
+  RuntimeFailureKind,
+} from "../../server/runtime/engine-runtime.ts";
+
+export const quietLog = { info: () => {}, warn: () => {} };
+
+/** What the fixture engine, or whoever stands for it, answers; undefined: it does not. */
+export async function ask(
+  spec: Pick<ContainerSpec, "hostPort">,
+  path: string,
+  timeoutMs = 2_000,
+): Promise<unknown> {
+  try {
+    const response = await fetch(`http://127.0.0.1:${spec.hostPort}${path}`, {
+      signal: AbortSignal.timeout(timeoutMs),
+      headers: { connection: "close" },
+    });
+    return await response.json();
+  } catch {
+    // Refused, cut or too late: no answer.
+    return undefined;
+  }
+}
+
+export async function untilHealthy(spec: Pick<ContainerSpec, "hostPort">): Promise<void> {
+  const isHealthy = async () => expect(await ask(spec, "/health")).toMatchObject({ status: "ok" });
+  await vi.waitFor(isHealthy, { timeout: 15_000, interval: 25 });
+}
+
+/** Created, started and answering. */
+export async function boot(runtime: EngineRuntime, spec: ContainerSpec): Promise<string> {
+  const { containerId } = await runtime.ensure(spec);
+  await runtime.start(containerId);
+  await untilHealthy(spec);
+  return containerId;
+}
+
+/** The one container of that engine. */
+export async function observeOne(runtime: EngineRuntime, engineId: string): Promise<ContainerObservation> {
+  const [observation, ...others] = await runtime.observe(engineId);
+  expect(others).toEqual([]);
+  if (observation === undefined) throw new Error(`no container of engine ${engineId}`);
+  return observation;
+}
+
+export async function failureOf(call: Promise<unknown>): Promise<RuntimeFailureKind> {
+  const error = await call.then(
+    () => new Error("the call succeeded"),
+    (thrown: unknown) => thrown,
+  );
+  if (error instanceof RuntimeFailure) return error.kind;
+  throw error;
+}
+
+export interface EventRecord extends AsyncDisposable {
+  readonly events: RuntimeEvent[];
+  /** Ends the reading and waits for its end. */
+  stop(): Promise<void>;
+  /** What the reading ended with. */
+  readonly ended: Promise<unknown>;
+}
+
+export function recordEvents(runtime: EngineRuntime): EventRecord {
+  const events: RuntimeEvent[] = [];
+  const abort = new AbortController();
+  const read = async () => {
+    for await (const event of runtime.events(abort.signal)) events.push(event);
+  };
+  const ended = read().then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  const stop = async () => {
+    abort.abort();
+    await ended;
+  };
+  return { events, ended, stop, [Symbol.asyncDispose]: stop };
+}

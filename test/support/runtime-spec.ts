@@ -1,0 +1,33 @@
+import { randomUUID } from "node:crypto";
+import type { ContainerSpec } from "../../server/runtime/engine-runtime.ts";
+import { pickPort } from "./runtime-port.ts";
+
+export const FIXTURE_KEY = "ehe_a-key-that-never-enters-the-container";
+/** SHA-256 of FIXTURE_KEY. */
+export const FIXTURE_KEY_HASH = "e76c513ec4f1530cf2163815bffd094ecc657db1b2443560ca8e0167eac1f924";
+
+/** A spec of an engine of its own on a free port; what is given wins. */
+export async function makeSpec(overrides: Partial<ContainerSpec> = {}): Promise<ContainerSpec> {
+  const engineId = overrides.engineId ?? randomUUID();
+  return {
+    engineId,
+    incarnation: 1,
+    fence: 7,
+    specHash: "spec-hash",
+    imageId: "fixture",
+    volumeName: `engine-data-${engineId}`,
+    hostPort: overrides.hostPort ?? (await pickPort()),
+    enginePort: 8000,
+    network: "engine_net",
+    catalogPath: "/",
+    limits: { memoryMb: 256, cpus: 1, pids: 64, readOnly: false, capAdd: [], user: null },
+    stopGraceSeconds: 10,
+    ...overrides,
+    environment: {
+      ENGINE_KEY_HASH: FIXTURE_KEY_HASH,
+      SQLITE_DB_PATH: "/data/brain.sqlite",
+      CATALOG_DIR: "/catalog",
+      ...overrides.environment,
+    },
+  };
+}
