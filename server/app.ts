@@ -1,0 +1,162 @@
+import { randomUUIDv7 } from "node:crypto";
+import { mkdir } from "node:fs/promises";
+import type { Database } from "../db/client.ts";
+import { lockDataDir } from "../db/data-dir-lock.ts";
+import { markAllDue } from "../db/engines.ts";
+import { ensureInstance, type InstanceRow } from "../db/instance.ts";
+import { openHttpServer } from "./api/http-server.ts";
+import { systemClock } from "./clock.ts";
+import type { Config } from "./config.ts";
+import type { AppContext } from "./context.ts";
+import { ensureDevSecrets } from "./dev-secrets.ts";
+import { DrainState } from "./drain-state.ts";
+import { Converger } from "./engines/converger.ts";
+import { EngineHolds } from "./engines/engine-holds.ts";
+import { TakenPorts } from "./engines/taken-ports.ts";
+import { useEngine } from "./engines/use-engine.ts";
+import { hashKey } from "./keys/key-format.ts";
+import { openKeyring } from "./keys/keyring.ts";
+import type { Log } from "./log.ts";
+import { startLoops } from "./loops/start-loops.ts";
+import { openMigratedDatabase } from "./open-database.ts";
+import { openRuntime } from "./open-runtime.ts";
+import { registerReplica, type HeldReplica } from "./replica.ts";
+import { waitForOtherReplicas } from "./sole-replica.ts";
+import type { EngineRuntime } from "./runtime/engine-runtime.ts";
+import { ensureTurnPartitions } from "./turns/ensure-turn-partitions.ts";
+import { recoverTurns } from "./turns/recover-turns.ts";
+import { TurnRegistry } from "./turns/turn-registry.ts";
+
+export interface App {
+  readonly url: string;
+  readonly ctx: AppContext;
+  /** The bootstrap operator's key when this start has made it; it is shown this once. */
+  readonly newAdminKey: string | undefined;
+  /** Not ready at once, no new turns, drains, and closes everything in reverse order. Safe to call twice. */
+  close(): Promise<void>;
+}
+
+export interface OpenAppInput {
+  config: Config;
+  log: Log;
+  /** Called when the process must go by itself: others have declared it dead. */
+  onFatal(why: string): void;
+  /** Gives the start up. */
+  signal: AbortSignal;
+}
+
+/** Composes the service and serves. What was opened when it throws is closed again. */
+export async function openApp(input: OpenAppInput): Promise<App> {
+  await using stack = new AsyncDisposableStack();
+  const { config, newAdminKey } = await withSecrets(input.config, stack);
+  await mkdir(config.catalogPath, { recursive: true });
+  const database = await openMigratedDatabase({ config, log: input.log }, stack);
+  const instance = await ensureInstance(database.db, randomUUIDv7());
+  const runtime = stack.use(await openRuntime({ db: database.db, config, log: input.log, instance }));
+  const replica = await openReplica({ db: database.db, config, input }, runtime, stack);
+  const ctx = toContext({ config, log: input.log, database, instance, runtime, replica });
+  stack.defer(() => ctx.converger.close());
+
+  input.signal.throwIfAborted();
+  await ensureTurnPartitions(ctx);
+  await recoverTurns(ctx, "all but me");
+  await markAllDue(ctx.db, runtime.host);
+  const loops = startLoops(ctx, {
+    replica,
+    onDeclaredDead: () => input.onFatal("declared dead by another replica"),
+  });
+  for (const loop of loops) stack.use(loop);
+  const server = await openHttpServer(ctx, { host: config.host, port: config.port });
+  stack.defer(() => server.close());
+
+  const opened = stack.move();
+  let closing: Promise<void> | undefined;
+  const close = async () => {
+    closing ??= drainAndClose(ctx, opened);
+    return closing;
+  };
+  return { url: server.url, ctx, newAdminKey, close };
+}
+
+/** Readers are let go first, so that they resume elsewhere while the turns they read are still drained here. */
+async function drainAndClose(ctx: AppContext, opened: AsyncDisposableStack): Promise<void> {
+  ctx.drain.begin();
+  ctx.turns.refuseNew();
+  const { drainDelayMs, drainMs } = ctx.config;
+  ctx.log.info({ drainDelayMs, drainMs, turns: ctx.turns.size }, "draining");
+  try {
+    await ctx.clock.sleep(drainDelayMs);
+    ctx.turns.handOver();
+    await ctx.turns.drain(drainMs);
+  } finally {
+    await opened.disposeAsync();
+  }
+  ctx.log.info({}, "closed");
+}
+
+/** Locks the data directory where it is used, and fills in the keys that a development start was not given. */
+async function withSecrets(
+  config: Config,
+  stack: AsyncDisposableStack,
+): Promise<{ config: Config; newAdminKey: string | undefined }> {
+  if (config.production) return { config, newAdminKey: undefined };
+  await mkdir(config.dataDir, { recursive: true, mode: 0o700 });
+  stack.use(await lockDataDir(config.dataDir));
+  if (config.masterKeys !== undefined && config.adminKeyHash !== undefined)
+    return { config, newAdminKey: undefined };
+  const secrets = await ensureDevSecrets(config.dataDir);
+  const showKey = secrets.created && config.adminKeyHash === undefined;
+  return {
+    config: {
+      ...config,
+      masterKeys: config.masterKeys ?? secrets.masterKeys,
+      adminKeyHash: config.adminKeyHash ?? hashKey(secrets.adminKey),
+    },
+    newAdminKey: showKey ? secrets.adminKey : undefined,
+  };
+}
+
+async function openReplica(
+  ctx: Pick<AppContext, "db" | "config"> & { input: OpenAppInput },
+  runtime: EngineRuntime,
+  stack: AsyncDisposableStack,
+): Promise<HeldReplica> {
+  const { log, signal } = ctx.input;
+  await waitForOtherReplicas({ ...ctx, log, clock: systemClock }, signal);
+  const replica = await registerReplica(ctx, runtime.host);
+  stack.defer(() => replica.leave());
+  return replica;
+}
+
+interface ContextParts {
+  config: Config;
+  log: Log;
+  database: Database;
+  instance: InstanceRow;
+  runtime: EngineRuntime;
+  replica: HeldReplica;
+}
+
+function toContext(parts: ContextParts): AppContext {
+  const { config, log, runtime, replica } = parts;
+  const { db, raw } = parts.database;
+  const keyring = openKeyring(config.masterKeys ?? "");
+  const base = { config, log, db, raw, runtime, replica, keyring, clock: systemClock };
+  const takenPorts = new TakenPorts(systemClock);
+  const holds = new EngineHolds();
+  const converger = new Converger({ ...base, takenPorts });
+  const turns = new TurnRegistry({
+    ...base,
+    useEngine: (input) => useEngine({ db, holds, converger, keyring }, input),
+    refreshEngine: (engineId) => converger.refresh(engineId),
+  });
+  return {
+    ...base,
+    instanceId: parts.instance.id,
+    takenPorts,
+    holds,
+    converger,
+    turns,
+    drain: new DrainState(),
+  };
+}

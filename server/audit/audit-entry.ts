@@ -1,0 +1,51 @@
+export const ACTOR_KINDS = ["platform_key", "operator", "system"] as const;
+
+/** Who did it: a product's key, an operator by name, or the control loop itself. */
+export interface Actor {
+  kind: (typeof ACTOR_KINDS)[number];
+  id: string;
+  name: string;
+}
+
+export const SYSTEM_ACTOR: Actor = { kind: "system", id: "system", name: "control loop" };
+
+export const AUDIT_ACTIONS = [
+  "product.registered",
+  "product.policy_updated",
+  "product.removed",
+  "platform_key.issued",
+  "platform_key.revoked",
+  "engine.provision_requested",
+  "engine.provisioned",
+  "engine.start_requested",
+  "engine.boot_begun",
+  "engine.started",
+  "engine.stop_requested",
+  "engine.stop_begun",
+  "engine.stopped",
+  "engine.restart_requested",
+  "engine.process_changed",
+  "engine.failed",
+  "engine.destroy_requested",
+  "engine.destroy_begun",
+  "engine.destroyed",
+  "engine_key.rotate_requested",
+  "engine_key.rotated",
+  "engine_key.revealed",
+  "rpc.config_set",
+  "rpc.reloaded",
+] as const;
+export type AuditAction = (typeof AUDIT_ACTIONS)[number];
+
+export interface AuditEntry {
+  /** A product's id, or `platform` for what operators do to the installation. */
+  scope: string;
+  actor: Actor;
+  action: AuditAction;
+  userId?: string | null;
+  engineId?: string | null;
+  requestId?: string | null;
+  /** JSON values only, no secrets. */
+  metadata?: Readonly<Record<string, unknown>>;
+  durationMs?: number | null;
+}

@@ -1,0 +1,28 @@
+import { listAuditRows } from "../../db/audit-log.ts";
+import { fromCursor, SEQ_POSITION, toPage, type Page } from "../admission/page-cursor.ts";
+import type { AppContext } from "../context.ts";
+import type { AuditAction } from "./audit-entry.ts";
+import { toAuditRow, type AuditRow } from "./audit-row.ts";
+
+export interface ListAuditInput {
+  /** A product's id, or `platform`. */
+  scope: string;
+  userId?: string | undefined;
+  action?: AuditAction | undefined;
+  /** The lowest seq to show. */
+  fromSeq?: number | undefined;
+  cursor?: string | undefined;
+  limit: number;
+}
+
+/** Newest first. Rows that are appended while a caller pages do not shift its pages. */
+export async function listAudit(ctx: Pick<AppContext, "db">, input: ListAuditInput): Promise<Page<AuditRow>> {
+  const { cursor, limit, ...filters } = input;
+  const before = fromCursor(cursor, SEQ_POSITION);
+  const rows = await listAuditRows(ctx.db, {
+    ...filters,
+    beforeSeq: before === undefined ? undefined : Number(before),
+    limit: limit + 1,
+  });
+  return toPage(rows, limit, { item: toAuditRow, position: (row) => String(row.seq) });
+}

@@ -1,0 +1,78 @@
+import { findAuditEnds, listAuditRowsAfter, type AuditEnds } from "../../db/audit-log.ts";
+import type { AppContext } from "../context.ts";
+import { GENESIS_HASH, toAuditHash } from "./audit-row.ts";
+
+export interface VerifyAuditInput {
+  /** A product's id, or `platform`. */
+  scope: string;
+  fromSeq?: number | undefined;
+  toSeq?: number | undefined;
+}
+
+export interface AuditVerdict {
+  ok: boolean;
+  /** Rows whose hash was computed again. */
+  checked: number;
+  headSeq: number;
+  /** Empty when nothing was ever recorded. Kept elsewhere, it proves later that nothing before it was rewritten. */
+  headHash: string;
+  firstBadSeq?: number;
+}
+
+const CHUNK_ROWS = 1_000;
+
+/**
+ * Walks the chain in chunks and stops at the first row that is missing, changed or not linked to the one before.
+ * The rows are those up to the head of this moment; what is appended meanwhile is not looked at.
+ */
+export async function verifyAudit(
+  ctx: Pick<AppContext, "db">,
+  input: VerifyAuditInput,
+): Promise<AuditVerdict> {
+  const ends = await findAuditEnds(ctx.db, input.scope);
+  const fromSeq = input.fromSeq ?? 1;
+  const toSeq = Math.min(input.toSeq ?? ends.headSeq, ends.headSeq);
+  const { checked, badSeq } = await walk(ctx, { scope: input.scope, fromSeq, toSeq, ends });
+  // Rows beyond the head: the head was turned back. Only a check that goes to the end can tell.
+  const beyond = input.toSeq === undefined && ends.lastSeq > ends.headSeq ? ends.headSeq + 1 : undefined;
+  const firstBadSeq = badSeq ?? beyond;
+  const result = { checked, headSeq: ends.headSeq, headHash: ends.headHash };
+  return firstBadSeq === undefined ? { ok: true, ...result } : { ok: false, ...result, firstBadSeq };
+}
+
+interface Walk {
+  scope: string;
+  fromSeq: number;
+  toSeq: number;
+  ends: AuditEnds;
+}
+
+async function walk(ctx: Pick<AppContext, "db">, walk: Walk): Promise<{ checked: number; badSeq?: number }> {
+  const { scope, fromSeq, toSeq, ends } = walk;
+  let prevHash = await findHashBefore(ctx, scope, fromSeq);
+  let nextSeq = fromSeq;
+  while (nextSeq <= toSeq) {
+    const rows = await listAuditRowsAfter(ctx.db, { scope, afterSeq: nextSeq - 1, toSeq, limit: CHUNK_ROWS });
+    for (const row of rows) {
+      const linked = row.seq === nextSeq && row.prevHash === prevHash && row.hash === toAuditHash(row);
+      const asHead = row.seq !== ends.headSeq || row.hash === ends.headHash;
+      if (!linked || !asHead) return { checked: nextSeq - fromSeq, badSeq: nextSeq };
+      prevHash = row.hash;
+      nextSeq += 1;
+    }
+    // Fewer rows than the head counts: the tail was cut off.
+    if (rows.length === 0) return { checked: nextSeq - fromSeq, badSeq: nextSeq };
+  }
+  return { checked: nextSeq - fromSeq };
+}
+
+/** What the first row of the walk has to link to; undefined when the row before it is missing. */
+async function findHashBefore(
+  ctx: Pick<AppContext, "db">,
+  scope: string,
+  seq: number,
+): Promise<string | undefined> {
+  if (seq <= 1) return GENESIS_HASH;
+  const [before] = await listAuditRowsAfter(ctx.db, { scope, afterSeq: seq - 2, toSeq: seq - 1, limit: 1 });
+  return before?.hash;
+}

@@ -1,0 +1,36 @@
+import { parse } from "shell-quote";
+
+/**
+ * The words of a command line, split as a POSIX shell splits them. What only a shell could carry out (operators,
+ * patterns, variables, substitutions, comments, assignments) is refused instead of being passed on as it is.
+ *
+ * @throws Error that says what was found.
+ */
+export function splitCommand(text: string): [string, ...string[]] {
+  if (hasOpenQuote(text)) throw new Error("it has a quote without its end");
+  if (text.includes("`")) throw new Error("it has a command substitution");
+  const words = parse(text, (name) => ({ variable: name })).map(toWord);
+  const [program, ...rest] = words;
+  if (program === undefined || program === "") throw new Error("it names no program");
+  if (/^\w+=/.test(program)) throw new Error("it begins with an assignment");
+  return [program, ...rest];
+}
+
+function toWord(entry: ReturnType<typeof parse>[number]): string {
+  if (typeof entry === "string") return entry;
+  if ("comment" in entry) throw new Error("it has a comment");
+  if (!("op" in entry)) throw new Error("it has a variable");
+  throw new Error(entry.op === "glob" ? "it has a file name pattern" : `it has the operator ${entry.op}`);
+}
+
+/** shell-quote drops a quote that is never closed. */
+function hasOpenQuote(text: string): boolean {
+  let open = "";
+  for (let index = 0; index < text.length; index += 1) {
+    const character = text.charAt(index);
+    if (character === "\\" && open !== "'") index += 1;
+    else if (open === "" && (character === "'" || character === '"')) open = character;
+    else if (character === open) open = "";
+  }
+  return open !== "";
+}

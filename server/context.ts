@@ -1,0 +1,35 @@
+import type { Database } from "../db/client.ts";
+import type { Actor } from "./audit/audit-entry.ts";
+import type { Clock } from "./clock.ts";
+import type { DrainState } from "./drain-state.ts";
+import type { Config } from "./config.ts";
+import type { Converger } from "./engines/converger.ts";
+import type { EngineHolds } from "./engines/engine-holds.ts";
+import type { TakenPorts } from "./engines/taken-ports.ts";
+import type { Keyring } from "./keys/keyring.ts";
+import type { Log } from "./log.ts";
+import type { EngineRuntime } from "./runtime/engine-runtime.ts";
+import type { Replica } from "./replica.ts";
+import type { TurnRegistry } from "./turns/turn-registry.ts";
+
+/** Everything that lives as long as the process. Functions ask for the part they use with `Pick`. */
+export interface AppContext extends Pick<Database, "db" | "raw"> {
+  config: Config;
+  log: Log;
+  clock: Clock;
+  instanceId: string;
+  replica: Replica;
+  runtime: EngineRuntime;
+  keyring: Keyring;
+  holds: EngineHolds;
+  takenPorts: TakenPorts;
+  converger: Converger;
+  turns: TurnRegistry;
+  drain: DrainState;
+}
+
+/** Who asks, for the audit trail. */
+export interface CallContext {
+  actor: Actor;
+  requestId: string | null;
+}

@@ -1,0 +1,76 @@
+import type { Db } from "../../db/client.ts";
+import {
+  findEngine,
+  lockEngine,
+  updateEngineIf,
+  type EnginePatch,
+  type EngineRow,
+} from "../../db/engines.ts";
+import { appendAudit } from "../audit/append-audit.ts";
+import type { AuditAction } from "../audit/audit-entry.ts";
+import type { IdempotencyClaim } from "../admission/idempotency-claim.ts";
+import type { AppContext, CallContext } from "../context.ts";
+import { engineNotFound } from "./get-engine.ts";
+import { moveEngine } from "./move-engine.ts";
+import type { Move } from "./transitions.ts";
+
+/** What a verb wants of an engine that it has just locked; undefined: it is so already. */
+export interface Intent {
+  patch: EnginePatch;
+  /** The status moves at once, so that nobody sees an engine as usable that is about to go. */
+  move?: Move;
+  /** Where what is wanted is done by writing it: the audit row says so instead of "requested". */
+  action?: AuditAction;
+  metadata?: Readonly<Record<string, unknown>>;
+}
+
+export interface RecordIntentInput {
+  productId: string;
+  userId: string;
+  action: AuditAction;
+  claim: IdempotencyClaim;
+  /** Noted with the idempotency key, so that a retry after a crash resumes; the engine's id by default. */
+  subject?: string;
+  /** Decides on the locked row; throws a DomainError to refuse. */
+  decide(row: EngineRow): Intent | undefined;
+}
+
+/**
+ * Writes what is wanted, with its audit row, in one transaction; nothing is done yet. Returns the row as it is
+ * after. Throws ENGINE_NOT_FOUND and whatever `decide` throws.
+ */
+export async function recordIntent(
+  ctx: Pick<AppContext, "db"> & CallContext,
+  input: RecordIntentInput,
+): Promise<EngineRow> {
+  return ctx.db.transaction(async (tx) => {
+    // Read without a lock first: the idempotency row comes before the engine's in the lock order.
+    const found = await findEngine(tx, { productId: input.productId, userId: input.userId });
+    if (found === undefined) throw engineNotFound();
+    await input.claim.setSubject(tx, input.subject ?? found.id);
+    const row = await lockEngine(tx, input);
+    if (row === undefined || row.id !== found.id) throw engineNotFound();
+    const intent = input.decide(row);
+    if (intent === undefined) return row;
+    const written = await applyIntent(tx, row, intent);
+    await appendAudit(tx, {
+      scope: row.productId,
+      actor: ctx.actor,
+      action: intent.action ?? input.action,
+      userId: row.userId,
+      engineId: row.id,
+      requestId: ctx.requestId,
+      metadata: { from: row.status, ...intent.metadata },
+    });
+    return written;
+  });
+}
+
+async function applyIntent(tx: Db, row: EngineRow, intent: Intent): Promise<EngineRow> {
+  const written =
+    intent.move === undefined
+      ? await updateEngineIf(tx, { id: row.id }, intent.patch)
+      : await moveEngine(tx, { row, move: intent.move, patch: intent.patch });
+  if (written === undefined) throw new Error(`${intent.move} is not allowed from ${row.status}`);
+  return written;
+}

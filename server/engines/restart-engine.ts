@@ -1,0 +1,73 @@
+import { orchNow, type EngineRow } from "../../db/engines.ts";
+import type { IdempotencyClaim } from "../admission/idempotency-claim.ts";
+import type { AppContext, CallContext } from "../context.ts";
+import { DomainError } from "../errors.ts";
+import { driveEngine } from "./drive-engine.ts";
+import type { WhenBusy } from "./engine-holds.ts";
+import { toEngine, type Engine } from "./engine-view.ts";
+import { engineNotFound, getEngineRow } from "./get-engine.ts";
+import { toBootError } from "./provision-engine.ts";
+import { recordIntent, type Intent } from "./record-intent.ts";
+import { BOOT_PATCH } from "./record-move.ts";
+import { refuseHopeless } from "./start-engine.ts";
+
+export interface RestartEngineInput {
+  productId: string;
+  userId: string;
+  whenBusy: WhenBusy;
+  /** How long `wait` waits for the engine's users. */
+  deadlineMs: number;
+  claim: IdempotencyClaim;
+}
+
+/**
+ * Ends the process that is on record and starts another: the generation moves. A retry with the same idempotency
+ * key after a crash does not restart a second time.
+ */
+export async function restartEngine(
+  ctx: AppContext & CallContext,
+  input: RestartEngineInput,
+): Promise<Engine> {
+  const found = await getEngineRow(ctx, input);
+  using _gate = await ctx.holds.closeGate(found.id, {
+    whenBusy: input.whenBusy,
+    deadlineMs: input.deadlineMs,
+    reason: "ENGINE_RESTARTED",
+  });
+  const resumed = input.claim.resumed && input.claim.subject === found.id;
+  const row = resumed
+    ? found
+    : await recordIntent(ctx, { ...input, action: "engine.restart_requested", decide: decideRestart });
+  const restarted = await driveEngine(ctx, { engineId: row.id });
+  if (restarted === undefined) throw engineNotFound();
+  if (restarted.status === "failed") throw toBootError(restarted);
+  return toEngine(ctx, restarted);
+}
+
+function decideRestart(row: EngineRow): Intent | undefined {
+  const patch = {
+    ...BOOT_PATCH,
+    desired: "running",
+    desiredBy: "caller",
+    restartOf: row.processIdentity,
+    restartAttempts: 0,
+    nextCheckAt: orchNow,
+  } as const;
+  switch (row.status) {
+    case "provisioning":
+    case "starting":
+      // A process that is only coming up is as new as one gets.
+      return undefined;
+    case "running":
+    case "sleeping":
+      return { patch, move: "boot" };
+    case "failed":
+      refuseHopeless(row);
+      return { patch, move: "boot" };
+    case "stopping":
+    case "stopped":
+      throw new DomainError("ENGINE_STOPPED", "the engine is stopped; start it");
+    case "destroying":
+      throw new DomainError("ENGINE_DESTROYING", "the engine is being destroyed");
+  }
+}

@@ -1,0 +1,152 @@
+import { findEngine, type EngineRow } from "../../db/engines.ts";
+import type { AppContext } from "../context.ts";
+import { DomainError } from "../errors.ts";
+import { toEndpoint } from "./engine-endpoint.ts";
+import type { Hold } from "./engine-holds.ts";
+import { engineNotFound } from "./get-engine.ts";
+
+export interface UseEngineInput {
+  productId: string;
+  userId: string;
+  /** How long a provisioning or starting engine, or a closed gate, may be waited for. */
+  timeoutMs: number;
+  /** Refuse with GENERATION_CHANGED when the engine is of another generation. */
+  expectGeneration?: number | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** A running engine and the right to use it; disposing gives the right back. */
+export interface EngineUse extends Disposable, Pick<Hold, "interrupted" | "release"> {
+  engineId: string;
+  generation: number;
+  /** Base URL, no trailing slash. */
+  endpoint: string;
+  /** Plaintext, for the X-Engine-Key header and nothing else. */
+  apiKey: string;
+}
+
+type UseContext = Pick<AppContext, "db" | "holds" | "converger" | "keyring">;
+
+/**
+ * Waits while the engine boots or a verb has closed its gate. Throws ENGINE_NOT_FOUND, ENGINE_STOPPED,
+ * ENGINE_UNHEALTHY, ENGINE_DESTROYING, GENERATION_CHANGED, or DEADLINE_EXCEEDED when it did not become usable
+ * in time.
+ */
+export async function useEngine(ctx: UseContext, input: UseEngineInput): Promise<EngineUse> {
+  const timeout = AbortSignal.timeout(input.timeoutMs);
+  const signal = input.signal === undefined ? timeout : AbortSignal.any([timeout, input.signal]);
+  try {
+    for (;;) {
+      signal.throwIfAborted();
+      const use = await tryUse(ctx, input, signal);
+      if (use !== undefined) return use;
+    }
+  } catch (error) {
+    if (!timeout.aborted || error instanceof DomainError) throw error;
+    throw new DomainError(
+      "DEADLINE_EXCEEDED",
+      `the engine did not become usable within ${input.timeoutMs} ms`,
+      {
+        retryAfterMs: 1_000,
+      },
+    );
+  }
+}
+
+/** undefined: it was booting, or a gate moved between the read and the hold; read again. */
+async function tryUse(
+  ctx: UseContext,
+  input: UseEngineInput,
+  signal: AbortSignal,
+): Promise<EngineUse | undefined> {
+  const epoch = ctx.holds.gateEpoch;
+  const row = await findEngine(ctx.db, { productId: input.productId, userId: input.userId });
+  if (row === undefined) throw engineNotFound();
+  if (isBooting(row)) {
+    await untilDriven(ctx, row.id, signal);
+    return undefined;
+  }
+  const hold = await ctx.holds.acquire(row.id, signal);
+  try {
+    if (ctx.holds.gateEpoch !== epoch) {
+      hold.release();
+      return undefined;
+    }
+    refuseUnusable(row, input);
+    return toUse(ctx, row, hold);
+  } catch (error) {
+    hold.release();
+    throw error;
+  }
+}
+
+function isBooting(row: EngineRow): boolean {
+  return row.desired === "running" && (row.status === "provisioning" || row.status === "starting");
+}
+
+/** The boot is somebody's drive already, or becomes ours: a wake is shared. */
+async function untilDriven(ctx: UseContext, engineId: string, signal: AbortSignal): Promise<void> {
+  const aborted = Promise.withResolvers<never>();
+  const onAbort = () => {
+    aborted.reject(signal.reason);
+  };
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    await Promise.race([ctx.converger.join(engineId), aborted.promise]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+function refuseUnusable(row: EngineRow, input: UseEngineInput): void {
+  switch (row.status) {
+    case "running":
+      break;
+    case "stopping":
+    case "stopped":
+    case "provisioning":
+    case "starting":
+      throw new DomainError("ENGINE_STOPPED", `the engine is ${row.status}; start it`);
+    case "sleeping":
+      throw new DomainError("ENGINE_SLEEPING", "the engine is asleep; wake it");
+    case "failed":
+      throw toUnhealthyError(row);
+    case "destroying":
+      throw new DomainError("ENGINE_DESTROYING", "the engine is being destroyed");
+  }
+  if (input.expectGeneration !== undefined && input.expectGeneration !== row.generation) {
+    throw new DomainError(
+      "GENERATION_CHANGED",
+      `the engine is of generation ${row.generation}, not ${input.expectGeneration}: it has lost what it held in memory`,
+    );
+  }
+}
+
+function toUnhealthyError(row: EngineRow): DomainError {
+  const waitMs = row.nextRestartAt === null ? undefined : Date.parse(row.nextRestartAt) - Date.now();
+  return new DomainError(
+    "ENGINE_UNHEALTHY",
+    `the engine has failed (${row.statusReason ?? "no reason on record"})`,
+    {
+      retryAfterMs: waitMs === undefined ? undefined : Math.max(1_000, waitMs),
+    },
+  );
+}
+
+function toUse(ctx: UseContext, row: EngineRow, hold: Hold): EngineUse {
+  const endpoint = toEndpoint(row);
+  if (endpoint === null) throw new Error(`engine ${row.id} is running without a port`);
+  return {
+    engineId: row.id,
+    generation: row.generation,
+    endpoint,
+    apiKey: ctx.keyring.open(row.keySealed, row.id),
+    interrupted: hold.interrupted,
+    release: () => {
+      hold.release();
+    },
+    [Symbol.dispose]: () => {
+      hold.release();
+    },
+  };
+}

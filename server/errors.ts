@@ -1,0 +1,97 @@
+/** Every way a call can be refused. Callers branch on these, so a name never changes its meaning. */
+export const REASONS = [
+  "INVALID_INPUT",
+  "IMAGE_NOT_PINNED",
+  "REQUEST_TOO_LARGE",
+  "INVALID_KEY",
+  "KEY_EXPIRED",
+  "KEY_REVOKED",
+  "SCOPE_MISSING",
+  "IMAGE_NOT_ALLOWED",
+  "ENGINE_NOT_FOUND",
+  "TURN_NOT_FOUND",
+  "PRODUCT_NOT_FOUND",
+  "KEY_NOT_FOUND",
+  "ENGINE_ALREADY_EXISTS",
+  "PRODUCT_SLUG_EXISTS",
+  "PRODUCT_NOT_EMPTY",
+  "ENGINE_BUSY",
+  "ENGINE_STOPPED",
+  "ENGINE_SLEEPING",
+  "ENGINE_DESTROYING",
+  "GENERATION_CHANGED",
+  "TURN_IN_PROGRESS",
+  "IDEMPOTENCY_IN_PROGRESS",
+  "OUTCOME_UNKNOWN",
+  "VOLUME_MISSING",
+  "IDEMPOTENCY_MISMATCH",
+  "NOT_SUPPORTED_BY_ENGINE",
+  "QUOTA_EXCEEDED",
+  "RATE_LIMITED",
+  "STREAM_LIMIT",
+  "PORT_EXHAUSTION",
+  "RUNTIME_UNREACHABLE",
+  "RUNTIME_CHANGED",
+  "ENGINE_UNHEALTHY",
+  "DRAINING",
+  "DATABASE_UNAVAILABLE",
+  "ENGINE_ERROR",
+  "IMAGE_UNAVAILABLE",
+  "BOOT_TIMEOUT",
+  "BOOT_FAILED",
+  "ENGINE_TIMEOUT",
+  "DEADLINE_EXCEEDED",
+  "INTERNAL",
+] as const;
+export type Reason = (typeof REASONS)[number];
+
+/** What an engine itself answered, passed on so that the caller need not guess. */
+export interface EngineErrorDetail {
+  /** HTTP status of the engine's answer. */
+  status: number;
+  /** The engine's own error code. */
+  code: string;
+  message: string;
+  details?: unknown;
+}
+
+export interface InputIssue {
+  /** Where in the input, as a dotted path. */
+  path: string;
+  message: string;
+}
+
+export interface DomainErrorOptions {
+  /** How long to wait before the same request may work. */
+  retryAfterMs?: number | undefined;
+  issues?: readonly InputIssue[] | undefined;
+  engineError?: EngineErrorDetail | undefined;
+  cause?: unknown;
+}
+
+/** A refusal with a listed reason. Its message is shown to callers, so it never holds a secret. */
+export class DomainError extends Error {
+  readonly reason: Reason;
+  readonly retryAfterMs: number | undefined;
+  readonly issues: readonly InputIssue[] | undefined;
+  readonly engineError: EngineErrorDetail | undefined;
+
+  constructor(reason: Reason, message: string, options: DomainErrorOptions = {}) {
+    super(message, { cause: options.cause });
+    this.name = "DomainError";
+    this.reason = reason;
+    this.retryAfterMs = options.retryAfterMs;
+    this.issues = options.issues;
+    this.engineError = options.engineError;
+  }
+}
+
+/**
+ * The message of anything thrown, for logs and status reasons; never for a caller. A failed statement's own message
+ * holds the SQL and its parameters, so its cause speaks instead.
+ */
+export function toErrorMessage(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const isStatement = error.message.startsWith("Failed query:");
+  return isStatement ? toErrorMessage(error.cause ?? "a statement failed") : error.message;
+}

@@ -1,0 +1,6 @@
+/** The ISO instant of a timestamp as Postgres writes it, in milliseconds; null stays null. */
+export function toInstant(timestamp: string): string;
+export function toInstant(timestamp: string | null): string | null;
+export function toInstant(timestamp: string | null): string | null {
+  return timestamp === null ? null : new Date(timestamp).toISOString();
+}

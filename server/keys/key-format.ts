@@ -1,0 +1,55 @@
+import { createHash, randomInt } from "node:crypto";
+import { crc32 } from "node:zlib";
+
+export const KEY_KINDS = ["engine", "platform", "operator"] as const;
+export type KeyKind = (typeof KEY_KINDS)[number];
+
+export interface NewKey {
+  /** Shown once; whoever stores it seals it. */
+  plaintext: string;
+  /** What a check needs. */
+  hash: string;
+  /** What a list shows, so that people can tell keys apart. */
+  prefix: string;
+}
+
+const PREFIXES = { engine: "ehe", platform: "ehp", operator: "eha" } as const satisfies Record<
+  KeyKind,
+  string
+>;
+const ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const RANDOM_LENGTH = 30;
+const CHECKSUM_LENGTH = 6;
+const SHOWN_LENGTH = 10;
+
+const KEY_PATTERN = /^(?<prefix>eh[epa])_(?<random>[0-9A-Za-z]{30})(?<checksum>[0-9A-Za-z]{6})$/;
+
+export function createKey(kind: KeyKind): NewKey {
+  let random = "";
+  while (random.length < RANDOM_LENGTH) random += ALPHABET.charAt(randomInt(ALPHABET.length));
+  const plaintext = `${PREFIXES[kind]}_${random}${toChecksum(random)}`;
+  return { plaintext, hash: hashKey(plaintext), prefix: plaintext.slice(0, SHOWN_LENGTH) };
+}
+
+/** Lower-case hex SHA-256, as it is stored and as engines compare it. */
+export function hashKey(plaintext: string): string {
+  return createHash("sha256").update(plaintext).digest("hex");
+}
+
+/** The kind of a well-formed key; undefined when prefix, length, alphabet or checksum are wrong. */
+export function findKeyKind(plaintext: string): KeyKind | undefined {
+  const parts = KEY_PATTERN.exec(plaintext)?.groups;
+  if (parts?.["random"] === undefined || toChecksum(parts["random"]) !== parts["checksum"]) return undefined;
+  return KEY_KINDS.find((kind) => PREFIXES[kind] === parts["prefix"]);
+}
+
+/** CRC32 in base62, most significant digit first. It catches typing and truncation; it is no protection. */
+function toChecksum(random: string): string {
+  let rest = crc32(random);
+  let digits = "";
+  while (digits.length < CHECKSUM_LENGTH) {
+    digits = ALPHABET.charAt(rest % ALPHABET.length) + digits;
+    rest = Math.floor(rest / ALPHABET.length);
+  }
+  return digits;
+}

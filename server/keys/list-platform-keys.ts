@@ -1,0 +1,26 @@
+import { listPlatformKeyRows } from "../../db/platform-keys.ts";
+import { findProduct } from "../../db/products.ts";
+import { fromCursor, toPage, UUID_POSITION, type Page } from "../admission/page-cursor.ts";
+import type { AppContext } from "../context.ts";
+import { DomainError } from "../errors.ts";
+import { toKey, type Key } from "./key-view.ts";
+
+export interface ListPlatformKeysInput {
+  productId: string;
+  cursor?: string | undefined;
+  limit: number;
+}
+
+/** Every key that the product ever had, in order of issue. Throws PRODUCT_NOT_FOUND. */
+export async function listPlatformKeys(
+  ctx: Pick<AppContext, "db">,
+  input: ListPlatformKeysInput,
+): Promise<Page<Key>> {
+  const afterId = fromCursor(input.cursor, UUID_POSITION);
+  if ((await findProduct(ctx.db, input.productId)) === undefined) {
+    throw new DomainError("PRODUCT_NOT_FOUND", "there is no such product");
+  }
+  const page = { productId: input.productId, afterId, limit: input.limit + 1 };
+  const rows = await listPlatformKeyRows(ctx.db, page);
+  return toPage(rows, input.limit, { item: toKey, position: (row) => row.id });
+}

@@ -1,0 +1,56 @@
+import type { Db } from "../../db/client.ts";
+import { lockPlatformKey, setKeyRevoked } from "../../db/platform-keys.ts";
+import type { IdempotencyClaim } from "../admission/idempotency-claim.ts";
+import { appendAudit } from "../audit/append-audit.ts";
+import type { AppContext, CallContext } from "../context.ts";
+import { DomainError } from "../errors.ts";
+import { forgetKeyStates } from "./key-states.ts";
+import { toKey, type Key } from "./key-view.ts";
+
+export interface RevokePlatformKeyInput {
+  keyId: string;
+  /** When given, the key has to be this product's. */
+  productId?: string | undefined;
+  /** How long the key still works, for callers to change to a new one; 0 for a leak. */
+  graceSeconds: number;
+  claim: IdempotencyClaim;
+}
+
+/**
+ * Of two revocations the sooner one counts; revoking a revoked key is success. This process refuses the key at
+ * once when there is no grace, others within the half second that they remember keys. Throws KEY_NOT_FOUND.
+ */
+export async function revokePlatformKey(
+  ctx: Pick<AppContext, "db"> & CallContext,
+  input: RevokePlatformKeyInput,
+): Promise<Key> {
+  const key = await ctx.db.transaction(async (tx) => setRevoked(ctx, tx, input));
+  forgetKeyStates(ctx.db);
+  return key;
+}
+
+async function setRevoked(ctx: CallContext, tx: Db, input: RevokePlatformKeyInput): Promise<Key> {
+  const before = await lockPlatformKey(tx, input.keyId);
+  if (before === undefined || (input.productId ?? before.productId) !== before.productId) {
+    throw new DomainError("KEY_NOT_FOUND", "there is no such key");
+  }
+  const changed = await setKeyRevoked(tx, { id: before.id, graceSeconds: input.graceSeconds });
+  const key = toKey(changed ?? before);
+  await input.claim.complete(tx, key);
+  if (changed !== undefined) {
+    await appendAudit(tx, {
+      scope: before.productId,
+      actor: ctx.actor,
+      action: "platform_key.revoked",
+      requestId: ctx.requestId,
+      metadata: {
+        keyId: before.id,
+        name: before.name,
+        prefix: before.prefix,
+        graceSeconds: input.graceSeconds,
+        revokedAt: key.revokedAt,
+      },
+    });
+  }
+  return key;
+}

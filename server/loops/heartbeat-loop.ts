@@ -1,0 +1,36 @@
+import type { AppContext } from "../context.ts";
+import { startLoop, type Loop } from "../loop.ts";
+import { removeDeadReplicas, type HeldReplica } from "../replica.ts";
+import { recoverTurns } from "../turns/recover-turns.ts";
+
+export interface HeartbeatInput {
+  replica: HeldReplica;
+  /** Called when others have declared this process dead: it must go. */
+  onDeclaredDead(): void;
+}
+
+/** Beats, and looks for replicas that do not. Its own beats must be unbroken for a lease before it judges others. */
+export function startHeartbeatLoop(ctx: AppContext, input: HeartbeatInput): Loop {
+  let unbrokenSince = performance.now();
+  const tick = async () => {
+    const heldBefore = input.replica.holdsLease();
+    try {
+      await input.replica.beat();
+    } catch (error) {
+      unbrokenSince = performance.now();
+      throw error;
+    }
+    if (input.replica.declaredDead) return input.onDeclaredDead();
+    if (!heldBefore) unbrokenSince = performance.now();
+    const unbroken = performance.now() - unbrokenSince >= ctx.config.leaseMs;
+    const { dead } = await removeDeadReplicas(ctx, { ownId: input.replica.id, unbroken });
+    if (dead.length > 0) await recoverTurns(ctx, dead);
+  };
+  return startLoop({
+    name: "heartbeat",
+    intervalMs: ctx.config.heartbeatMs,
+    clock: ctx.clock,
+    log: ctx.log,
+    tick,
+  });
+}

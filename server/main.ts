@@ -1,0 +1,69 @@
+import { openApp } from "./app.ts";
+import { ConfigError, parseConfig, type Config } from "./config.ts";
+import { toErrorMessage } from "./errors.ts";
+import { openLog } from "./log.ts";
+import { toWelcome } from "./welcome.ts";
+
+/*
+ * Exit codes: 0 after a signal and a clean close, 1 when the start failed or the process had to go,
+ * 2 for a configuration that cannot be used.
+ */
+
+function readConfig(): { config: Config; warnings: string[] } {
+  try {
+    return parseConfig(process.env);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exit(2);
+  }
+}
+
+const { config, warnings } = readConfig();
+const log = openLog(config.log);
+for (const warning of warnings) log.warn({}, warning);
+
+const leaving = new AbortController();
+let exitCode = 0;
+
+const opening = openApp({
+  config,
+  log,
+  signal: leaving.signal,
+  onFatal: (why) => {
+    exitCode = 1;
+    void leave(why);
+  },
+});
+
+/** A start that is under way is given up or finished first: what it opened has to be closed. */
+async function leave(why: string): Promise<void> {
+  if (leaving.signal.aborted) return;
+  leaving.abort(new Error(`stopped by ${why}`));
+  log.info({ why }, "stopping");
+  const app = await opening.catch(() => undefined);
+  try {
+    await app?.close();
+  } catch (error) {
+    exitCode = 1;
+    log.error({ error: toErrorMessage(error) }, "close failed");
+  }
+  process.exit(exitCode);
+}
+
+for (const signal of ["SIGTERM", "SIGINT"] as const) {
+  process.on(signal, () => {
+    void leave(signal);
+  });
+}
+
+try {
+  const app = await opening;
+  log.info({ url: app.url }, "listening");
+  if (app.newAdminKey !== undefined) process.stdout.write(toWelcome(app.url, app.newAdminKey));
+} catch (error) {
+  if (!leaving.signal.aborted) {
+    log.error({ error: toErrorMessage(error) }, "start failed");
+    process.exit(1);
+  }
+}

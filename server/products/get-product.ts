@@ -1,0 +1,21 @@
+import { countEngines } from "../../db/engines.ts";
+import { findProduct, findProductBySlug } from "../../db/products.ts";
+import type { AppContext } from "../context.ts";
+import { productNotFound, toProduct, type Product } from "./product-view.ts";
+
+/** Shows removed products too: their audit trail stays. Throws PRODUCT_NOT_FOUND. */
+export async function getProduct(
+  ctx: Pick<AppContext, "db">,
+  input: { productId: string },
+): Promise<Product> {
+  const row = await findProduct(ctx.db, input.productId);
+  if (row === undefined) throw productNotFound();
+  return toProduct(row);
+}
+
+/** The live product of that slug. Throws PRODUCT_NOT_FOUND. */
+export async function getProductBySlug(ctx: Pick<AppContext, "db">, slug: string): Promise<Product> {
+  const row = await findProductBySlug(ctx.db, slug);
+  if (row === undefined) throw productNotFound();
+  return toProduct({ ...row, engineCount: await countEngines(ctx.db, row.id) });
+}

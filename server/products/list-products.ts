@@ -1,0 +1,14 @@
+import { listProductRows } from "../../db/products.ts";
+import { fromCursor, toPage, UUID_POSITION, type Page } from "../admission/page-cursor.ts";
+import type { AppContext } from "../context.ts";
+import { toProduct, type Product } from "./product-view.ts";
+
+/** Live products in order of creation. */
+export async function listProducts(
+  ctx: Pick<AppContext, "db">,
+  input: { cursor?: string | undefined; limit: number },
+): Promise<Page<Product>> {
+  const afterId = fromCursor(input.cursor, UUID_POSITION);
+  const rows = await listProductRows(ctx.db, { afterId, limit: input.limit + 1 });
+  return toPage(rows, input.limit, { item: toProduct, position: (row) => row.id });
+}

@@ -1,0 +1,56 @@
+import { randomUUIDv7 } from "node:crypto";
+import type { Db } from "../../db/client.ts";
+import { findViolatedConstraint } from "../../db/postgres-error.ts";
+import { insertProduct, PRODUCT_SLUG_KEY } from "../../db/products.ts";
+import type { IdempotencyClaim } from "../admission/idempotency-claim.ts";
+import { appendAudit } from "../audit/append-audit.ts";
+import type { AppContext, CallContext } from "../context.ts";
+import { DomainError } from "../errors.ts";
+import { insertIssuedKey } from "../keys/issue-platform-key.ts";
+import { assertPinned, type ProductPolicy } from "./product-policy.ts";
+import { toProduct, type Product } from "./product-view.ts";
+
+export interface RegisterProductInput {
+  slug: string;
+  name: string;
+  policy: ProductPolicy;
+  claim: IdempotencyClaim;
+}
+
+/**
+ * A new product and its first platform key, whose plaintext leaves in this reply only. Throws PRODUCT_SLUG_EXISTS
+ * and IMAGE_NOT_PINNED.
+ */
+export async function registerProduct(
+  ctx: Pick<AppContext, "db" | "config"> & CallContext,
+  input: RegisterProductInput,
+): Promise<{ product: Product; apiKey: string }> {
+  assertPinned(ctx, input.policy);
+  try {
+    return await ctx.db.transaction(async (tx) => insertRegistered(ctx, tx, input));
+  } catch (error) {
+    if (findViolatedConstraint(error) !== PRODUCT_SLUG_KEY) throw error;
+    throw new DomainError("PRODUCT_SLUG_EXISTS", `there is a product with the slug ${input.slug} already`);
+  }
+}
+
+async function insertRegistered(
+  ctx: CallContext,
+  tx: Db,
+  input: RegisterProductInput,
+): Promise<{ product: Product; apiKey: string }> {
+  const { slug, name, policy } = input;
+  const row = await insertProduct(tx, { id: randomUUIDv7(), slug, name, policy });
+  // The chain of the new product first: nobody else has it yet, while everybody waits for the platform's.
+  const { apiKey } = await insertIssuedKey(ctx, tx, { productId: row.id, name: "default" });
+  const reply = { product: toProduct({ ...row, engineCount: 0 }), apiKey };
+  await input.claim.complete(tx, reply);
+  await appendAudit(tx, {
+    scope: "platform",
+    actor: ctx.actor,
+    action: "product.registered",
+    requestId: ctx.requestId,
+    metadata: { productId: row.id, slug, name, policy },
+  });
+  return reply;
+}

@@ -1,0 +1,50 @@
+import type { Db } from "../../db/client.ts";
+import { countEngines } from "../../db/engines.ts";
+import { lockProduct, setProductPolicy } from "../../db/products.ts";
+import type { IdempotencyClaim } from "../admission/idempotency-claim.ts";
+import { appendAudit } from "../audit/append-audit.ts";
+import type { AppContext, CallContext } from "../context.ts";
+import { assertPinned, type ProductPolicy } from "./product-policy.ts";
+import { productNotFound, toProduct, type Product } from "./product-view.ts";
+
+export interface UpdateProductPolicyInput {
+  productId: string;
+  /** Takes the place of the whole policy: what is absent is unlimited or default from now on. */
+  policy: ProductPolicy;
+  claim: IdempotencyClaim;
+}
+
+/**
+ * Engines that exist stay as they are. `overBy` says how many more there are than the new policy allows.
+ * Throws PRODUCT_NOT_FOUND and IMAGE_NOT_PINNED.
+ */
+export async function updateProductPolicy(
+  ctx: Pick<AppContext, "db" | "config"> & CallContext,
+  input: UpdateProductPolicyInput,
+): Promise<{ product: Product; overBy: number }> {
+  assertPinned(ctx, input.policy);
+  return ctx.db.transaction(async (tx) => setPolicy(ctx, tx, input));
+}
+
+async function setPolicy(
+  ctx: CallContext,
+  tx: Db,
+  input: UpdateProductPolicyInput,
+): Promise<{ product: Product; overBy: number }> {
+  const { productId, policy } = input;
+  const before = await lockProduct(tx, productId);
+  if (before === undefined) throw productNotFound();
+  const row = await setProductPolicy(tx, productId, policy);
+  const engineCount = await countEngines(tx, productId);
+  const overBy = Math.max(0, engineCount - (policy.maxEngines ?? engineCount));
+  const reply = { product: toProduct({ ...row, engineCount }), overBy };
+  await input.claim.complete(tx, reply);
+  await appendAudit(tx, {
+    scope: "platform",
+    actor: ctx.actor,
+    action: "product.policy_updated",
+    requestId: ctx.requestId,
+    metadata: { productId, slug: row.slug, before: before.policy, after: policy },
+  });
+  return reply;
+}

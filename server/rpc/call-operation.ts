@@ -1,0 +1,34 @@
+import type { z } from "zod";
+import type { AppContext, CallContext } from "../context.ts";
+import { DomainError } from "../errors.ts";
+import { callEngine } from "./call-engine.ts";
+
+const OPERATION_TIMEOUT_MS = 30_000;
+
+export interface OperationInput {
+  productId: string;
+  userId: string;
+  signal?: AbortSignal | undefined;
+}
+
+interface Operation<Schema> {
+  method: "get_config" | "set_config" | "reload" | "quota_state" | "cache_state";
+  params?: Readonly<Record<string, unknown>>;
+  readOnly: boolean;
+  result: Schema;
+}
+
+/** One of the contract's own operations, its result checked. Throws what `callEngine` throws. */
+export async function callOperation<Schema extends z.ZodType>(
+  ctx: AppContext & CallContext,
+  input: OperationInput,
+  { method, params = {}, readOnly, result: schema }: Operation<Schema>,
+): Promise<z.infer<Schema>> {
+  const { productId, userId, signal } = input;
+  const call = { productId, userId, method, params, timeoutMs: OPERATION_TIMEOUT_MS, readOnly, signal };
+  const { result } = await callEngine(ctx, call);
+  const parsed = schema.safeParse(result);
+  if (parsed.success) return parsed.data;
+  const effect = readOnly ? "" : "; the operation itself was carried out";
+  throw new DomainError("ENGINE_ERROR", `the engine's answer to ${method} has another shape${effect}`);
+}

@@ -1,0 +1,10 @@
+import type { AppContext, CallContext } from "../context.ts";
+import { callOperation, type OperationInput } from "./call-operation.ts";
+import { QuotaState } from "./operation-results.ts";
+
+export async function getQuotaState(
+  ctx: AppContext & CallContext,
+  input: OperationInput,
+): Promise<QuotaState> {
+  return callOperation(ctx, input, { method: "quota_state", readOnly: true, result: QuotaState });
+}

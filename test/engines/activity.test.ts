@@ -1,0 +1,20 @@
+import { expect, test } from "vitest";
+import { recordActivity } from "../../db/engines.ts";
+import { getEngine } from "../../server/engines/get-engine.ts";
+import { provisionEngine } from "../../server/engines/provision-engine.ts";
+import { useEngine } from "../../server/engines/use-engine.ts";
+import { openHouse, openSite, toCall } from "./open-house.ts";
+
+test("the last use of an engine reaches its row, and never goes backwards", async () => {
+  await using site = await openSite();
+  await using house = await openHouse(site);
+  const { engine } = await provisionEngine(house.ctx, toCall(house, "ada"));
+  expect(engine.lastActivityAt).toBeNull();
+  (await useEngine(house.ctx, { ...toCall(house, "ada"), timeoutMs: 1_000 })).release();
+  await recordActivity(house.ctx.db, house.ctx.holds.takeActivity());
+  const { lastActivityAt } = await getEngine(house.ctx, toCall(house, "ada"));
+  expect(lastActivityAt).not.toBeNull();
+  await recordActivity(house.ctx.db, new Map([[engine.engineId, "2001-01-01T00:00:00.000Z"]]));
+  expect((await getEngine(house.ctx, toCall(house, "ada"))).lastActivityAt).toBe(lastActivityAt);
+  expect(house.ctx.holds.takeActivity().size).toBe(0);
+});

@@ -1,0 +1,181 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { findEngine } from "../../db/engines.ts";
+import { deleteReplicas } from "../../db/replicas.ts";
+import type { IdempotencyClaim } from "../../server/admission/idempotency-claim.ts";
+import { verifyAudit } from "../../server/audit/verify-audit.ts";
+import { destroyEngine } from "../../server/engines/destroy-engine.ts";
+import { provisionEngine } from "../../server/engines/provision-engine.ts";
+import { restartEngine } from "../../server/engines/restart-engine.ts";
+import { rotateEngineKey } from "../../server/engines/rotate-engine-key.ts";
+import { startEngine } from "../../server/engines/start-engine.ts";
+import { stopEngine } from "../../server/engines/stop-engine.ts";
+import { sweepTombstones } from "../../server/engines/sweep-tombstones.ts";
+import { useEngine } from "../../server/engines/use-engine.ts";
+import { hashKey } from "../../server/keys/key-format.ts";
+import type { CallReport } from "../support/memory-runtime.ts";
+import { openHouse, openSite, toCall, type House, type Site } from "./open-house.ts";
+
+/*
+ * A crash is a process that stops between two steps: the runtime call under way throws out of everything, and
+ * nothing of that orchestrator runs any more. The next one is opened over the same database and daemon.
+ */
+
+let site: Site;
+
+beforeAll(async () => {
+  site = await openSite();
+});
+afterAll(async () => {
+  await site[Symbol.asyncDispose]();
+});
+
+class Crash extends Error {}
+
+/** Dies at the n-th boundary of a runtime call. */
+function crashAt(house: House, boundary: number): { reached(): boolean } {
+  let count = 0;
+  house.runtime.onCall = (_report: CallReport) => {
+    count += 1;
+    if (count >= boundary) throw new Crash(`at boundary ${count}`);
+  };
+  return { reached: () => count >= boundary };
+}
+
+/** As the database has it after a crash: the noted subject, and `resumed` for whoever retries. */
+function openClaim(): { first: IdempotencyClaim; retry(): IdempotencyClaim } {
+  let subject: string | null = null;
+  const make = (resumed: boolean): IdempotencyClaim => ({
+    resumed,
+    get subject() {
+      return subject;
+    },
+    setSubject: async (_tx, noted) => {
+      subject = noted;
+    },
+    complete: async () => {},
+  });
+  return { first: make(false), retry: () => make(true) };
+}
+
+type Verb = (house: House, userId: string, claim: IdempotencyClaim) => Promise<unknown>;
+
+interface Scenario {
+  prepare: Verb[];
+  verb: Verb;
+  /** What the world looks like once the next orchestrator has settled it; `retried` is what a retry was answered. */
+  expectSettled(house: House, userId: string, retried: unknown): Promise<void>;
+}
+
+const provision: Verb = (house, userId, claim) => provisionEngine(house.ctx, toCall(house, userId, claim));
+const stop: Verb = (house, userId, claim) => stopEngine(house.ctx, toCall(house, userId, claim));
+const start: Verb = (house, userId, claim) => startEngine(house.ctx, toCall(house, userId, claim));
+const restart: Verb = (house, userId, claim) => restartEngine(house.ctx, toCall(house, userId, claim));
+const destroy: Verb = (house, userId, claim) => destroyEngine(house.ctx, toCall(house, userId, claim));
+const rotate: Verb = (house, userId, claim) =>
+  rotateEngineKey(house.ctx, { ...toCall(house, userId, claim), when: "now" });
+
+const rowOf = (house: House, userId: string) =>
+  findEngine(house.ctx.db, { productId: house.productId, userId });
+const containersOf = (engineId: string) =>
+  [...site.daemon.containers.values()].filter((container) => container.spec.engineId === engineId);
+
+async function expectRunningWith(house: House, userId: string, apiKey: string): Promise<void> {
+  const row = await rowOf(house, userId);
+  expect(row).toMatchObject({ status: "running", keyHash: hashKey(apiKey), nextKeyHash: null });
+  const containers = containersOf(row?.id ?? "");
+  expect(containers).toHaveLength(1);
+  expect(containers[0]).toMatchObject({ state: "running" });
+  expect(containers[0]?.spec.environment["ENGINE_KEY_HASH"]).toBe(hashKey(apiKey));
+  using use = await useEngine(house.ctx, { ...toCall(house, userId), timeoutMs: 1_000 });
+  expect(use.apiKey).toBe(apiKey);
+}
+
+const toKey = (reply: unknown): string =>
+  typeof reply === "object" && reply !== null && "apiKey" in reply ? String(reply.apiKey) : "no key";
+
+const scenarios: Record<string, Scenario> = {
+  provision: {
+    prepare: [],
+    verb: provision,
+    expectSettled: (house, userId, retried) => expectRunningWith(house, userId, toKey(retried)),
+  },
+  stop: {
+    prepare: [provision],
+    verb: stop,
+    expectSettled: async (house, userId) => {
+      const row = await rowOf(house, userId);
+      expect(row).toMatchObject({ status: "stopped", desired: "stopped" });
+      expect(containersOf(row?.id ?? "").map((container) => container.state)).toEqual(["exited"]);
+    },
+  },
+  start: {
+    prepare: [provision, stop],
+    verb: start,
+    expectSettled: async (house, userId) => {
+      const row = await rowOf(house, userId);
+      expect(row).toMatchObject({ status: "running", generation: 2 });
+      expect(containersOf(row?.id ?? "").map((container) => container.state)).toEqual(["running"]);
+    },
+  },
+  restart: {
+    prepare: [provision],
+    verb: restart,
+    expectSettled: async (house, userId) => {
+      expect(await rowOf(house, userId)).toMatchObject({ status: "running", generation: 2, restarts: 1 });
+    },
+  },
+  destroy: {
+    prepare: [provision],
+    verb: destroy,
+    expectSettled: async (house, userId, retried) => {
+      expect(await rowOf(house, userId)).toBeUndefined();
+      const engineId =
+        typeof retried === "object" && retried !== null && "engineId" in retried ? retried.engineId : "";
+      expect(containersOf(String(engineId))).toEqual([]);
+      expect([...site.daemon.volumes.values()].some((volume) => volume.engineId === engineId)).toBe(false);
+      await sweepTombstones(house.ctx);
+    },
+  },
+  rotate: {
+    prepare: [provision],
+    verb: rotate,
+    expectSettled: (house, userId, retried) => expectRunningWith(house, userId, toKey(retried)),
+  },
+};
+
+/** More boundaries than any verb has: the last runs prove it by finishing without a crash. */
+const MAX_BOUNDARIES = 60;
+
+describe.each(Object.entries(scenarios))("%s", (name, scenario) => {
+  test(`an orchestrator that dies anywhere in ${name} is followed by one that ends it right, and a retry gets the same answer`, async () => {
+    let finished = false;
+    for (let boundary = 1; boundary <= MAX_BOUNDARIES && !finished; boundary += 1) {
+      const userId = `${name}-${boundary}`;
+      finished = await dieAndResume(scenario, userId, boundary);
+    }
+    expect(finished, "the verb has more boundaries than were tried").toBe(true);
+  }, 60_000);
+});
+
+/** True when the verb finished before it reached the boundary. */
+async function dieAndResume(scenario: Scenario, userId: string, boundary: number): Promise<boolean> {
+  const claims = openClaim();
+  const dead = await openHouse(site);
+  for (const prepare of scenario.prepare) await prepare(dead, userId, openClaim().first);
+  const crash = crashAt(dead, boundary);
+  const answer = await scenario.verb(dead, userId, claims.first).catch((error: unknown) => error);
+  const finished = !crash.reached();
+  if (finished) expect(answer).not.toBeInstanceOf(Error);
+  else expect(answer).toBeInstanceOf(Crash);
+  await deleteReplicas(dead.ctx.db, [dead.ctx.replica.id]);
+  await dead[Symbol.asyncDispose]();
+
+  await using next = await openHouse(site);
+  const left = await rowOf(next, userId);
+  if (left !== undefined) await next.ctx.converger.drive(left.id);
+  const retried = finished ? answer : await scenario.verb(next, userId, claims.retry());
+  await scenario.expectSettled(next, userId, retried);
+  await deleteReplicas(next.ctx.db, [next.ctx.replica.id]);
+  expect(await verifyAudit(next.ctx, { scope: site.productId })).toMatchObject({ ok: true });
+  return finished;
+}

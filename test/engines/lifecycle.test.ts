@@ -1,0 +1,340 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { findEngine, findEngineById } from "../../db/engines.ts";
+import { destroyEngine } from "../../server/engines/destroy-engine.ts";
+import { getEngine } from "../../server/engines/get-engine.ts";
+import { listEngines } from "../../server/engines/list-engines.ts";
+import { provisionEngine } from "../../server/engines/provision-engine.ts";
+import { restartEngine } from "../../server/engines/restart-engine.ts";
+import { revealEngineKey } from "../../server/engines/reveal-engine-key.ts";
+import { rotateEngineKey } from "../../server/engines/rotate-engine-key.ts";
+import { startEngine } from "../../server/engines/start-engine.ts";
+import { stopEngine } from "../../server/engines/stop-engine.ts";
+import { useEngine } from "../../server/engines/use-engine.ts";
+import { hashKey } from "../../server/keys/key-format.ts";
+import { verifyAudit } from "../../server/audit/verify-audit.ts";
+import { openHouse, openSite, toCall, type House, type Site } from "./open-house.ts";
+
+let site: Site;
+let house: House;
+
+beforeAll(async () => {
+  site = await openSite();
+  house = await openHouse(site);
+});
+afterAll(async () => {
+  await house[Symbol.asyncDispose]();
+  await site[Symbol.asyncDispose]();
+});
+
+const containersOf = (engineId: string) =>
+  [...site.daemon.containers.values()].filter((container) => container.spec.engineId === engineId);
+
+describe("the life of an engine", () => {
+  test("a provisioned engine runs, and its container knows only the hash of the key that was answered", async () => {
+    const { engine, apiKey } = await provisionEngine(house.ctx, toCall(house, "ada"));
+    expect(engine).toMatchObject({
+      status: "running",
+      generation: 1,
+      restarts: 0,
+      userId: "ada",
+      drift: false,
+    });
+    const [container] = containersOf(engine.engineId);
+    expect(container?.spec.environment["ENGINE_KEY_HASH"]).toBe(hashKey(apiKey));
+    expect(JSON.stringify(container?.spec)).not.toContain(apiKey);
+    expect(await getEngine(house.ctx, toCall(house, "ada"))).toEqual(engine);
+  });
+
+  test("a second provision of the same user is refused, and of ten at once one makes the engine", async () => {
+    const answers = await Promise.allSettled(
+      Array.from({ length: 10 }, () => provisionEngine(house.ctx, toCall(house, "ten"))),
+    );
+    expect(answers.filter((answer) => answer.status === "fulfilled")).toHaveLength(1);
+    for (const answer of answers) {
+      if (answer.status === "rejected")
+        expect(answer.reason).toMatchObject({ reason: "ENGINE_ALREADY_EXISTS" });
+    }
+    const row = await findEngine(house.ctx.db, { productId: house.productId, userId: "ten" });
+    expect(containersOf(row?.id ?? "")).toHaveLength(1);
+  });
+
+  test("provision without waiting answers at once, with the key that the engine will hold", async () => {
+    const { engine, apiKey } = await provisionEngine(house.ctx, { ...toCall(house, "quick"), wait: false });
+    expect(engine.status).toBe("provisioning");
+    await expect
+      .poll(async () => (await getEngine(house.ctx, toCall(house, "quick"))).status)
+      .toBe("running");
+    expect(await revealEngineKey(house.ctx, toCall(house, "quick"))).toEqual({ apiKey });
+  });
+
+  test("stop and start keep the volume and the key, and move the generation", async () => {
+    const { engine, apiKey } = await provisionEngine(house.ctx, toCall(house, "bob"));
+    const stopped = await stopEngine(house.ctx, toCall(house, "bob"));
+    expect(stopped).toMatchObject({ status: "stopped", desired: "stopped" });
+    expect(stopped.statusReason).toMatch(/^stopped_by_caller: /);
+    expect(await stopEngine(house.ctx, toCall(house, "bob"))).toMatchObject({ status: "stopped" });
+    await expect(useEngine(house.ctx, { ...toCall(house, "bob"), timeoutMs: 500 })).rejects.toMatchObject({
+      reason: "ENGINE_STOPPED",
+    });
+    const started = await startEngine(house.ctx, toCall(house, "bob"));
+    expect(started).toMatchObject({ status: "running", generation: 2, engineId: engine.engineId });
+    using use = await useEngine(house.ctx, { ...toCall(house, "bob"), timeoutMs: 500 });
+    expect(use.apiKey).toBe(apiKey);
+  });
+
+  test("restart makes a new process once and moves the generation", async () => {
+    await provisionEngine(house.ctx, toCall(house, "cleo"));
+    const before = await getEngine(house.ctx, toCall(house, "cleo"));
+    const restarted = await restartEngine(house.ctx, toCall(house, "cleo"));
+    expect(restarted).toMatchObject({ status: "running", generation: before.generation + 1, restarts: 1 });
+  });
+
+  test("a stop during a start ends in stopped, never running", async () => {
+    await provisionEngine(house.ctx, toCall(house, "dora"));
+    await stopEngine(house.ctx, toCall(house, "dora"));
+    const seen: string[] = [];
+    house.runtime.onCall = async ({ call, when }) => {
+      if (call !== "start" || when !== "after") return;
+      house.runtime.onCall = undefined;
+      stopping = stopEngine(house.ctx, toCall(house, "dora"));
+      // The intent is on record before the start that is under way goes on.
+      await expect
+        .poll(async () => (await getEngine(house.ctx, toCall(house, "dora"))).desired)
+        .toBe("stopped");
+    };
+    let stopping: Promise<unknown> = Promise.resolve();
+    const started = await startEngine(house.ctx, toCall(house, "dora"));
+    seen.push(started.status);
+    await stopping;
+    expect(seen).not.toContain("running");
+    expect(await getEngine(house.ctx, toCall(house, "dora"))).toMatchObject({ status: "stopped" });
+  });
+
+  test("destroy takes container, volume, port and row, and a new engine has another id", async () => {
+    const { engine } = await provisionEngine(house.ctx, toCall(house, "eve"));
+    expect(await destroyEngine(house.ctx, toCall(house, "eve"))).toEqual({
+      engineId: engine.engineId,
+      destroyed: true,
+    });
+    expect(containersOf(engine.engineId)).toEqual([]);
+    expect([...site.daemon.volumes.values()].some((volume) => volume.engineId === engine.engineId)).toBe(
+      false,
+    );
+    await expect(destroyEngine(house.ctx, toCall(house, "eve"))).rejects.toMatchObject({
+      reason: "ENGINE_NOT_FOUND",
+    });
+    const again = await provisionEngine(house.ctx, toCall(house, "eve"));
+    expect(again.engine.engineId).not.toBe(engine.engineId);
+  });
+
+  test("a rotated key is in a new container on the same volume, and the old container is gone", async () => {
+    const first = await provisionEngine(house.ctx, toCall(house, "finn"));
+    const rotated = await rotateEngineKey(house.ctx, { ...toCall(house, "finn"), when: "now" });
+    expect(rotated.apiKey).not.toBe(first.apiKey);
+    expect(rotated.generation).toBe(2);
+    const containers = containersOf(first.engine.engineId);
+    expect(containers).toHaveLength(1);
+    expect(containers[0]?.spec.environment["ENGINE_KEY_HASH"]).toBe(hashKey(rotated.apiKey));
+    expect(containers[0]?.spec.volumeName).toBe(`engine-data-${first.engine.engineId}`);
+    expect(await revealEngineKey(house.ctx, toCall(house, "finn"))).toEqual({ apiKey: rotated.apiKey });
+  });
+
+  test("a key rotated while the engine is stopped is the one that its next process holds", async () => {
+    await provisionEngine(house.ctx, toCall(house, "gus"));
+    await stopEngine(house.ctx, toCall(house, "gus"));
+    const rotated = await rotateEngineKey(house.ctx, { ...toCall(house, "gus"), when: "now" });
+    const { engineId } = await startEngine(house.ctx, toCall(house, "gus"));
+    expect(containersOf(engineId).map((container) => container.spec.environment["ENGINE_KEY_HASH"])).toEqual([
+      hashKey(rotated.apiKey),
+    ]);
+  });
+
+  test("whenBusy rejects, waits for, or interrupts who uses the engine", async () => {
+    await provisionEngine(house.ctx, toCall(house, "hal"));
+    const use = await useEngine(house.ctx, { ...toCall(house, "hal"), timeoutMs: 500 });
+    await expect(
+      stopEngine(house.ctx, { ...toCall(house, "hal"), whenBusy: "reject" }),
+    ).rejects.toMatchObject({
+      reason: "ENGINE_BUSY",
+    });
+    const stopping = stopEngine(house.ctx, toCall(house, "hal"));
+    expect(use.interrupted.aborted).toBe(false);
+    use.release();
+    expect(await stopping).toMatchObject({ status: "stopped" });
+    await startEngine(house.ctx, toCall(house, "hal"));
+    const again = await useEngine(house.ctx, { ...toCall(house, "hal"), timeoutMs: 500 });
+    again.interrupted.addEventListener("abort", () => {
+      again.release();
+    });
+    await stopEngine(house.ctx, { ...toCall(house, "hal"), whenBusy: "interrupt" });
+    expect(again.interrupted.reason).toBe("ENGINE_STOPPED");
+  });
+
+  test("a call that comes while the engine restarts waits for it and gets the new process", async () => {
+    await provisionEngine(house.ctx, toCall(house, "ida"));
+    const restarting = restartEngine(house.ctx, toCall(house, "ida"));
+    using use = await useEngine(house.ctx, { ...toCall(house, "ida"), timeoutMs: 10_000 });
+    expect(["running"]).toContain((await getEngine(house.ctx, toCall(house, "ida"))).status);
+    const { generation } = await restarting;
+    expect(use.generation).toBeLessThanOrEqual(generation);
+  });
+
+  test("the list pages through every engine once, also while others are added", async () => {
+    const seen: string[] = [];
+    let cursor: string | undefined;
+    do {
+      const page = await listEngines(house.ctx, { productId: house.productId, limit: 2, cursor });
+      seen.push(...page.items.map((engine) => engine.userId));
+      await provisionEngine(house.ctx, { ...toCall(house, `late-${seen.length}`), wait: false });
+      cursor = seen.length < 6 ? (page.nextCursor ?? undefined) : undefined;
+    } while (cursor !== undefined);
+    expect(new Set(seen).size).toBe(seen.length);
+    expect(seen.slice(0, 2)).toEqual(["ada", "ten"]);
+  });
+
+  test("every change left its audit row, and the chain verifies", async () => {
+    const verdict = await verifyAudit(house.ctx, { scope: house.productId });
+    expect(verdict).toMatchObject({ ok: true });
+    expect(verdict.checked).toBeGreaterThan(20);
+  });
+});
+
+describe("what goes wrong", () => {
+  test("a boot that exits says so with its last lines, gives its port back, and is provisioned again with a new key", async () => {
+    house.runtime.onCall = async ({ call, when, input }) => {
+      if (call !== "start" || when !== "after") return;
+      const container = site.daemon.containers.get(String(input));
+      if (container === undefined) return;
+      site.daemon.write(container, "stderr", "cannot read the catalog");
+      await site.daemon.end(container, 78);
+    };
+    const failed = await provisionEngine(house.ctx, toCall(house, "kai")).catch((error: unknown) => error);
+    house.runtime.onCall = undefined;
+    expect(failed).toMatchObject({ reason: "BOOT_FAILED" });
+    expect(String(failed)).toMatch(/exit code 78[\s\S]*cannot read the catalog/);
+    const row = await findEngine(house.ctx.db, { productId: house.productId, userId: "kai" });
+    expect(row).toMatchObject({ status: "failed", hostPort: null, nextRestartAt: null });
+    expect(containersOf(row?.id ?? "")).toEqual([]);
+    const again = await provisionEngine(house.ctx, toCall(house, "kai"));
+    expect(again.engine).toMatchObject({ status: "running", engineId: row?.id });
+  });
+
+  test("an engine that never gets ready fails with what its health said", async () => {
+    await using slow = await openSite({ config: { bootTimeoutMs: 300 }, daemon: undefined });
+    await using other = await openHouse(slow);
+    other.runtime.onCall = ({ call, when, input }) => {
+      if (call !== "start" || when !== "after") return;
+      slow.daemon.containers.get(String(input))?.engine?.pause();
+    };
+    const config = { ...other.ctx.config, healthTimeoutMs: 100 };
+    Object.assign(other.ctx.config, config);
+    await expect(provisionEngine(other.ctx, toCall(other, "slow"))).rejects.toMatchObject({
+      reason: "BOOT_TIMEOUT",
+    });
+  });
+
+  test("a missing image is typed, and the engine may be provisioned again once it is there", async () => {
+    house.runtime.failNext("resolveImage", "image_missing");
+    await expect(provisionEngine(house.ctx, toCall(house, "lou"))).rejects.toMatchObject({
+      reason: "IMAGE_UNAVAILABLE",
+    });
+    expect((await provisionEngine(house.ctx, toCall(house, "lou"))).engine.status).toBe("running");
+  });
+
+  test("a port that something else holds is left alone and another one is taken", async () => {
+    house.runtime.failNext("start", "port_taken");
+    const { engine } = await provisionEngine(house.ctx, toCall(house, "max"));
+    expect(engine.status).toBe("running");
+    expect(containersOf(engine.engineId)).toHaveLength(1);
+  });
+
+  test("an image that is on no list is refused before anything is written", async () => {
+    await expect(
+      provisionEngine(house.ctx, { ...toCall(house, "mia"), image: "elsewhere/miner:1" }),
+    ).rejects.toMatchObject({ reason: "IMAGE_NOT_ALLOWED" });
+    expect(await findEngine(house.ctx.db, { productId: house.productId, userId: "mia" })).toBeUndefined();
+  });
+
+  test("a dead runtime refuses a provision without a trace, and changes no engine that runs", async () => {
+    await provisionEngine(house.ctx, toCall(house, "nat"));
+    house.runtime.unreachable(true);
+    await expect(provisionEngine(house.ctx, toCall(house, "new"))).rejects.toMatchObject({
+      reason: "RUNTIME_UNREACHABLE",
+    });
+    await expect(stopEngine(house.ctx, toCall(house, "nat"))).rejects.toMatchObject({
+      reason: "RUNTIME_UNREACHABLE",
+    });
+    expect(await getEngine(house.ctx, toCall(house, "nat"))).toMatchObject({ status: "stopping" });
+    house.runtime.unreachable(false);
+    expect(await stopEngine(house.ctx, toCall(house, "nat"))).toMatchObject({ status: "stopped" });
+    expect(await findEngine(house.ctx.db, { productId: house.productId, userId: "new" })).toBeUndefined();
+  });
+
+  test("another daemon at the same address is RUNTIME_CHANGED", async () => {
+    await house.runtime.markInstance();
+    house.runtime.loseMarker();
+    await expect(provisionEngine(house.ctx, toCall(house, "odd"))).rejects.toMatchObject({
+      reason: "RUNTIME_CHANGED",
+    });
+    await house.runtime.markInstance();
+  });
+
+  test("a volume that is missing at a start is never made again empty", async () => {
+    const { engine } = await provisionEngine(house.ctx, toCall(house, "pat"));
+    await stopEngine(house.ctx, toCall(house, "pat"));
+    for (const container of containersOf(engine.engineId)) await site.daemon.remove(container);
+    house.runtime.loseVolume(`engine-data-${engine.engineId}`);
+    await expect(startEngine(house.ctx, toCall(house, "pat"))).rejects.toMatchObject({
+      reason: "VOLUME_MISSING",
+    });
+    expect(site.daemon.volumes.has(`engine-data-${engine.engineId}`)).toBe(false);
+  });
+
+  test("a crash restarts after a backoff, and one that goes on crashing is given up with its port free", async () => {
+    const { engine } = await provisionEngine(house.ctx, toCall(house, "quinn"));
+    await house.runtime.crash(engine.engineId, { exitCode: 9 });
+    expect(await house.ctx.converger.refresh(engine.engineId)).toMatchObject({ status: "failed" });
+    expect((await getEngine(house.ctx, toCall(house, "quinn"))).nextRestartAt).not.toBeNull();
+    await expect
+      .poll(async () => (await house.ctx.converger.refresh(engine.engineId))?.status, { timeout: 5_000 })
+      .toBe("running");
+    house.runtime.onCall = async ({ call, when, input }) => {
+      const container = site.daemon.containers.get(String(input));
+      if (call === "start" && when === "after" && container !== undefined)
+        await site.daemon.end(container, 1);
+    };
+    await house.runtime.crash(engine.engineId);
+    await expect
+      .poll(
+        async () => {
+          await house.ctx.converger.refresh(engine.engineId);
+          return findEngineById(house.ctx.db, engine.engineId);
+        },
+        { timeout: 10_000 },
+      )
+      .toMatchObject({ status: "failed", nextRestartAt: null, hostPort: null });
+    house.runtime.onCall = undefined;
+    expect((await getEngine(house.ctx, toCall(house, "quinn"))).statusReason).toMatch(/^restarts_spent: /);
+    expect(await startEngine(house.ctx, toCall(house, "quinn"))).toMatchObject({ status: "running" });
+  });
+
+  test("a process that the daemon restarted by itself moves the generation", async () => {
+    const { engine } = await provisionEngine(house.ctx, toCall(house, "rae"));
+    await house.runtime.restart(engine.engineId);
+    expect(await house.ctx.converger.refresh(engine.engineId)).toMatchObject({
+      status: "running",
+      generation: 2,
+    });
+  });
+
+  test("with every port in use the next provision is PORT_EXHAUSTION and leaves no row", async () => {
+    const portMin = 11_900;
+    await using small = await openSite({ config: { portMin, portMax: portMin } });
+    await using other = await openHouse(small);
+    await provisionEngine(other.ctx, toCall(other, "one"));
+    await expect(provisionEngine(other.ctx, toCall(other, "two"))).rejects.toMatchObject({
+      reason: "PORT_EXHAUSTION",
+    });
+    expect(await findEngine(other.ctx.db, { productId: other.productId, userId: "two" })).toBeUndefined();
+  });
+});

@@ -1,0 +1,119 @@
+import { randomUUID } from "node:crypto";
+import { openDatabase } from "../../db/client.ts";
+import { insertProduct } from "../../db/products.ts";
+import { systemClock } from "../../server/clock.ts";
+import type { Config } from "../../server/config.ts";
+import type { AppContext, CallContext } from "../../server/context.ts";
+import { DrainState } from "../../server/drain-state.ts";
+import { Converger } from "../../server/engines/converger.ts";
+import { EngineHolds } from "../../server/engines/engine-holds.ts";
+import { TakenPorts } from "../../server/engines/taken-ports.ts";
+import { useEngine } from "../../server/engines/use-engine.ts";
+import { generateMasterKeys, openKeyring } from "../../server/keys/keyring.ts";
+import { openLog } from "../../server/log.ts";
+import { registerReplica } from "../../server/replica.ts";
+import { TurnRegistry } from "../../server/turns/turn-registry.ts";
+import { NO_CLAIM, type IdempotencyClaim } from "../../server/admission/idempotency-claim.ts";
+import { MemoryDaemon } from "../support/memory-daemon.ts";
+import { openMemoryRuntime, type MemoryRuntime } from "../support/memory-runtime.ts";
+import { openTestDatabase, type TestDatabase } from "../support/test-database.ts";
+import { testConfig } from "./test-config.ts";
+
+/** One installation: a database and a daemon, which outlive any orchestrator that is opened on them. */
+export interface Site extends AsyncDisposable {
+  database: TestDatabase;
+  daemon: MemoryDaemon;
+  masterKeys: string;
+  productId: string;
+  config: Config;
+}
+
+/** An orchestrator's domain over a site, without API and loops. */
+export interface House extends AsyncDisposable {
+  ctx: AppContext & CallContext;
+  runtime: MemoryRuntime;
+  productId: string;
+}
+
+export async function openSite(
+  options: { config?: Partial<Config>; daemon?: MemoryDaemon } = {},
+): Promise<Site> {
+  const database = await openTestDatabase();
+  const daemon = options.daemon ?? new MemoryDaemon();
+  const client = openDatabase({ url: database.url, poolSize: 1, applicationName: "site" });
+  const productId = randomUUID();
+  await insertProduct(client.db, { id: productId, slug: "acme", name: "Acme", policy: {} });
+  await client.close();
+  return {
+    database,
+    daemon,
+    productId,
+    masterKeys: generateMasterKeys(),
+    config: testConfig(options.config),
+    [Symbol.asyncDispose]: async () => {
+      await daemon[Symbol.asyncDispose]();
+      await database.close();
+    },
+  };
+}
+
+export async function openHouse(site: Site): Promise<House> {
+  const { config } = site;
+  const database = openDatabase({ url: site.database.url, poolSize: 4, applicationName: "house" });
+  const runtime = openMemoryRuntime({ daemon: site.daemon });
+  const log = openLog({ level: "silent", pretty: false });
+  const replica = await registerReplica({ db: database.db, config }, runtime.host);
+  const base = {
+    config,
+    log,
+    runtime,
+    replica,
+    db: database.db,
+    raw: database.raw,
+    clock: systemClock,
+    keyring: openKeyring(site.masterKeys),
+  };
+  const takenPorts = new TakenPorts(systemClock);
+  const holds = new EngineHolds();
+  const converger = new Converger({ ...base, takenPorts });
+  const turns = new TurnRegistry({
+    ...base,
+    useEngine: (input) => useEngine({ ...base, holds, converger }, input),
+    refreshEngine: (engineId) => converger.refresh(engineId),
+  });
+  const ctx: AppContext & CallContext = {
+    ...base,
+    instanceId: "test-instance",
+    takenPorts,
+    holds,
+    converger,
+    turns,
+    drain: new DrainState(),
+    actor: { kind: "platform_key", id: randomUUID(), name: "test" },
+    requestId: "test-request",
+  };
+  return {
+    ctx,
+    runtime,
+    productId: site.productId,
+    [Symbol.asyncDispose]: async () => {
+      await turns[Symbol.asyncDispose]();
+      await converger.close();
+      await database.close();
+    },
+  };
+}
+
+/** Inputs that most verbs share. */
+export function toCall(house: Pick<House, "productId">, userId: string, claim: IdempotencyClaim = NO_CLAIM) {
+  return {
+    productId: house.productId,
+    policy: {},
+    userId,
+    wait: true,
+    whenBusy: "wait" as const,
+    graceSeconds: 1,
+    deadlineMs: 20_000,
+    claim,
+  };
+}

@@ -1,0 +1,90 @@
+import { randomUUID } from "node:crypto";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { insertEngine, updateEngineIf } from "../../db/engines.ts";
+import { ENGINE_STATUSES } from "../../server/engines/engine-status.ts";
+import { moveEngine } from "../../server/engines/move-engine.ts";
+import { isAllowed, MOVES, type Move } from "../../server/engines/transitions.ts";
+import { toEngineSpec } from "../../server/engines/engine-spec.ts";
+import { openHouse, openSite, type House, type Site } from "./open-house.ts";
+
+let site: Site;
+let house: House;
+
+beforeAll(async () => {
+  site = await openSite();
+  house = await openHouse(site);
+});
+afterAll(async () => {
+  await house[Symbol.asyncDispose]();
+  await site[Symbol.asyncDispose]();
+});
+
+const cells = ENGINE_STATUSES.flatMap((from) =>
+  Object.keys(MOVES).map((move) => ({ from, move: move as Move })),
+);
+
+test.each(cells)("$move from $from is made exactly when the table allows it", async ({ from, move }) => {
+  const id = randomUUID();
+  const spec = toEngineSpec(house.ctx.config, {
+    image: "reference:1",
+    imageFrom: "default",
+    limitOverrides: {},
+  });
+  await insertEngine(house.ctx.db, {
+    id,
+    productId: site.productId,
+    userId: `${from}-${move}`,
+    desired: "running",
+    desiredBy: "caller",
+    status: from,
+    spec,
+    specHash: "hash",
+    volumeName: `engine-data-${id}`,
+    runtimeHost: "memory:test",
+    incarnation: 1,
+    generation: 1,
+    keyHash: "hash",
+    keySealed: "sealed",
+    keyPrefix: "ehe_",
+  });
+  const moved = await moveEngine(house.ctx.db, { row: { id, desired: "running" }, move });
+  const expected = isAllowed(move, from) ? MOVES[move].to : undefined;
+  expect(moved?.status).toBe(expected);
+  const after = await updateEngineIf(house.ctx.db, { id }, {});
+  expect(after?.status).toBe(expected ?? from);
+});
+
+test("a move is lost to whoever changed what is wanted, and to a newer driver", async () => {
+  const [any] = await Promise.all([updateEngineIf(house.ctx.db, { id: randomUUID() }, {})]);
+  expect(any).toBeUndefined();
+  const id = randomUUID();
+  const spec = toEngineSpec(house.ctx.config, {
+    image: "reference:1",
+    imageFrom: "default",
+    limitOverrides: {},
+  });
+  await insertEngine(house.ctx.db, {
+    id,
+    productId: site.productId,
+    userId: "racer",
+    desired: "stopped",
+    desiredBy: "caller",
+    status: "starting",
+    spec,
+    specHash: "hash",
+    volumeName: `engine-data-${id}`,
+    runtimeHost: "memory:test",
+    incarnation: 1,
+    generation: 1,
+    fence: 7,
+    keyHash: "hash",
+    keySealed: "sealed",
+    keyPrefix: "ehe_",
+  });
+  const { db } = house.ctx;
+  expect(await moveEngine(db, { row: { id, desired: "running" }, move: "ready" })).toBeUndefined();
+  expect(await moveEngine(db, { row: { id, desired: "stopped" }, move: "stop", fence: 6 })).toBeUndefined();
+  expect(await moveEngine(db, { row: { id, desired: "stopped" }, move: "stop", fence: 7 })).toMatchObject({
+    status: "stopping",
+  });
+});

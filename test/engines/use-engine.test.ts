@@ -1,0 +1,58 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { provisionEngine } from "../../server/engines/provision-engine.ts";
+import { stopEngine } from "../../server/engines/stop-engine.ts";
+import { useEngine } from "../../server/engines/use-engine.ts";
+import { openHouse, openSite, toCall, type House, type Site } from "./open-house.ts";
+
+let site: Site;
+let house: House;
+
+beforeAll(async () => {
+  site = await openSite();
+  house = await openHouse(site);
+});
+afterAll(async () => {
+  await house[Symbol.asyncDispose]();
+  await site[Symbol.asyncDispose]();
+});
+
+const use = (userId: string, more: { timeoutMs?: number; expectGeneration?: number } = {}) =>
+  useEngine(house.ctx, { productId: house.productId, userId, timeoutMs: 2_000, ...more });
+
+test("nobody's engine is not found", async () => {
+  await expect(use("nobody")).rejects.toMatchObject({ reason: "ENGINE_NOT_FOUND" });
+});
+
+test("a call that finds the engine provisioning waits for it", async () => {
+  await provisionEngine(house.ctx, { ...toCall(house, "ada"), wait: false });
+  using held = await use("ada", { timeoutMs: 10_000 });
+  expect(held).toMatchObject({ generation: 1 });
+  expect((await fetch(`${held.endpoint}/health`)).status).toBe(200);
+});
+
+test("an engine of another generation than expected is refused before anything is sent", async () => {
+  await provisionEngine(house.ctx, toCall(house, "bob"));
+  await expect(use("bob", { expectGeneration: 7 })).rejects.toMatchObject({ reason: "GENERATION_CHANGED" });
+  expect(house.ctx.holds.count((await use("bob", { expectGeneration: 1 })).engineId)).toBe(1);
+});
+
+test("a boot that takes longer than the caller will wait is DEADLINE_EXCEEDED, and goes on", async () => {
+  house.runtime.onCall = async ({ call, when }) => {
+    if (call === "start" && when === "before") await new Promise((resolve) => setTimeout(resolve, 400));
+  };
+  await provisionEngine(house.ctx, { ...toCall(house, "cleo"), wait: false });
+  await expect(use("cleo", { timeoutMs: 50 })).rejects.toMatchObject({ reason: "DEADLINE_EXCEEDED" });
+  house.runtime.onCall = undefined;
+  (await use("cleo", { timeoutMs: 10_000 })).release();
+});
+
+test("whoever waited at the gate of a stop is told that the engine is stopped", async () => {
+  await provisionEngine(house.ctx, toCall(house, "dora"));
+  const first = await use("dora");
+  const stopping = stopEngine(house.ctx, toCall(house, "dora"));
+  await expect.poll(() => house.ctx.holds.gateEpoch).toBeGreaterThan(0);
+  const second = use("dora", { timeoutMs: 10_000 });
+  first.release();
+  await stopping;
+  await expect(second).rejects.toMatchObject({ reason: "ENGINE_STOPPED" });
+});

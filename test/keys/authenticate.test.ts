@@ -1,0 +1,188 @@
+import { sql } from "drizzle-orm";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { openDatabase } from "../../db/client.ts";
+import { NO_CLAIM } from "../../server/admission/idempotency-claim.ts";
+import type { Clock } from "../../server/clock.ts";
+import { authenticate } from "../../server/keys/authenticate.ts";
+import { issuePlatformKey } from "../../server/keys/issue-platform-key.ts";
+import { createKey } from "../../server/keys/key-format.ts";
+import { listPlatformKeys } from "../../server/keys/list-platform-keys.ts";
+import { revokePlatformKey } from "../../server/keys/revoke-platform-key.ts";
+import { findFreePort } from "../support/free-port.ts";
+import { addProduct, openPlatformContext, type PlatformContext } from "../support/platform-context.ts";
+import { shiftDatabaseClock } from "../support/shift-clock.ts";
+
+const ADMIN_KEY = "an/opaque~string-of-the-operator's-own";
+
+let ctx: PlatformContext;
+
+beforeAll(async () => {
+  ctx = await openPlatformContext({ ORCH_ADMIN_KEY: ADMIN_KEY });
+});
+afterAll(async () => {
+  await ctx?.[Symbol.asyncDispose]();
+});
+
+const claim = NO_CLAIM;
+
+/** A database that nobody can ask. */
+async function withoutDatabase<T>(use: (offline: PlatformContext) => Promise<T>): Promise<T> {
+  const url = `postgres://nobody@127.0.0.1:${await findFreePort()}/none`;
+  await using database = openDatabase({ url, poolSize: 1, applicationName: "offline-test" });
+  return use({ ...ctx, db: database.db, raw: database.raw });
+}
+
+/** The same context with something that happens before each query. */
+function interceptQueries(context: PlatformContext, before: () => void): PlatformContext {
+  const session = context.db._.session;
+  const prepareQuery = (...args: Parameters<typeof session.prepareQuery>) => {
+    const prepared = session.prepareQuery(...args);
+    const execute = prepared.execute.bind(prepared);
+    prepared.execute = async (values) => {
+      before();
+      return execute(values);
+    };
+    return prepared;
+  };
+  const intercepted = Object.create(session, { prepareQuery: { value: prepareQuery } });
+  return { ...context, db: Object.create(context.db, { session: { value: intercepted } }) };
+}
+
+describe("the bootstrap operator's key", () => {
+  test("is let in by its hash, without the database", async () => {
+    await withoutDatabase(async (offline) => {
+      expect(await authenticate(offline, ADMIN_KEY)).toEqual({
+        kind: "operator",
+        keyId: "bootstrap",
+        name: "bootstrap",
+        actor: { kind: "operator", id: "bootstrap", name: "bootstrap" },
+      });
+    });
+  });
+
+  test("may look like any of our keys", async () => {
+    for (const kind of ["operator", "platform", "engine"] as const) {
+      const { plaintext, hash } = createKey(kind);
+      const config = { ...ctx.config, adminKeyHash: hash };
+      expect(await authenticate({ ...ctx, config }, plaintext)).toMatchObject({ kind: "operator" });
+    }
+  });
+});
+
+test("what is no platform key is refused without asking the database", async () => {
+  const { plaintext } = createKey("platform");
+  const wrongEnd = plaintext.slice(0, -1) + (plaintext.endsWith("0") ? "1" : "0");
+  await withoutDatabase(async (offline) => {
+    for (const bearer of [
+      "",
+      "x",
+      `${ADMIN_KEY}x`,
+      ADMIN_KEY.slice(0, -1),
+      wrongEnd,
+      plaintext.slice(0, -1),
+      plaintext.toLowerCase() === plaintext ? `${plaintext}0` : plaintext.toLowerCase(),
+      createKey("engine").plaintext,
+      createKey("operator").plaintext,
+      "ehp_\0".padEnd(40, "0"),
+      "x".repeat(100_000),
+    ]) {
+      await expect(authenticate(offline, bearer)).rejects.toMatchObject({ reason: "INVALID_KEY" });
+    }
+  });
+});
+
+test("a well-formed key that was never issued is invalid", async () => {
+  const { plaintext } = createKey("platform");
+  await expect(authenticate(ctx, plaintext)).rejects.toMatchObject({ reason: "INVALID_KEY" });
+});
+
+test("while the database cannot be asked, a platform key is neither right nor wrong", async () => {
+  await withoutDatabase(async (offline) => {
+    await expect(authenticate(offline, createKey("platform").plaintext)).rejects.toMatchObject({
+      reason: "DATABASE_UNAVAILABLE",
+      retryAfterMs: 1_000,
+    });
+  });
+});
+
+test("a key that expires is refused as expired by the database's clock, and as revoked when it was", async () => {
+  await using own = await openPlatformContext();
+  const { productId } = (await addProduct(own)).product;
+  const expiresAt = new Date(Date.now() + 3_600_000).toISOString();
+  const { apiKey, key } = await issuePlatformKey(own, { productId, name: "short", expiresAt, claim });
+  expect(await authenticate(own, apiKey)).toMatchObject({ keyId: key.keyId });
+  await shiftDatabaseClock(own.url, "2 hours");
+  await expect
+    .poll(async () => authenticate(own, apiKey).catch((error) => error), { timeout: 10_000 })
+    .toMatchObject({
+      reason: "KEY_EXPIRED",
+    });
+  await revokePlatformKey(own, { keyId: key.keyId, graceSeconds: 0, claim });
+  await expect(authenticate(own, apiKey)).rejects.toMatchObject({ reason: "KEY_REVOKED" });
+});
+
+const fixedClock = (now: { ms: number }): Clock => ({ ...ctx.clock, now: () => now.ms });
+
+describe("the memory of keys", () => {
+  test("asks the database once for many calls at once, and again after half a second", async () => {
+    const { apiKey } = await addProduct(ctx);
+    const now = { ms: 1_000_000 };
+    let asked = 0;
+    const context = interceptQueries({ ...ctx, clock: fixedClock(now) }, () => (asked += 1));
+    await ctx.db.execute(sql`update platform_keys set last_used_at = orch_now()`);
+    await Promise.all(Array.from({ length: 50 }, async () => authenticate(context, apiKey)));
+    expect(asked).toBe(1);
+    now.ms += 499;
+    await authenticate(context, apiKey);
+    expect(asked).toBe(1);
+    now.ms += 1;
+    await authenticate(context, apiKey);
+    expect(asked).toBe(2);
+  });
+
+  test("forgets a revocation elsewhere for half a second at most, even if the clock is set back", async () => {
+    const { apiKey } = await addProduct(ctx);
+    for (const step of [500, -3_600_000]) {
+      const now = { ms: 1_000_000 };
+      // A database object of its own has a memory of its own.
+      const context = interceptQueries({ ...ctx, clock: fixedClock(now) }, () => {});
+      await ctx.db.execute(sql`update platform_keys set revoked_at = null`);
+      await authenticate(context, apiKey);
+      await ctx.db.execute(sql`update platform_keys set revoked_at = orch_now()`);
+      expect(await authenticate(context, apiKey)).toMatchObject({ kind: "platform_key" });
+      now.ms += step;
+      await expect(authenticate(context, apiKey)).rejects.toMatchObject({ reason: "KEY_REVOKED" });
+    }
+    await ctx.db.execute(sql`update platform_keys set revoked_at = null`);
+  });
+
+  test("keeps no failure: once the database is back, keys work at once", async () => {
+    const { apiKey } = await addProduct(ctx);
+    let away = true;
+    const flaky = interceptQueries({ ...ctx, clock: fixedClock({ ms: 1 }) }, () => {
+      if (away) throw Object.assign(new Error("refused"), { code: "ECONNREFUSED" });
+    });
+    await expect(authenticate(flaky, apiKey)).rejects.toMatchObject({ reason: "DATABASE_UNAVAILABLE" });
+    away = false;
+    expect(await authenticate(flaky, apiKey)).toMatchObject({ kind: "platform_key" });
+  });
+});
+
+test("the last use is written in the background, and again only after a minute", async () => {
+  await using own = await openPlatformContext();
+  const { product, apiKey } = await addProduct(own);
+  const lastUse = async () =>
+    (await listPlatformKeys(own, { productId: product.productId, limit: 1 })).items[0]?.lastUsedAt ?? null;
+  expect(await lastUse()).toBeNull();
+  await authenticate(own, apiKey);
+  await expect.poll(lastUse, { timeout: 10_000 }).not.toBeNull();
+  const first = await lastUse();
+  await shiftDatabaseClock(own.url, "30 seconds");
+  const now = { ms: Date.now() + 10_000 };
+  await authenticate({ ...own, clock: { ...own.clock, now: () => now.ms } }, apiKey);
+  expect(await lastUse()).toBe(first);
+  await shiftDatabaseClock(own.url, "90 seconds");
+  now.ms += 10_000;
+  await authenticate({ ...own, clock: { ...own.clock, now: () => now.ms } }, apiKey);
+  await expect.poll(lastUse, { timeout: 10_000 }).not.toBe(first);
+});

@@ -1,0 +1,131 @@
+import { randomUUIDv7 } from "node:crypto";
+import { sql } from "drizzle-orm";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { NO_CLAIM } from "../../server/admission/idempotency-claim.ts";
+import { listAudit } from "../../server/audit/list-audit.ts";
+import { authenticate } from "../../server/keys/authenticate.ts";
+import { issuePlatformKey } from "../../server/keys/issue-platform-key.ts";
+import { hashKey } from "../../server/keys/key-format.ts";
+import { listPlatformKeys } from "../../server/keys/list-platform-keys.ts";
+import { revokePlatformKey } from "../../server/keys/revoke-platform-key.ts";
+import { addProduct, openPlatformContext, type PlatformContext } from "../support/platform-context.ts";
+
+let ctx: PlatformContext;
+
+beforeAll(async () => {
+  ctx = await openPlatformContext();
+});
+afterAll(async () => {
+  await ctx?.[Symbol.asyncDispose]();
+});
+
+const claim = NO_CLAIM;
+const inSeconds = (seconds: number) => new Date(Date.now() + seconds * 1000).toISOString();
+
+describe("issue", () => {
+  test("gives the plaintext once and keeps its hash", async () => {
+    const { productId } = (await addProduct(ctx)).product;
+    const expiresAt = inSeconds(3600);
+    const { key, apiKey } = await issuePlatformKey(ctx, {
+      productId,
+      name: "gateway",
+      scopes: ["read", "keys", "read"],
+      expiresAt,
+      claim,
+    });
+    expect(key).toEqual({
+      keyId: expect.stringMatching(/^[0-9a-f-]{36}$/),
+      productId,
+      name: "gateway",
+      prefix: apiKey.slice(0, 10),
+      scopes: ["read", "keys"],
+      createdAt: expect.stringMatching(/Z$/),
+      expiresAt,
+      revokedAt: null,
+      lastUsedAt: null,
+    });
+    const rows = await ctx.db.execute(sql`select * from platform_keys where id = ${key.keyId}`);
+    expect(rows[0]).toMatchObject({ hash: hashKey(apiKey) });
+    const { items } = await listAudit(ctx, { scope: productId, limit: 1 });
+    expect(items).toMatchObject([
+      {
+        action: "platform_key.issued",
+        metadata: { keyId: key.keyId, name: "gateway", scopes: ["read", "keys"] },
+      },
+    ]);
+    expect(JSON.stringify([rows, items])).not.toContain(apiKey);
+    expect(await authenticate(ctx, apiKey)).toMatchObject({ keyId: key.keyId, scopes: ["read", "keys"] });
+  });
+
+  test("refuses an expiry that has passed, and a product that is absent", async () => {
+    const { productId } = (await addProduct(ctx)).product;
+    for (const expiresAt of [inSeconds(-1), "0000-01-01T00:00:00Z"]) {
+      const late = issuePlatformKey(ctx, { productId, name: "late", expiresAt, claim });
+      await expect(late).rejects.toMatchObject({ reason: "INVALID_INPUT", issues: [{ path: "expiresAt" }] });
+    }
+    expect((await listPlatformKeys(ctx, { productId, limit: 10 })).items).toHaveLength(1);
+    const absent = issuePlatformKey(ctx, { productId: randomUUIDv7(), name: "x", claim });
+    await expect(absent).rejects.toMatchObject({ reason: "PRODUCT_NOT_FOUND" });
+  });
+});
+
+test("a list pages through the keys of one product, and shows nothing that could be used", async () => {
+  const { product, apiKey } = await addProduct(ctx);
+  await addProduct(ctx);
+  const { productId } = product;
+  for (const name of ["two", "three"]) await issuePlatformKey(ctx, { productId, name, claim });
+  const first = await listPlatformKeys(ctx, { productId, limit: 2 });
+  expect(first.items.map(({ name }) => name)).toEqual(["default", "two"]);
+  const rest = await listPlatformKeys(ctx, { productId, limit: 2, cursor: first.nextCursor ?? "" });
+  expect(rest).toMatchObject({ items: [{ name: "three" }], nextCursor: null });
+  const shown = JSON.stringify([first, rest]);
+  expect(shown).not.toContain(apiKey);
+  expect(shown).not.toContain(hashKey(apiKey));
+  const absent = listPlatformKeys(ctx, { productId: randomUUIDv7(), limit: 2 });
+  await expect(absent).rejects.toMatchObject({ reason: "PRODUCT_NOT_FOUND" });
+});
+
+const issue = async () => {
+  const { product } = await addProduct(ctx);
+  const issued = await issuePlatformKey(ctx, { productId: product.productId, name: "old", claim });
+  return { ...issued, productId: product.productId, keyId: issued.key.keyId };
+};
+const revocations = async (scope: string) =>
+  (await listAudit(ctx, { scope, action: "platform_key.revoked", limit: 10 })).items;
+
+describe("revoke", () => {
+  test("without grace refuses the key at once, and is success when repeated", async () => {
+    const { apiKey, keyId, productId } = await issue();
+    await authenticate(ctx, apiKey);
+    const key = await revokePlatformKey(ctx, { keyId, graceSeconds: 0, claim });
+    expect(key.revokedAt).not.toBeNull();
+    await expect(authenticate(ctx, apiKey)).rejects.toMatchObject({ reason: "KEY_REVOKED" });
+    const again = await revokePlatformKey(ctx, { keyId, graceSeconds: 3600, claim });
+    expect(again.revokedAt).toBe(key.revokedAt);
+    expect(await revocations(productId)).toHaveLength(1);
+  });
+
+  test("with grace lets the key work until then, and of two the sooner one counts", async () => {
+    const { apiKey, keyId, productId } = await issue();
+    const later = await revokePlatformKey(ctx, { keyId, graceSeconds: 3600, claim });
+    expect(await authenticate(ctx, apiKey)).toMatchObject({ keyId });
+    const sooner = await revokePlatformKey(ctx, { keyId, graceSeconds: 60, claim });
+    expect(Date.parse(sooner.revokedAt ?? "")).toBeLessThan(Date.parse(later.revokedAt ?? ""));
+    const again = await revokePlatformKey(ctx, { keyId, graceSeconds: 3600, claim });
+    expect(again.revokedAt).toBe(sooner.revokedAt);
+    expect(await revocations(productId)).toMatchObject([
+      { metadata: { keyId, graceSeconds: 60 } },
+      { metadata: { keyId, graceSeconds: 3600 } },
+    ]);
+    await revokePlatformKey(ctx, { keyId, graceSeconds: 0, claim });
+    await expect(authenticate(ctx, apiKey)).rejects.toMatchObject({ reason: "KEY_REVOKED" });
+  });
+
+  test("of an absent key, or of another product's, finds no key", async () => {
+    const { keyId } = await issue();
+    for (const input of [{ keyId: randomUUIDv7() }, { keyId, productId: randomUUIDv7() }]) {
+      const revoked = revokePlatformKey(ctx, { ...input, graceSeconds: 0, claim });
+      await expect(revoked).rejects.toMatchObject({ reason: "KEY_NOT_FOUND" });
+    }
+  });
+});
