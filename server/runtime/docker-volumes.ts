@@ -1,0 +1,72 @@
+import type { VolumeInspectInfo } from "dockerode";
+import type { DockerContext } from "./docker-context.ts";
+import { unlessStatus } from "./docker-failure.ts";
+import { DOCKER_LABEL, toMarkerName, toOwnFilter, toVolumeLabels } from "./docker-labels.ts";
+import { assertObjectName } from "./docker-names.ts";
+import { RuntimeFailure } from "./engine-runtime.ts";
+import type { VolumeObservation } from "./engine-runtime.ts";
+
+/** Made before the container is: a container that names a missing volume gets one without labels. */
+export async function ensureVolume(ctx: DockerContext, volumeName: string, engineId: string): Promise<void> {
+  if ((await findOwnVolume(ctx, volumeName)) !== undefined) return;
+  await createVolume(ctx, volumeName, toVolumeLabels(ctx.instanceId, engineId));
+}
+
+export async function hasVolume(ctx: DockerContext, volumeName: string): Promise<boolean> {
+  return (await findOwnVolume(ctx, volumeName)) !== undefined;
+}
+
+export async function removeVolume(ctx: DockerContext, volumeName: string): Promise<void> {
+  if ((await findOwnVolume(ctx, volumeName)) === undefined) return;
+  await ctx.client.call((docker, abortSignal) =>
+    docker.getVolume(volumeName).remove({ abortSignal }).catch(unlessStatus(404)),
+  );
+}
+
+/** The volumes of this instance's engines; the marker is none of them. */
+export async function listVolumes({ client, instanceId }: DockerContext): Promise<VolumeObservation[]> {
+  const { Volumes: volumes } = await client.call((docker, abortSignal) =>
+    docker.listVolumes({ filters: toOwnFilter(instanceId), abortSignal }),
+  );
+  // A daemon without volumes answers null instead of a list.
+  return (volumes ?? []).map((volume) => ({
+    volumeName: volume.Name,
+    engineId: volume.Labels[DOCKER_LABEL.engine] ?? "",
+  }));
+}
+
+export async function createMarker(ctx: DockerContext): Promise<void> {
+  const marker = toMarkerName(ctx.instanceId);
+  if ((await findOwnVolume(ctx, marker)) !== undefined) return;
+  await createVolume(ctx, marker, { [DOCKER_LABEL.instance]: ctx.instanceId });
+}
+
+export async function hasMarker(ctx: DockerContext): Promise<boolean> {
+  return (await findOwnVolume(ctx, toMarkerName(ctx.instanceId))) !== undefined;
+}
+
+async function createVolume(
+  { client }: DockerContext,
+  volumeName: string,
+  labels: Record<string, string>,
+): Promise<void> {
+  await client.call((docker, abortSignal) =>
+    docker.createVolume({ Name: volumeName, Labels: labels, abortSignal }),
+  );
+}
+
+/** undefined: clearly none. Throws `conflict` when the name belongs to somebody else. */
+async function findOwnVolume(
+  { client, instanceId }: DockerContext,
+  volumeName: string,
+): Promise<VolumeInspectInfo | undefined> {
+  assertObjectName(volumeName);
+  const volume = await client.call((docker, abortSignal) =>
+    docker.getVolume(volumeName).inspect({ abortSignal }).catch(unlessStatus(404)),
+  );
+  // A volume without any label has null there, whatever the types say.
+  if (volume !== undefined && volume.Labels?.[DOCKER_LABEL.instance] !== instanceId) {
+    throw new RuntimeFailure("conflict", `the volume ${volumeName} is not of this instance`);
+  }
+  return volume;
+}

@@ -1,0 +1,564 @@
+import { randomUUID } from "node:crypto";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { ContainerSpec, EngineRuntime } from "../../server/runtime/engine-runtime.ts";
+import { ask, boot, failureOf, observeOne, recordEvents, untilHealthy } from "../support/runtime-harness.ts";
+import { holdPort } from "../support/runtime-port.ts";
+import { FIXTURE_KEY_HASH } from "../support/runtime-spec.ts";
+
+export interface RuntimeUnderTest {
+  /** A runtime for that instance, on the one daemon of this subject. */
+  open(instanceId: string, marked?: boolean): Promise<EngineRuntime>;
+  /** One whose daemon does not answer; null where there is none that could be away. */
+  openUnreachable: (() => Promise<EngineRuntime>) | null;
+  /** Makes the daemon another one. */
+  loseMarker(instanceId: string): Promise<void>;
+  makeSpec(overrides?: Partial<ContainerSpec>): Promise<ContainerSpec>;
+  image: string;
+  /** One that is nowhere; null where there are no images. */
+  missingImage: string | null;
+  /** Whether engines are real processes with real files. */
+  isReal: boolean;
+  close(): Promise<void>;
+}
+
+/** What the port promises, line by line, of whatever implements it. */
+export function describeRuntimeContract(name: string, openSubject: () => Promise<RuntimeUnderTest>): void {
+  describe(`the ${name} runtime keeps the port's contract`, () => {
+    const instanceId = `contract-${randomUUID()}`;
+    let subject: RuntimeUnderTest;
+    let runtime: EngineRuntime;
+
+    beforeAll(async () => {
+      subject = await openSubject();
+      runtime = await subject.open(instanceId);
+    }, 120_000);
+
+    afterAll(async () => {
+      await runtime.removeInstance();
+      await runtime[Symbol.asyncDispose]();
+      await subject.close();
+    });
+
+    /** Another orchestrator's view of the same daemon, gone with all that it made. */
+    async function openOther(otherId = `other-${randomUUID()}`) {
+      const other = await subject.open(otherId);
+      return {
+        other,
+        [Symbol.asyncDispose]: async () => {
+          await other.removeInstance();
+          await other[Symbol.asyncDispose]();
+        },
+      };
+    }
+
+    describe("its identity", () => {
+      it("says its kind, and the same host whenever it is opened", async () => {
+        await using again = await subject.open(instanceId);
+        expect(runtime.kind).toBe(name);
+        expect(runtime.host).not.toBe("");
+        expect(again.host).toBe(runtime.host);
+      });
+
+      it("passes the check before and after it was marked, as often as it is", async () => {
+        await using opened = await openOther();
+        await opened.other.check();
+        await opened.other.markInstance();
+        await opened.other.markInstance();
+        await opened.other.check();
+      });
+
+      it("is changed when the marker is gone, and when a marked instance finds none", async () => {
+        const otherId = `other-${randomUUID()}`;
+        await using opened = await openOther(otherId);
+        await opened.other.markInstance();
+        await subject.loseMarker(otherId);
+        expect(await failureOf(opened.other.check())).toBe("changed");
+        await using marked = await subject.open(`never-marked-${randomUUID()}`, true);
+        expect(await failureOf(marked.check())).toBe("changed");
+      });
+
+      it("removes an instance whole and no other, running engines included", async () => {
+        const otherId = `other-${randomUUID()}`;
+        await using opened = await openOther(otherId);
+        const [mine, theirs] = [await subject.makeSpec(), await subject.makeSpec()];
+        await runtime.ensure(mine);
+        await opened.other.markInstance();
+        await boot(opened.other, theirs);
+        await opened.other.removeInstance();
+        await opened.other.removeInstance();
+        expect(await opened.other.observeAll()).toEqual({ containers: [], volumes: [] });
+        expect(await opened.other.hasData(theirs.volumeName)).toBe(false);
+        expect(await ask(theirs, "/health")).toBeUndefined();
+        expect(await failureOf(opened.other.check())).toBe("changed");
+        expect(await runtime.observe(mine.engineId)).toHaveLength(1);
+      });
+    });
+
+    describe("images", () => {
+      it("resolves an image to an id that resolves to itself", async () => {
+        const imageId = await runtime.resolveImage(subject.image);
+        expect(await runtime.resolveImage(imageId)).toBe(imageId);
+      });
+
+      it("says that an image is missing, when it is to be resolved and when it is to be run", async (test) => {
+        if (subject.missingImage === null) return test.skip("no images here");
+        const imageId = subject.missingImage;
+        expect(await failureOf(runtime.resolveImage(imageId))).toBe("image_missing");
+        expect(await failureOf(runtime.ensure(await subject.makeSpec({ imageId })))).toBe("image_missing");
+      });
+    });
+
+    describe("ensure", () => {
+      it("creates the container as specified, and does not start it", async () => {
+        const spec = await subject.makeSpec({ incarnation: 3 });
+        const { containerId } = await runtime.ensure(spec);
+        expect(await runtime.observe(spec.engineId)).toEqual([
+          {
+            containerId,
+            engineId: spec.engineId,
+            incarnation: 3,
+            specHash: spec.specHash,
+            state: "created",
+            startedAt: null,
+            exitCode: null,
+            oomKilled: false,
+            restartCount: 0,
+            hostPort: spec.hostPort,
+            keyHash: FIXTURE_KEY_HASH,
+          },
+        ]);
+        expect(await runtime.hasData(spec.volumeName)).toBe(true);
+        expect(await ask(spec, "/health")).toBeUndefined();
+      });
+
+      it("answers with the container that is there, to one call after the other and to many at once", async () => {
+        const spec = await subject.makeSpec();
+        const answers = await Promise.all([1, 2, 3, 4].map(() => runtime.ensure(spec)));
+        await using again = await subject.open(instanceId);
+        answers.push(await again.ensure(spec));
+        expect(new Set(answers.map(({ containerId }) => containerId)).size).toBe(1);
+        expect(await runtime.observe(spec.engineId)).toHaveLength(1);
+      });
+
+      it("adopts a running container as it is", async () => {
+        const spec = await subject.makeSpec();
+        const containerId = await boot(runtime, spec);
+        const before = await observeOne(runtime, spec.engineId);
+        expect(await runtime.ensure(spec)).toEqual({ containerId });
+        expect(await observeOne(runtime, spec.engineId)).toEqual(before);
+      });
+
+      it("is a conflict when the name or the volume is somebody else's", async () => {
+        await using opened = await openOther();
+        const spec = await subject.makeSpec();
+        await runtime.ensure(spec);
+        expect(await failureOf(opened.other.ensure(spec))).toBe("conflict");
+        const sameVolume = await subject.makeSpec({ volumeName: spec.volumeName });
+        expect(await failureOf(opened.other.ensure(sameVolume))).toBe("conflict");
+        expect(await opened.other.observeAll()).toEqual({ containers: [], volumes: [] });
+      });
+    });
+
+    describe("start", () => {
+      it("runs the engine on its port, and once however often it is called", async () => {
+        const spec = await subject.makeSpec();
+        const containerId = await boot(runtime, spec);
+        const before = await observeOne(runtime, spec.engineId);
+        expect(before).toMatchObject({ state: "running", exitCode: null });
+        expect(before.startedAt).toBe(new Date(before.startedAt ?? "").toISOString());
+        await Promise.all([runtime.start(containerId), runtime.start(containerId)]);
+        expect(await observeOne(runtime, spec.engineId)).toEqual(before);
+      });
+
+      it("says that the port is taken, leaves nothing running, and works once the port is free", async () => {
+        const spec = await subject.makeSpec();
+        const { containerId } = await runtime.ensure(spec);
+        {
+          await using holder = await holdPort(spec.hostPort);
+          expect(holder).toBeDefined();
+          expect(await failureOf(runtime.start(containerId))).toBe("port_taken");
+          expect((await observeOne(runtime, spec.engineId)).state).toMatch(/created|exited/);
+        }
+        await runtime.start(containerId);
+        await untilHealthy(spec);
+      });
+
+      it("lets a container be removed whose port was taken", async () => {
+        const spec = await subject.makeSpec();
+        const { containerId } = await runtime.ensure(spec);
+        await using _holder = await holdPort(spec.hostPort);
+        expect(await failureOf(runtime.start(containerId))).toBe("port_taken");
+        await runtime.stop(containerId, 0);
+        await runtime.remove(containerId);
+        expect(await runtime.observe(spec.engineId)).toEqual([]);
+      });
+
+      it("says that the port is taken when another engine has it", async () => {
+        const spec = await subject.makeSpec();
+        await boot(runtime, spec);
+        const rival = await subject.makeSpec({ hostPort: spec.hostPort });
+        const { containerId } = await runtime.ensure(rival);
+        expect(await failureOf(runtime.start(containerId))).toBe("port_taken");
+        expect(await ask(spec, "/health")).toMatchObject({ status: "ok" });
+      });
+
+      it("makes a stopped container a new process", async () => {
+        const spec = await subject.makeSpec();
+        const containerId = await boot(runtime, spec);
+        const before = await observeOne(runtime, spec.engineId);
+        await runtime.stop(containerId, 10);
+        await runtime.start(containerId);
+        await untilHealthy(spec);
+        const after = await observeOne(runtime, spec.engineId);
+        expect(after).toMatchObject({ containerId, state: "running", exitCode: null });
+        expect(Date.parse(after.startedAt ?? "")).toBeGreaterThan(Date.parse(before.startedAt ?? ""));
+      });
+    });
+
+    describe("pause", () => {
+      it("silences the engine without ending it, and unpause lets it go on, each however often", async () => {
+        const spec = await subject.makeSpec();
+        const containerId = await boot(runtime, spec);
+        const before = await observeOne(runtime, spec.engineId);
+        await runtime.pause(containerId);
+        await runtime.pause(containerId);
+        expect(await observeOne(runtime, spec.engineId)).toEqual({ ...before, state: "paused" });
+        expect(await ask(spec, "/health", 300)).toBeUndefined();
+        await runtime.unpause(containerId);
+        await runtime.unpause(containerId);
+        await untilHealthy(spec);
+        expect(await observeOne(runtime, spec.engineId)).toEqual(before);
+      });
+
+      it("is refused for what does not run, and so is the start of what is paused", async () => {
+        const spec = await subject.makeSpec();
+        const { containerId } = await runtime.ensure(spec);
+        expect(await failureOf(runtime.pause(containerId))).toBe("refused");
+        expect(await failureOf(runtime.unpause(containerId))).toBe("refused");
+        await runtime.start(containerId);
+        await untilHealthy(spec);
+        await runtime.pause(containerId);
+        expect(await failureOf(runtime.start(containerId))).toBe("refused");
+        expect((await observeOne(runtime, spec.engineId)).state).toBe("paused");
+      });
+    });
+
+    describe("stop", () => {
+      it("ends the engine by SIGTERM, and is success for what is stopped or never ran", async () => {
+        const spec = await subject.makeSpec();
+        const { containerId } = await runtime.ensure(spec);
+        await runtime.stop(containerId, 10);
+        await runtime.start(containerId);
+        await untilHealthy(spec);
+        const before = await observeOne(runtime, spec.engineId);
+        await runtime.stop(containerId, 10);
+        await runtime.stop(containerId, 10);
+        expect(await observeOne(runtime, spec.engineId)).toEqual({ ...before, state: "exited", exitCode: 0 });
+        expect(await ask(spec, "/health")).toBeUndefined();
+      });
+
+      it("kills a process that ignores SIGTERM, once the grace is over", async () => {
+        const spec = await subject.makeSpec({ environment: { FIXTURE_IGNORE_SIGTERM: "1" } });
+        const containerId = await boot(runtime, spec);
+        await runtime.stop(containerId, 1);
+        expect(await observeOne(runtime, spec.engineId)).toMatchObject({ state: "exited", exitCode: 137 });
+      });
+
+      it("ends a paused engine by SIGTERM too", async () => {
+        const spec = await subject.makeSpec();
+        const containerId = await boot(runtime, spec);
+        await runtime.pause(containerId);
+        await runtime.stop(containerId, 10);
+        expect(await observeOne(runtime, spec.engineId)).toMatchObject({ state: "exited", exitCode: 0 });
+      });
+
+      it("gives the port back", async () => {
+        const spec = await subject.makeSpec();
+        const containerId = await boot(runtime, spec);
+        await runtime.stop(containerId, 10);
+        const next = await subject.makeSpec({ hostPort: spec.hostPort });
+        await boot(runtime, next);
+      });
+    });
+
+    describe("remove", () => {
+      it.each(["created", "running", "paused", "exited"] as const)(
+        "removes a container that is %s, and is success when it is gone; the data stays",
+        async (state) => {
+          const spec = await subject.makeSpec();
+          const { containerId } = await runtime.ensure(spec);
+          if (state !== "created") await boot(runtime, spec);
+          if (state === "paused") await runtime.pause(containerId);
+          if (state === "exited") await runtime.stop(containerId, 10);
+          expect((await observeOne(runtime, spec.engineId)).state).toBe(state);
+          await Promise.all([runtime.remove(containerId), runtime.remove(containerId)]);
+          await runtime.remove(containerId);
+          expect(await runtime.observe(spec.engineId)).toEqual([]);
+          expect(await ask(spec, "/health")).toBeUndefined();
+          expect(await runtime.hasData(spec.volumeName)).toBe(true);
+        },
+      );
+
+      it("does not wait for the grace of a stop that is under way", async () => {
+        const spec = await subject.makeSpec({ environment: { FIXTURE_IGNORE_SIGTERM: "1" } });
+        const containerId = await boot(runtime, spec);
+        const stopped = runtime.stop(containerId, 600).catch(() => undefined);
+        await runtime.remove(containerId);
+        expect(await runtime.observe(spec.engineId)).toEqual([]);
+        if (subject.isReal) await stopped;
+      });
+    });
+
+    describe("a container that is gone", () => {
+      it("is told by every call that needs one, and only success to remove", async () => {
+        const spec = await subject.makeSpec();
+        const { containerId } = await runtime.ensure(spec);
+        await runtime.remove(containerId);
+        await expectNoSuchContainer(runtime, containerId);
+        await expectNoSuchContainer(runtime, "0".repeat(64));
+        await expectNoSuchContainer(runtime, "../../nowhere");
+        await runtime.remove(containerId);
+      });
+
+      it("is not mistaken for the next one of its name", async () => {
+        const spec = await subject.makeSpec();
+        const { containerId } = await runtime.ensure(spec);
+        await runtime.remove(containerId);
+        const next = await runtime.ensure(spec);
+        expect(next.containerId).not.toBe(containerId);
+        await expectNoSuchContainer(runtime, containerId);
+        await runtime.remove(containerId);
+        expect((await observeOne(runtime, spec.engineId)).containerId).toBe(next.containerId);
+      });
+    });
+
+    describe("data", () => {
+      it("is there from the first ensure to its removal, which is success when it is gone", async () => {
+        const spec = await subject.makeSpec();
+        expect(await runtime.hasData(spec.volumeName)).toBe(false);
+        await runtime.removeData(spec.volumeName);
+        const { containerId } = await runtime.ensure(spec);
+        expect(await runtime.hasData(spec.volumeName)).toBe(true);
+        expect(await failureOf(runtime.removeData(spec.volumeName))).toBe("refused");
+        await runtime.remove(containerId);
+        const { volumes } = await runtime.observeAll();
+        expect(volumes).toContainEqual({ volumeName: spec.volumeName, engineId: spec.engineId });
+        await runtime.removeData(spec.volumeName);
+        await runtime.removeData(spec.volumeName);
+        expect(await runtime.hasData(spec.volumeName)).toBe(false);
+        expect((await runtime.observeAll()).volumes.map(({ volumeName }) => volumeName)).not.toContain(
+          spec.volumeName,
+        );
+      });
+
+      it("outlives stop, start and the next incarnation", async (test) => {
+        if (!subject.isReal) return test.skip("no files here");
+        const spec = await subject.makeSpec();
+        const containerId = await boot(runtime, spec);
+        expect(await ask(spec, "/note?text=remember")).toBe("ok");
+        await runtime.stop(containerId, 10);
+        const next = { ...spec, incarnation: 2 };
+        await boot(runtime, next);
+        expect(await ask(next, "/read")).toBe("remember");
+      });
+    });
+
+    describe("observation", () => {
+      it("tells all incarnations of an engine, newest first", async () => {
+        const spec = await subject.makeSpec({ incarnation: 9 });
+        await runtime.ensure(spec);
+        await runtime.ensure({ ...spec, incarnation: 10 });
+        await runtime.ensure({ ...spec, incarnation: 1 });
+        const incarnations = (await runtime.observe(spec.engineId)).map(({ incarnation }) => incarnation);
+        expect(incarnations).toEqual([10, 9, 1]);
+        const { containers } = await runtime.observeAll();
+        const own = containers.filter(({ engineId }) => engineId === spec.engineId);
+        expect(own.map(({ incarnation }) => incarnation)).toEqual([10, 9, 1]);
+      });
+
+      it("is empty for an engine that has none", async () => {
+        expect(await runtime.observe(randomUUID())).toEqual([]);
+      });
+
+      it("and every other call see and touch only what is this instance's", async () => {
+        await using opened = await openOther();
+        const { other } = opened;
+        const [mine, theirs] = [await subject.makeSpec(), await subject.makeSpec()];
+        const myId = await boot(runtime, mine);
+        const { containerId: theirId } = await other.ensure(theirs);
+        const all = await other.observeAll();
+        expect(all.containers.map(({ containerId }) => containerId)).toEqual([theirId]);
+        expect(all.volumes).toEqual([{ volumeName: theirs.volumeName, engineId: theirs.engineId }]);
+        expect(await other.observe(mine.engineId)).toEqual([]);
+        expect((await runtime.observeAll()).containers.map(({ containerId }) => containerId)).not.toContain(
+          theirId,
+        );
+        await expectNoSuchContainer(other, myId);
+        await other.remove(myId);
+        expect(await failureOf(other.removeData(mine.volumeName))).toBe("conflict");
+        expect(await failureOf(other.hasData(mine.volumeName))).toBe("conflict");
+        expect(await ask(mine, "/health")).toMatchObject({ status: "ok" });
+      });
+
+      it("finds everything again after the orchestrator is gone", async () => {
+        const spec = await subject.makeSpec();
+        const first = await subject.open(instanceId);
+        const containerId = await boot(first, spec);
+        const before = await observeOne(first, spec.engineId);
+        await first[Symbol.asyncDispose]();
+        expect(await ask(spec, "/health")).toMatchObject({ status: "ok" });
+        await using second = await subject.open(instanceId);
+        expect(await observeOne(second, spec.engineId)).toEqual(before);
+        await second.start(containerId);
+        await second.pause(containerId);
+        expect(await observeOne(second, spec.engineId)).toEqual({ ...before, state: "paused" });
+        await second.unpause(containerId);
+        await second.stop(containerId, 10);
+        const after = await observeOne(second, spec.engineId);
+        expect(after).toMatchObject({ state: "exited", startedAt: before.startedAt });
+      });
+
+      it("tells the exit code of an engine that ended by itself", async () => {
+        const spec = await subject.makeSpec({ environment: { FIXTURE_EXIT_CODE: "42" } });
+        const { containerId } = await runtime.ensure(spec);
+        await runtime.start(containerId);
+        await expect
+          .poll(async () => (await observeOne(runtime, spec.engineId)).exitCode, { timeout: 10_000 })
+          .toBe(42);
+        await runtime.stop(containerId, 0);
+        expect((await observeOne(runtime, spec.engineId)).state).toBe("exited");
+      });
+    });
+
+    describe("events", () => {
+      it("tell what happened to this instance's containers, in order, until the signal aborts", async () => {
+        await using opened = await openOther();
+        const spec = await subject.makeSpec();
+        const theirs = await subject.makeSpec();
+        const containerId = await boot(runtime, spec);
+        await boot(opened.other, theirs);
+        await using record = recordEvents(runtime);
+        // The stream is open once it tells anything.
+        await expect
+          .poll(async () => {
+            await runtime.pause(containerId);
+            await runtime.unpause(containerId);
+            return record.events.length;
+          })
+          .toBeGreaterThan(1);
+        const seen = () => record.events.map(({ kind }) => kind).filter((kind) => !kind.endsWith("pause"));
+        await opened.other.removeInstance();
+        await runtime.stop(containerId, 10);
+        await runtime.start(containerId);
+        await runtime.remove(containerId);
+        await expect
+          .poll(seen, { timeout: 10_000 })
+          .toEqual(["kill", "die", "stop", "start", "kill", "die", "destroy"]);
+        expect(record.events.every((event) => event.containerId === containerId)).toBe(true);
+        expect(record.events.every((event) => event.engineId === spec.engineId)).toBe(true);
+        await record.stop();
+        expect(await record.ended).toBeUndefined();
+      });
+
+      it("end at once when the signal has aborted before", async () => {
+        const read = runtime.events(AbortSignal.abort());
+        expect(await read[Symbol.asyncIterator]().next()).toMatchObject({ done: true });
+      });
+    });
+
+    describe("logs and stats", () => {
+      it("give the last lines of both streams, oldest first", async () => {
+        const spec = await subject.makeSpec();
+        const containerId = await boot(runtime, spec);
+        await expect
+          .poll(async () => (await runtime.logs(containerId, 100)).map(({ line }) => line))
+          .toContainEqual(expect.stringMatching(/^listening on \d+$/));
+        const lines = await runtime.logs(containerId, 100);
+        expect(lines.find(({ line }) => line.startsWith("listening"))?.stream).toBe("stdout");
+        for (const { at } of lines) expect(at).toBe(new Date(at).toISOString());
+        expect(lines.map(({ at }) => at)).toEqual(lines.map(({ at }) => at).sort());
+        expect(await runtime.logs(containerId, 1)).toEqual(lines.slice(-1));
+        expect(await runtime.logs(containerId, 0)).toEqual([]);
+      });
+
+      it("are kept when the engine has ended", async () => {
+        const spec = await subject.makeSpec();
+        const containerId = await boot(runtime, spec);
+        await runtime.stop(containerId, 10);
+        const lines = await runtime.logs(containerId, 100);
+        expect(lines.some(({ line }) => line.startsWith("listening"))).toBe(true);
+      });
+
+      it("cut what is too much at the front", async (test) => {
+        if (!subject.isReal) return test.skip("nothing is written here");
+        const spec = await subject.makeSpec();
+        const containerId = await boot(runtime, spec);
+        expect(await ask(spec, "/log?count=300&length=20000")).toBe("ok");
+        const hasLast = async () => (await runtime.logs(containerId, 1_000)).at(-1)?.line.startsWith("300:");
+        await expect.poll(hasLast).toBe(true);
+        const lines = await runtime.logs(containerId, 1_000);
+        const size = lines.reduce((total, { line }) => total + line.length, 0);
+        expect(size).toBeLessThanOrEqual(1024 * 1024);
+        // A line that the daemon cut into pieces is whole again.
+        for (const { line } of lines.slice(-10)) expect(line).toMatch(/^\d+:x{20000}$/);
+        expect((await runtime.logs(containerId, 3)).map(({ line }) => line.split(":")[0])).toEqual([
+          "298",
+          "299",
+          "300",
+        ]);
+      });
+
+      it("measure what runs, and nothing of what does not", async () => {
+        const spec = await subject.makeSpec();
+        const containerId = await boot(runtime, spec);
+        const stats = await runtime.stats(containerId);
+        expect(stats.memoryBytes).toBeGreaterThan(0);
+        expect(stats.cpuNanoseconds).toBeGreaterThan(0n);
+        await runtime.stop(containerId, 10);
+        expect(await runtime.stats(containerId)).toEqual({
+          memoryBytes: 0,
+          cpuNanoseconds: 0n,
+          networkBytes: 0n,
+        });
+      });
+    });
+
+    it("says of every call that the daemon is unreachable, when it is", async (test) => {
+      if (subject.openUnreachable === null) return test.skip("there is no daemon that could be away");
+      await using away = await subject.openUnreachable();
+      const id = "0".repeat(64);
+      const calls = [
+        away.check(),
+        away.markInstance(),
+        away.resolveImage(subject.image),
+        away.ensure(await subject.makeSpec()),
+        away.start(id),
+        away.pause(id),
+        away.unpause(id),
+        away.stop(id, 0),
+        away.remove(id),
+        away.removeData("volume"),
+        away.hasData("volume"),
+        away.observe(randomUUID()),
+        away.observeAll(),
+        away.logs(id, 1),
+        away.stats(id),
+        away.removeInstance(),
+        away.events(new AbortController().signal)[Symbol.asyncIterator]().next(),
+      ];
+      for (const kind of await Promise.all(calls.map(failureOf))) expect(kind).toBe("unreachable");
+    });
+  });
+}
+
+async function expectNoSuchContainer(runtime: EngineRuntime, containerId: string): Promise<void> {
+  const calls = [
+    runtime.start(containerId),
+    runtime.pause(containerId),
+    runtime.unpause(containerId),
+    runtime.stop(containerId, 0),
+    runtime.logs(containerId, 1),
+    runtime.stats(containerId),
+  ];
+  for (const kind of await Promise.all(calls.map(failureOf))) expect(kind).toBe("no_such_container");
+}
