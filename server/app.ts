@@ -78,7 +78,7 @@ export async function openApp(input: OpenAppInput): Promise<App> {
   return { url: server.url, ctx, newAdminKey, close };
 }
 
-/** Readers are let go first, so that they resume elsewhere while the turns they read are still drained here. */
+/** Readers see their turns to the end, an interrupted one too; whoever still reads then resumes at the next process. */
 async function drainAndClose(ctx: AppContext, opened: AsyncDisposableStack): Promise<void> {
   ctx.drain.begin();
   ctx.turns.refuseNew();
@@ -86,8 +86,8 @@ async function drainAndClose(ctx: AppContext, opened: AsyncDisposableStack): Pro
   ctx.log.info({ drainDelayMs, drainMs, turns: ctx.turns.size }, "draining");
   try {
     await ctx.clock.sleep(drainDelayMs);
-    ctx.turns.handOver();
     await ctx.turns.drain(drainMs);
+    ctx.turns.handOver();
   } finally {
     await opened.disposeAsync();
   }

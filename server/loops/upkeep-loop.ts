@@ -1,9 +1,12 @@
 import { removeExpiredClaims } from "../../db/idempotency.ts";
 import { ensureAuditPartitions } from "../../db/audit-log.ts";
+import { SYSTEM_ACTOR } from "../audit/audit-entry.ts";
 import type { AppContext } from "../context.ts";
+import { destroyEngineIfAny } from "../engines/destroy-engine-if-any.ts";
 import { sweepTombstones } from "../engines/sweep-tombstones.ts";
 import { toErrorMessage } from "../errors.ts";
 import { startLoop, type Loop } from "../loop.ts";
+import { finishRemovals } from "../products/finish-removals.ts";
 import { ensureTurnPartitions } from "../turns/ensure-turn-partitions.ts";
 import { retireTurns } from "../turns/retire-turns.ts";
 
@@ -17,6 +20,7 @@ export function startUpkeepLoop(ctx: AppContext): Loop {
     ["turn retention", () => retireTurns(ctx)],
     ["expired idempotency keys", () => removeExpiredClaims(ctx.db)],
     ["tombstones", () => sweepTombstones(ctx)],
+    ["half-removed products", () => finishProductRemovals(ctx)],
   ];
   const tick = async (signal: AbortSignal) => {
     for (const [chore, run] of chores) {
@@ -27,4 +31,10 @@ export function startUpkeepLoop(ctx: AppContext): Loop {
     }
   };
   return startLoop({ name: "upkeep", intervalMs: INTERVAL_MS, clock: ctx.clock, log: ctx.log, tick });
+}
+
+/** A removal that a crash cut short goes on: its product takes no new engines, but the old ones may still be there. */
+async function finishProductRemovals(ctx: AppContext): Promise<void> {
+  const call = { ...ctx, actor: SYSTEM_ACTOR, requestId: null };
+  await finishRemovals(call, { destroyEngine: (engine) => destroyEngineIfAny(call, engine) });
 }

@@ -1,0 +1,106 @@
+import type { Socket } from "node:net";
+import { fastify, type FastifyInstance } from "fastify";
+import type { AppContext } from "../context.ts";
+import { logRequest } from "./log-request.ts";
+import { answerMalformedHttp } from "./malformed-http.ts";
+import { openReadiness, type Readiness } from "./readiness.ts";
+import { refuse, refuseUnknownPath } from "./refuse.ts";
+import { toRequestId } from "./request-id.ts";
+import { mountTrpc, REQUEST_MAX_BYTES } from "./trpc-route.ts";
+
+declare module "fastify" {
+  interface FastifyRequest {
+    /** Whose key came with the request, once that is known. */
+    actorName: string | null;
+  }
+}
+
+export interface HttpServerOptions {
+  host: string;
+  /** 0 picks a free one. */
+  port: number;
+}
+
+export interface HttpServer extends AsyncDisposable {
+  readonly url: string;
+  /**
+   * Takes no new connections, lets open streams go so that their readers resume elsewhere, and waits up to
+   * `deadlineMs` for the calls in flight before it cuts them.
+   */
+  close(deadlineMs?: number): Promise<void>;
+}
+
+const KEEP_ALIVE_MS = 72_000;
+const HEADERS_TIMEOUT_MS = 15_000;
+const REQUEST_TIMEOUT_MS = 120_000;
+const CLOSE_DEADLINE_MS = 10_000;
+const REAP_INTERVAL_MS = 50;
+/** Longer path parts than fastify's 100: a batch names up to ten procedures in one. */
+const PATH_PART_MAX_LENGTH = 2_000;
+
+/** Listens, and serves until closed. */
+export async function openHttpServer(ctx: AppContext, options: HttpServerOptions): Promise<HttpServer> {
+  const closing = new AbortController();
+  const server = makeServer(ctx);
+  const readiness = openReadiness(ctx);
+  mountTrpc(server, { app: ctx, readiness, closing: closing.signal });
+  mountHealth(server, readiness);
+  const url = await server.listen({ host: options.host, port: options.port });
+
+  let closed: Promise<void> | undefined;
+  const close = async (deadlineMs = CLOSE_DEADLINE_MS) => {
+    closing.abort();
+    closed ??= closeServer(server, deadlineMs);
+    await closed;
+  };
+  return { url, close, [Symbol.asyncDispose]: close };
+}
+
+function makeServer(ctx: AppContext): FastifyInstance {
+  const busy = new WeakSet<Socket>();
+  const server = fastify({
+    bodyLimit: REQUEST_MAX_BYTES,
+    routerOptions: { maxParamLength: PATH_PART_MAX_LENGTH },
+    genReqId: (request) => toRequestId(request.headers["x-request-id"]),
+    requestIdHeader: false,
+    exposeHeadRoutes: false,
+    return503OnClosing: false,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    http: { headersTimeout: HEADERS_TIMEOUT_MS },
+    clientErrorHandler: (error, socket) => answerMalformedHttp(error, socket, busy.has(socket)),
+    frameworkErrors: (error, request, reply) => refuse(ctx.log, error, { request, reply }),
+  });
+  server.decorateRequest("actorName", null);
+  server.addHook("onRequest", async (request, reply) => {
+    busy.add(request.raw.socket);
+    reply.header("x-request-id", request.id);
+  });
+  server.addHook("onResponse", async (request, reply) => {
+    busy.delete(request.raw.socket);
+    logRequest(ctx.log, request, reply);
+  });
+  server.setErrorHandler((error, request, reply) => refuse(ctx.log, error, { request, reply }));
+  server.setNotFoundHandler(refuseUnknownPath);
+  return server;
+}
+
+function mountHealth(server: FastifyInstance, readiness: () => Promise<Readiness>): void {
+  server.get("/healthz", async (_request, reply) => reply.send({ ok: true }));
+  server.get("/readyz", async (_request, reply) => {
+    const found = await readiness();
+    return reply.code(found.ok ? 200 : 503).send(found);
+  });
+}
+
+async function closeServer(server: FastifyInstance, deadlineMs: number): Promise<void> {
+  const cut = setTimeout(() => server.server.closeAllConnections(), deadlineMs);
+  // A connection whose call ends after the close began goes idle, and would stay open until its keep-alive ends.
+  const reap = setInterval(() => server.server.closeIdleConnections(), REAP_INTERVAL_MS);
+  try {
+    await server.close();
+  } finally {
+    clearTimeout(cut);
+    clearInterval(reap);
+  }
+}

@@ -1,0 +1,60 @@
+import { tracked, type TrackedEnvelope } from "@trpc/server";
+import type { AppContext, CallContext } from "../context.ts";
+import { readTurn } from "../turns/read-turn.ts";
+import type { TurnBatch } from "../turns/turn-batch.ts";
+import { watchCaller, type CallerWatch } from "./caller-watch.ts";
+import type { RequestContext } from "./request-context.ts";
+
+/** What a reader gets at a time, under the id of its last item. */
+export interface TurnItem extends Omit<TurnBatch, "lastSeq"> {
+  turnId: string;
+}
+
+type StreamContext = Pick<RequestContext, "reauthenticate" | "closing"> & {
+  call: AppContext & CallContext;
+  productId: string;
+};
+
+interface StreamInput {
+  turnId: string;
+  lastEventId?: string | undefined;
+  signal: AbortSignal | undefined;
+}
+
+/**
+ * A turn from the reader's cursor to its end. A key that is revoked meanwhile is an end, too: the reader is told
+ * so and does not come back. A server that closes just stops, and the reader comes back to the next one.
+ */
+export async function* streamTurn(
+  ctx: StreamContext,
+  input: StreamInput,
+): AsyncGenerator<TrackedEnvelope<TurnItem>, void> {
+  const { turnId } = input;
+  let lastSeq = Number(input.lastEventId ?? 0);
+  using watch = watchCaller(ctx, input.signal);
+  try {
+    const place = { productId: ctx.productId, turnId, afterSeq: lastSeq, signal: watch.signal };
+    for await (const { lastSeq: seq, ...batch } of readTurn(ctx.call, place)) {
+      lastSeq = seq;
+      yield tracked(String(seq), { turnId, ...batch });
+      if (batch.end) return;
+    }
+  } catch (error) {
+    // The watch cuts the read short; whatever that looks like from inside, what the watch saw is the reason.
+    if (!watch.signal.aborted) throw error;
+  }
+  if (watch.refused)
+    yield tracked(String(lastSeq), { turnId, events: [], end: toRefusedEnd(watch, lastSeq) });
+  else throw new DOMException("the stream goes on elsewhere", "AbortError");
+}
+
+function toRefusedEnd(watch: CallerWatch, lastSeq: number): NonNullable<TurnBatch["end"]> {
+  return {
+    status: "interrupted",
+    reason: "KEY_REVOKED",
+    message: watch.refused ?? null,
+    engineError: null,
+    lastSeq,
+    engineMayContinue: true,
+  };
+}

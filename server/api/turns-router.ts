@@ -1,0 +1,56 @@
+import { z } from "zod";
+import { cancelTurn } from "../turns/cancel-turn.ts";
+import { getTurn } from "../turns/get-turn.ts";
+import { listTurns } from "../turns/list-turns.ts";
+import { startTurn } from "../turns/start-turn.ts";
+import { Cursor, Generation, Limit, UserId, Uuid } from "./field-schemas.ts";
+import { platformProcedure } from "./procedures.ts";
+import { streamTurn } from "./stream-turn.ts";
+import { t } from "./trpc.ts";
+import { ExecuteRequestSchema, StartedTurn, TurnPage, TurnSchema } from "./turn-schemas.ts";
+
+const Start = z.strictObject({
+  turnId: Uuid,
+  userId: UserId,
+  request: ExecuteRequestSchema,
+  /** Nothing sleeps yet, so that either value is honoured. */
+  autoWake: z.boolean().default(true),
+  expectGeneration: Generation.optional(),
+});
+const Events = z.strictObject({
+  turnId: Uuid,
+  /** The id of the last item that the reader has. tRPC puts it here when a reader comes back. */
+  lastEventId: z
+    .string()
+    .regex(/^[0-9]{1,15}$/, { error: "must be the id of an item of this stream" })
+    .optional(),
+});
+const OfTurn = z.strictObject({ turnId: Uuid });
+const List = z.strictObject({ userId: UserId, cursor: Cursor, limit: Limit });
+
+export const turnsRouter = t.router({
+  // Its turnId is its idempotency key.
+  start: platformProcedure("turns")
+    .input(Start)
+    .output(StartedTurn)
+    .mutation(async ({ ctx, input }) => {
+      const { autoWake: _autoWake, ...rest } = input;
+      return startTurn(ctx.call, { ...rest, productId: ctx.productId });
+    }),
+  events: platformProcedure("read")
+    .input(Events)
+    .subscription(({ ctx, input, signal }) => streamTurn(ctx, { ...input, signal })),
+  get: platformProcedure("read")
+    .input(OfTurn)
+    .output(TurnSchema)
+    .query(async ({ ctx, input }) => getTurn(ctx.call, { ...input, productId: ctx.productId })),
+  list: platformProcedure("read")
+    .input(List)
+    .output(TurnPage)
+    .query(async ({ ctx, input }) => listTurns(ctx.call, { ...input, productId: ctx.productId })),
+  cancel: platformProcedure("turns")
+    .meta({ whileDraining: true })
+    .input(OfTurn)
+    .output(TurnSchema)
+    .mutation(async ({ ctx, input }) => cancelTurn(ctx.call, { ...input, productId: ctx.productId })),
+});

@@ -1,0 +1,57 @@
+import { findTurn, takeOverTurn, type TurnKey } from "../../db/turns.ts";
+import { DomainError } from "../errors.ts";
+import { getTurn } from "./get-turn.ts";
+import type { LiveTurn } from "./live-turn.ts";
+import { toEndCause } from "./turn-end.ts";
+import type { TurnContext } from "./turn-registry.ts";
+import { turnNotFound, type Turn } from "./turn-view.ts";
+
+const WRITE_TIMEOUT_MS = 10_000;
+const TAKE_OVER_ATTEMPTS = 5;
+
+const CANCELLED = toEndCause("cancelled", "CANCELLED", {
+  message: "the turn was cancelled; its engine has no way to be told",
+});
+
+/**
+ * Ends our reading of a turn and answers what it is then; one that has ended stays as it is. The engine may go on.
+ *
+ * @throws TURN_NOT_FOUND, and DATABASE_UNAVAILABLE when the end was decided but could not be written yet.
+ */
+export async function cancelTurn(ctx: TurnContext, input: TurnKey): Promise<Turn> {
+  const live = ctx.turns.find(input.productId, input.turnId);
+  if (live) await cancelLive(ctx, live);
+  else await cancelForeign(ctx, input);
+  return getTurn(ctx, input);
+}
+
+async function cancelLive(ctx: TurnContext, turn: LiveTurn): Promise<void> {
+  try {
+    await turn.untilRecorded();
+  } catch {
+    // It never came to be: whoever started it was told why.
+    throw turnNotFound();
+  }
+  turn.stop(CANCELLED);
+  const patience = new AbortController();
+  const late = ctx.clock.sleep(WRITE_TIMEOUT_MS, patience.signal).catch(() => {
+    // It was written in time.
+  });
+  await Promise.race([turn.untilSettled(), late]);
+  patience.abort();
+  if (turn.isSettled) return;
+  throw new DomainError("DATABASE_UNAVAILABLE", "the turn is cancelled, which could not be written yet", {
+    retryAfterMs: 1_000,
+  });
+}
+
+/** Of another process, which stops when it next tries to write. */
+async function cancelForeign(ctx: TurnContext, input: TurnKey): Promise<void> {
+  for (let attempt = 0; attempt < TAKE_OVER_ATTEMPTS; attempt += 1) {
+    const row = await findTurn(ctx.raw, input);
+    if (row === undefined) throw turnNotFound();
+    if (row.end !== null) return;
+    const end = JSON.stringify(CANCELLED);
+    if (await takeOverTurn(ctx.raw, { row, status: CANCELLED.status, end })) return;
+  }
+}

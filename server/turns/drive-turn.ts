@@ -1,0 +1,225 @@
+import type { Readable } from "node:stream";
+import type { EngineUse } from "../engines/use-engine.ts";
+import { DomainError, toErrorMessage } from "../errors.ts";
+import { explainClose } from "./explain-close.ts";
+import { IdleWatchdog } from "./idle-watchdog.ts";
+import type { LiveTurn } from "./live-turn.ts";
+import { eraseTurn } from "./record-turn.ts";
+import { toRefusal } from "./refusal.ts";
+import { sendExecute, type ExecuteAnswer, type ExecuteRequest } from "./send-execute.ts";
+import { toEndCause, type EndCause } from "./turn-end.ts";
+import type { TurnContext } from "./turn-registry.ts";
+import { UpstreamReader } from "./upstream-reader.ts";
+
+export interface Drive {
+  turn: LiveTurn;
+  use: EngineUse;
+  request: ExecuteRequest;
+}
+
+/** What came of a turn: an end to record, with an error for whoever waits for its start, or nothing at all. */
+type Result =
+  | { kind: "ended"; cause: EndCause; startError?: DomainError | undefined }
+  | { kind: "not_begun"; error: unknown }
+  | { kind: "lost" };
+
+/**
+ * Takes a recorded turn to its end: sends the request once, reads the stream, decides the end, has it written, and
+ * gives the hold back, or leaves it to linger while the engine may still be at work.
+ */
+export async function driveTurn(ctx: TurnContext, drive: Drive): Promise<void> {
+  const { turn, use } = drive;
+  const { timing } = ctx.turns;
+  const over = new AbortController();
+  const onInterrupted = () => turn.stop(toInterruption(use.interrupted.reason));
+  use.interrupted.addEventListener("abort", onInterrupted, { once: true });
+  if (use.interrupted.aborted) onInterrupted();
+  ctx.clock.sleep(timing.startAnswerMs, over.signal).then(
+    () => turn.answer(),
+    () => {
+      // The turn was over sooner.
+    },
+  );
+  try {
+    const result = await runTurn(ctx, drive);
+    use.interrupted.removeEventListener("abort", onInterrupted);
+    await conclude(ctx, drive, result);
+  } finally {
+    over.abort();
+  }
+}
+
+async function runTurn(ctx: TurnContext, drive: Drive): Promise<Result> {
+  const { turn } = drive;
+  const heard = new AbortController();
+  const { config, clock } = ctx.turns.options;
+  const watchdog = new IdleWatchdog(clock, config.turnIdleTimeoutMs);
+  void watchdog.watch(heard.signal, () => turn.stop(toIdleEnd(config.turnIdleTimeoutMs)));
+  try {
+    return await exchange(ctx, drive, watchdog);
+  } catch (error) {
+    // Nothing here should throw; if it does, the turn still ends, and what the engine does is not known.
+    ctx.log.error({ turnId: turn.turnId, error: toErrorMessage(error) }, "driving a turn failed");
+    return { kind: "ended", cause: toUnknownOutcome("the orchestrator failed to read the turn") };
+  } finally {
+    heard.abort();
+  }
+}
+
+async function exchange(ctx: TurnContext, drive: Drive, watchdog: IdleWatchdog): Promise<Result> {
+  const { turn, use } = drive;
+  if (turn.stopSignal.aborted) return stoppedBeforeSending(turn);
+  if (!ctx.turns.options.replica.holdsLease()) {
+    return { kind: "not_begun", error: databaseUnavailable() };
+  }
+  const answer = await sendExecute(use, drive.request, turn.stopSignal);
+  if (answer.kind !== "streaming") return toResult(turn, answer);
+  try {
+    return await readStream(ctx, { drive, watchdog, body: answer.body });
+  } finally {
+    answer.close();
+  }
+}
+
+interface Stream {
+  drive: Drive;
+  watchdog: IdleWatchdog;
+  body: Readable;
+}
+
+async function readStream(ctx: TurnContext, { drive, watchdog, body }: Stream): Promise<Result> {
+  const { turn, use } = drive;
+  const reader = new UpstreamReader(ctx.turns, turn, watchdog);
+  turn.markStreaming();
+  ctx.turns.log.touch(turn);
+  ctx.turns.lingering.accepted({ ...use, taskId: turn.taskId });
+  turn.answer();
+  const outcome = await reader.read(body);
+  if (reader.droppedEvents > 0) {
+    ctx.log.warn(
+      { turnId: turn.turnId, events: reader.droppedEvents },
+      "events after the last word were dropped",
+    );
+  }
+  switch (outcome.kind) {
+    case "ended":
+      return { kind: "ended", cause: outcome.cause };
+    case "stopped":
+      return toStopped(turn);
+    case "closed":
+      return { kind: "ended", cause: await explainClose(ctx.turns, turn, outcome) };
+  }
+}
+
+function toResult(turn: LiveTurn, answer: Exclude<ExecuteAnswer, { kind: "streaming" }>): Result {
+  switch (answer.kind) {
+    case "unreachable":
+      if (turn.stopSignal.aborted) return stoppedBeforeSending(turn);
+      return toRefused(turn, {
+        isFinal: true,
+        error: new DomainError("ENGINE_UNHEALTHY", "the engine cannot be reached", { retryAfterMs: 1_000 }),
+      });
+    case "lost":
+      if (turn.stopSignal.aborted) return toStopped(turn);
+      return { kind: "ended", cause: toUnknownOutcome("the connection was lost before the engine answered") };
+    case "refused":
+      return toRefused(turn, toRefusal(answer.error));
+    case "not_a_stream": {
+      const error = new DomainError("ENGINE_ERROR", "the engine did not answer with an event stream", {
+        engineError: answer.error,
+      });
+      return toRefused(turn, { isFinal: false, error });
+    }
+  }
+}
+
+/** `isFinal`: the turn had no effect, so nothing is kept of it unless its caller was already told that it starts. */
+function toRefused(turn: LiveTurn, refusal: { isFinal: boolean; error: DomainError }): Result {
+  const { isFinal, error } = refusal;
+  if (isFinal && !turn.isAnswered) return { kind: "not_begun", error };
+  const { engineError } = error;
+  const cause = toEndCause("failed", "ENGINE_REFUSED", {
+    message: error.message,
+    engineError: engineError ? toEndError(engineError) : null,
+    engineMayContinue: engineError?.status === 200,
+  });
+  return { kind: "ended", cause, startError: error };
+}
+
+function toEndError(error: NonNullable<DomainError["engineError"]>): NonNullable<EndCause["engineError"]> {
+  const { status: _status, ...rest } = error;
+  return rest;
+}
+
+function toStopped(turn: LiveTurn): Result {
+  return turn.stopCause ? { kind: "ended", cause: turn.stopCause } : { kind: "lost" };
+}
+
+function stoppedBeforeSending(turn: LiveTurn): Result {
+  const cause = turn.stopCause;
+  if (cause === undefined) return { kind: "lost" };
+  if (turn.isAnswered || cause.reason === "CANCELLED") {
+    return { kind: "ended", cause: { ...cause, engineMayContinue: false } };
+  }
+  return { kind: "not_begun", error: toStopError(cause) };
+}
+
+/** What the caller of start gets when the turn was stopped before its engine had it. */
+export function toStopError(cause: EndCause): DomainError {
+  const message = cause.message ?? "the turn was stopped";
+  switch (cause.reason) {
+    case "DRAINING":
+      return new DomainError("DRAINING", message, { retryAfterMs: 1_000 });
+    case "ENGINE_STOPPED":
+      return new DomainError("ENGINE_STOPPED", message);
+    default:
+      return new DomainError("ENGINE_UNHEALTHY", message, { retryAfterMs: 1_000 });
+  }
+}
+
+async function conclude(ctx: TurnContext, drive: Drive, result: Result): Promise<void> {
+  const { turn, use } = drive;
+  switch (result.kind) {
+    case "not_begun":
+      use.release();
+      await eraseTurn(ctx, turn);
+      ctx.turns.remove(turn);
+      turn.refuse(result.error);
+      return;
+    case "lost":
+      use.release();
+      break;
+    case "ended":
+      turn.finish(result.cause);
+      ctx.turns.log.touch(turn);
+      if (result.cause.engineMayContinue) ctx.turns.lingering.add(use, turn.taskId);
+      else use.release();
+      await turn.untilSettled();
+      if (result.startError) turn.failStart(result.startError);
+      break;
+  }
+  ctx.turns.remove(turn);
+  turn.answer();
+}
+
+function toInterruption(reason: unknown): EndCause {
+  const isRestart = reason === "ENGINE_RESTARTED";
+  return toEndCause("interrupted", isRestart ? "ENGINE_RESTARTED" : "ENGINE_STOPPED", {
+    message: isRestart ? "the engine was restarted" : "the engine was stopped",
+    engineMayContinue: false,
+  });
+}
+
+function toIdleEnd(idleMs: number): EndCause {
+  return toEndCause("failed", "ENGINE_TIMEOUT", { message: `the engine sent nothing for ${idleMs} ms` });
+}
+
+function toUnknownOutcome(message: string): EndCause {
+  return toEndCause("failed", "OUTCOME_UNKNOWN", { message });
+}
+
+function databaseUnavailable(): DomainError {
+  return new DomainError("DATABASE_UNAVAILABLE", "this replica has lost touch with the database", {
+    retryAfterMs: 1_000,
+  });
+}

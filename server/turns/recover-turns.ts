@@ -1,0 +1,16 @@
+import { endTurnsOfOthers } from "../../db/turns.ts";
+import type { TurnContext } from "./turn-registry.ts";
+
+/**
+ * Ends the turns of owners that are gone, past anything that they may have shown, and answers how many there were.
+ * A turn that was starting ends `failed`, because nobody knows whether its engine has it; others `interrupted`.
+ */
+export async function recoverTurns(
+  ctx: TurnContext,
+  deadReplicas: readonly string[] | "all but me",
+): Promise<number> {
+  const me = ctx.turns.options.replica.id;
+  const count = await endTurnsOfOthers(ctx.raw, me, deadReplicas === "all but me" ? undefined : deadReplicas);
+  if (count > 0) ctx.log.info({ turns: count }, "turns of replicas that are gone were ended");
+  return count;
+}

@@ -1,0 +1,169 @@
+import type { Config } from "../config.ts";
+import type { AppContext } from "../context.ts";
+import type { EngineUse, UseEngineInput } from "../engines/use-engine.ts";
+import { DomainError } from "../errors.ts";
+import type { Replica } from "../replica.ts";
+import { LingeringHolds } from "./lingering-holds.ts";
+import { LiveTurn, type LiveTurnInput } from "./live-turn.ts";
+import { toEndCause } from "./turn-end.ts";
+import { TurnLog } from "./turn-log.ts";
+
+/** What the functions of this folder ask for. */
+export type TurnContext = Pick<AppContext, "raw" | "clock" | "log" | "turns">;
+
+export interface TurnRegistryOptions extends Pick<AppContext, "raw" | "clock" | "log"> {
+  replica: Pick<Replica, "id" | "holdsLease">;
+  config: Pick<Config, "eventMaxBytes" | "turnMaxBytes" | "turnIdleTimeoutMs" | "turnRetentionMs">;
+  useEngine: (input: UseEngineInput) => Promise<EngineUse>;
+  /** Looks at the engine's process now; undefined when there is no such engine any more. */
+  refreshEngine: (engineId: string) => Promise<{ generation: number; status: string } | undefined>;
+  timing?: Partial<TurnTiming>;
+}
+
+/** How long things may take, in milliseconds. */
+export interface TurnTiming {
+  /** Start answers `starting` when the engine has not answered by then. */
+  startAnswerMs: number;
+  /** An engine that said its last word gets this long to close the stream. */
+  lastWordMs: number;
+  /** A stream that broke is asked about for this long: the daemon needs a moment to see that a process died. */
+  brokenMs: number;
+  /** How often a lingering hold looks whether the engine's process is still the same. */
+  lingerCheckMs: number;
+  /** How long the last commits may take at shutdown. */
+  closeMs: number;
+}
+
+const TIMING: TurnTiming = {
+  startAnswerMs: 10_000,
+  lastWordMs: 1_000,
+  brokenMs: 2_000,
+  lingerCheckMs: 5_000,
+  closeMs: 10_000,
+};
+
+/** Memory for what is not written yet, shared by all turns of the process while the database is away. */
+const UNWRITTEN_TOTAL_BYTES = 64 * 1024 * 1024;
+const UNWRITTEN_MAX_BYTES = 1024 * 1024;
+const UNWRITTEN_MIN_BYTES = 64 * 1024;
+
+/** The turns that this process owns, and the log that they are written to. */
+export class TurnRegistry implements AsyncDisposable {
+  readonly options: TurnRegistryOptions;
+  readonly timing: TurnTiming;
+  readonly log: TurnLog;
+  readonly lingering: LingeringHolds;
+  readonly #turns = new Map<string, LiveTurn>();
+  readonly #handOver = new AbortController();
+  #lastFence = 0;
+  #isoMs = -1;
+  #iso = "";
+  #isDraining = false;
+  #isClosed = false;
+
+  constructor(options: TurnRegistryOptions) {
+    this.options = options;
+    this.timing = { ...TIMING, ...options.timing };
+    this.log = new TurnLog({ ...options, replicaId: options.replica.id });
+    this.lingering = new LingeringHolds(options, this.timing);
+  }
+
+  get size(): number {
+    return this.#turns.size;
+  }
+  get isDraining(): boolean {
+    return this.#isDraining;
+  }
+  /** True once nothing is written any more. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+  /** What one turn may have unwritten before its engine has to wait. */
+  get unwrittenLimit(): number {
+    const share = UNWRITTEN_TOTAL_BYTES / Math.max(this.#turns.size, 1);
+    return Math.min(UNWRITTEN_MAX_BYTES, Math.max(UNWRITTEN_MIN_BYTES, share));
+  }
+
+  find(productId: string, turnId: string): LiveTurn | undefined {
+    return this.#turns.get(toKey(productId, turnId));
+  }
+
+  /** An instant as ISO text, written once per millisecond for all turns. */
+  toIso(nowMs: number): string {
+    if (nowMs !== this.#isoMs) {
+      this.#isoMs = nowMs;
+      this.#iso = new Date(nowMs).toISOString();
+    }
+    return this.#iso;
+  }
+
+  /** Makes a turn known before anything is done for it, so that two starts of one id meet. Throws DRAINING. */
+  open(input: Omit<LiveTurnInput, "fence">): LiveTurn {
+    if (this.#isDraining) throw draining();
+    // Larger than any before in this process and, by the clock, than those of processes before it.
+    this.#lastFence = Math.max(this.#lastFence + 1, this.options.clock.now() * 1_000);
+    const turn = new LiveTurn({ ...input, fence: this.#lastFence });
+    this.#turns.set(toKey(turn.productId, turn.turnId), turn);
+    return turn;
+  }
+
+  /** Forgets a turn that is settled or never began. */
+  remove(turn: LiveTurn): void {
+    const key = toKey(turn.productId, turn.turnId);
+    if (this.#turns.get(key) === turn) this.#turns.delete(key);
+  }
+
+  /** From now on every read of a live turn throws an AbortError, and its client resumes elsewhere. */
+  handOver(): void {
+    this.#handOver.abort(new DOMException("this replica hands its readers over", "AbortError"));
+    for (const turn of this.#turns.values()) turn.announce();
+  }
+
+  throwIfHandedOver(): void {
+    this.#handOver.signal.throwIfAborted();
+  }
+
+  /** From now on a new turn is refused with DRAINING; one that is there can still be joined. */
+  refuseNew(): void {
+    this.#isDraining = true;
+  }
+
+  /** Refuses new turns, waits up to `ms` for those under way, ends the rest, and returns when all is written. */
+  async drain(ms: number): Promise<void> {
+    this.refuseNew();
+    await this.#untilEmpty(ms);
+    for (const turn of this.#turns.values()) {
+      turn.stop(toEndCause("interrupted", "DRAINING", { message: "the orchestrator is shutting down" }));
+    }
+    await this.#untilEmpty(this.timing.closeMs);
+    this.lingering.close();
+    await this.log.close(this.timing.closeMs);
+    this.#isClosed = true;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.handOver();
+    await this.drain(0);
+  }
+
+  async #untilEmpty(ms: number): Promise<void> {
+    const patience = new AbortController();
+    const settled = Promise.all([...this.#turns.values()].map((turn) => turn.untilSettled()));
+    const timeout = this.options.clock.sleep(ms, patience.signal).catch(() => {
+      // Everything settled first.
+    });
+    await Promise.race([settled, timeout]);
+    patience.abort();
+  }
+}
+
+function draining(): DomainError {
+  return new DomainError("DRAINING", "this replica is shutting down; another one will take the turn", {
+    retryAfterMs: 1_000,
+  });
+}
+
+/** Callers may write a UUID in either case; Postgres compares them as one. */
+function toKey(productId: string, turnId: string): string {
+  return `${productId}/${turnId}`.toLowerCase();
+}

@@ -1,0 +1,197 @@
+import { randomUUID } from "node:crypto";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { answer } from "../rpc/hostile-engine.ts";
+import { ADMIN_KEY, type Api, openApi } from "./open-api.ts";
+
+let api: Api;
+let key: string;
+let productId: string;
+beforeAll(async () => {
+  api = await openApi();
+  ({ apiKey: key, productId } = await api.register("picky"));
+  await api.mutate("engines.provision", { key, input: { userId: "ada" } });
+});
+afterAll(async () => {
+  await api[Symbol.asyncDispose]();
+});
+
+const turnId = randomUUID();
+const request = { message: "hi", taskId: "t" };
+
+/** One good input of each procedure that takes any; nobody is hurt by it being carried out. */
+const GOOD: [string, "query" | "mutate", "product" | "operator", () => object][] = [
+  ["engines.provision", "mutate", "product", () => ({ userId: "ada" })],
+  ["engines.get", "query", "product", () => ({ userId: "ada" })],
+  ["engines.list", "query", "product", () => ({ limit: 1 })],
+  ["engines.start", "mutate", "product", () => ({ userId: "ada" })],
+  ["engines.stop", "mutate", "product", () => ({ userId: "nobody" })],
+  ["engines.restart", "mutate", "product", () => ({ userId: "nobody" })],
+  ["engines.destroy", "mutate", "product", () => ({ userId: "nobody" })],
+  ["engineKeys.rotate", "mutate", "product", () => ({ userId: "nobody" })],
+  ["engineKeys.reveal", "mutate", "operator", () => ({ userId: "nobody", product: "picky" })],
+  ["rpc.call", "mutate", "product", () => ({ userId: "ada", method: "m" })],
+  ["rpc.getConfig", "query", "product", () => ({ userId: "nobody" })],
+  ["rpc.setConfig", "mutate", "product", () => ({ userId: "nobody", config: {} })],
+  ["rpc.reload", "mutate", "product", () => ({ userId: "nobody" })],
+  ["rpc.quotaState", "query", "product", () => ({ userId: "nobody" })],
+  ["rpc.cacheState", "query", "product", () => ({ userId: "nobody" })],
+  ["turns.start", "mutate", "product", () => ({ turnId, userId: "nobody", request })],
+  ["turns.get", "query", "product", () => ({ turnId })],
+  ["turns.list", "query", "product", () => ({ userId: "ada" })],
+  ["turns.cancel", "mutate", "product", () => ({ turnId })],
+  ["products.register", "mutate", "operator", () => ({ slug: "picky", name: "Picky" })],
+  ["products.get", "query", "operator", () => ({ productId })],
+  ["products.list", "query", "operator", () => ({ limit: 1 })],
+  ["products.updatePolicy", "mutate", "operator", () => ({ productId, policy: {} })],
+  ["products.remove", "mutate", "operator", () => ({ productId: randomUUID() })],
+  ["platformKeys.issue", "mutate", "operator", () => ({ productId, name: "n" })],
+  ["platformKeys.list", "query", "operator", () => ({ productId })],
+  ["platformKeys.revoke", "mutate", "operator", () => ({ keyId: randomUUID() })],
+  ["audit.list", "query", "product", () => ({ limit: 1 })],
+  ["audit.verify", "query", "product", () => ({})],
+  ["health.live", "query", "product", () => ({})],
+  ["health.ready", "query", "product", () => ({})],
+];
+
+async function reasonOf(
+  [path, kind, who]: (typeof GOOD)[number],
+  input: unknown,
+): Promise<string | undefined> {
+  const { body } = await api[kind](path, { key: who === "product" ? key : ADMIN_KEY, input });
+  return body.error?.data.reason;
+}
+
+test.each(GOOD)("%s takes a good input, and refuses one more field", async (...row) => {
+  const [, , , toInput] = row;
+  expect(await reasonOf(row, toInput())).not.toBe("INVALID_INPUT");
+  expect(await reasonOf(row, { ...toInput(), surprise: 1 })).toBe("INVALID_INPUT");
+});
+
+test.each(GOOD)("%s refuses inputs that are no object", async (...row) => {
+  for (const input of [[], "text", 7, null]) expect(await reasonOf(row, input)).toBe("INVALID_INPUT");
+});
+
+test("lists and checks need no input at all", async () => {
+  for (const path of ["engines.list", "audit.list", "audit.verify", "health.live"]) {
+    expect((await api.query(path, { key })).status, path).toBe(200);
+  }
+  expect((await api.query("products.list", { key: ADMIN_KEY })).status).toBe(200);
+});
+
+describe("a user id", () => {
+  const good = ["a", "x".repeat(128), "Ada Löve 🦊", "a/b?c#d%20e", "...", "--", "__proto__", "constructor"];
+  const bad = ["", "x".repeat(129), ".", "..", "a\u0000b", "a\nb", "a\u0085b", "\ud800", "a\udc00b", 7, null];
+  test.each(good)("may be %j", async (userId) => {
+    const { body } = await api.query("engines.get", { key, input: { userId } });
+    expect(body.error.data.reason).toBe("ENGINE_NOT_FOUND");
+  });
+  test.each(bad)("must not be %j", async (userId) => {
+    const { body } = await api.query("engines.get", { key, input: { userId } });
+    expect(body.error.data).toMatchObject({ reason: "INVALID_INPUT", issues: [{ path: "userId" }] });
+  });
+});
+
+describe("text that Postgres or a log could not hold is refused wherever it could get there", () => {
+  const NUL = "a\u0000b";
+  const cases: [string, "query" | "mutate", string, () => object][] = [
+    ["engines.provision", "mutate", "image", () => ({ userId: "b", image: NUL })],
+    ["engines.provision", "mutate", "idempotencyKey", () => ({ userId: "b", idempotencyKey: NUL })],
+    ["engines.list", "query", "cursor", () => ({ cursor: NUL })],
+    ["rpc.call", "mutate", "method", () => ({ userId: "ada", method: NUL })],
+    [
+      "turns.start",
+      "mutate",
+      "request.taskId",
+      () => ({ turnId, userId: "ada", request: { ...request, taskId: NUL } }),
+    ],
+    ["turns.list", "query", "cursor", () => ({ userId: "ada", cursor: NUL })],
+    ["products.register", "mutate", "name", () => ({ slug: "s", name: NUL })],
+    ["products.register", "mutate", "slug", () => ({ slug: NUL, name: "n" })],
+    ["products.register", "mutate", "policy.image", () => ({ slug: "s", name: "n", policy: { image: NUL } })],
+    ["platformKeys.issue", "mutate", "name", () => ({ productId, name: NUL })],
+    ["audit.list", "query", "cursor", () => ({ cursor: NUL })],
+  ];
+  test.each(cases)("%s: %s %s", async (path, kind, field, toInput) => {
+    const who = path.startsWith("products") || path.startsWith("platformKeys") ? ADMIN_KEY : key;
+    const { body } = await api[kind](path, { key: who, input: toInput() });
+    expect(body.error.data).toMatchObject({ reason: "INVALID_INPUT", issues: [{ path: field }] });
+  });
+});
+
+test("cursors that nobody gave out are refused, not searched for", async () => {
+  const cursor = Buffer.from("x' or 1=1").toString("base64url");
+  for (const [path, who, more] of [
+    ["engines.list", key, {}],
+    ["audit.list", key, {}],
+    ["turns.list", key, { userId: "ada" }],
+    ["products.list", ADMIN_KEY, {}],
+    ["platformKeys.list", ADMIN_KEY, { productId }],
+  ] as const) {
+    const { body } = await api.query(path, { key: who, input: { ...more, cursor } });
+    expect(body.error.data.reason, path).toBe("INVALID_INPUT");
+  }
+});
+
+const nested = (depth: number): unknown => JSON.parse(`${"[".repeat(depth)}${"]".repeat(depth)}`);
+
+describe("free-form JSON", () => {
+  test("reaches the engine as it is, whatever its names and texts are", async () => {
+    api.behave("/rpc", (response, req, body) =>
+      answer(200, { result: JSON.parse(body).params })(response, req, body),
+    );
+    const params = {
+      text: "nul \u0000, lone \ud800",
+      constructor: 1,
+      deep: { __proto__x: null },
+      list: [1, "2"],
+    };
+    const { body } = await api.mutate("rpc.call", { key, input: { userId: "ada", method: "m", params } });
+    expect(body.result.data.result).toEqual(params);
+  });
+
+  test("named __proto__ harms nobody", async () => {
+    const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
+    const text =
+      '{"userId":"ada","method":"m","params":{"__proto__":{"polluted":1},"a":{"__proto__":{"polluted":1}}}}';
+    const response = await fetch(`${api.url}/trpc/rpc.call`, { method: "POST", headers, body: text });
+    expect(response.status).toBe(200);
+    expect(({} as { polluted?: number }).polluted).toBeUndefined();
+    const outer = '{"__proto__":{"userId":"ada"},"method":"m"}';
+    const refused = await fetch(`${api.url}/trpc/rpc.call`, { method: "POST", headers, body: outer });
+    expect(refused.status).toBe(400);
+  });
+
+  test("is refused when it nests deeper than 64 levels, and no depth brings anybody down", async () => {
+    const call = async (params: object) =>
+      (await api.mutate("rpc.call", { key, input: { userId: "ada", method: "m", params } })).body;
+    expect((await call({ list: nested(63) })).result).toBeDefined();
+    expect((await call({ list: nested(64) })).error.data.reason).toBe("INVALID_INPUT");
+    const text = `{"userId":"ada","method":"m","params":{"a":${"[".repeat(200_000)}${"]".repeat(200_000)}}}`;
+    const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
+    for (const path of ["rpc.call", "engines.get", "turns.start"]) {
+      const response = await fetch(`${api.url}/trpc/${path}`, { method: "POST", headers, body: text });
+      expect(await response.text(), path).toContain('"reason":"INVALID_INPUT"');
+    }
+  });
+});
+
+test("a turn's request must not spell one field both ways", async () => {
+  const input = { turnId, userId: "ada", request: { ...request, task_id: "other" } };
+  const { body } = await api.mutate("turns.start", { key, input });
+  expect(body.error.data.issues).toEqual([
+    { path: "request.task_id", message: expect.stringContaining("camelCase") },
+  ]);
+});
+
+describe("fields of what is not there yet", () => {
+  test("autoWake is taken either way, because nothing sleeps", async () => {
+    for (const autoWake of [true, false]) {
+      const input = { userId: "ada", method: "m", autoWake };
+      expect((await api.mutate("rpc.call", { key, input })).status).toBe(200);
+    }
+  });
+  test("autoProvision is refused, because nothing would be provisioned", async () => {
+    const input = { turnId, userId: "ada", request, autoProvision: true };
+    expect((await api.mutate("turns.start", { key, input })).body.error.data.reason).toBe("INVALID_INPUT");
+  });
+});

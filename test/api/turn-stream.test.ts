@@ -1,0 +1,220 @@
+import { randomUUID } from "node:crypto";
+import type { ServerResponse } from "node:http";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createTRPCClient, httpLink } from "@trpc/client";
+import type { AppRouter } from "../../server/api/router.ts";
+import type { Behaviour } from "../rpc/hostile-engine.ts";
+import { ADMIN_KEY, type Api, openApi, type StreamItem } from "./open-api.ts";
+
+let api: Api;
+let productId: string;
+let key: string;
+beforeAll(async () => {
+  api = await openApi();
+  ({ productId, apiKey: key } = await api.register("streaming"));
+  await api.mutate("engines.provision", { key, input: { userId: "ada" } });
+});
+afterAll(async () => {
+  await api[Symbol.asyncDispose]();
+});
+
+function write(response: ServerResponse, type: string, data: object): void {
+  response.write(`event: ${type}\ndata: ${JSON.stringify(data)}\n\n`);
+}
+
+/** A turn of three tokens. */
+const threeTokens: Behaviour = (response) => {
+  response.writeHead(200, { "content-type": "text/event-stream" });
+  write(response, "thread_lifecycle", { phase: "started" });
+  for (const text of ["one", "two", "three"]) write(response, "text_delta", { text });
+  write(response, "thread_lifecycle", { phase: "completed" });
+  response.end();
+};
+
+/** A turn that says one thing and then nothing. */
+const quiet: Behaviour = (response) => {
+  response.writeHead(200, { "content-type": "text/event-stream" });
+  write(response, "text_delta", { text: "only" });
+};
+
+async function start(behaviour: Behaviour): Promise<string> {
+  api.behave("/execute", behaviour);
+  const turnId = randomUUID();
+  const input = { turnId, userId: "ada", request: { message: "hi", taskId: turnId } };
+  const { body } = await api.mutate("turns.start", { key, input });
+  expect(body.result?.data ?? body).toMatchObject({ turnId, created: true });
+  return turnId;
+}
+
+async function collect(items: AsyncIterable<StreamItem>): Promise<StreamItem[]> {
+  const all: StreamItem[] = [];
+  for await (const item of items) all.push(item);
+  return all;
+}
+
+const dataOf = (items: StreamItem[]) =>
+  items.filter(({ event }) => event === undefined).map(({ data }) => data);
+const seqsOf = (items: StreamItem[]) =>
+  dataOf(items).flatMap(({ events }: { events: { seq: number }[] }) => events.map(({ seq }) => seq));
+const typesOf = (items: StreamItem[]) =>
+  dataOf(items).flatMap(({ events }: { events: { type: string }[] }) => events.map(({ type }) => type));
+
+describe("turns.events", () => {
+  test("gives batches under the id of their last item, then the end, then returns", async () => {
+    const turnId = await start(threeTokens);
+    const items = await collect(api.subscribe("turns.events", { key, input: { turnId } }));
+    expect(typesOf(items)).toEqual([
+      "thread_lifecycle",
+      "text_delta",
+      "text_delta",
+      "text_delta",
+      "thread_lifecycle",
+    ]);
+    const batches = dataOf(items);
+    expect(batches.at(-1).end).toMatchObject({ status: "completed", reason: null, lastSeq: 6 });
+    expect(batches.every((batch) => batch.turnId === turnId)).toBe(true);
+    expect(items.filter(({ event }) => event === undefined).at(-1)?.id).toBe("6");
+    expect(items.at(-1)?.event).toBe("return");
+  });
+
+  test("goes on after the item that the reader has, by input or by header", async () => {
+    const turnId = await start(threeTokens);
+    const byInput = await collect(
+      api.subscribe("turns.events", { key, input: { turnId, lastEventId: "3" } }),
+    );
+    expect(seqsOf(byInput)).toEqual([4, 5]);
+    const headers = { "last-event-id": "4" };
+    const byHeader = await collect(api.subscribe("turns.events", { key, input: { turnId }, headers }));
+    expect(seqsOf(byHeader)).toEqual([5]);
+  });
+
+  test.each(["x", "-1", "1.5", "1e3", "9".repeat(16), " 1"])(
+    "refuses %j as a cursor, as an error that makes nobody come back",
+    async (lastEventId) => {
+      const items = await collect(
+        api.subscribe("turns.events", { key, input: { turnId: randomUUID(), lastEventId } }),
+      );
+      expect(items.at(-1)).toMatchObject({
+        event: "serialized-error",
+        data: { code: -32600, data: { reason: "INVALID_INPUT" } },
+      });
+    },
+  );
+
+  test("of a turn that is not there, or another product's, is TURN_NOT_FOUND, and nobody comes back", async () => {
+    const turnId = await start(threeTokens);
+    const other = await api.register("other");
+    for (const call of [
+      { key, input: { turnId: randomUUID() } },
+      { key: other.apiKey, input: { turnId } },
+    ]) {
+      const items = await collect(api.subscribe("turns.events", call));
+      expect(items.at(-1)).toMatchObject({
+        event: "serialized-error",
+        data: { code: -32004, data: { reason: "TURN_NOT_FOUND", httpStatus: 404 } },
+      });
+    }
+  });
+
+  test("lets go of the turn when its reader leaves, and the turn goes on", async () => {
+    let engine: ServerResponse | undefined;
+    const turnId = await start((response) => {
+      engine = response.writeHead(200, { "content-type": "text/event-stream" });
+      write(response, "text_delta", { text: "first" });
+    });
+    for await (const { event } of api.subscribe("turns.events", { key, input: { turnId } })) {
+      if (event === undefined) break;
+    }
+    if (engine === undefined) throw new Error("the engine was not asked");
+    write(engine, "text_delta", { text: "second" });
+    write(engine, "thread_lifecycle", { phase: "completed" });
+    engine.end();
+    const status = async () =>
+      (await api.query("turns.get", { key, input: { turnId } })).body.result.data.status;
+    await expect.poll(status).toBe("completed");
+  });
+});
+
+describe("a stream that is open", () => {
+  test("ends with KEY_REVOKED soon after its key was revoked, while the turn goes on", async () => {
+    const { keyId, apiKey } = await api.issue(productId);
+    const turnId = await start(quiet);
+    const reading = collect(api.subscribe("turns.events", { key: apiKey, input: { turnId } }));
+    await api.mutate("platformKeys.revoke", { key: ADMIN_KEY, input: { keyId } });
+    const items = await reading;
+    expect(dataOf(items).at(-1)).toMatchObject({
+      turnId,
+      events: [],
+      end: { status: "interrupted", reason: "KEY_REVOKED", lastSeq: 1, engineMayContinue: true },
+    });
+    expect(items.at(-1)?.event).toBe("return");
+    const { body } = await api.query("turns.get", { key, input: { turnId } });
+    expect(body.result.data.status).toBe("streaming");
+    await api.mutate("turns.cancel", { key, input: { turnId } });
+  });
+
+  test("ends without a return when the server closes, so that its reader comes back", async () => {
+    await using leaving = await openApi();
+    const product = await leaving.register("leaving");
+    const call = { key: product.apiKey };
+    await leaving.mutate("engines.provision", { ...call, input: { userId: "ada" } });
+    leaving.behave("/execute", quiet);
+    const turnId = randomUUID();
+    const input = { turnId, userId: "ada", request: { message: "hi", taskId: "t" } };
+    await leaving.mutate("turns.start", { ...call, input });
+    const items: StreamItem[] = [];
+    for await (const item of leaving.subscribe("turns.events", { ...call, input: { turnId } })) {
+      items.push(item);
+      if (item.event === undefined) void leaving.server.close();
+    }
+    expect(items.map(({ event }) => event)).toEqual(["connected", undefined]);
+    expect(dataOf(items)[0]).not.toHaveProperty("end");
+  });
+});
+
+test("turns.get, list and cancel show the turn as it is", async () => {
+  const turnId = await start((response) => {
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    write(response, "text_delta", { text: "only" });
+  });
+  const cancelled = await api.mutate("turns.cancel", { key, input: { turnId: turnId.toUpperCase() } });
+  expect(cancelled.body.result.data).toMatchObject({
+    turnId,
+    userId: "ada",
+    status: "cancelled",
+    end: { status: "cancelled", reason: "CANCELLED", engineMayContinue: true },
+  });
+  const got = await api.query("turns.get", { key, input: { turnId } });
+  expect(got.body.result.data).toEqual(cancelled.body.result.data);
+  const listed = await api.query("turns.list", { key, input: { userId: "ada", limit: 1 } });
+  expect(listed.body.result.data.items[0].turnId).toBe(turnId);
+  expect(listed.body.result.data.nextCursor).toEqual(expect.any(String));
+});
+
+test("equal turn ids in two products are two turns", async () => {
+  const other = await api.register("twin");
+  await api.mutate("engines.provision", { key: other.apiKey, input: { userId: "ada" } });
+  api.behave("/execute", threeTokens);
+  const turnId = randomUUID();
+  const input = { turnId, userId: "ada", request: { message: "hi", taskId: turnId } };
+  for (const apiKey of [key, other.apiKey]) {
+    const { body } = await api.mutate("turns.start", { key: apiKey, input });
+    expect(body.result.data.created).toBe(true);
+  }
+});
+
+test("the typed client speaks to it, rpc.call included", async () => {
+  const headers = { authorization: `Bearer ${key}` };
+  const client = createTRPCClient<AppRouter>({ links: [httpLink({ url: `${api.url}/trpc`, headers })] });
+  const engine = await client.engines.get.query({ userId: "ada" });
+  expect(engine.status).toBe("running");
+  const answer = await client.rpc.call.mutate({ userId: "ada", method: "m" });
+  expect(answer).toEqual({ result: null, generation: 1 });
+  const page = await client.engines.list.query();
+  expect(page.items).toHaveLength(1);
+  const viaOperator = createTRPCClient<AppRouter>({
+    links: [httpLink({ url: `${api.url}/trpc`, headers: { authorization: `Bearer ${ADMIN_KEY}` } })],
+  });
+  const same = await viaOperator.engines.get.query({ product: "streaming", userId: "ada" });
+  expect(same.engineId).toBe(engine.engineId);
+});
