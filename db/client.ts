@@ -41,6 +41,8 @@ function openClient(options: DatabaseOptions, max: number): postgres.Sql {
     max,
     connect_timeout: 10,
     onnotice: () => {},
+    // The default waits up to twenty seconds before it tries again, and every query waits with it.
+    backoff: () => 0.2 + Math.random() * 0.2,
     // Pipelining puts a quick query behind a slow one while other connections idle; the option is not in the types.
     // At 0 `begin` never gets its connection, so 1 it is: at most one query queues, and only when all are busy.
     max_pipeline: 1,

@@ -71,13 +71,19 @@ export async function dropTurnPartition(raw: RawSql, partition: TurnPartition): 
   }
 }
 
-/** Whether the log still has, or ever had, the partition of turns that started then. */
-export async function hasTurnPartition(raw: RawSql, startedAt: string): Promise<boolean> {
-  const [row] = await raw<{ found: boolean }[]>`
-    select exists (
-      select from pg_inherits join pg_class on pg_class.oid = inhrelid
-      where inhparent = 'turn_events'::regclass and not inhdetachpending
-        and relname = 'turn_events_' || to_char(${startedAt}::text::timestamptz at time zone 'UTC', 'YYYYMMDDHH24')
-    ) as found`;
-  return row?.found ?? false;
+/** Whether a turn's events went with their partition; one that never was made is not one that was dropped. */
+export async function isTurnLogRetired(
+  raw: RawSql,
+  turn: { startedAt: string; endedAt: string | null },
+  retentionMs: number,
+): Promise<boolean> {
+  const [row] = await raw<{ retired: boolean }[]>`
+    select ${turn.endedAt}::text::timestamptz <= orch_now() - make_interval(secs => ${retentionMs / 1000}::float8)
+      and not exists (
+        select from pg_inherits join pg_class on pg_class.oid = inhrelid
+        where inhparent = 'turn_events'::regclass and not inhdetachpending
+          and relname = 'turn_events_' ||
+            to_char(${turn.startedAt}::text::timestamptz at time zone 'UTC', 'YYYYMMDDHH24')
+      ) as retired`;
+  return row?.retired ?? false;
 }

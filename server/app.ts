@@ -17,6 +17,7 @@ import { useEngine } from "./engines/use-engine.ts";
 import { hashKey } from "./keys/key-format.ts";
 import { openKeyring } from "./keys/keyring.ts";
 import type { Log } from "./log.ts";
+import { LeaseGuard } from "./lease-guard.ts";
 import { startLoops } from "./loops/start-loops.ts";
 import { openMigratedDatabase } from "./open-database.ts";
 import { openRuntime } from "./open-runtime.ts";
@@ -55,6 +56,7 @@ export async function openApp(input: OpenAppInput): Promise<App> {
   const runtime = stack.use(await openRuntime({ db: database.db, config, log: input.log, instance }));
   const replica = await openReplica({ db: database.db, config, input }, runtime, stack);
   const ctx = toContext({ config, log: input.log, database, instance, runtime, replica });
+  stack.use(ctx.lease);
   stack.defer(() => ctx.converger.close());
 
   input.signal.throwIfAborted();
@@ -153,6 +155,7 @@ function toContext(parts: ContextParts): AppContext {
   return {
     ...base,
     instanceId: parts.instance.id,
+    lease: new LeaseGuard(replica),
     takenPorts,
     holds,
     converger,

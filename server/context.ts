@@ -6,6 +6,7 @@ import type { Config } from "./config.ts";
 import type { Converger } from "./engines/converger.ts";
 import type { EngineHolds } from "./engines/engine-holds.ts";
 import type { TakenPorts } from "./engines/taken-ports.ts";
+import type { LeaseGuard } from "./lease-guard.ts";
 import type { Keyring } from "./keys/keyring.ts";
 import type { Log } from "./log.ts";
 import type { EngineRuntime } from "./runtime/engine-runtime.ts";
@@ -19,6 +20,7 @@ export interface AppContext extends Pick<Database, "db" | "raw"> {
   clock: Clock;
   instanceId: string;
   replica: Replica;
+  lease: LeaseGuard;
   runtime: EngineRuntime;
   keyring: Keyring;
   holds: EngineHolds;

@@ -24,6 +24,14 @@ export function startLoop(options: LoopOptions): Loop {
   const closing = new AbortController();
   let nap = new AbortController();
   let woken = false;
+  let failures = 0;
+
+  const report = (error: unknown) => {
+    failures += 1;
+    // Of an outage that lasts, every power of two is told: the log stays readable, and the count says how long.
+    if ((failures & (failures - 1)) !== 0) return;
+    options.log.error({ loop: options.name, failures, error: toErrorMessage(error) }, "loop tick failed");
+  };
 
   const run = async () => {
     while (!closing.signal.aborted) {
@@ -31,10 +39,10 @@ export function startLoop(options: LoopOptions): Loop {
       nap = new AbortController();
       try {
         await options.tick(closing.signal);
+        if (failures > 0) options.log.info({ loop: options.name, failures }, "loop works again");
+        failures = 0;
       } catch (error) {
-        if (!closing.signal.aborted) {
-          options.log.error({ loop: options.name, error: toErrorMessage(error) }, "loop tick failed");
-        }
+        if (!closing.signal.aborted) report(error);
       }
       if (woken || closing.signal.aborted) continue;
       await options.clock.sleep(options.intervalMs, nap.signal).catch(() => {

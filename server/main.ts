@@ -57,6 +57,13 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
   });
 }
 
+process.on("unhandledRejection", (error) => {
+  // Nobody waits for it any more, so its effect is not known: the next process starts from what is on record.
+  exitCode = 1;
+  log.error({ error: toErrorMessage(error) }, "unhandled rejection");
+  void leave("an unhandled rejection");
+});
+
 try {
   const app = await opening;
   log.info({ url: app.url }, "listening");

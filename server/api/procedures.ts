@@ -13,7 +13,12 @@ export const publicProcedure = t.procedure;
 const PLATFORM_SCOPE = "platform";
 const DRAIN_RETRY_AFTER_MS = 1_000;
 
-const keyedProcedure = t.procedure.use(async ({ ctx, type, meta, next }) => {
+/** A stream is bounded by its reader; everything else by the lease, so that nobody hangs with the database. */
+const boundedProcedure = t.procedure.use(async ({ ctx, type, next }) =>
+  type === "subscription" ? next() : ctx.app.lease.run(next),
+);
+
+const keyedProcedure = boundedProcedure.use(async ({ ctx, type, meta, next }) => {
   const caller = await ctx.authenticate();
   if (type === "mutation" && ctx.app.drain.draining && meta?.whileDraining !== true) {
     throw new DomainError("DRAINING", "this process is shutting down and begins nothing new", {

@@ -1,3 +1,4 @@
+import { abortable } from "../abortable.ts";
 import { DomainError } from "../errors.ts";
 
 /** A right to use an engine: while it is held, the engine is not stopped unless `interrupted` fires first. */
@@ -57,7 +58,7 @@ export class EngineHolds {
       signal.throwIfAborted();
       const usage = this.#usage(engineId);
       if (usage.gates === 0) return this.#add(engineId, usage);
-      await untilChanged(usage, signal);
+      await abortable(usage.changed.promise, signal);
     }
   }
 
@@ -138,21 +139,8 @@ function refuseBusy(usage: Usage): void {
 async function untilIdle(usage: Usage, timeoutMs: number): Promise<void> {
   const timeout = AbortSignal.timeout(timeoutMs);
   while (usage.holders.size > 0 && !timeout.aborted) {
-    await untilChanged(usage, timeout).catch(() => {
+    await abortable(usage.changed.promise, timeout).catch(() => {
       // Out of patience: the loop's condition sees the aborted signal.
     });
-  }
-}
-
-async function untilChanged(usage: Usage, signal: AbortSignal): Promise<void> {
-  const aborted = Promise.withResolvers<never>();
-  const onAbort = () => {
-    aborted.reject(signal.reason);
-  };
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    await Promise.race([usage.changed.promise, aborted.promise]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
   }
 }

@@ -1,4 +1,5 @@
 import { findEngine, type EngineRow } from "../../db/engines.ts";
+import { abortable } from "../abortable.ts";
 import type { AppContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
 import { toEndpoint } from "./engine-endpoint.ts";
@@ -60,10 +61,12 @@ async function tryUse(
   signal: AbortSignal,
 ): Promise<EngineUse | undefined> {
   const epoch = ctx.holds.gateEpoch;
-  const row = await findEngine(ctx.db, { productId: input.productId, userId: input.userId });
+  const key = { productId: input.productId, userId: input.userId };
+  const row = await abortable(findEngine(ctx.db, key), signal);
   if (row === undefined) throw engineNotFound();
   if (isBooting(row)) {
-    await untilDriven(ctx, row.id, signal);
+    // The boot is somebody's drive already, or becomes ours: it is shared.
+    await abortable(ctx.converger.join(row.id), signal);
     return undefined;
   }
   const hold = await ctx.holds.acquire(row.id, signal);
@@ -82,20 +85,6 @@ async function tryUse(
 
 function isBooting(row: EngineRow): boolean {
   return row.desired === "running" && (row.status === "provisioning" || row.status === "starting");
-}
-
-/** The boot is somebody's drive already, or becomes ours: a wake is shared. */
-async function untilDriven(ctx: UseContext, engineId: string, signal: AbortSignal): Promise<void> {
-  const aborted = Promise.withResolvers<never>();
-  const onAbort = () => {
-    aborted.reject(signal.reason);
-  };
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    await Promise.race([ctx.converger.join(engineId), aborted.promise]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
 }
 
 function refuseUnusable(row: EngineRow, input: UseEngineInput): void {

@@ -12,6 +12,8 @@ export interface HeartbeatInput {
 /** Beats, and looks for replicas that do not. Its own beats must be unbroken for a lease before it judges others. */
 export function startHeartbeatLoop(ctx: AppContext, input: HeartbeatInput): Loop {
   let unbrokenSince = performance.now();
+  // Their rows are gone, their turns may still be live: kept until the turns were recovered.
+  const unrecovered = new Set<string>();
   const tick = async () => {
     const heldBefore = input.replica.holdsLease();
     try {
@@ -24,7 +26,10 @@ export function startHeartbeatLoop(ctx: AppContext, input: HeartbeatInput): Loop
     if (!heldBefore) unbrokenSince = performance.now();
     const unbroken = performance.now() - unbrokenSince >= ctx.config.leaseMs;
     const { dead } = await removeDeadReplicas(ctx, { ownId: input.replica.id, unbroken });
-    if (dead.length > 0) await recoverTurns(ctx, dead);
+    for (const id of dead) unrecovered.add(id);
+    if (unrecovered.size === 0) return;
+    await recoverTurns(ctx, [...unrecovered]);
+    unrecovered.clear();
   };
   return startLoop({
     name: "heartbeat",

@@ -14,10 +14,10 @@ const INTERVAL_MS = 300_000;
 
 /** What keeps the tables in shape: partitions ahead of time, and what is past its retention gone. */
 export function startUpkeepLoop(ctx: AppContext): Loop {
-  const chores: [string, () => Promise<unknown>][] = [
+  const chores: [string, (signal: AbortSignal) => Promise<unknown>][] = [
     ["turn partitions", () => ensureTurnPartitions(ctx)],
     ["audit partitions", () => ensureAuditPartitions(ctx.db)],
-    ["turn retention", () => retireTurns(ctx)],
+    ["turn retention", (signal) => retireTurns(ctx, signal)],
     ["expired idempotency keys", () => removeExpiredClaims(ctx.db)],
     ["tombstones", () => sweepTombstones(ctx)],
     ["half-removed products", () => finishProductRemovals(ctx)],
@@ -25,7 +25,7 @@ export function startUpkeepLoop(ctx: AppContext): Loop {
   const tick = async (signal: AbortSignal) => {
     for (const [chore, run] of chores) {
       if (signal.aborted) return;
-      await run().catch((error: unknown) => {
+      await run(signal).catch((error: unknown) => {
         ctx.log.error({ chore, error: toErrorMessage(error) }, "upkeep failed");
       });
     }

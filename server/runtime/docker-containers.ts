@@ -1,11 +1,14 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ContainerInspectInfo } from "dockerode";
+import { toErrorMessage } from "../errors.ts";
 import type { DockerContext } from "./docker-context.ts";
 import { RESTART_POLICY } from "./docker-create-options.ts";
 import { toHttpStatus, unlessStatus } from "./docker-failure.ts";
 import { DOCKER_LABEL } from "./docker-labels.ts";
 import { isObjectName } from "./docker-names.ts";
 import { RuntimeFailure } from "./engine-runtime.ts";
+
+const RETRY_MS = 50;
 
 export async function startContainer(ctx: DockerContext, containerId: string): Promise<void> {
   const { State: state, HostConfig: hostConfig } = await getOwnContainer(ctx, containerId);
@@ -22,12 +25,14 @@ export async function startContainer(ctx: DockerContext, containerId: string): P
 
 export async function pauseContainer(ctx: DockerContext, containerId: string): Promise<void> {
   await assertOwn(ctx, containerId);
-  await ctx.client.call((docker, abortSignal) =>
-    docker
-      .getContainer(containerId)
-      .pause({ abortSignal })
-      .catch(async (error: unknown) => unlessNow(ctx, containerId, { error, paused: true })),
-  );
+  await ctx.client.call(async (docker, abortSignal) => {
+    const pause = async () => docker.getContainer(containerId).pause({ abortSignal });
+    const isPaused = async () =>
+      pause()
+        .catch(async (error: unknown) => unlessNow(ctx, containerId, { error, paused: true }))
+        .then(toTrue, unlessFreezing);
+    while (!(await isPaused())) await sleep(RETRY_MS, undefined, { signal: abortSignal });
+  });
 }
 
 export async function unpauseContainer(ctx: DockerContext, containerId: string): Promise<void> {
@@ -66,7 +71,7 @@ export async function removeContainer(ctx: DockerContext, containerId: string): 
     // With `v` the volumes that the image declares go too, which nobody else would ever remove; named ones stay.
     const options = { force: true, v: true, abortSignal };
     const isGone = async () => docker.getContainer(containerId).remove(options).then(toTrue, unlessRemoving);
-    while (!(await isGone())) await sleep(50, undefined, { signal: abortSignal });
+    while (!(await isGone())) await sleep(RETRY_MS, undefined, { signal: abortSignal });
   });
   ctx.owned.delete(containerId);
 }
@@ -124,5 +129,11 @@ function unlessRemoving(error: unknown): boolean {
   const status = toHttpStatus(error);
   if (status === 404) return true;
   if (status === 409) return false;
+  throw error;
+}
+
+/** On cgroup v1 and a busy machine, processes may run away from the freezer for so long that runc gives up. */
+function unlessFreezing(error: unknown): boolean {
+  if (toHttpStatus(error) !== undefined && /unable to freeze/i.test(toErrorMessage(error))) return false;
   throw error;
 }

@@ -1,5 +1,5 @@
 import { readTurnLog } from "../../db/turn-events.ts";
-import { hasTurnPartition } from "../../db/turn-partitions.ts";
+import { isTurnLogRetired } from "../../db/turn-partitions.ts";
 import { findTurn, type TurnKey, type TurnRow } from "../../db/turns.ts";
 import type { LiveTurn } from "./live-turn.ts";
 import { toBatches } from "./log-batches.ts";
@@ -100,7 +100,8 @@ async function toGapAndEnd(
   { cursor, end }: { cursor: number; end: TurnEnd },
 ): Promise<TurnBatch> {
   if (cursor + 1 >= end.lastSeq) return toLast(end);
-  const reason = (await hasTurnPartition(ctx.raw, row.startedAt)) ? "lost" : "retention";
+  const isRetired = await isTurnLogRetired(ctx.raw, row, ctx.turns.options.config.turnRetentionMs);
+  const reason = isRetired ? "retention" : "lost";
   const gap: TurnGap = { fromSeq: cursor + 1, toSeq: end.lastSeq - 1, reason };
   return { ...toLast(end), gap };
 }

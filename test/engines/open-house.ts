@@ -10,6 +10,7 @@ import { EngineHolds } from "../../server/engines/engine-holds.ts";
 import { TakenPorts } from "../../server/engines/taken-ports.ts";
 import { useEngine } from "../../server/engines/use-engine.ts";
 import { generateMasterKeys, openKeyring } from "../../server/keys/keyring.ts";
+import { LeaseGuard } from "../../server/lease-guard.ts";
 import { openLog } from "../../server/log.ts";
 import { registerReplica } from "../../server/replica.ts";
 import { TurnRegistry } from "../../server/turns/turn-registry.ts";
@@ -74,6 +75,7 @@ export async function openHouse(site: Site): Promise<House> {
     keyring: openKeyring(site.masterKeys),
   };
   const takenPorts = new TakenPorts(systemClock);
+  const lease = new LeaseGuard(replica);
   const holds = new EngineHolds();
   const converger = new Converger({ ...base, takenPorts });
   const turns = new TurnRegistry({
@@ -84,6 +86,7 @@ export async function openHouse(site: Site): Promise<House> {
   const ctx: AppContext & CallContext = {
     ...base,
     instanceId: "test-instance",
+    lease,
     takenPorts,
     holds,
     converger,
@@ -97,6 +100,7 @@ export async function openHouse(site: Site): Promise<House> {
     runtime,
     productId: site.productId,
     [Symbol.asyncDispose]: async () => {
+      lease[Symbol.dispose]();
       await turns[Symbol.asyncDispose]();
       await converger.close();
       await database.close();

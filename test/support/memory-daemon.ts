@@ -60,7 +60,10 @@ export class MemoryDaemon implements AsyncDisposable {
     for (const container of this.containers.values()) {
       if (toContainerName(container.spec) !== name) continue;
       if (container.instanceId === instanceId) return container;
-      throw new RuntimeFailure("conflict", `the container name ${name} is taken by something that is not ours`);
+      throw new RuntimeFailure(
+        "conflict",
+        `the container name ${name} is taken by something that is not ours`,
+      );
     }
     const volume = this.volumes.get(spec.volumeName);
     if (volume !== undefined && volume.instanceId !== instanceId) {
@@ -134,7 +137,11 @@ export class MemoryDaemon implements AsyncDisposable {
   }
 
   emit(container: MemoryContainer, kind: RuntimeEvent["kind"]): void {
-    this.eventsOf(container.instanceId).emit({ kind, engineId: container.spec.engineId, containerId: container.containerId });
+    this.eventsOf(container.instanceId).emit({
+      kind,
+      engineId: container.spec.engineId,
+      containerId: container.containerId,
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,0 +1,94 @@
+import { expect, test } from "vitest";
+import { openFlakyLink } from "../support/flaky-link.ts";
+import { openTempDir } from "../support/temp-dir.ts";
+import { openTestDatabase } from "../support/test-database.ts";
+import { ADMIN_KEY, callProcedure, startService, type Service } from "./spawn-service.ts";
+
+async function openPlace(url: string, userId: string): Promise<{ url: string; key: string }> {
+  const registered = await callProcedure({ url, key: ADMIN_KEY }, "products.register", {
+    slug: "acme",
+    name: "Acme",
+  });
+  const place = { url, key: String(registered.data["apiKey"]) };
+  expect((await callProcedure(place, "engines.provision", { userId })).status).toBe(200);
+  return place;
+}
+
+const toEnvironment = (dataDir: string, databaseUrl: string) => ({
+  ORCH_DATA_DIR: dataDir,
+  ORCH_DATABASE_URL: databaseUrl,
+  ORCH_ADMIN_KEY: ADMIN_KEY,
+  ORCH_STOP_GRACE_S: "1",
+  ORCH_HEARTBEAT_S: "0.3",
+  ORCH_LEASE_S: "1.5",
+});
+
+async function readiness(service: Service): Promise<number> {
+  const response = await fetch(`${service.url}/readyz`);
+  await response.arrayBuffer();
+  return response.status;
+}
+
+test("with the database away every call says so, a turn that streams goes on, and all of it is there afterwards", async () => {
+  await using home = await openTempDir();
+  await using database = await openTestDatabase();
+  await using link = await openFlakyLink(database.url);
+  await using service = await startService(toEnvironment(home.path, link.url));
+  const place = await openPlace(service.url, "ada");
+  const turnId = crypto.randomUUID();
+  const request = { message: "hello", taskId: "t", reference: { words: 150, delayMs: 20 } };
+  await callProcedure(place, "turns.start", { turnId, userId: "ada", request });
+
+  link.cut();
+  for (const procedure of ["engines.get", "engines.provision", "engines.stop"]) {
+    const answer = await callProcedure(place, procedure, { userId: "ada" });
+    expect(answer).toMatchObject({ status: 503, reason: "DATABASE_UNAVAILABLE" });
+  }
+  await expect.poll(() => readiness(service), { timeout: 10_000 }).toBe(503);
+  link.restore();
+
+  await expect.poll(() => readiness(service), { timeout: 10_000 }).toBe(200);
+  await expect
+    .poll(async () => (await callProcedure(place, "turns.get", { turnId })).data["status"], {
+      timeout: 20_000,
+    })
+    .toBe("completed");
+  const response = await fetch(
+    `${service.url}/trpc/turns.events?input=${encodeURIComponent(JSON.stringify({ turnId }))}`,
+    { headers: { authorization: `Bearer ${place.key}` } },
+  );
+  const seqs = [...(await response.text()).matchAll(/"seq":(\d+)/g)].map((match) => Number(match[1]));
+  expect(seqs.length).toBeGreaterThan(150);
+  expect(seqs).toEqual(seqs.map((_seq, index) => index + 1));
+  const destroyed = await callProcedure(place, "engines.destroy", { userId: "ada" });
+  expect(destroyed.data).toMatchObject({ destroyed: true });
+}, 60_000);
+
+test("a database that hangs answers nobody, so the lease does, and calls work again once it is back", async () => {
+  await using home = await openTempDir();
+  await using database = await openTestDatabase();
+  await using link = await openFlakyLink(database.url);
+  await using service = await startService(toEnvironment(home.path, link.url));
+  const place = await openPlace(service.url, "ada");
+
+  link.hang();
+  const answers = await Promise.all(
+    ["engines.get", "engines.stop", "products.list"].map((procedure) =>
+      callProcedure(
+        procedure === "products.list" ? { url: service.url, key: ADMIN_KEY } : place,
+        procedure,
+        procedure === "products.list" ? {} : { userId: "ada" },
+      ),
+    ),
+  );
+  for (const answer of answers) expect(answer).toMatchObject({ status: 503, reason: "DATABASE_UNAVAILABLE" });
+  link.restore();
+
+  await expect
+    .poll(async () => (await callProcedure(place, "engines.get", { userId: "ada" })).status, {
+      timeout: 20_000,
+    })
+    .toBe(200);
+  const destroyed = await callProcedure(place, "engines.destroy", { userId: "ada" });
+  expect(destroyed.data).toMatchObject({ destroyed: true });
+}, 60_000);

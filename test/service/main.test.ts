@@ -1,0 +1,164 @@
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { openTempDir } from "../support/temp-dir.ts";
+import { openTestDatabase } from "../support/test-database.ts";
+import { ADMIN_KEY, callProcedure, findEmbeddedPid, spawnService, startService } from "./spawn-service.ts";
+
+/** Processes of the reference engine are ended through the service, so every test destroys what it provisioned. */
+async function registerProduct(url: string, key = ADMIN_KEY): Promise<string> {
+  const { data } = await callProcedure({ url, key }, "products.register", { slug: "acme", name: "Acme" });
+  return String(data["apiKey"]);
+}
+
+test("a start without any configuration serves, shows its key once, and keeps everything over a restart", async () => {
+  await using home = await openTempDir();
+  const dataDir = join(home.path, "data");
+  const first = await startService({ ORCH_DATA_DIR: dataDir });
+  const adminKey = /eha_[A-Za-z0-9]{36}/.exec(first.output())?.[0] ?? "";
+  expect((await stat(join(dataDir, "secrets.json"))).mode & 0o777).toBe(0o600);
+  const key = await registerProduct(first.url, adminKey);
+  const provisioned = await callProcedure({ url: first.url, key }, "engines.provision", { userId: "ada" });
+  expect(provisioned.status).toBe(200);
+  expect(await first.signal("SIGTERM")).toBe(0);
+  expect(await findEmbeddedPid(dataDir)).toBeUndefined();
+
+  await using second = await startService({ ORCH_DATA_DIR: dataDir });
+  expect(second.output()).not.toContain(adminKey);
+  const found = await callProcedure({ url: second.url, key }, "engines.get", { userId: "ada" });
+  expect(found.data).toMatchObject({ status: "running", generation: 1, url: expect.any(String) });
+  const called = await callProcedure({ url: second.url, key }, "rpc.call", {
+    userId: "ada",
+    method: "get_config",
+  });
+  expect(called.data).toMatchObject({ generation: 1 });
+  const destroyed = await callProcedure({ url: second.url, key }, "engines.destroy", { userId: "ada" });
+  expect(destroyed.data).toMatchObject({ destroyed: true });
+}, 60_000);
+
+test("after kill -9 the next start adopts the same Postgres, and a turn that was cut off ends interrupted", async () => {
+  await using home = await openTempDir();
+  // The engine finishes its turn before it goes, for as long as it is given.
+  const environment = { ORCH_DATA_DIR: home.path, ORCH_ADMIN_KEY: ADMIN_KEY, ORCH_STOP_GRACE_S: "1" };
+  const first = await startService(environment);
+  const key = await registerProduct(first.url);
+  await callProcedure({ url: first.url, key }, "engines.provision", { userId: "ada" });
+  const turnId = crypto.randomUUID();
+  const request = { message: "hello", taskId: "t", reference: { words: 2_000, delayMs: 20 } };
+  const started = await callProcedure({ url: first.url, key }, "turns.start", {
+    turnId,
+    userId: "ada",
+    request,
+  });
+  expect(started.data).toMatchObject({ status: "streaming" });
+  const postgres = await findEmbeddedPid(home.path);
+  await first.signal("SIGKILL");
+  expect(await findEmbeddedPid(home.path)).toBe(postgres);
+
+  const second = await startService(environment);
+  expect(await findEmbeddedPid(home.path)).toBe(postgres);
+  const turn = await callProcedure({ url: second.url, key }, "turns.get", { turnId });
+  expect(turn.data).toMatchObject({
+    status: "interrupted",
+    end: { reason: "OWNER_LOST", engineMayContinue: true },
+  });
+  const again = await callProcedure({ url: second.url, key }, "turns.start", {
+    turnId,
+    userId: "ada",
+    request,
+  });
+  expect(again.data).toMatchObject({ status: "interrupted", created: false });
+  const other = { ...request, message: "another" };
+  const mismatch = await callProcedure({ url: second.url, key }, "turns.start", {
+    turnId,
+    userId: "ada",
+    request: other,
+  });
+  expect(mismatch.reason).toBe("IDEMPOTENCY_MISMATCH");
+  await callProcedure({ url: second.url, key }, "engines.destroy", { userId: "ada", whenBusy: "interrupt" });
+  const verdict = await callProcedure({ url: second.url, key }, "audit.verify", {});
+  expect(verdict.data).toMatchObject({ ok: true });
+  expect(await second.signal("SIGTERM")).toBe(0);
+  expect(await findEmbeddedPid(home.path)).toBeUndefined();
+}, 60_000);
+
+test("of two starts at once on one data directory one serves and the other refuses by name", async () => {
+  await using home = await openTempDir();
+  const environment = { ORCH_DATA_DIR: home.path, ORCH_ADMIN_KEY: ADMIN_KEY };
+  const both = [spawnService(environment), spawnService(environment)];
+  const answers = await Promise.allSettled(both.map((service) => service.listening));
+  expect(answers.map((answer) => answer.status).toSorted()).toEqual(["fulfilled", "rejected"]);
+  const refused = both[answers.findIndex((answer) => answer.status === "rejected")];
+  const serving = both[answers.findIndex((answer) => answer.status === "fulfilled")];
+  expect(await refused?.exited).toBe(1);
+  expect(refused?.output()).toContain(`process ${serving?.pid} already serves`);
+  expect(await serving?.signal("SIGTERM")).toBe(0);
+}, 60_000);
+
+test("a configuration that cannot be used ends the start with one line for each value, and no secret", async () => {
+  const service = spawnService({
+    ORCH_PORT: "eighty",
+    ORCH_ENGINE_BACKEND: "podman",
+    ORCH_MASTER_KEYS: "one:c2hvcnQ=",
+    ORCH_ENGINE_IMAGE: "engine:latest",
+  });
+  await expect(service.listening).rejects.toThrow();
+  expect(await service.exited).toBe(2);
+  const lines = service
+    .output()
+    .split("\n")
+    .filter((line) => line.startsWith("ORCH_"));
+  expect(lines.map((line) => line.split(/[^A-Z_]/, 1)[0]).toSorted()).toEqual([
+    "ORCH_ENGINE_BACKEND",
+    "ORCH_ENGINE_IMAGE",
+    "ORCH_MASTER_KEYS",
+    "ORCH_PORT",
+  ]);
+  expect(service.output()).not.toContain("c2hvcnQ=");
+});
+
+test("an orchestrator killed at any moment of a provision or a rotation is followed by one that answers the retry", async () => {
+  await using home = await openTempDir();
+  await using database = await openTestDatabase();
+  const environment = {
+    ORCH_DATA_DIR: home.path,
+    ORCH_DATABASE_URL: database.url,
+    ORCH_ADMIN_KEY: ADMIN_KEY,
+    ORCH_STOP_GRACE_S: "1",
+  };
+  let service = await startService(environment);
+  const key = await registerProduct(service.url);
+  const delaysMs = [5, 30, 90, 180, 300, 450];
+  for (const [index, delayMs] of delaysMs.entries()) {
+    const userId = `user-${index >> 1}`;
+    const isRotation = index % 2 === 1;
+    const procedure = isRotation ? "engineKeys.rotate" : "engines.provision";
+    const input = { userId, idempotencyKey: `key-${index}`, ...(isRotation ? { when: "now" } : {}) };
+    const cut = callProcedure({ url: service.url, key }, procedure, input).catch(() => undefined);
+    await new Promise((resolve) => setTimeout(resolve, delayMs));
+    await service.signal("SIGKILL");
+    await cut;
+    service = await startService(environment);
+    const retried = await callProcedure({ url: service.url, key }, procedure, input);
+    expect(retried.status, JSON.stringify(retried)).toBe(200);
+    const apiKey = String(retried.data["apiKey"]);
+    const { data } = await callProcedure({ url: service.url, key }, "engines.get", { userId });
+    expect(data).toMatchObject({ status: "running" });
+    const direct = await fetch(`${String(data["url"])}/rpc`, {
+      method: "POST",
+      headers: { "x-engine-key": apiKey, "content-type": "application/json" },
+      body: JSON.stringify({ method: "get_config", params: {} }),
+    });
+    expect(direct.status).toBe(200);
+  }
+  for (const user of [0, 1, 2]) {
+    const gone = await callProcedure({ url: service.url, key }, "engines.destroy", {
+      userId: `user-${user}`,
+    });
+    expect(gone.status).toBe(200);
+  }
+  expect((await callProcedure({ url: service.url, key }, "audit.verify", {})).data).toMatchObject({
+    ok: true,
+  });
+  expect(await service.signal("SIGTERM")).toBe(0);
+}, 120_000);

@@ -1,0 +1,108 @@
+import { once } from "node:events";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+
+/** One call of /execute, to be answered by the test. */
+export interface Call {
+  readonly body: Record<string, unknown>;
+  readonly text: string;
+  readonly headers: IncomingMessage["headers"];
+  readonly response: ServerResponse;
+  readonly isClosed: boolean;
+  /** Sends the status line of a stream. */
+  open(): void;
+  write(text: string | Buffer): Promise<void>;
+  event(type: string, data: unknown): Promise<void>;
+  end(): void;
+  destroy(): void;
+}
+
+export interface EngineDouble extends AsyncDisposable {
+  readonly url: string;
+  readonly calls: Call[];
+  /** Runs for each call as it arrives; by default it waits for the test. */
+  onCall: (call: Call) => void;
+  nextCall(): Promise<Call>;
+}
+
+export const sse = (type: string, data: unknown) => `event: ${type}\ndata: ${JSON.stringify(data)}\n\n`;
+export const started = () => sse("thread_lifecycle", { phase: "started", task_id: "t", turn_id: "x" });
+export const completed = () => sse("thread_lifecycle", { phase: "completed", task_id: "t", turn_id: "x" });
+export const delta = (text: string) => sse("text_delta", { text });
+
+/** A real HTTP server in the place of an engine that does whatever the test says. */
+export async function openEngineDouble(): Promise<EngineDouble> {
+  const calls: Call[] = [];
+  let taken = 0;
+  let arrived = Promise.withResolvers<void>();
+  const server = createServer((request, response) => {
+    const chunks: Buffer[] = [];
+    request.on("data", (chunk: Buffer) => chunks.push(chunk));
+    request.on("error", () => {});
+    response.on("error", () => {});
+    request.on("end", () => {
+      const call = toCall(request, response, Buffer.concat(chunks).toString("utf8"));
+      calls.push(call);
+      double.onCall(call);
+      arrived.resolve();
+      arrived = Promise.withResolvers();
+    });
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("a TCP server without a port");
+  const double: EngineDouble = {
+    url: `http://127.0.0.1:${address.port}`,
+    calls,
+    onCall: () => {},
+    nextCall: async () => {
+      while (calls[taken] === undefined) await arrived.promise;
+      const call = calls[taken] as Call;
+      taken += 1;
+      return call;
+    },
+    [Symbol.asyncDispose]: async () => {
+      server.closeAllConnections();
+      server.close();
+      await once(server, "close");
+    },
+  };
+  return double;
+}
+
+function toCall(request: IncomingMessage, response: ServerResponse, text: string): Call {
+  let isClosed = false;
+  response.on("close", () => {
+    isClosed = true;
+  });
+  const write = async (chunk: string | Buffer) =>
+    new Promise<void>((resolve) => {
+      response.write(chunk, () => resolve());
+    });
+  return {
+    body: JSON.parse(text) as Record<string, unknown>,
+    text,
+    headers: request.headers,
+    response,
+    get isClosed() {
+      return isClosed;
+    },
+    open: () => {
+      response.writeHead(200, { "content-type": "text/event-stream" });
+      response.flushHeaders();
+    },
+    write,
+    event: async (type, data) => write(sse(type, data)),
+    end: () => response.end(),
+    destroy: () => response.destroy(),
+  };
+}
+
+/** Answers with a stream of these pieces and a proper end. */
+export function streamOf(...pieces: (string | Buffer)[]): (call: Call) => void {
+  return (call) => {
+    call.open();
+    for (const piece of pieces) call.response.write(piece);
+    call.end();
+  };
+}

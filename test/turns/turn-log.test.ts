@@ -1,0 +1,232 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { appendToTurnLog, type TurnAppend } from "../../db/turn-events.ts";
+import { insertTurn } from "../../db/turns.ts";
+import { ensureTurnPartitions } from "../../server/turns/ensure-turn-partitions.ts";
+import { getTurn } from "../../server/turns/get-turn.ts";
+import { startTurn } from "../../server/turns/start-turn.ts";
+import type { TurnContext } from "../../server/turns/turn-registry.ts";
+import { completed, delta, started, streamOf } from "./engine-double.ts";
+import { openFlakyLink } from "../support/flaky-link.ts";
+import { openTurnWorld, readAll, runTurn, seqsOf, type TurnWorld } from "./turn-world.ts";
+
+let world: TurnWorld;
+beforeAll(async () => {
+  world = await openTurnWorld();
+});
+afterAll(async () => world[Symbol.asyncDispose]());
+
+const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => from + index);
+
+describe("commits", () => {
+  test("a hundred turns at once are all written, in far fewer statements than turns and flushes", async () => {
+    world.engine.onCall = streamOf(started(), ...range(1, 50).map((index) => delta(`${index}`)), completed());
+    const inputs = range(1, 100).map(() => world.input());
+    const reads = await Promise.all(inputs.map((input) => runTurn(world, input)));
+    for (const read of reads) {
+      expect(seqsOf(read)).toEqual(range(1, 52));
+      expect(read.end).toMatchObject({ status: "completed" });
+    }
+    const [row] = await world.database.raw<{ rows: number }[]>`
+      select count(*)::float8 as rows from turn_events where turn_id = any(${inputs.map((input) => input.turnId)})`;
+    expect(row?.rows).toBeLessThanOrEqual(300);
+  });
+
+  test("more events than are reserved are shown as commits reserve more", async () => {
+    world.engine.onCall = streamOf(...range(1, 20_000).map((index) => delta(`${index}`)), completed());
+    expect(seqsOf(await runTurn(world))).toEqual(range(1, 20_001));
+  });
+
+  test("a turn is written although its partition is missing", async () => {
+    await using fresh = await openTurnWorld();
+    fresh.engine.onCall = streamOf(delta("a"), completed());
+    const input = fresh.input();
+    expect(await startTurn(fresh.ctx, input)).toMatchObject({ created: true });
+    expect((await readAll(fresh.ctx, input)).events).toHaveLength(2);
+    expect(await partitions(fresh)).toHaveLength(1);
+    await ensureTurnPartitions(fresh.ctx);
+    await ensureTurnPartitions(fresh.ctx);
+    expect((await partitions(fresh)).length).toBeGreaterThanOrEqual(3);
+  });
+
+  test("one turn that cannot be written does not hold up the others", async () => {
+    await using broken = await openTurnWorld();
+    await ensureTurnPartitions(broken.ctx);
+    const poisoned = broken.input();
+    await broken.database.raw.unsafe(`
+      create function refuse() returns trigger language plpgsql as
+        $$ begin if new.turn_id = '${poisoned.turnId}' then raise 'poisoned'; end if; return new; end $$;
+      create trigger refuse before insert on turn_events for each row execute function refuse()`);
+    broken.engine.onCall = streamOf(delta("a"), completed());
+    await startTurn(broken.ctx, poisoned);
+    const read = await runTurn(broken, broken.input());
+    expect(read.end).toMatchObject({ status: "completed" });
+    expect(await getTurn(broken.ctx, poisoned)).toMatchObject({ end: null });
+    await broken.database.raw`drop trigger refuse on turn_events`;
+    expect((await readAll(broken.ctx, poisoned)).end).toMatchObject({ status: "completed" });
+  });
+});
+
+describe("the database away", () => {
+  test("turns go on in memory, and nothing is lost when it comes back", async () => {
+    await using link = await openFlakyLink(world.databaseUrl);
+    const { ctx } = world.openProcess({ databaseUrl: link.url });
+    world.engine.onCall = (call) => call.open();
+    const input = world.input();
+    await startTurn(ctx, input);
+    const call = world.engine.calls.find((one) => one.body["task_id"] === input.request.taskId);
+    await call?.write(delta("1"));
+    await readAll(ctx, input, { stop: () => true });
+    link.cut();
+    for (const index of range(2, 300)) await call?.write(delta(`${index}`));
+    const shown = await readAll(ctx, input, { stop: (read) => read.events.length === 300 });
+    expect(seqsOf(shown)).toEqual(range(1, 300));
+    await call?.write(completed());
+    call?.end();
+    link.restore();
+    const read = await readAll(ctx, input);
+    expect(seqsOf(read)).toEqual(range(1, 301));
+    expect(read.end).toMatchObject({ status: "completed" });
+    expect(seqsOf(await readAll(world.ctx, input))).toEqual(range(1, 301));
+  });
+
+  test("an engine that sends more than can be kept has to wait, and then loses nothing", async () => {
+    await using link = await openFlakyLink(world.databaseUrl);
+    const { ctx } = world.openProcess({ databaseUrl: link.url, config: { turnIdleTimeoutMs: 2_000 } });
+    world.engine.onCall = (call) => call.open();
+    const input = world.input();
+    await startTurn(ctx, input);
+    const call = world.engine.calls.find((one) => one.body["task_id"] === input.request.taskId);
+    await expect.poll(async () => (await getTurn(world.ctx, input)).status).toBe("streaming");
+    const silent = await startSilent(ctx);
+    link.cut();
+    const piece = delta("x".repeat(50_000));
+    for (let index = 0; index < 400; index += 1) call?.response.write(piece);
+    const turn = ctx.turns.find(input.productId, input.turnId);
+    await expect.poll(() => turn?.unwrittenBytes ?? 0).toBeGreaterThan(1024 * 1024);
+    // An engine that we do not listen to is not idle, while one that says nothing runs out of time.
+    await expect.poll(() => silent?.hasEnd, { timeout: 5_000 }).toBe(true);
+    expect(turn?.unwrittenBytes).toBeLessThan(2 * 1024 * 1024);
+    expect(turn?.hasEnd).toBe(false);
+    call?.response.write(completed());
+    call?.end();
+    link.restore();
+    const read = await readAll(ctx, input);
+    expect(seqsOf(read)).toEqual(range(1, 401));
+    expect(read.end).toMatchObject({ status: "completed" });
+  });
+
+  test("commits whose reply is lost are repeated without a trace", async () => {
+    await using link = await openFlakyLink(world.databaseUrl);
+    const { ctx } = world.openProcess({ databaseUrl: link.url });
+    world.engine.onCall = (call) => call.open();
+    const input = world.input();
+    await startTurn(ctx, input);
+    const call = world.engine.calls.find((one) => one.body["task_id"] === input.request.taskId);
+    for (let index = 1; index <= 5; index += 1) {
+      link.loseNextReply();
+      await call?.write(delta(`${index}`));
+      await expect.poll(() => ctx.turns.find(input.productId, input.turnId)?.unwrittenBytes).toBe(0);
+    }
+    link.loseNextReply();
+    await call?.write(completed());
+    call?.end();
+    expect((await readAll(ctx, input)).end).toMatchObject({ status: "completed", lastSeq: 7 });
+    const read = await readAll(world.ctx, input);
+    expect(seqsOf(read)).toEqual(range(1, 6));
+    expect(read.gaps).toEqual([]);
+  });
+
+  test("a start whose row was written and whose reply was lost can be made again", async () => {
+    await using link = await openFlakyLink(world.databaseUrl);
+    const { ctx } = world.openProcess({ databaseUrl: link.url });
+    world.engine.onCall = streamOf(completed());
+    await getTurn(ctx, world.input()).catch(() => {});
+    const { useEngine } = ctx.turns.options;
+    ctx.turns.options.useEngine = async (wanted) => {
+      const use = await useEngine(wanted);
+      link.loseNextReply();
+      return use;
+    };
+    const input = world.input();
+    await expect(startTurn(ctx, input)).rejects.toThrow();
+    ctx.turns.options.useEngine = useEngine;
+    expect(await startTurn(ctx, input)).toMatchObject({ created: true });
+    expect((await readAll(ctx, input)).end).toMatchObject({ status: "completed" });
+    expect(world.engine.calls.filter((call) => call.body["task_id"] === input.request.taskId)).toHaveLength(
+      1,
+    );
+  });
+});
+
+describe("the append statement", () => {
+  test("another owner or another fence writes nothing", async () => {
+    await ensureTurnPartitions(world.ctx);
+    const { owner, append } = await insertRow();
+    const { raw } = world.database;
+    expect(await appendToTurnLog(raw, crypto.randomUUID(), [append])).toEqual(new Set());
+    expect(await appendToTurnLog(raw, owner, [{ ...append, fence: 8 }])).toEqual(new Set());
+    expect(await appendToTurnLog(raw, owner, [append])).toEqual(new Set([0]));
+    expect(await appendToTurnLog(raw, owner, [{ ...append, fence: 6 }, append])).toEqual(new Set([1]));
+  });
+
+  test("one that was overtaken changes nothing, and one that is repeated changes nothing more", async () => {
+    const { owner, append } = await insertRow();
+    const { raw } = world.database;
+    const later: TurnAppend = {
+      ...append,
+      lastSeq: 4,
+      status: "completed",
+      end: '{"status":"completed","lastSeq":4}',
+      chunks: [{ firstSeq: 1, lastSeq: 3, events: '[{"seq":1},{"seq":2},{"seq":3}]' }],
+    };
+    const live = { ...later, lastSeq: 3, status: "streaming" as const, end: undefined };
+    expect(await appendToTurnLog(raw, owner, [live])).toEqual(new Set([0]));
+    expect(await appendToTurnLog(raw, owner, [append])).toEqual(new Set());
+    expect(await appendToTurnLog(raw, owner, [later])).toEqual(new Set([0]));
+    expect(await appendToTurnLog(raw, owner, [live])).toEqual(new Set());
+    expect(await appendToTurnLog(raw, owner, [later])).toEqual(new Set([0]));
+    const rows =
+      await raw`select first_seq, last_seq, events from turn_events where turn_id = ${append.turnId}`;
+    expect([...rows]).toEqual([{ first_seq: "1", last_seq: "3", events: '[{"seq":1},{"seq":2},{"seq":3}]' }]);
+  });
+});
+
+async function insertRow() {
+  const input = world.input();
+  const engine = await world.addEngine(`append ${input.turnId}`);
+  const owner = crypto.randomUUID();
+  await insertTurn(world.database.raw, {
+    productId: input.productId,
+    turnId: input.turnId,
+    userId: "ann",
+    engineId: engine.engineId,
+    generation: 1,
+    taskId: "t",
+    fingerprint: "f",
+    ownerReplica: owner,
+    fence: 7,
+    reservedSeq: 1024,
+  });
+  const append: TurnAppend = {
+    productId: input.productId,
+    turnId: input.turnId,
+    fence: 7,
+    lastSeq: 2,
+    reservedSeq: 2000,
+    bytes: 10,
+    status: "streaming",
+    end: undefined,
+    chunks: [{ firstSeq: 1, lastSeq: 2, events: '[{"seq":1},{"seq":2}]' }],
+  };
+  return { owner, append };
+}
+
+async function startSilent(ctx: TurnContext) {
+  const input = world.input();
+  await startTurn(ctx, input);
+  return ctx.turns.find(input.productId, input.turnId);
+}
+
+async function partitions(of: TurnWorld) {
+  return of.database.raw`select inhrelid from pg_inherits where inhparent = 'turn_events'::regclass`;
+}

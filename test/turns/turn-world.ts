@@ -1,0 +1,207 @@
+import { randomUUID } from "node:crypto";
+import { openDatabase, type Database } from "../../db/client.ts";
+import { systemClock } from "../../server/clock.ts";
+import { EngineHolds, type Hold } from "../../server/engines/engine-holds.ts";
+import { DomainError } from "../../server/errors.ts";
+import type { Log } from "../../server/log.ts";
+import type { TurnBatch, TurnEvent, TurnGap } from "../../server/turns/turn-batch.ts";
+import type { TurnEnd } from "../../server/turns/turn-end.ts";
+import { readTurn } from "../../server/turns/read-turn.ts";
+import { startTurn, type StartTurnInput } from "../../server/turns/start-turn.ts";
+import { TurnRegistry, type TurnContext, type TurnTiming } from "../../server/turns/turn-registry.ts";
+import { openTestDatabase } from "../support/test-database.ts";
+import { openEngineDouble, type EngineDouble } from "./engine-double.ts";
+
+const noop = () => {};
+export const silentLog: Log = { debug: noop, info: noop, warn: noop, error: noop, child: () => silentLog };
+
+export interface EngineRowDouble {
+  engineId: string;
+  productId: string;
+  userId: string;
+  generation: number;
+  status: string;
+  apiKey: string;
+}
+
+export interface WorldOptions {
+  /** Where the process finds its database, when that is not the real one. */
+  databaseUrl?: string;
+  timing?: Partial<TurnTiming>;
+  config?: Partial<TurnRegistry["options"]["config"]>;
+}
+
+/** A database, an engine double, and any number of processes over them. */
+export interface TurnWorld extends AsyncDisposable {
+  readonly database: Database;
+  readonly databaseUrl: string;
+  readonly engine: EngineDouble;
+  readonly holds: EngineHolds;
+  readonly engines: EngineRowDouble[];
+  /** The first process. */
+  readonly ctx: TurnContext;
+  readonly productId: string;
+  addEngine(userId: string, productId?: string): Promise<EngineRowDouble>;
+  addProduct(): Promise<string>;
+  openProcess(options?: WorldOptions): TurnProcess;
+  input(request?: Record<string, unknown>): StartTurnInput;
+}
+
+export interface TurnProcess {
+  /** Ends as kill -9 does: nothing more reaches the database. */
+  kill(): Promise<void>;
+  readonly ctx: TurnContext;
+  readonly replicaId: string;
+  readonly database: Database;
+  lease: boolean;
+}
+
+export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWorld> {
+  const testDatabase = await openTestDatabase();
+  const database = openDatabase({ url: testDatabase.url, poolSize: 2, applicationName: "turns-test" });
+  const engine = await openEngineDouble();
+  const holds = new EngineHolds();
+  const engines: EngineRowDouble[] = [];
+  const processes: TurnProcess[] = [];
+  const world = { database, databaseUrl: testDatabase.url, engine, holds, engines };
+
+  const addProduct = async () => {
+    const id = randomUUID();
+    await database.raw`insert into products (id, slug, name, created_at) values (${id}, ${id}, 'p', now())`;
+    return id;
+  };
+  const addEngine = async (userId: string, productId = firstProduct) => {
+    const row = {
+      engineId: randomUUID(),
+      productId,
+      userId,
+      generation: 1,
+      status: "running",
+      apiKey: `ehe_${randomUUID()}`,
+    };
+    await database.raw`
+      insert into engines (id, product_id, user_id, desired, desired_by, status, spec, spec_hash, volume_name,
+        runtime_host, incarnation, generation, key_hash, key_sealed, key_prefix, next_check_at, created_at, updated_at)
+      values (${row.engineId}, ${productId}, ${userId}, 'running', 'caller', 'running', '{}', '', '', 'host', 1, 1,
+        '', '', '', now(), now(), now())`;
+    engines.push(row);
+    return row;
+  };
+  const openProcess = (own: WorldOptions = {}): TurnProcess => {
+    const link = openDatabase({
+      url: own.databaseUrl ?? testDatabase.url,
+      poolSize: 2,
+      applicationName: "turns-test",
+    });
+    const turns = new TurnRegistry({
+      raw: link.raw,
+      clock: systemClock,
+      log: silentLog,
+      replica: {
+        id: randomUUID(),
+        holdsLease: () => process.lease,
+      },
+      config: {
+        eventMaxBytes: 1024 * 1024,
+        turnMaxBytes: 64 * 1024 * 1024,
+        turnIdleTimeoutMs: 600_000,
+        turnRetentionMs: 3 * 3_600_000,
+        ...options.config,
+        ...own.config,
+      },
+      useEngine: async (input) => {
+        const row = engines.find((one) => one.productId === input.productId && one.userId === input.userId);
+        if (!row) throw new DomainError("ENGINE_NOT_FOUND", "there is no such engine");
+        const hold = await holds.acquire(row.engineId, input.signal ?? new AbortController().signal);
+        return toUse(row, hold, engine.url);
+      },
+      refreshEngine: async (engineId) => engines.find((one) => one.engineId === engineId),
+      timing: {
+        lastWordMs: 200,
+        brokenMs: 300,
+        lingerCheckMs: 50,
+        closeMs: 2_000,
+        ...options.timing,
+        ...own.timing,
+      },
+    });
+    const ctx: TurnContext = { raw: link.raw, clock: systemClock, log: silentLog, turns };
+    const kill = async () => {
+      await link.raw.end({ timeout: 0 });
+      turns.timing.closeMs = 1;
+      void turns[Symbol.asyncDispose]();
+    };
+    const process: TurnProcess = {
+      ctx,
+      replicaId: turns.options.replica.id,
+      database: link,
+      lease: true,
+      kill,
+    };
+    processes.push(process);
+    return process;
+  };
+
+  const firstProduct = await addProduct();
+  await addEngine("ann");
+  const { ctx } = openProcess();
+  return {
+    ...world,
+    ctx,
+    productId: firstProduct,
+    addEngine,
+    addProduct,
+    openProcess,
+    input: (request = {}) => ({
+      productId: firstProduct,
+      turnId: randomUUID(),
+      userId: "ann",
+      request: { message: "hello", taskId: randomUUID(), ...request },
+    }),
+    [Symbol.asyncDispose]: async () => {
+      await engine[Symbol.asyncDispose]();
+      await Promise.all(processes.map((one) => one.ctx.turns[Symbol.asyncDispose]()));
+      await Promise.all(processes.map((one) => one.database.close()));
+      await database.close();
+      await testDatabase.close();
+    },
+  };
+}
+
+function toUse(row: EngineRowDouble, hold: Hold, endpoint: string) {
+  const { engineId, generation, apiKey } = row;
+  return { engineId, generation, apiKey, endpoint, ...hold };
+}
+
+export interface Read {
+  batches: TurnBatch[];
+  events: TurnEvent[];
+  gaps: TurnGap[];
+  end: TurnEnd | undefined;
+}
+
+/** Reads to the end, or until `stop` says that it is enough. */
+export async function readAll(
+  ctx: TurnContext,
+  key: { productId: string; turnId: string },
+  options: { afterSeq?: number; signal?: AbortSignal; stop?: (read: Read) => boolean } = {},
+): Promise<Read> {
+  const read: Read = { batches: [], events: [], gaps: [], end: undefined };
+  const { afterSeq = 0, signal = AbortSignal.timeout(20_000) } = options;
+  for await (const batch of readTurn(ctx, { ...key, afterSeq, signal })) {
+    read.batches.push(batch);
+    read.events.push(...batch.events);
+    if (batch.gap) read.gaps.push(batch.gap);
+    read.end = batch.end;
+    if (options.stop?.(read)) break;
+  }
+  return read;
+}
+
+/** Starts a turn and reads it to its end. */
+export async function runTurn(world: TurnWorld, input = world.input()): Promise<Read> {
+  await startTurn(world.ctx, input);
+  return readAll(world.ctx, input);
+}
+
+export const seqsOf = (read: Read) => read.events.map((event) => event.seq);
