@@ -66,7 +66,11 @@ async function runStep(ctx: ConvergeContext, row: EngineRowAt, input: ConvergeIn
   const nudged = AbortSignal.any([input.nudged(), input.closing]);
   try {
     const seen = await observeEngine(ctx, row);
-    const step = planEngine(row, seen, { ...ctx.config, nowMs: Date.parse(row.now) });
+    const step = planEngine(row, seen, {
+      ...ctx.config,
+      countsFailures: input.quick,
+      nowMs: Date.parse(row.now),
+    });
     ctx.log.debug({ engineId: row.id, status: row.status, step: step.do }, "next step");
     return await carryOut(ctx, { row, step, nudged });
   } catch (error) {

@@ -35,6 +35,8 @@ export type Step =
 
 /** Times and limits that decide, all in milliseconds. */
 export interface PlanPolicy {
+  /** Whether this look is the periodic one: a look that an event asked for counts no failure of health. */
+  countsFailures: boolean;
   bootTimeoutMs: number;
   healthIntervalMs: number;
   healthMaxFailures: number;
@@ -43,6 +45,8 @@ export interface PlanPolicy {
 
 /** How often an engine that should lie still is looked at. */
 const SETTLED_CHECK_MS = 600_000;
+/** An engine that did not answer when an event made us look is looked at again soon, and that look counts. */
+const HINT_RECHECK_MS = 1_000;
 /** How often a boot is asked whether it is ready: quick at first, since many engines boot in well under a second. */
 const BOOT_POLL_MIN_MS = 20;
 const BOOT_POLL_MAX_MS = 250;
@@ -146,7 +150,8 @@ function planProcess(
   }
   if (current.state === "paused") return { do: "unpause", container: current };
   if (given.health?.ready === true && current.state === "running") return { do: "ready", container: current };
-  if (current.restartCount >= BOOT_CRASHES) {
+  // The daemon counts from our last start: where this boot is the daemon's own doing, the count is of older days.
+  if (row.bootOf !== null && current.restartCount >= BOOT_CRASHES) {
     const why = `the engine crashed ${current.restartCount} times while booting${crashed}${oom}`;
     return { do: "fail", code: "boot_exited", why, retry: true };
   }
@@ -173,6 +178,10 @@ function planHealth(row: EngineRow, seen: Observation, policy: PlanPolicy): Step
     return { do: "fail", code: "health_failed", why: `the engine exited${crashed}${oom}`, retry: true };
   }
   if (seen.health?.ready === true) return { do: "record_healthy", container: current };
+  // The daemon has started it again, or is about to: that is a boot, with a boot's time and a boot's callers waiting.
+  const isNewProcess = toProcessIdentity(current) !== row.processIdentity;
+  if (current.state === "restarting" || isNewProcess) return { do: "move", move: "boot" };
+  if (!policy.countsFailures) return { do: "settled", nextCheckMs: HINT_RECHECK_MS };
   const why = seen.health?.why ?? `its container is ${current.state}`;
   if (row.healthFailures + 1 < policy.healthMaxFailures) return { do: "record_unhealthy", why };
   return { do: "fail", code: "health_failed", why, retry: true };

@@ -12,6 +12,8 @@ import { stopEngine } from "../../server/engines/stop-engine.ts";
 import { useEngine } from "../../server/engines/use-engine.ts";
 import { hashKey } from "../../server/keys/key-format.ts";
 import { verifyAudit } from "../../server/audit/verify-audit.ts";
+import { MemoryDaemon } from "../support/memory-daemon.ts";
+import { answerAsEngine } from "../support/memory-engine.ts";
 import { openHouse, openSite, toCall, type House, type Site } from "./open-house.ts";
 
 let site: Site;
@@ -325,6 +327,32 @@ describe("what goes wrong", () => {
       status: "running",
       generation: 2,
     });
+  });
+
+  test("a process that the daemon restarts has a boot's time to get ready, and its callers wait", async () => {
+    let readyAt = 0;
+    const daemon = new MemoryDaemon({
+      handler: (observation, environment) => {
+        const answer = answerAsEngine(observation, environment);
+        return (request, response) => {
+          if (Date.now() < readyAt) response.writeHead(503).end();
+          else answer(request, response);
+        };
+      },
+    });
+    await using slow = await openSite({ daemon });
+    await using other = await openHouse(slow);
+    const { engine } = await provisionEngine(other.ctx, toCall(other, "slow"));
+    readyAt = Date.now() + 600;
+    await other.runtime.restart(engine.engineId);
+    for (let look = 0; look < 5; look += 1) other.ctx.converger.hint(engine.engineId);
+    await expect
+      .poll(async () => (await getEngine(other.ctx, toCall(other, "slow"))).status)
+      .toBe("starting");
+    using use = await useEngine(other.ctx, { ...toCall(other, "slow"), timeoutMs: 10_000 });
+    expect(use.generation).toBe(2);
+    const row = await findEngineById(other.ctx.db, engine.engineId);
+    expect(row).toMatchObject({ status: "running", restarts: 1, restartAttempts: 0, healthFailures: 0 });
   });
 
   test("with every port in use the next provision is PORT_EXHAUSTION and leaves no row", async () => {

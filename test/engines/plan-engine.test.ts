@@ -12,6 +12,7 @@ import { toProcessIdentity, type ContainerObservation } from "../../server/runti
  */
 
 const POLICY = {
+  countsFailures: true,
   bootTimeoutMs: 60_000,
   healthIntervalMs: 30_000,
   healthMaxFailures: 3,

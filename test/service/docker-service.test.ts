@@ -1,0 +1,112 @@
+import { execFile } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { promisify } from "node:util";
+import { describe, expect, test } from "vitest";
+import { openDockerRuntime } from "../../server/runtime/docker-runtime.ts";
+import { buildReferenceImage } from "../../server/runtime/reference-image.ts";
+import { isDockerAvailable } from "../support/docker-available.ts";
+import { openTempDir } from "../support/temp-dir.ts";
+import { openTestDatabase } from "../support/test-database.ts";
+import { ADMIN_KEY, callProcedure, startService, type Service } from "./spawn-service.ts";
+
+const run = promisify(execFile);
+const quiet = { info: () => {}, warn: () => {} };
+
+/** Everything of one installation, whatever the test did. */
+async function removeEverything(service: Service): Promise<void> {
+  await service.signal("SIGKILL");
+  const instanceId = /"instanceId":"([^"]+)"/.exec(service.output())?.[1];
+  if (instanceId === undefined) return;
+  await using runtime = await openDockerRuntime({ instanceId, marked: false, log: quiet });
+  await runtime.removeInstance();
+}
+
+describe.skipIf(!isDockerAvailable())("the service over Docker", { timeout: 120_000 }, () => {
+  test("an orchestrator killed amid provision, rotation, restart and destroy loses nothing, and leaves nothing", async () => {
+    await using home = await openTempDir();
+    await using database = await openTestDatabase();
+    const environment = {
+      ORCH_DATA_DIR: home.path,
+      ORCH_DATABASE_URL: database.url,
+      ORCH_ADMIN_KEY: ADMIN_KEY,
+      ORCH_ENGINE_BACKEND: "docker",
+      ORCH_ENGINE_IMAGE: await buildReferenceImage({ log: quiet }),
+      ORCH_ENGINE_NETWORK: `eh-test-${randomBytes(4).toString("hex")}`,
+      ORCH_STOP_GRACE_S: "5",
+      ...(process.env["DOCKER_HOST"] === undefined ? {} : { DOCKER_HOST: process.env["DOCKER_HOST"] }),
+    };
+    let service = await startService(environment);
+    try {
+      const registered = await callProcedure({ url: service.url, key: ADMIN_KEY }, "products.register", {
+        slug: "acme",
+        name: "Acme",
+      });
+      const key = String(registered.data["apiKey"]);
+      /** Kills the orchestrator in the middle of the call, and makes the same call of the next one. */
+      const killAmid = async (procedure: string, input: Record<string, unknown>, delayMs: number) => {
+        const keyed = { userId: "ada", idempotencyKey: `${procedure}-${delayMs}`, ...input };
+        const cut = callProcedure({ url: service.url, key }, procedure, keyed).catch(() => undefined);
+        await new Promise((resolve) => setTimeout(resolve, delayMs));
+        await service.signal("SIGKILL");
+        await cut;
+        service = await startService(environment);
+        const retried = await callProcedure({ url: service.url, key }, procedure, keyed);
+        expect(retried.status, `${procedure}: ${JSON.stringify(retried)}`).toBe(200);
+        return retried.data;
+      };
+      const direct = async (apiKey: string) => {
+        const { data } = await callProcedure({ url: service.url, key }, "engines.get", { userId: "ada" });
+        const response = await fetch(`${String(data["url"])}/rpc`, {
+          method: "POST",
+          headers: { "x-engine-key": apiKey, "content-type": "application/json" },
+          body: JSON.stringify({ method: "get_config", params: {} }),
+        });
+        return { status: response.status, body: (await response.json()) as { result?: { config: unknown } } };
+      };
+
+      const provisioned = await killAmid("engines.provision", {}, 350);
+      await callProcedure({ url: service.url, key }, "rpc.setConfig", {
+        userId: "ada",
+        config: { kept: true },
+      });
+      const rotated = await killAmid("engineKeys.rotate", { when: "now" }, 450);
+      expect((await direct(String(provisioned["apiKey"]))).status).toBe(401);
+      expect((await direct(String(rotated["apiKey"]))).body.result?.config).toEqual({ kept: true });
+      const restarted = await killAmid("engines.restart", {}, 300);
+      expect(restarted).toMatchObject({ status: "running" });
+
+      // The engine's process dies inside its container: the daemon starts it again, and the generation moves.
+      const engineId = String(restarted["engineId"]);
+      const { stdout } = await run("docker", [
+        "ps",
+        "-q",
+        "--no-trunc",
+        "--filter",
+        `label=enginehouse.engine=${engineId}`,
+      ]);
+      const containerId = stdout.trim();
+      expect(containerId).toMatch(/^[0-9a-f]{64}$/);
+      const kill = "process.kill(1, 'SIGTERM')";
+      await run("docker", ["exec", containerId, "/usr/local/bin/node", "-e", kill]).catch(() => undefined);
+      await expect
+        .poll(
+          async () => (await callProcedure({ url: service.url, key }, "engines.get", { userId: "ada" })).data,
+          {
+            timeout: 20_000,
+          },
+        )
+        .toMatchObject({ status: "running", generation: Number(restarted["generation"]) + 1 });
+
+      expect(await killAmid("engines.destroy", {}, 200)).toEqual({ engineId, destroyed: true });
+      const left = await run("docker", ["ps", "-aq", "--filter", `label=enginehouse.engine=${engineId}`]);
+      expect(left.stdout).toBe("");
+      const volumes = await run("docker", ["volume", "ls", "-q", "--filter", `name=engine-data-${engineId}`]);
+      expect(volumes.stdout).toBe("");
+      expect((await callProcedure({ url: service.url, key }, "audit.verify", {})).data).toMatchObject({
+        ok: true,
+      });
+    } finally {
+      await removeEverything(service);
+    }
+  });
+});
