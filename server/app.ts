@@ -1,5 +1,5 @@
 import { randomUUIDv7 } from "node:crypto";
-import { mkdir } from "node:fs/promises";
+import { chmod, mkdir } from "node:fs/promises";
 import type { Database } from "../db/client.ts";
 import { lockDataDir } from "../db/data-dir-lock.ts";
 import { markAllDue } from "../db/engines.ts";
@@ -50,7 +50,7 @@ export interface OpenAppInput {
 export async function openApp(input: OpenAppInput): Promise<App> {
   await using stack = new AsyncDisposableStack();
   const { config, newAdminKey } = await withSecrets(input.config, stack);
-  await mkdir(config.catalogPath, { recursive: true });
+  await ensureCatalog(config.catalogPath);
   const database = await openMigratedDatabase({ config, log: input.log }, stack);
   const instance = await ensureInstance(database.db, randomUUIDv7());
   const runtime = stack.use(await openRuntime({ db: database.db, config, log: input.log, instance }));
@@ -94,6 +94,12 @@ async function drainAndClose(ctx: AppContext, opened: AsyncDisposableStack): Pro
     await opened.disposeAsync();
   }
   ctx.log.info({}, "closed");
+}
+
+/** Engines run as users of their own, and have to be able to read it whatever our umask is. */
+async function ensureCatalog(path: string): Promise<void> {
+  const made = await mkdir(path, { recursive: true });
+  if (made !== undefined) await chmod(path, 0o755);
 }
 
 /** Locks the data directory where it is used, and fills in the keys that a development start was not given. */

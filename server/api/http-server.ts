@@ -42,6 +42,7 @@ const PATH_PART_MAX_LENGTH = 2_000;
 export async function openHttpServer(ctx: AppContext, options: HttpServerOptions): Promise<HttpServer> {
   const closing = new AbortController();
   const server = makeServer(ctx);
+  const endSilent = trackSilentConnections(server);
   const readiness = openReadiness(ctx);
   mountTrpc(server, { app: ctx, readiness, closing: closing.signal });
   mountHealth(server, readiness);
@@ -50,7 +51,7 @@ export async function openHttpServer(ctx: AppContext, options: HttpServerOptions
   let closed: Promise<void> | undefined;
   const close = async (deadlineMs = CLOSE_DEADLINE_MS) => {
     closing.abort();
-    closed ??= closeServer(server, deadlineMs);
+    closed ??= closeServer(server, { deadlineMs, endSilent });
     await closed;
   };
   return { url, close, [Symbol.asyncDispose]: close };
@@ -93,10 +94,34 @@ function mountHealth(server: FastifyInstance, readiness: () => Promise<Readiness
   });
 }
 
-async function closeServer(server: FastifyInstance, deadlineMs: number): Promise<void> {
+/**
+ * Clients connect before they have something to ask, or change their mind. Node takes such a connection for a busy
+ * one, and a close would wait for it. Returns what ends those that have not sent a byte.
+ */
+function trackSilentConnections(server: FastifyInstance): () => void {
+  const sockets = new Set<Socket>();
+  server.server.on("connection", (socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+  });
+  return () => {
+    for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
+  };
+}
+
+interface CloseServerOptions {
+  deadlineMs: number;
+  endSilent: () => void;
+}
+
+async function closeServer(server: FastifyInstance, options: CloseServerOptions): Promise<void> {
+  const { deadlineMs, endSilent } = options;
   const cut = setTimeout(() => server.server.closeAllConnections(), deadlineMs);
   // A connection whose call ends after the close began goes idle, and would stay open until its keep-alive ends.
-  const reap = setInterval(() => server.server.closeIdleConnections(), REAP_INTERVAL_MS);
+  const reap = setInterval(() => {
+    server.server.closeIdleConnections();
+    endSilent();
+  }, REAP_INTERVAL_MS);
   try {
     await server.close();
   } finally {

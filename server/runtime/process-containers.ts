@@ -91,6 +91,7 @@ export async function killProcess(ctx: ProcessContext, containerId: string): Pro
   if (run === undefined || (await readRunState(run)) === "gone") return;
   signalGroup(run, "SIGKILL");
   emit(ctx, container, "kill");
+  await waitForState(run, "gone", SIGNAL_TIMEOUT_MS);
 }
 
 export async function removeProcess(ctx: ProcessContext, containerId: string): Promise<void> {

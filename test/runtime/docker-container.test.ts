@@ -20,7 +20,7 @@ interface About {
   catalog: string[];
 }
 
-describe.skipIf(!isDockerAvailable())("what a container is given", () => {
+describe.skipIf(!isDockerAvailable())("what a container is given", { timeout: 60_000 }, () => {
   const instanceId = `container-${randomUUID()}`;
   let subject: DockerSubject;
   let runtime: EngineRuntime;

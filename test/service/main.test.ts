@@ -87,7 +87,10 @@ test("of two starts at once on one data directory one serves and the other refus
   const environment = { ORCH_DATA_DIR: home.path, ORCH_ADMIN_KEY: ADMIN_KEY };
   const both = [spawnService(environment), spawnService(environment)];
   const answers = await Promise.allSettled(both.map((service) => service.listening));
-  expect(answers.map((answer) => answer.status).toSorted()).toEqual(["fulfilled", "rejected"]);
+  expect(answers.map((answer) => answer.status).toSorted((a, b) => a.localeCompare(b))).toEqual([
+    "fulfilled",
+    "rejected",
+  ]);
   const refused = both[answers.findIndex((answer) => answer.status === "rejected")];
   const serving = both[answers.findIndex((answer) => answer.status === "fulfilled")];
   expect(await refused?.exited).toBe(1);
@@ -108,12 +111,9 @@ test("a configuration that cannot be used ends the start with one line for each 
     .output()
     .split("\n")
     .filter((line) => line.startsWith("ORCH_"));
-  expect(lines.map((line) => line.split(/[^A-Z_]/, 1)[0]).toSorted()).toEqual([
-    "ORCH_ENGINE_BACKEND",
-    "ORCH_ENGINE_IMAGE",
-    "ORCH_MASTER_KEYS",
-    "ORCH_PORT",
-  ]);
+  expect(new Set(lines.map((line) => line.split(/[^A-Z_]/, 1)[0]))).toEqual(
+    new Set(["ORCH_ENGINE_BACKEND", "ORCH_ENGINE_IMAGE", "ORCH_MASTER_KEYS", "ORCH_PORT"]),
+  );
   expect(service.output()).not.toContain("c2hvcnQ=");
 });
 
