@@ -2,7 +2,7 @@ import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
-import { findProcess, isSameProcess } from "./embedded-process.ts";
+import { findProcess, isSameProcess } from "./process-identity.ts";
 
 export interface DataDirLock extends AsyncDisposable {
   close(): Promise<void>;

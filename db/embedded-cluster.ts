@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import type { PostgresBinaries } from "./embedded-binaries.ts";
 import { giveTree, postgresEnvironment, toCommand, type Launcher } from "./embedded-launcher.ts";
-import { findProcess } from "./embedded-process.ts";
+import { findProcess } from "./process-identity.ts";
 
 /** Where one cluster keeps its files, all below the data directory. */
 export interface Cluster {

@@ -1,7 +1,7 @@
 import { readFile, realpath, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { findProcess, isSameProcess, type ProcessIdentity } from "./embedded-process.ts";
+import { findProcess, isSameProcess, type ProcessIdentity } from "./process-identity.ts";
 
 /** The server process of one data directory. */
 export interface Postmaster {

@@ -6,7 +6,7 @@ import type { PostgresBinaries } from "./embedded-binaries.ts";
 import type { Cluster } from "./embedded-cluster.ts";
 import { giveTree, postgresEnvironment, toCommand, type Launcher } from "./embedded-launcher.ts";
 import { disownStalePidFile, waitUntilReady, type Postmaster } from "./embedded-postmaster.ts";
-import { findProcess, type ProcessIdentity } from "./embedded-process.ts";
+import { findProcess, type ProcessIdentity } from "./process-identity.ts";
 
 interface StartInput {
   readonly cluster: Cluster;

@@ -7,7 +7,7 @@ import {
   recordHeartbeat,
   type ReplicaRowAge,
 } from "../db/replicas.ts";
-import { findProcess } from "../db/embedded-process.ts";
+import { findProcess } from "../db/process-identity.ts";
 import type { AppContext } from "./context.ts";
 
 /** This process in the eyes of the others: a row with a heartbeat. */

@@ -136,15 +136,13 @@ function planProcess(
   given: PlanPolicy & { nowMs: number; health: HealthObservation | null },
 ): Step {
   const bootMs = given.nowMs - toMs(row.bootStartedAt, given.nowMs);
-  const crashed = current.exitCode === null ? "" : ` (exit code ${current.exitCode})`;
-  const oom = current.oomKilled ? ", out of memory" : "";
   if (current.state === "created" || current.state === "exited") {
     const begun = row.bootOf !== null && row.bootOf !== toProcessIdentity(current);
     if (!begun) return { do: "start", container: current };
     return {
       do: "fail",
       code: "boot_exited",
-      why: `the engine exited while booting${crashed}${oom}`,
+      why: `the engine exited while booting${toExitText(current)}`,
       retry: true,
     };
   }
@@ -152,7 +150,7 @@ function planProcess(
   if (given.health?.ready === true && current.state === "running") return { do: "ready", container: current };
   // The daemon counts from our last start: where this boot is the daemon's own doing, the count is of older days.
   if (row.bootOf !== null && current.restartCount >= BOOT_CRASHES) {
-    const why = `the engine crashed ${current.restartCount} times while booting${crashed}${oom}`;
+    const why = `the engine crashed ${current.restartCount} times while booting${toExitText(current)}`;
     return { do: "fail", code: "boot_exited", why, retry: true };
   }
   if (bootMs < given.bootTimeoutMs) {
@@ -173,16 +171,17 @@ function planHealth(row: EngineRow, seen: Observation, policy: PlanPolicy): Step
   const stale = seen.containers.find((container) => container !== current);
   if (stale !== undefined) return { do: mayRun(stale) ? "stop" : "remove", container: stale };
   if (current.state === "created" || current.state === "exited") {
-    const crashed = current.exitCode === null ? "" : ` with code ${current.exitCode}`;
-    const oom = current.oomKilled ? ", out of memory" : "";
-    return { do: "fail", code: "health_failed", why: `the engine exited${crashed}${oom}`, retry: true };
+    return { do: "fail", code: "health_failed", why: `the engine exited${toExitText(current)}`, retry: true };
   }
   if (seen.health?.ready === true) return { do: "record_healthy", container: current };
   // The daemon has started it again, or is about to: that is a boot, with a boot's time and a boot's callers waiting.
   const isNewProcess = toProcessIdentity(current) !== row.processIdentity;
   if (current.state === "restarting" || isNewProcess) return { do: "move", move: "boot" };
+  return planUnhealthy(row, seen.health?.why ?? `its container is ${current.state}`, policy);
+}
+
+function planUnhealthy(row: EngineRow, why: string, policy: PlanPolicy): Step {
   if (!policy.countsFailures) return { do: "settled", nextCheckMs: HINT_RECHECK_MS };
-  const why = seen.health?.why ?? `its container is ${current.state}`;
   if (row.healthFailures + 1 < policy.healthMaxFailures) return { do: "record_unhealthy", why };
   return { do: "fail", code: "health_failed", why, retry: true };
 }
@@ -213,6 +212,11 @@ function mayRun(container: ContainerObservation): boolean {
     case "exited":
       return false;
   }
+}
+
+function toExitText(container: ContainerObservation): string {
+  const code = container.exitCode === null ? "" : ` (exit code ${container.exitCode})`;
+  return container.oomKilled ? `${code}, out of memory` : code;
 }
 
 function toMs(at: string | null, fallback: number): number {

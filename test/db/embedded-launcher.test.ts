@@ -5,7 +5,7 @@ import { getPostgresBinaries } from "../../db/embedded-binaries.ts";
 import { initialiseCluster } from "../../db/embedded-cluster.ts";
 import { getLauncher, rootLaunchers } from "../../db/embedded-launcher.ts";
 import { stopPostmaster } from "../../db/embedded-postmaster.ts";
-import { findProcess } from "../../db/embedded-process.ts";
+import { findProcess } from "../../db/process-identity.ts";
 import { startPostmaster } from "../../db/embedded-start.ts";
 import { openTempDir } from "../support/temp-dir.ts";
 

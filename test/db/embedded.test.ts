@@ -5,7 +5,7 @@ import { join } from "node:path";
 import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { openEmbeddedPostgres, type EmbeddedPostgres } from "../../db/embedded.ts";
-import { findProcess } from "../../db/embedded-process.ts";
+import { findProcess } from "../../db/process-identity.ts";
 import { openTempDir, type TempDir } from "../support/temp-dir.ts";
 import { startOpener } from "./opener.ts";
 

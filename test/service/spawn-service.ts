@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { findProcess } from "../../db/embedded-process.ts";
+import { findProcess } from "../../db/process-identity.ts";
 import { openProcessRuntime } from "../../server/runtime/process-runtime.ts";
 
 const MAIN = fileURLToPath(new URL("../../server/main.ts", import.meta.url));
