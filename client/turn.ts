@@ -1,0 +1,207 @@
+import type { TRPCClient } from "@trpc/client";
+import type { AppRouter } from "../server/api/router.ts";
+import { EnginehouseError, findReason, fromEnd, toEnginehouseError } from "./enginehouse-error.ts";
+import { readTurn } from "./read-turn.ts";
+import type { Transport } from "./transport.ts";
+import type { TurnEnd, TurnEvent, TurnGap } from "./turn-event.ts";
+import type { SequencedItem } from "./turn-stream.ts";
+
+export type Api = TRPCClient<AppRouter>;
+type StartInput = Parameters<Api["turns"]["start"]["mutate"]>[0];
+
+export interface ExecuteInput extends Omit<StartInput, "turnId"> {
+  /** The caller's id of the turn: executing it again reads the same turn. Made when absent. */
+  turnId?: string | undefined;
+  /** Stops the reading. The turn goes on; `cancel` is what ends it. */
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * A turn that was asked for. Iterating it reads its events, from the first one each time, over lost connections and
+ * restarts. It returns when the turn is completed or cancelled and throws an EnginehouseError when it failed, was
+ * interrupted, was refused, or when events are missing. Leaving the loop closes the connection.
+ */
+export interface Turn extends AsyncIterable<TurnEvent> {
+  readonly turnId: string;
+  /** What the engine answered: all text deltas together. Throws as the iteration does. */
+  text(): Promise<string>;
+  /**
+   * How the turn ended, whatever the status; rejects when it was refused or cannot be read. While somebody iterates,
+   * the end comes with the iteration; else the turn is read to its end for this.
+   */
+  readonly end: Promise<TurnEnd>;
+  /** Ends the turn. What it returns is the turn as it is then. */
+  cancel(): Promise<Awaited<ReturnType<Api["turns"]["cancel"]["mutate"]>>>;
+}
+
+interface TurnContext {
+  api: Api;
+  transport: Transport;
+  /** Aborts when the client is closed. */
+  closed: AbortSignal;
+}
+
+/** Starts a turn, and returns before that has happened. */
+export function openTurn(ctx: TurnContext, input: ExecuteInput): Turn {
+  return new StartedTurn(ctx, input);
+}
+
+class StartedTurn implements Turn {
+  readonly turnId: string;
+  readonly #ctx: TurnContext;
+  readonly #signal: AbortSignal;
+  readonly #started: Promise<unknown>;
+  readonly #end = defer<TurnEnd>();
+  #isEndWanted = false;
+  #isEnded = false;
+  /** Who reads now; an end that is asked for comes with any of them. */
+  #readers = 0;
+  /** As far as any reader came. */
+  #lastSeq = 0;
+
+  constructor(ctx: TurnContext, { turnId = crypto.randomUUID(), signal, ...input }: ExecuteInput) {
+    this.turnId = turnId;
+    this.#ctx = ctx;
+    this.#signal = signal ? AbortSignal.any([signal, ctx.closed]) : ctx.closed;
+    this.#started = this.#start({ ...input, turnId });
+    // Both are looked at by whoever reads; a caller who does not read is not told.
+    this.#started.catch((error: unknown) => this.#fail(error));
+    this.#end.promise.catch(() => undefined);
+  }
+
+  get end(): Promise<TurnEnd> {
+    this.#isEndWanted = true;
+    this.#readForEnd();
+    return this.#end.promise;
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<TurnEvent, void> {
+    const left = new AbortController();
+    const events = this.#events(AbortSignal.any([this.#signal, left.signal]));
+    return {
+      // A reader that leaves while it waits for the next event neither waits for that event nor hears of an abort.
+      next: () =>
+        events.next().catch((error: unknown) => {
+          if (!left.signal.aborted) throw error;
+          return { done: true, value: undefined };
+        }),
+      return: async () => {
+        left.abort();
+        return events.return();
+      },
+    };
+  }
+
+  async text(): Promise<string> {
+    let text = "";
+    for await (const event of this) {
+      if (event.type === "text_delta" && typeof event.data.text === "string") text += event.data.text;
+    }
+    return text;
+  }
+
+  async cancel(): Promise<Awaited<ReturnType<Turn["cancel"]>>> {
+    const { cancel } = this.#ctx.api.turns;
+    try {
+      return await cancel.mutate({ turnId: this.turnId });
+    } catch (error) {
+      if (findReason(error) !== "TURN_NOT_FOUND") throw toEnginehouseError(error);
+    }
+    // The cancel may have overtaken the start.
+    await this.#started;
+    return await cancel.mutate({ turnId: this.turnId });
+  }
+
+  async #start(input: StartInput): Promise<unknown> {
+    try {
+      return await this.#ctx.api.turns.start.mutate(input, { signal: this.#signal });
+    } catch (error) {
+      this.#throwIfStopped();
+      throw toEnginehouseError(error);
+    }
+  }
+
+  async *#events(signal: AbortSignal): AsyncGenerator<TurnEvent, void> {
+    for await (const { item } of this.#items(0, signal)) {
+      const { events, gap, end } = item;
+      if (gap) throw fromGap(gap, end);
+      // The types are the contract's, which the engine has promised to keep.
+      yield* events as readonly TurnEvent[];
+      if (end && isBad(end)) throw fromEnd(end);
+    }
+  }
+
+  async *#items(afterSeq: number, signal: AbortSignal): AsyncGenerator<SequencedItem, void> {
+    this.#readers += 1;
+    try {
+      await this.#started;
+      const place = { turnId: this.turnId, afterSeq };
+      for await (const received of readTurn(this.#ctx.transport, place, signal)) {
+        this.#lastSeq = Math.max(this.#lastSeq, received.lastSeq);
+        if (received.item.end) this.#settle(received.item.end);
+        yield received;
+      }
+    } catch (error) {
+      this.#throwIfStopped();
+      throw error;
+    } finally {
+      this.#readers -= 1;
+      this.#readForEnd();
+    }
+  }
+
+  #readForEnd(): void {
+    if (!this.#isEndWanted || this.#isEnded || this.#readers > 0) return;
+    this.#drain().catch((error: unknown) => this.#fail(error));
+  }
+
+  async #drain(): Promise<void> {
+    await this.#started;
+    // Whoever has begun to read meanwhile finds the end, too.
+    if (this.#isEnded || this.#readers > 0) return;
+    for await (const { item } of this.#items(this.#lastSeq, this.#signal)) {
+      if (item.end) return;
+    }
+  }
+
+  #settle(end: TurnEnd): void {
+    this.#isEnded = true;
+    this.#end.resolve(end);
+  }
+
+  #fail(error: unknown): void {
+    this.#isEnded = true;
+    this.#end.reject(error);
+  }
+
+  #throwIfStopped(): void {
+    if (this.#ctx.closed.aborted) throw new EnginehouseError("CLIENT_CLOSED", "the client is closed");
+    this.#signal.throwIfAborted();
+  }
+}
+
+function isBad(end: TurnEnd): boolean {
+  return end.status === "failed" || end.status === "interrupted";
+}
+
+/** Numbers that an interrupted turn had kept for itself are missing with it, and its end says why. */
+function fromGap(gap: TurnGap, end: TurnEnd | undefined): EnginehouseError {
+  if (end && isBad(end)) return fromEnd(end, gap);
+  const message = `the events ${gap.fromSeq} to ${gap.toSeq} are missing (${gap.reason})`;
+  return new EnginehouseError("EVENTS_MISSING", message, { gap, end });
+}
+
+interface Deferred<Value> {
+  promise: Promise<Value>;
+  resolve(value: Value): void;
+  reject(error: unknown): void;
+}
+
+/** Promise.withResolvers, which Node 20 does not have. */
+function defer<Value>(): Deferred<Value> {
+  let settle: Omit<Deferred<Value>, "promise"> | undefined;
+  const promise = new Promise<Value>((resolve, reject) => {
+    settle = { resolve, reject };
+  });
+  return { promise, resolve: (value) => settle?.resolve(value), reject: (error) => settle?.reject(error) };
+}

@@ -1,0 +1,161 @@
+import { TRPCClientError } from "@trpc/client";
+import { expect, test } from "vitest";
+import { createClient, findReason } from "../../client/index.ts";
+import { findFreePort } from "../support/free-port.ts";
+import { type Exchange, openFakeService, sendRefusal, sendResult } from "./fake-service.ts";
+
+const retry = { firstDelayMs: 1, maxDelayMs: 5, callForMs: 5_000 };
+
+/** A service that fails as told, once each, and then answers. */
+async function openFailingService(failures: ((exchange: Exchange) => void)[]) {
+  const left = [...failures];
+  return openFakeService((exchange) => {
+    const fail = left.shift();
+    if (fail) fail(exchange);
+    else sendResult(exchange.response, { done: true });
+  });
+}
+
+const drop = ({ response }: Exchange) => {
+  response.socket?.resetAndDestroy();
+};
+const half = ({ response }: Exchange) => {
+  response.writeHead(200, { "content-type": "application/json", "content-length": "1000" });
+  response.write('{"result":', () => response.socket?.resetAndDestroy());
+};
+const bare = (status: number) => (exchange: Exchange) => {
+  exchange.response.writeHead(status, { "content-type": "text/html" }).end("<h1>gateway</h1>");
+};
+const bareJson = ({ response }: Exchange) => {
+  response.writeHead(503, { "content-type": "application/json" }).end('{"message":"no backend"}');
+};
+const refuse = (reason: string) => (exchange: Exchange) => sendRefusal(exchange.response, reason);
+
+test("a query is asked again after whatever broke it on the way", async () => {
+  const failures = [drop, half, bare(502), bare(503), bare(504), bareJson, refuse("DRAINING")];
+  await using service = await openFailingService([...failures, refuse("DATABASE_UNAVAILABLE")]);
+  const { api } = createClient({ url: service.url, key: "key", retry });
+  expect(await api.engines.get.query({ userId: "ada" })).toEqual({ done: true });
+  expect(service.seen).toHaveLength(9);
+});
+
+test("a mutation gets an idempotency key, and every attempt has the same", async () => {
+  await using service = await openFailingService([drop, bare(502), refuse("IDEMPOTENCY_IN_PROGRESS")]);
+  const { api } = createClient({ url: service.url, key: "key", retry });
+  expect(await api.engines.provision.mutate({ userId: "ada" })).toEqual({ done: true });
+  const keys = service.seen.map(({ input }) => input["idempotencyKey"]);
+  expect(keys).toHaveLength(4);
+  expect(keys[0]).toMatch(/^[0-9a-f-]{36}$/);
+  expect(new Set(keys).size).toBe(1);
+});
+
+test("two calls never share a key, and the caller's own is left alone", async () => {
+  await using service = await openFailingService([]);
+  const { api } = createClient({ url: service.url, key: "key", retry });
+  await api.engines.start.mutate({ userId: "ada" });
+  await api.engines.start.mutate({ userId: "ada" });
+  await api.engines.start.mutate({ userId: "ada", idempotencyKey: "mine" });
+  const keys = service.seen.map(({ input }) => input["idempotencyKey"]);
+  expect(keys[0]).not.toBe(keys[1]);
+  expect(keys[2]).toBe("mine");
+});
+
+test("another caller's call in progress is told at once", async () => {
+  await using service = await openFailingService([refuse("IDEMPOTENCY_IN_PROGRESS")]);
+  const { api } = createClient({ url: service.url, key: "key", retry });
+  const starting = api.engines.start.mutate({ userId: "ada", idempotencyKey: "shared" });
+  await expect(starting).rejects.toMatchObject({ data: { reason: "IDEMPOTENCY_IN_PROGRESS" } });
+  expect(service.seen).toHaveLength(1);
+});
+
+test.each([
+  ["a broken connection", drop],
+  ["half an answer", half],
+  ["a gateway's 502", bare(502)],
+  ["a gateway's 504", bare(504)],
+  ["a database that was away", refuse("DATABASE_UNAVAILABLE")],
+])("a call into an engine without a key is not sent again after %s", async (_name, failure) => {
+  await using service = await openFailingService([failure]);
+  const { api } = createClient({ url: service.url, key: "key", retry });
+  await expect(api.rpc.call.mutate({ userId: "ada", method: "set" })).rejects.toBeInstanceOf(TRPCClientError);
+  expect(service.seen).toHaveLength(1);
+  expect(service.seen[0]?.input).toEqual({ userId: "ada", method: "set" });
+});
+
+test("a call into an engine is sent again when it reached nobody, or has a key", async () => {
+  await using service = await openFailingService([bare(503), refuse("DRAINING")]);
+  const { api } = createClient({ url: service.url, key: "key", retry });
+  await api.rpc.call.mutate({ userId: "ada", method: "set" });
+  expect(service.seen).toHaveLength(3);
+  await using other = await openFailingService([drop]);
+  const keyed = createClient({ url: other.url, key: "key", retry });
+  await keyed.api.rpc.call.mutate({ userId: "ada", method: "set", idempotencyKey: "once" });
+  expect(other.seen).toHaveLength(2);
+});
+
+test("a refusal keeps its reason and is not asked again", async () => {
+  await using service = await openFailingService([refuse("ENGINE_NOT_FOUND"), refuse("ENGINE_UNHEALTHY")]);
+  const { api } = createClient({ url: service.url, key: "key", retry });
+  for (const reason of ["ENGINE_NOT_FOUND", "ENGINE_UNHEALTHY"]) {
+    const error: unknown = await api.engines.get.query({ userId: "ada" }).catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(TRPCClientError);
+    expect(error).toMatchObject({ data: { reason, requestId: "request-1" } });
+    expect(findReason(error)).toBe(reason);
+  }
+  expect(service.seen).toHaveLength(2);
+});
+
+test("a service that is not there is waited for, within bounds", async () => {
+  const port = await findFreePort();
+  const url = `http://127.0.0.1:${port}`;
+  const client = createClient({ url, key: "key", retry: { ...retry, callForMs: 30 } });
+  const error: unknown = await client.api.health.live.query().catch((thrown: unknown) => thrown);
+  expect(findReason(error)).toBe("CONNECTION_LOST");
+  expect(String(error)).toContain(url);
+
+  const patient = createClient({ url, key: "key", retry });
+  const asking = patient.api.rpc.call.mutate({ userId: "ada", method: "set" });
+  await using _service = await openFakeService(({ response }) => sendResult(response, { late: true }), port);
+  expect(await asking).toEqual({ late: true });
+});
+
+test("an abort ends the waiting between two attempts", async () => {
+  const url = `http://127.0.0.1:${await findFreePort()}`;
+  const slow = { firstDelayMs: 60_000, maxDelayMs: 60_000, callForMs: 600_000 };
+  const client = createClient({ url, key: "key", retry: slow });
+  const leaving = new AbortController();
+  const asking = client.api.health.live.query(undefined, { signal: leaving.signal });
+  leaving.abort();
+  await expect(asking).rejects.toThrow();
+  const closing = client.api.health.live.query();
+  client.close();
+  await expect(closing).rejects.toThrow();
+});
+
+test("with several replicas a call goes to the next at once, and stays there", async () => {
+  const dead = `http://127.0.0.1:${await findFreePort()}`;
+  await using draining = await openFakeService(({ response }) => sendRefusal(response, "DRAINING"));
+  await using service = await openFailingService([]);
+  const slow = { firstDelayMs: 60_000, maxDelayMs: 60_000 };
+  const { api } = createClient({ urls: [dead, draining.url, service.url], key: "key", retry: slow });
+  await api.engines.get.query({ userId: "ada" });
+  await api.engines.get.query({ userId: "ada" });
+  expect([draining.seen.length, service.seen.length]).toEqual([1, 2]);
+});
+
+test("a base address may have a path and end in a slash", async () => {
+  await using service = await openFailingService([]);
+  const { api } = createClient({ url: `${service.url}/internal/`, key: "key", retry });
+  await api.health.live.query();
+  expect(service.seen[0]?.url).toBe("/internal/trpc/health.live");
+});
+
+test("a message of a megabyte arrives as it was sent", async () => {
+  await using service = await openFailingService([drop]);
+  const client = createClient({ url: service.url, key: "key", retry });
+  const message = "é".repeat(512 * 1024);
+  const turnId = crypto.randomUUID();
+  await client.api.turns.start.mutate({ turnId, userId: "ada", request: { message, taskId: "task" } });
+  const sent = service.seen[1]?.input["request"] as { message: string } | undefined;
+  expect(sent?.message === message).toBe(true);
+});

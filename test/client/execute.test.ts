@@ -1,0 +1,332 @@
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { afterEach, expect, test, vi } from "vitest";
+import { createClient, EnginehouseError, findReason, type TurnEvent } from "../../client/index.ts";
+import {
+  CONNECTED,
+  type FakeItem,
+  openFakeService,
+  RETURN,
+  sendRefusal,
+  sendResult,
+  startStream,
+  toEnd,
+  toEvent,
+  toSse,
+} from "./fake-service.ts";
+
+const retry = { firstDelayMs: 1, maxDelayMs: 5 };
+const input = { userId: "ada", request: { message: "hello", taskId: "task" } };
+
+const unhandled: unknown[] = [];
+const onUnhandled = (error: unknown) => unhandled.push(error);
+process.on("unhandledRejection", onUnhandled);
+afterEach(() => {
+  expect(unhandled).toEqual([]);
+});
+
+/** A turn that is there at once and whole. */
+async function openTurnService(items: FakeItem[], more: { isOpen?: boolean } = {}) {
+  return openFakeService(({ path, response }) => {
+    if (path === "turns.start") return sendResult(response, {});
+    if (path === "turns.cancel") return sendResult(response, { status: "cancelled" });
+    startStream(response);
+    response.write(CONNECTED + items.map(toSse).join(""));
+    if (more.isOpen !== true) response.end(RETURN);
+  });
+}
+
+const three = { lastSeq: 3, events: [toEvent(1), toEvent(2, "usage", { words: 2 }), toEvent(3)] };
+
+test("a turn has its id at once, and its events and text are read as often as one likes", async () => {
+  await using service = await openTurnService([three, { lastSeq: 4, events: [], end: toEnd(4) }]);
+  const turn = createClient({ url: service.url, key: "secret", retry }).execute(input);
+  expect(turn.turnId).toMatch(/^[0-9a-f-]{36}$/);
+  const events: TurnEvent[] = [];
+  for await (const event of turn) events.push(event);
+  expect(events).toEqual(three.events);
+  expect(await turn.text()).toBe("1 3 ");
+  expect(await turn.end).toMatchObject({ status: "completed", lastSeq: 4 });
+  expect(service.seen.filter(({ path }) => path === "turns.start")).toMatchObject([
+    { authorization: "Bearer secret", input: { ...input, turnId: turn.turnId } },
+  ]);
+});
+
+test("neither the key nor the input is in a URL", async () => {
+  await using service = await openTurnService([{ lastSeq: 1, events: [], end: toEnd(1) }]);
+  const client = createClient({ url: service.url, key: "secret", retry });
+  await client.execute(input).text();
+  await client.api.engines.get.query({ userId: "ada" }).catch(() => undefined);
+  for await (const _item of client.api.turns.events.subscribe({ turnId: randomUUID() })) break;
+  expect(service.seen.map(({ url }) => url)).toEqual([
+    "/trpc/turns.start",
+    "/trpc/turns.events",
+    "/trpc/engines.get",
+    "/trpc/turns.events",
+  ]);
+  expect(service.seen.every(({ authorization }) => authorization === "Bearer secret")).toBe(true);
+});
+
+test("the caller's turn id is used as it is", async () => {
+  await using service = await openTurnService([{ lastSeq: 1, events: [], end: toEnd(1) }]);
+  const turnId = randomUUID();
+  const turn = createClient({ url: service.url, key: "key", retry }).execute({ ...input, turnId });
+  await turn.text();
+  expect(turn.turnId).toBe(turnId);
+  expect(service.seen.map(({ input: sent }) => sent["turnId"])).toEqual([turnId, turnId]);
+});
+
+test("the end comes without anybody iterating", async () => {
+  await using service = await openTurnService([three, { lastSeq: 4, events: [], end: toEnd(4) }]);
+  const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
+  expect((await turn.end).status).toBe("completed");
+});
+
+test("an end that is asked for first comes with the iteration, over one stream", async () => {
+  await using service = await openTurnService([three, { lastSeq: 4, events: [], end: toEnd(4) }]);
+  const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
+  const [end, text] = await Promise.all([turn.end, turn.text()]);
+  expect([end.status, text]).toEqual(["completed", "1 3 "]);
+  expect(service.seen.map(({ path }) => path)).toEqual(["turns.start", "turns.events"]);
+});
+
+test("an end that is asked for is read on for when the iteration is left", async () => {
+  let isFinished = false;
+  await using service = await openFakeService(({ path, input: sent, response }) => {
+    if (path === "turns.start") return sendResult(response, {});
+    startStream(response);
+    if (sent["lastEventId"] === undefined) response.write(CONNECTED + toSse(three));
+    else {
+      isFinished = true;
+      response.end(CONNECTED + toSse({ lastSeq: 4, events: [], end: toEnd(4) }) + RETURN);
+    }
+  });
+  const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
+  const { end } = turn;
+  for await (const _event of turn) break;
+  expect((await end).lastSeq).toBe(4);
+  expect(isFinished).toBe(true);
+});
+
+test("a cancelled turn returns, and says so in its end", async () => {
+  const cancelled = toEnd(4, { status: "cancelled", reason: "CANCELLED", engineMayContinue: true });
+  await using service = await openTurnService([three, { lastSeq: 4, events: [], end: cancelled }]);
+  const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
+  expect(await turn.text()).toBe("1 3 ");
+  expect(await turn.end).toMatchObject({ status: "cancelled", reason: "CANCELLED" });
+});
+
+test.each(["failed", "interrupted"] as const)(
+  "a turn that %s yields its events and then throws",
+  async (status) => {
+    const engineError = { code: "LLM_DOWN", message: "no model answers" };
+    const end = toEnd(4, { status, reason: "ENGINE_ERROR", message: "the engine says no", engineError });
+    await using service = await openTurnService([three, { lastSeq: 4, events: [], end }]);
+    const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
+    const events: TurnEvent[] = [];
+    const reading = (async () => {
+      for await (const event of turn) events.push(event);
+    })();
+    await expect(reading).rejects.toBeInstanceOf(EnginehouseError);
+    await expect(reading).rejects.toMatchObject({
+      reason: "ENGINE_ERROR",
+      message: "the engine says no",
+      end: { status, lastSeq: 4 },
+      engineError,
+    });
+    expect(events).toHaveLength(3);
+    expect((await turn.end).status).toBe(status);
+  },
+);
+
+test("missing events are an error, never silence; the end is still found", async () => {
+  const gap = { fromSeq: 4, toSeq: 9, reason: "retention" };
+  const items = [three, { lastSeq: 9, gap, events: [] }, { lastSeq: 10, events: [], end: toEnd(10) }];
+  await using service = await openTurnService(items);
+  const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
+  await expect(turn.text()).rejects.toMatchObject({ reason: "EVENTS_MISSING", gap, end: undefined });
+  expect((await turn.end).lastSeq).toBe(10);
+});
+
+test("numbers that an interrupted turn had kept are told by its end", async () => {
+  const gap = { fromSeq: 4, toSeq: 9, reason: "lost" };
+  const end = toEnd(10, { status: "interrupted", reason: "OWNER_LOST", message: "its replica is gone" });
+  await using service = await openTurnService([three, { lastSeq: 10, gap, events: [], end }]);
+  const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
+  await expect(turn.text()).rejects.toMatchObject({ reason: "OWNER_LOST", end: { lastSeq: 10 }, gap });
+});
+
+test("a cursor that the server does not know is an error, and no endless reading", async () => {
+  let connections = 0;
+  await using service = await openFakeService(({ path, response }) => {
+    if (path === "turns.start") return sendResult(response, {});
+    connections += 1;
+    startStream(response);
+    const gap = { fromSeq: 2, toSeq: 3, reason: "unknown_cursor" };
+    response.end(CONNECTED + toSse(connections === 1 ? three : { lastSeq: 1, gap, events: [] }));
+  });
+  const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
+  await expect(turn.text()).rejects.toMatchObject({ reason: "EVENTS_MISSING" });
+});
+
+test("a refused start is the reader's error and the end's, with what the server said about it", async () => {
+  await using service = await openFakeService(({ response }) => {
+    sendRefusal(response, "ENGINE_NOT_FOUND", { issues: [{ path: "userId", message: "none" }] });
+  });
+  const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
+  const refusal = { reason: "ENGINE_NOT_FOUND", requestId: "request-1", end: undefined };
+  await expect(turn.text()).rejects.toMatchObject(refusal);
+  await expect(turn.end).rejects.toMatchObject({ ...refusal, issues: [{ path: "userId", message: "none" }] });
+  expect(findReason(await turn.end.catch((error: unknown) => error))).toBe("ENGINE_NOT_FOUND");
+  expect(service.seen).toHaveLength(1);
+});
+
+test("a turn that nobody looks at is no unhandled rejection", async () => {
+  await using service = await openFakeService(({ response }) => sendRefusal(response, "INVALID_KEY"));
+  createClient({ url: service.url, key: "key", retry }).execute(input);
+  await vi.waitFor(() => expect(service.seen).toHaveLength(1));
+});
+
+test("a start whose answer is lost is sent again under the same id, and only then read", async () => {
+  let starts = 0;
+  await using service = await openFakeService(({ path, response }) => {
+    if (path === "turns.start") {
+      starts += 1;
+      if (starts === 1) return void response.socket?.resetAndDestroy();
+      if (starts === 2) return sendRefusal(response, "DRAINING");
+      if (starts === 3) return void response.writeHead(503).end("no backend");
+      return sendResult(response, {});
+    }
+    startStream(response);
+    response.end(CONNECTED + toSse({ lastSeq: 1, events: [], end: toEnd(1) }) + RETURN);
+  });
+  const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
+  await turn.text();
+  expect(starts).toBe(4);
+  expect(new Set(service.seen.map(({ input: sent }) => sent["turnId"]))).toEqual(new Set([turn.turnId]));
+});
+
+test("leaving the loop closes the connection", async () => {
+  const { promise: closed, resolve } = Promise.withResolvers<void>();
+  await using service = await openFakeService(({ path, response }) => {
+    if (path === "turns.start") return sendResult(response, {});
+    response.once("close", resolve);
+    startStream(response);
+    response.write(CONNECTED + toSse(three));
+  });
+  const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
+  for await (const _event of turn) break;
+  await closed;
+});
+
+test("a reader that waits for an event can be told to leave", async () => {
+  await using service = await openTurnService([three], { isOpen: true });
+  const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
+  const events = turn[Symbol.asyncIterator]();
+  for (const seq of [1, 2, 3]) expect((await events.next()).value).toMatchObject({ seq });
+  const waiting = events.next();
+  await events.return?.();
+  expect((await waiting).done).toBe(true);
+});
+
+test("an aborted signal stops the reading with its own reason, and cancels nothing", async () => {
+  await using service = await openTurnService([three], { isOpen: true });
+  const leaving = new AbortController();
+  const turn = createClient({ url: service.url, key: "key", retry }).execute({
+    ...input,
+    signal: leaving.signal,
+  });
+  const reading = (async () => {
+    for await (const event of turn) if (event.seq === 3) leaving.abort(new Error("enough"));
+  })();
+  await expect(reading).rejects.toThrow("enough");
+  await expect(turn.end).rejects.toThrow("enough");
+  expect(service.seen.map(({ path }) => path)).not.toContain("turns.cancel");
+});
+
+test("a signal that is aborted already starts nothing", async () => {
+  await using service = await openTurnService([three]);
+  const signal = AbortSignal.abort(new Error("too late"));
+  const turn = createClient({ url: service.url, key: "key", retry }).execute({ ...input, signal });
+  await expect(turn.text()).rejects.toThrow("too late");
+  expect(service.seen).toEqual([]);
+});
+
+test("closing the client ends its turns, calls and subscriptions", async () => {
+  await using service = await openFakeService(({ path, response }) => {
+    if (path === "turns.start") return sendResult(response, {});
+    startStream(response);
+    response.write(CONNECTED);
+  });
+  const client = createClient({ url: service.url, key: "key", retry });
+  const reading = client.execute(input).text();
+  const asking = client.api.engines.get.query({ userId: "ada" });
+  const following = (async () => {
+    for await (const _item of client.api.turns.events.subscribe({ turnId: randomUUID() }));
+  })();
+  await vi.waitFor(() => expect(service.seen).toHaveLength(4));
+  client.close();
+  await expect(reading).rejects.toMatchObject({ reason: "CLIENT_CLOSED" });
+  await expect(asking).rejects.toThrow();
+  await following.catch(() => undefined);
+  await expect(client.execute(input).text()).rejects.toMatchObject({ reason: "CLIENT_CLOSED" });
+});
+
+test("cancel asks the service, also when it overtakes the start", async () => {
+  let cancels = 0;
+  const { promise: asked, resolve } = Promise.withResolvers<void>();
+  await using service = await openFakeService(async ({ path, response }) => {
+    if (path === "turns.cancel") {
+      cancels += 1;
+      resolve();
+      return cancels === 1
+        ? sendRefusal(response, "TURN_NOT_FOUND")
+        : sendResult(response, { status: "cancelled" });
+    }
+    await asked;
+    sendResult(response, {});
+  });
+  const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
+  expect(await turn.cancel()).toMatchObject({ status: "cancelled" });
+  expect(service.seen.at(-1)?.input).toEqual({ turnId: turn.turnId });
+});
+
+test("a reader that stalls leaves the events with the server", async () => {
+  let sentBytes = 0;
+  let isStalled = false;
+  const big = "x".repeat(64 * 1024);
+  await using service = await openFakeService(async ({ path, response }) => {
+    if (path === "turns.start") return sendResult(response, {});
+    startStream(response);
+    const left = new AbortController();
+    response.once("close", () => left.abort());
+    response.write(CONNECTED);
+    for (let seq = 1; seq <= 1_000 && !response.destroyed; seq += 1) {
+      const item = toSse({ lastSeq: seq, events: [toEvent(seq, "text_delta", { text: big })] });
+      sentBytes += item.length;
+      if (response.write(item)) continue;
+      isStalled = true;
+      await once(response, "drain", { signal: left.signal });
+      isStalled = false;
+    }
+    response.end(toSse({ lastSeq: 1_001, events: [], end: toEnd(1_001) }) + RETURN);
+  });
+  const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
+  const events = turn[Symbol.asyncIterator]();
+  await events.next();
+  let before = -1;
+  await expect
+    .poll(
+      () => {
+        const isQuiet = isStalled && sentBytes === before;
+        before = sentBytes;
+        return isQuiet;
+      },
+      { interval: 200 },
+    )
+    .toBe(true);
+  expect(sentBytes).toBeLessThan(32 * 1024 * 1024);
+  let count = 1;
+  for (let next = await events.next(); next.done !== true; next = await events.next()) count += 1;
+  expect(count).toBe(1_000);
+});

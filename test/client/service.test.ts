@@ -1,0 +1,151 @@
+import { randomUUID } from "node:crypto";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createClient, findReason, type Client, type TurnEvent } from "../../client/index.ts";
+import { runFirstTurn } from "../../demo/client-example.ts";
+import { openCutProxy } from "../../demo/cut-proxy.ts";
+import { openServiceProcess, type ServiceProcess } from "./service-process.ts";
+
+const toRequest = (steering: object = {}) => ({
+  userId: "ada",
+  request: { message: "hello", taskId: randomUUID(), reference: steering },
+});
+const range = (count: number) => Array.from({ length: count }, (_, index) => index + 1);
+
+/** One service for all, which some tests restart: each finds it running and leaves it so. */
+describe("the client and the service", { timeout: 60_000 }, () => {
+  let service: ServiceProcess;
+  let client: Client;
+  let apiKey: string;
+
+  beforeAll(async () => {
+    service = await openServiceProcess();
+    await service.start();
+    ({ client, apiKey } = await service.openProduct("acme"));
+    await client.api.engines.provision.mutate({ userId: "ada" });
+  });
+  afterAll(async () => {
+    client.close();
+    await service[Symbol.asyncDispose]();
+  });
+
+  test("the example that newcomers copy provisions an engine and prints its answer", async () => {
+    const newcomer = await service.openProduct("newcomer");
+    const printed: string[] = [];
+    await runFirstTurn(service.url, newcomer.apiKey, (text) => printed.push(text));
+    expect(printed.join("")).toMatch(/^This is message 1 .*\ncompleted\n$/s);
+    printed.length = 0;
+    await runFirstTurn(service.url, newcomer.apiKey, (text) => printed.push(text));
+    expect(printed.join("")).toMatch(/^This is message 2 .*\ncompleted\n$/s);
+  });
+
+  test("a turn has every type of event of the contract, typed and numbered", async () => {
+    const events: TurnEvent[] = [];
+    for await (const event of client.execute(toRequest())) events.push(event);
+    expect(events.map((event) => event.seq)).toEqual(range(events.length));
+    expect(events.at(0)).toMatchObject({ type: "thread_lifecycle", data: { phase: "started" } });
+    expect(events.at(-1)).toMatchObject({ type: "thread_lifecycle", data: { phase: "completed" } });
+    expect(events.map((event) => String(event.type))).toEqual(
+      expect.arrayContaining([
+        "heartbeat",
+        "thinking_delta",
+        "tool_call",
+        "tool_result",
+        "text_delta",
+        "usage",
+      ]),
+    );
+  });
+
+  test("a message of a megabyte is answered", async () => {
+    const { userId, request } = toRequest();
+    const message = "word ".repeat(200 * 1024);
+    const text = await client.execute({ userId, request: { ...request, message } }).text();
+    expect(text).toContain("it has 204800 words");
+  });
+
+  test("a connection that is cut all the time loses no event and repeats none", async () => {
+    await using wire = await openCutProxy(service.url);
+    const cutClient = createClient({ url: wire.url, key: apiKey });
+    const turn = cutClient.execute(toRequest({ words: 300, delayMs: 2 }));
+    const seqs: number[] = [];
+    for await (const event of turn) {
+      seqs.push(event.seq);
+      if (event.seq % 20 === 0) wire.cut();
+    }
+    expect(seqs).toEqual(range(seqs.length));
+    expect(seqs.length).toBeGreaterThan(300);
+    expect(wire.connections).toBeGreaterThan(5);
+    cutClient.close();
+  });
+
+  test("executing the same turn id twice reads one turn", async () => {
+    const input = { ...toRequest({ words: 20 }), turnId: randomUUID() };
+    const [first, second] = await Promise.all([client.execute(input).text(), client.execute(input).text()]);
+    expect(second).toBe(first);
+    const { items } = await client.api.turns.list.query({ userId: "ada" });
+    expect(items.filter(({ taskId }) => taskId === input.request.taskId)).toHaveLength(1);
+  });
+
+  test("a turn that fails at the engine throws its error after its events", async () => {
+    const turn = client.execute(toRequest({ failWith: "LLM_DOWN" }));
+    await expect(turn.text()).rejects.toMatchObject({
+      reason: "ENGINE_ERROR",
+      end: { status: "failed" },
+      engineError: { code: "LLM_DOWN" },
+    });
+  });
+
+  test("a cancelled turn returns", async () => {
+    const turn = client.execute(toRequest({ words: 1_000, delayMs: 20 }));
+    for await (const event of turn) if (event.seq === 5) await turn.cancel();
+    expect(await turn.end).toMatchObject({ status: "cancelled", reason: "CANCELLED" });
+  });
+
+  test("refusals have their reasons, from execute and from api", async () => {
+    const stranger = createClient({ url: service.url, key: `${apiKey.slice(0, -1)}_` });
+    await expect(stranger.execute(toRequest()).text()).rejects.toMatchObject({ reason: "INVALID_KEY" });
+    const nobody = client.execute({ ...toRequest(), userId: "nobody" });
+    await expect(nobody.text()).rejects.toMatchObject({ reason: "ENGINE_NOT_FOUND" });
+    await expect(nobody.end).rejects.toMatchObject({ reason: "ENGINE_NOT_FOUND" });
+    const error: unknown = await client.api.engines.get
+      .query({ userId: "" })
+      .catch((thrown: unknown) => thrown);
+    expect(findReason(error)).toBe("INVALID_INPUT");
+    expect(error).toMatchObject({ data: { issues: [{ path: "userId" }] } });
+  });
+
+  test("a turn goes on over a restart of the service, every event once", async () => {
+    const turn = client.execute(toRequest({ words: 100, delayMs: 10 }));
+    const seqs: number[] = [];
+    let restarted: Promise<void> | undefined;
+    for await (const event of turn) {
+      seqs.push(event.seq);
+      if (event.seq === 40) restarted = service.stop("SIGTERM").then(() => service.start());
+    }
+    await restarted;
+    expect(seqs).toEqual(range(seqs.length));
+    expect(await turn.end).toMatchObject({ status: "completed" });
+  });
+
+  test("a turn whose service is killed ends interrupted, and a call that was made meanwhile is answered", async () => {
+    const turn = client.execute(toRequest({ words: 1_000, delayMs: 10 }));
+    const seqs: number[] = [];
+    let restarted: Promise<unknown> | undefined;
+    const reading = (async () => {
+      for await (const event of turn) {
+        seqs.push(event.seq);
+        if (event.seq !== 40) continue;
+        restarted = service.stop("SIGKILL").then(() => service.start());
+      }
+    })();
+    await expect(reading).rejects.toMatchObject({ reason: "OWNER_LOST", end: { status: "interrupted" } });
+    expect(seqs).toEqual(range(seqs.length));
+    await restarted;
+    const key = { idempotencyKey: randomUUID() };
+    const restarting = service.stop("SIGTERM").then(() => service.start());
+    expect(await client.api.rpc.setConfig.mutate({ userId: "ada", config: {}, ...key })).toMatchObject({
+      config: {},
+    });
+    await restarting;
+  });
+});
