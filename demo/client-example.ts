@@ -1,0 +1,20 @@
+import { createClient, EnginehouseError } from "../client/index.ts";
+
+/** One turn of one user of a product: `key` is the product's platform key. */
+export async function runFirstTurn(url: string, key: string, print: (text: string) => void): Promise<void> {
+  const client = createClient({ url, key });
+  // The same idempotency key gets the same reply, so this may run again.
+  await client.api.engines.provision.mutate({ userId: "ada", idempotencyKey: "engine-of-ada" });
+
+  const turn = client.execute({ userId: "ada", request: { message: "Hello", taskId: "first-thread" } });
+  try {
+    for await (const event of turn) {
+      if (event.type === "text_delta") print(event.data.text);
+    }
+    print(`\n${(await turn.end).status}\n`);
+  } catch (error) {
+    if (error instanceof EnginehouseError) print(`\nthe turn did not end well: ${error.reason}\n`);
+    else throw error;
+  }
+  client.close();
+}

@@ -1,0 +1,54 @@
+import { once } from "node:events";
+import { connect, createServer, type Socket } from "node:net";
+
+export interface CutProxy extends AsyncDisposable {
+  /** Where the service is reached by way of the proxy. */
+  readonly url: string;
+  /** How many connections came so far. */
+  readonly connections: number;
+  /** Breaks every connection that is open, as a network does: both sides get a reset. */
+  cut(): void;
+}
+
+/** A wire between a client and the service that can be cut. */
+export async function openCutProxy(targetUrl: string): Promise<CutProxy> {
+  const target = new URL(targetUrl);
+  const sockets = new Set<Socket>();
+  let connections = 0;
+  const hold = (socket: Socket, other: Socket) => {
+    sockets.add(socket);
+    // Either side may end first or break; the other then goes, too.
+    socket.on("error", () => other.destroy());
+    socket.once("close", () => {
+      sockets.delete(socket);
+      other.destroy();
+    });
+    socket.pipe(other);
+  };
+  const server = createServer((near) => {
+    connections += 1;
+    const far = connect(Number(target.port), target.hostname);
+    hold(near, far);
+    hold(far, near);
+  });
+  const cut = () => {
+    for (const socket of sockets) socket.resetAndDestroy();
+  };
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("the proxy has no port");
+  return {
+    url: `http://127.0.0.1:${address.port}`,
+    get connections() {
+      return connections;
+    },
+    cut,
+    [Symbol.asyncDispose]: async () => {
+      const closed = once(server, "close");
+      server.close();
+      cut();
+      await closed;
+    },
+  };
+}

@@ -1,0 +1,94 @@
+import { createClient, type Client } from "../client/index.ts";
+import { openCutProxy } from "./cut-proxy.ts";
+import type { Story } from "./story.ts";
+
+interface Place {
+  userId: string;
+  taskId: string;
+}
+
+/** What one reader has got of a turn. */
+interface Reading {
+  seqs: number[];
+  text: string;
+}
+
+const WORDS = 40;
+/** The events at which the connection breaks. */
+const CUTS: readonly number[] = [22, 41];
+/** Where the second reader takes up the turn. */
+const CURSOR = 30;
+
+/** One turn whose connection breaks twice, and which is then read again from the middle. */
+export async function playCutTurn(
+  story: Story,
+  product: { client: Client; apiKey: string },
+  place: Place,
+): Promise<void> {
+  const { screen } = story;
+  const title = "A turn whose connection is cut twice, and resumed by its cursor";
+  const { turnId, reading } = await screen.step(title, async () =>
+    readThroughCuts(story, product.apiKey, place),
+  );
+  await screen.step("The same turn, read again from a cursor: turns.events", async () => {
+    const rest = await readFrom(product.client, turnId, CURSOR);
+    screen.say(`from event ${CURSOR} on: ${rest.seqs.length} events, ${toRange(rest.seqs)}`);
+    screen.say(`ends as it did for the first reader: "…${rest.text.slice(-32)}"`);
+    checkComplete(rest.seqs, CURSOR + 1);
+    const isSame = rest.seqs.at(-1) === reading.seqs.at(-1) && reading.text.endsWith(rest.text);
+    if (!isSame) throw new Error("the second reading differs from the first");
+  });
+}
+
+async function readThroughCuts(story: Story, key: string, { userId, taskId }: Place) {
+  const { screen, signal } = story;
+  await using wire = await openCutProxy(story.url);
+  const client = createClient({ url: wire.url, key });
+  signal.addEventListener("abort", () => client.close(), { once: true });
+  const request = {
+    message: "Speak at length.",
+    taskId,
+    reference: { words: WORDS, delayMs: Math.max(story.tokenDelayMs, 1) },
+  };
+  const turn = client.execute({ userId, request });
+  const reading: Reading = { seqs: [], text: "" };
+  for await (const event of turn) {
+    reading.seqs.push(event.seq);
+    if (event.type === "text_delta") {
+      reading.text += event.data.text;
+      screen.flow(event.data.text);
+    }
+    if (!CUTS.includes(event.seq)) continue;
+    wire.cut();
+    screen.mark(`connection cut after event ${event.seq}`);
+  }
+  client.close();
+  screen.say(`${CUTS.length} cuts, ${wire.connections} connections, 1 turn started`);
+  screen.say(`${reading.seqs.length} events, ${toRange(reading.seqs)}: none lost, none twice`);
+  checkComplete(reading.seqs, 1);
+  return { turnId: turn.turnId, reading };
+}
+
+/** As the procedure gives it: batches, each under the id to go on from. */
+async function readFrom(client: Client, turnId: string, cursor: number): Promise<Reading> {
+  const reading: Reading = { seqs: [], text: "" };
+  const stream = client.api.turns.events.subscribe({ turnId, lastEventId: String(cursor) });
+  for await (const { data } of stream) {
+    for (const event of data.events) {
+      reading.seqs.push(event.seq);
+      if (event.type === "text_delta") reading.text += (event.data as { text: string }).text;
+    }
+    if (data.end) break;
+  }
+  return reading;
+}
+
+function checkComplete(seqs: readonly number[], first: number): void {
+  if (seqs.some((seq, index) => seq !== first + index)) {
+    throw new Error(`events are missing or doubled: ${seqs.join(" ")}`);
+  }
+}
+
+function toRange(seqs: readonly number[]): string {
+  return `numbered ${seqs.at(0)} to ${seqs.at(-1)}`;
+}
