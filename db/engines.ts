@@ -21,7 +21,7 @@ const columns = getTableColumns(engines);
 export const orchNow = sql`orch_now()`;
 /** The database's now and some milliseconds. */
 export function afterMs(ms: number): SQL {
-  return sql`orch_now() + make_interval(secs => ${Math.max(ms, 0) / 1000}::float8)`;
+  return sql`orch_now() + make_interval(secs => ${ms / 1000}::float8)`;
 }
 
 const preparedFinds = new WeakMap<Db, ReturnType<typeof prepareFind>>();
@@ -145,11 +145,20 @@ export async function updateEngineIf(
   return row;
 }
 
+/** An engine that ran this long without a restart starts with a fresh budget of restarts. */
+export const RESTART_WINDOW_MS = 600_000;
+
 /** A healthy probe changes nothing that callers wait for: no `updated_at`, no returning. */
 export async function recordHealthy(db: Db, id: string, nextCheckMs: number): Promise<void> {
   await db
     .update(engines)
-    .set({ lastHealthAt: orchNow, healthFailures: 0, nextCheckAt: afterMs(nextCheckMs) })
+    .set({
+      lastHealthAt: orchNow,
+      healthFailures: 0,
+      nextCheckAt: afterMs(nextCheckMs),
+      restartAttempts: sql`case when ${engines.bootStartedAt} < ${afterMs(-RESTART_WINDOW_MS)} then 0
+        else ${engines.restartAttempts} end`,
+    })
     .where(eq(engines.id, id));
 }
 

@@ -22,12 +22,21 @@ const CONNECTION_CODES = new Set([
   "CONNECTION_ENDED",
   "ECONNREFUSED",
   "ECONNRESET",
+  "EAI_AGAIN",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENOTFOUND",
+  "ETIMEDOUT",
   "EPIPE",
   "ENOENT",
   "57P01",
   "57P02",
   "57P03",
   "53300",
+  // A statement, a lock or an idle transaction that took longer than we let it.
+  "57014",
+  "55P03",
+  "25P03",
 ]);
 
 /** Whether the database could not be asked at all, or went away while answering. */

@@ -41,3 +41,8 @@ export async function deleteReplicas(db: Db, ids: readonly string[]): Promise<vo
   if (ids.length === 0) return;
   await db.delete(replicas).where(inArray(replicas.id, [...ids]));
 }
+
+/** Until the transaction ends nobody else looks who is there and registers. */
+export async function lockReplicas(tx: Db): Promise<void> {
+  await tx.execute(sql`select pg_advisory_xact_lock(hashtext('enginehouse.replicas'))`);
+}

@@ -21,8 +21,8 @@ import { LeaseGuard } from "./lease-guard.ts";
 import { startLoops } from "./loops/start-loops.ts";
 import { openMigratedDatabase } from "./open-database.ts";
 import { openRuntime } from "./open-runtime.ts";
-import { registerReplica, type HeldReplica } from "./replica.ts";
-import { waitForOtherReplicas } from "./sole-replica.ts";
+import type { HeldReplica } from "./replica.ts";
+import { registerSoleReplica } from "./sole-replica.ts";
 import type { EngineRuntime } from "./runtime/engine-runtime.ts";
 import { ensureTurnPartitions } from "./turns/ensure-turn-partitions.ts";
 import { recoverTurns } from "./turns/recover-turns.ts";
@@ -31,7 +31,7 @@ import { TurnRegistry } from "./turns/turn-registry.ts";
 export interface App {
   readonly url: string;
   readonly ctx: AppContext;
-  /** The bootstrap operator's key when this start has made it; it is shown this once. */
+  /** The bootstrap operator's generated key until a start has shown it. */
   readonly newAdminKey: string | undefined;
   /** Not ready at once, no new turns, drains, and closes everything in reverse order. Safe to call twice. */
   close(): Promise<void>;
@@ -113,7 +113,7 @@ async function withSecrets(
   if (config.masterKeys !== undefined && config.adminKeyHash !== undefined)
     return { config, newAdminKey: undefined };
   const secrets = await ensureDevSecrets(config.dataDir);
-  const showKey = secrets.created && config.adminKeyHash === undefined;
+  const showKey = !secrets.isShown && config.adminKeyHash === undefined;
   return {
     config: {
       ...config,
@@ -130,8 +130,8 @@ async function openReplica(
   stack: AsyncDisposableStack,
 ): Promise<HeldReplica> {
   const { log, signal } = ctx.input;
-  await waitForOtherReplicas({ ...ctx, log, clock: systemClock }, signal);
-  const replica = await registerReplica(ctx, runtime.host);
+  const place = { ...ctx, log, clock: systemClock, runtimeHost: runtime.host };
+  const replica = await registerSoleReplica(place, signal);
   stack.defer(() => replica.leave());
   return replica;
 }
@@ -155,7 +155,7 @@ function toContext(parts: ContextParts): AppContext {
   const converger = new Converger({ ...base, takenPorts });
   const turns = new TurnRegistry({
     ...base,
-    useEngine: (input) => useEngine({ db, holds, converger, keyring }, input),
+    useEngine: (input) => useEngine({ ...base, holds, converger }, input),
     refreshEngine: (engineId) => converger.refresh(engineId),
   });
   return {

@@ -5,26 +5,43 @@ import { z } from "zod";
 import { createKey } from "./keys/key-format.ts";
 import { generateMasterKeys } from "./keys/keyring.ts";
 
-const DevSecrets = z.object({ masterKeys: z.string(), adminKey: z.string() });
-
-export interface DevSecrets extends z.infer<typeof DevSecrets> {
-  /** True the first time: then, and only then, the admin key is shown. */
-  created: boolean;
-}
+const DevSecrets = z.object({
+  masterKeys: z.string(),
+  adminKey: z.string(),
+  /** Whether a start that got as far as serving has shown the admin key. */
+  isShown: z.boolean(),
+});
+export type DevSecrets = z.infer<typeof DevSecrets>;
 
 /** The keys of an installation that was given none: made once, kept in the data directory for its owner's eyes only. */
 export async function ensureDevSecrets(dataDir: string): Promise<DevSecrets> {
-  const path = join(dataDir, "secrets.json");
-  const text = await readFile(path, "utf8").catch((error: unknown) => {
+  const text = await readFile(toPath(dataDir), "utf8").catch((error: unknown) => {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
     throw error;
   });
-  if (text !== undefined) return { ...DevSecrets.parse(JSON.parse(text)), created: false };
-  const secrets = { masterKeys: generateMasterKeys(), adminKey: createKey("operator").plaintext };
+  if (text !== undefined) return DevSecrets.parse(JSON.parse(text));
+  const secrets = {
+    masterKeys: generateMasterKeys(),
+    adminKey: createKey("operator").plaintext,
+    isShown: false,
+  };
+  await writeSecrets(dataDir, secrets);
+  return secrets;
+}
+
+/** From now on the admin key is not shown any more. */
+export async function markSecretsShown(dataDir: string): Promise<void> {
+  await writeSecrets(dataDir, { ...(await ensureDevSecrets(dataDir)), isShown: true });
+}
+
+async function writeSecrets(dataDir: string, secrets: DevSecrets): Promise<void> {
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
-  const draft = `${path}.${randomBytes(6).toString("hex")}`;
+  const draft = `${toPath(dataDir)}.${randomBytes(6).toString("hex")}`;
   await writeFile(draft, JSON.stringify(secrets), { mode: 0o600, flush: true });
   await chmod(draft, 0o600);
-  await rename(draft, path);
-  return { ...secrets, created: true };
+  await rename(draft, toPath(dataDir));
+}
+
+function toPath(dataDir: string): string {
+  return join(dataDir, "secrets.json");
 }

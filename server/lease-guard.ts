@@ -9,7 +9,7 @@ const POLL_MS = 500;
  */
 export class LeaseGuard implements Disposable {
   readonly #replica: Replica;
-  readonly #waiting = new Set<(error: DomainError) => void>();
+  readonly #waiting = new Set<() => void>();
   readonly #timer: NodeJS.Timeout;
 
   constructor(replica: Replica) {
@@ -20,14 +20,18 @@ export class LeaseGuard implements Disposable {
     this.#timer.unref();
   }
 
-  async run<T>(work: () => Promise<T>): Promise<T> {
+  /** `reachesEngine`: the work may have had an effect that no transaction undoes, so it ends OUTCOME_UNKNOWN. */
+  async run<T>(work: () => Promise<T>, { reachesEngine = false } = {}): Promise<T> {
     if (!this.#replica.holdsLease()) throw databaseUnavailable();
     const lost = Promise.withResolvers<never>();
-    this.#waiting.add(lost.reject);
+    const refuse = () => {
+      lost.reject(reachesEngine ? outcomeUnknown() : databaseUnavailable());
+    };
+    this.#waiting.add(refuse);
     try {
       return await Promise.race([work(), lost.promise]);
     } finally {
-      this.#waiting.delete(lost.reject);
+      this.#waiting.delete(refuse);
     }
   }
 
@@ -36,8 +40,15 @@ export class LeaseGuard implements Disposable {
   }
 
   #refuseAll(): void {
-    for (const refuse of this.#waiting) refuse(databaseUnavailable());
+    for (const refuse of this.#waiting) refuse();
   }
+}
+
+function outcomeUnknown(): DomainError {
+  return new DomainError(
+    "OUTCOME_UNKNOWN",
+    "the database went away during the call; the engine may have had it",
+  );
 }
 
 function databaseUnavailable(): DomainError {

@@ -1,5 +1,6 @@
 import { openApp } from "./app.ts";
 import { ConfigError, parseConfig, type Config } from "./config.ts";
+import { markSecretsShown } from "./dev-secrets.ts";
 import { toErrorMessage } from "./errors.ts";
 import { openLog } from "./log.ts";
 import { toWelcome } from "./welcome.ts";
@@ -67,7 +68,10 @@ process.on("unhandledRejection", (error) => {
 try {
   const app = await opening;
   log.info({ url: app.url }, "listening");
-  if (app.newAdminKey !== undefined) process.stdout.write(toWelcome(app.url, app.newAdminKey));
+  if (app.newAdminKey !== undefined) {
+    process.stdout.write(toWelcome(app.url, app.newAdminKey));
+    await markSecretsShown(config.dataDir);
+  }
 } catch (error) {
   if (!leaving.signal.aborted) {
     log.error({ error: toErrorMessage(error) }, "start failed");

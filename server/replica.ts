@@ -7,6 +7,7 @@ import {
   recordHeartbeat,
   type ReplicaRowAge,
 } from "../db/replicas.ts";
+import type { Db } from "../db/client.ts";
 import { findProcess } from "../db/process-identity.ts";
 import type { AppContext } from "./context.ts";
 
@@ -53,10 +54,15 @@ export class HeldReplica implements Replica {
   }
 }
 
-export async function registerReplica(ctx: ReplicaContext, runtimeHost: string): Promise<HeldReplica> {
+/** `place.db` may be a transaction; beats go through the pool. */
+export async function registerReplica(
+  ctx: ReplicaContext,
+  place: { db: Db; runtimeHost: string },
+): Promise<HeldReplica> {
+  const { runtimeHost } = place;
   const id = randomUUIDv7();
   const beatAt = performance.now();
-  await insertReplica(ctx.db, { id, runtimeHost, processIdentity: await findOwnIdentity() });
+  await insertReplica(place.db, { id, runtimeHost, processIdentity: await findOwnIdentity() });
   return new HeldReplica(ctx, id, beatAt);
 }
 
@@ -66,7 +72,7 @@ export async function registerReplica(ctx: ReplicaContext, runtimeHost: string):
  * the database makes everybody silent and kills nobody.
  */
 export async function removeDeadReplicas(
-  ctx: ReplicaContext,
+  ctx: Pick<AppContext, "config"> & { db: Db },
   seen: { ownId: string; unbroken: boolean },
 ): Promise<{ dead: string[]; alive: ReplicaRowAge[] }> {
   const others = (await listReplicas(ctx.db)).filter((replica) => replica.id !== seen.ownId);

@@ -1,7 +1,10 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { openDatabase, type Database } from "../db/client.ts";
 import { insertReplica } from "../db/replicas.ts";
+import { systemClock } from "../server/clock.ts";
+import { openLog } from "../server/log.ts";
 import { registerReplica, removeDeadReplicas } from "../server/replica.ts";
+import { registerSoleReplica } from "../server/sole-replica.ts";
 import { testConfig } from "./engines/test-config.ts";
 import { shiftDatabaseClock } from "./support/shift-clock.ts";
 import { openTestDatabase, type TestDatabase } from "./support/test-database.ts";
@@ -22,7 +25,7 @@ afterEach(async () => {
 const ctx = () => ({ db: database.db, config });
 
 test("a replica whose process runs is alive, however often it is looked at", async () => {
-  const replica = await registerReplica(ctx(), "host");
+  const replica = await registerReplica(ctx(), { db: database.db, runtimeHost: "host" });
   const { dead, alive } = await removeDeadReplicas(ctx(), { ownId: "", unbroken: true });
   expect(dead).toEqual([]);
   expect(alive.map((other) => other.id)).toEqual([replica.id]);
@@ -31,7 +34,7 @@ test("a replica whose process runs is alive, however often it is looked at", asy
 });
 
 test("a process that is provably gone is dead at once, without waiting for its lease", async () => {
-  const replica = await registerReplica(ctx(), "host");
+  const replica = await registerReplica(ctx(), { db: database.db, runtimeHost: "host" });
   const { alive } = await removeDeadReplicas(ctx(), { ownId: "", unbroken: false });
   const gone = alive[0]?.processIdentity?.replace(/\/\d+\/(\d+)$/, "/$1/1") ?? null;
   const id = crypto.randomUUID();
@@ -48,9 +51,23 @@ test("silence for a lease kills only where the judge itself was not silent", asy
 });
 
 test("one that was declared dead learns it at its next beat and holds nothing any more", async () => {
-  const replica = await registerReplica(ctx(), "host");
+  const replica = await registerReplica(ctx(), { db: database.db, runtimeHost: "host" });
   await database.raw`delete from replicas`;
   await replica.beat();
   expect(replica.declaredDead).toBe(true);
   expect(replica.holdsLease()).toBe(false);
+});
+
+test("of three processes that start together one registers, and the others give up by name", async () => {
+  const quick = testConfig({ leaseMs: 300, drainDelayMs: 0, drainMs: 0 });
+  const log = openLog({ level: "silent", pretty: false });
+  const place = { db: database.db, config: quick, log, clock: systemClock, runtimeHost: "host" };
+  const leaving = new AbortController();
+  const starts = Array.from({ length: 3 }, () => registerSoleReplica(place, leaving.signal));
+  await expect.poll(async () => (await database.raw`select id from replicas`).length).toBe(1);
+  const first = await Promise.race(starts);
+  leaving.abort(new Error("enough"));
+  const answers = await Promise.allSettled(starts);
+  expect(answers.filter((answer) => answer.status === "fulfilled")).toHaveLength(1);
+  expect((await database.raw`select id from replicas`).map((row) => row["id"])).toEqual([first.id]);
 });

@@ -25,7 +25,7 @@ export function openCaller(
 }
 
 function readBearer(authorization: string | undefined): string {
-  const key = /^Bearer +(.{1,4096})$/i.exec(authorization ?? "")?.[1];
+  const key = /^Bearer +(\S.{0,4095})$/i.exec(authorization ?? "")?.[1];
   if (key === undefined) {
     throw new DomainError("INVALID_KEY", "send `Authorization: Bearer <key>` with a key of this service");
   }

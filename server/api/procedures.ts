@@ -14,8 +14,8 @@ const PLATFORM_SCOPE = "platform";
 const DRAIN_RETRY_AFTER_MS = 1_000;
 
 /** A stream is bounded by its reader; everything else by the lease, so that nobody hangs with the database. */
-const boundedProcedure = t.procedure.use(async ({ ctx, type, next }) =>
-  type === "subscription" ? next() : ctx.app.lease.run(next),
+const boundedProcedure = t.procedure.use(async ({ ctx, type, meta, next }) =>
+  type === "subscription" ? next() : ctx.app.lease.run(next, { reachesEngine: meta?.reachesEngine === true }),
 );
 
 const keyedProcedure = boundedProcedure.use(async ({ ctx, type, meta, next }) => {

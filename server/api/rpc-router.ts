@@ -27,24 +27,25 @@ const SetConfig = z.strictObject({ userId: UserId, config: JsonObject, idempoten
 const Reload = z.strictObject({ userId: UserId, idempotencyKey: IdempotencyKey });
 
 const procedure = platformProcedure("rpc");
+const mutationProcedure = procedure.meta({ reachesEngine: true });
 
 // A plain record, not `t.router`, which refuses the name `call`; nested in the root router it is one all the same.
 export const rpcRouter = {
-  call: procedure
+  call: mutationProcedure
     .input(Call)
     .output(Answer)
     .mutation(async (opts) => {
       const { call, productId } = opts.ctx;
       return sendOnce(opts, async (input) => callEngine(call, { ...input, productId }));
     }),
-  setConfig: procedure
+  setConfig: mutationProcedure
     .input(SetConfig)
     .output(GatewayConfig)
     .mutation(async (opts) => {
       const { call, productId } = opts.ctx;
       return sendOnce(opts, async (input) => setConfig(call, { ...input, productId }));
     }),
-  reload: procedure
+  reload: mutationProcedure
     .input(Reload)
     .output(ReloadedConfig)
     .mutation(async (opts) => {

@@ -15,6 +15,8 @@ const Start = z.strictObject({
   request: ExecuteRequestSchema,
   /** Nothing sleeps yet, so that either value is honoured. */
   autoWake: z.boolean().default(true),
+  /** Provisioning on the way is not there yet. */
+  autoProvision: z.literal(false).default(false),
   expectGeneration: Generation.optional(),
 });
 const Events = z.strictObject({
@@ -34,7 +36,7 @@ export const turnsRouter = t.router({
     .input(Start)
     .output(StartedTurn)
     .mutation(async ({ ctx, input }) => {
-      const { autoWake: _autoWake, ...rest } = input;
+      const { autoWake: _autoWake, autoProvision: _autoProvision, ...rest } = input;
       return startTurn(ctx.call, { ...rest, productId: ctx.productId });
     }),
   events: platformProcedure("read")

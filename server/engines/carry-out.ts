@@ -5,14 +5,14 @@ import { assignPort } from "./assign-port.ts";
 import { buryEngine } from "./bury-engine.ts";
 import type { ConvergeContext } from "./converge-engine.ts";
 import { toContainerSpec, toSpecHash } from "./engine-spec.ts";
-import { failEngine } from "./fail-engine.ts";
+import { failEngine, hidePassedThrough } from "./fail-engine.ts";
 import { observeHealth } from "./observe-engine.ts";
 import type { Step } from "./plan-engine.ts";
 import { recordReady, recordStillHealthy } from "./record-ready.ts";
 import { recordMove } from "./record-move.ts";
 
 /** `again`: look at the row again at once. */
-export type StepOutcome = { kind: "again" | "settled" | "unreachable" | "gone" };
+export type StepOutcome = { kind: "again" | "settled" | "unreachable" | "refused" };
 
 export interface CarryOutInput {
   row: EngineRowAt;
@@ -76,7 +76,7 @@ async function recordStep(ctx: ConvergeContext, row: EngineRowAt, step: RecordSt
 
 async function recordUnhealthy(ctx: ConvergeContext, row: EngineRowAt, why: string): Promise<void> {
   const healthFailures = row.healthFailures + 1;
-  ctx.log.warn({ engineId: row.id, healthFailures, why }, "health probe failed");
+  ctx.log.warn({ engineId: row.id, healthFailures, why: hidePassedThrough(ctx, why) }, "health probe failed");
   await record(ctx, row, { healthFailures, nextCheckAt: afterMs(ctx.config.healthIntervalMs) });
 }
 
@@ -91,7 +91,7 @@ async function callRuntime(ctx: ConvergeContext, input: CarryOutInput, step: Run
     case "resolve_image":
       return resolveImage(ctx, input);
     case "create":
-      return createContainer(ctx, row);
+      return createContainer(ctx, input);
     case "start":
       return startContainer(ctx, row, step.container);
     case "unpause":
@@ -119,11 +119,25 @@ async function resolveImage(ctx: ConvergeContext, { row, nudged }: CarryOutInput
   }
 }
 
-async function createContainer(ctx: ConvergeContext, row: EngineRowAt): Promise<void> {
+async function createContainer(ctx: ConvergeContext, { row, nudged }: CarryOutInput): Promise<void> {
   try {
-    await ctx.runtime.ensure(toContainerSpec(ctx.config, row, row.spec.imageId ?? row.spec.image));
+    await ensureContainer(ctx, row, nudged);
   } catch (error) {
+    if (nudged.aborted) return;
     await refuseBoot(ctx, row, error);
+  }
+}
+
+/** An image that was pruned is fetched again by its name, as long as the name still means the same. */
+async function ensureContainer(ctx: ConvergeContext, row: EngineRowAt, nudged: AbortSignal): Promise<void> {
+  const spec = toContainerSpec(ctx.config, row, row.spec.imageId ?? row.spec.image);
+  try {
+    await ctx.runtime.ensure(spec);
+  } catch (error) {
+    if (!(error instanceof RuntimeFailure) || error.kind !== "image_missing") throw error;
+    const found = await ctx.runtime.resolveImage(row.spec.image, nudged);
+    if (found !== spec.imageId) throw error;
+    await ctx.runtime.ensure(spec);
   }
 }
 

@@ -26,8 +26,11 @@ export type ConvergeContext = Pick<
   "db" | "runtime" | "config" | "log" | "clock" | "replica" | "takenPorts"
 >;
 
-/** `settled`: nothing to do for now. `unreachable`: the runtime does not answer, nothing was concluded from it. */
-export type ConvergeOutcome = "settled" | "unreachable" | "not_ours" | "gone";
+/**
+ * `settled`: nothing to do for now. `unreachable`: the runtime does not answer, nothing was concluded from it.
+ * `refused`: it answered no to something that has to be done; it is tried again.
+ */
+export type ConvergeOutcome = "settled" | "unreachable" | "refused" | "not_ours" | "gone";
 
 export interface ConvergeInput {
   engineId: string;
@@ -38,7 +41,7 @@ export interface ConvergeInput {
   closing: AbortSignal;
 }
 
-const UPTIME_TOLERANCE_MS = 1_000;
+const UPTIME_TOLERANCE_MS = 2_000;
 
 /** A healthy engine tells its uptime: one younger than the last probe is a new process, and gets looked at. */
 export async function convergeEngine(ctx: ConvergeContext, input: ConvergeInput): Promise<ConvergeOutcome> {
@@ -53,9 +56,7 @@ export async function convergeEngine(ctx: ConvergeContext, input: ConvergeInput)
   while (!input.closing.aborted) {
     if (!ctx.replica.holdsLease() || row.fence !== fence) return "not_ours";
     const outcome = await runStep(ctx, row, input);
-    if (outcome.kind === "settled" || outcome.kind === "unreachable" || outcome.kind === "gone") {
-      return outcome.kind;
-    }
+    if (outcome.kind !== "again") return outcome.kind;
     row = await findEngineById(ctx.db, input.engineId);
     if (row === undefined) return "gone";
   }
@@ -87,15 +88,21 @@ async function onRuntimeFailure(
 ): Promise<StepOutcome> {
   if (failure.kind === "no_such_container") return { kind: "again" };
   ctx.log.warn({ engineId: row.id, failure: failure.kind, error: failure.message }, "runtime call failed");
-  return { kind: "unreachable" };
+  return { kind: failure.kind === "unreachable" || failure.kind === "changed" ? "unreachable" : "refused" };
 }
 
-async function isQuietlyHealthy(ctx: ConvergeContext, row: EngineRow): Promise<boolean> {
+/** How long the process on record must be up by now: from its start, less what it took to boot. */
+function toExpectedUptimeMs(row: EngineRowAt): number {
+  const startedAt = Date.parse(row.processIdentity?.split("@")[1] ?? "");
+  if (Number.isNaN(startedAt)) return 0;
+  return Date.parse(row.now) - startedAt - (row.bootMs ?? 0) - UPTIME_TOLERANCE_MS;
+}
+
+async function isQuietlyHealthy(ctx: ConvergeContext, row: EngineRowAt): Promise<boolean> {
   if (row.status !== "running" || row.desired !== "running") return false;
   if (row.processIdentity === null || row.restartOf === row.processIdentity) return false;
-  const sinceMs = row.lastHealthAt === null ? 0 : ctx.clock.now() - Date.parse(row.lastHealthAt);
   const health = await observeHealth(ctx, row);
-  if (!health.ready || health.uptimeMs + UPTIME_TOLERANCE_MS < sinceMs) return false;
+  if (!health.ready || health.uptimeMs < toExpectedUptimeMs(row)) return false;
   await recordHealthy(ctx.db, row.id, spreadInterval(ctx.config.healthIntervalMs));
   return true;
 }

@@ -1,4 +1,5 @@
 import { findEngineById, updateEngineIf, afterMs } from "../../db/engines.ts";
+import { abortable } from "../abortable.ts";
 import { toErrorMessage } from "../errors.ts";
 import { convergeEngine, type ConvergeContext, type ConvergeOutcome } from "./converge-engine.ts";
 
@@ -15,20 +16,33 @@ export interface DriveOptions {
 }
 
 const UNREACHABLE_RETRY_MS = 2_000;
+/** A stop under way may have an hour of grace; it is carried out without us, and the next process goes on from there. */
+const CLOSE_MS = 10_000;
+const REFRESH_MS = 1_000;
 
 /** Runs `convergeEngine` at most once at a time per engine of this process. */
 export class Converger {
   readonly #ctx: ConvergeContext;
   readonly #drives = new Map<string, Drive>();
   readonly #closing = new AbortController();
+  #looks = 0;
 
   constructor(ctx: ConvergeContext) {
     this.#ctx = ctx;
   }
 
-  /** Engines being driven now. */
-  get active(): number {
-    return this.#drives.size;
+  /** Looks of the periodic pass that are under way. */
+  get looks(): number {
+    return this.#looks;
+  }
+
+  /** Starts a look of the periodic pass, unless the engine is being driven already. */
+  look(engineId: string): void {
+    if (this.#drives.has(engineId)) return;
+    this.#looks += 1;
+    this.#start(engineId, { quick: true }, () => {
+      this.#looks -= 1;
+    });
   }
 
   /**
@@ -54,16 +68,28 @@ export class Converger {
   }
 
   /** Starts a drive and does not wait for it; what it throws is logged. */
-  hint(engineId: string, options: DriveOptions = {}): void {
-    if (this.#closing.signal.aborted) return;
-    this.drive(engineId, options).catch((error: unknown) => {
-      this.#ctx.log.error({ engineId, error: toErrorMessage(error) }, "converge failed");
-    });
+  hint(engineId: string): void {
+    this.#start(engineId, {}, () => {});
   }
 
-  /** Looks at the engine now, process and all. undefined: it is gone. */
+  #start(engineId: string, options: DriveOptions, onEnd: () => void): void {
+    if (this.#closing.signal.aborted) return onEnd();
+    this.drive(engineId, options)
+      .catch((error: unknown) => {
+        this.#ctx.log.error({ engineId, error: toErrorMessage(error) }, "converge failed");
+      })
+      .finally(onEnd);
+  }
+
+  /**
+   * Looks at the engine now, process and all. undefined: it is gone. A look that turns into a boot is not waited
+   * for: that it boots is on record by then.
+   */
   async refresh(engineId: string): Promise<{ generation: number; status: string } | undefined> {
-    await this.drive(engineId);
+    const patience = AbortSignal.timeout(REFRESH_MS);
+    await abortable(this.drive(engineId), patience).catch((error: unknown) => {
+      if (!patience.aborted) throw error;
+    });
     return findEngineById(this.#ctx.db, engineId);
   }
 
@@ -72,16 +98,22 @@ export class Converger {
     this.#closing.abort();
     const drives = [...this.#drives.values()];
     for (const drive of drives) drive.nap.abort();
-    await Promise.allSettled(drives.map((drive) => drive.done));
+    const ended = Promise.allSettled(drives.map((drive) => drive.done));
+    await abortable(ended, AbortSignal.timeout(CLOSE_MS)).catch(() => {
+      this.#ctx.log.warn({ drives: this.#drives.size }, "left a runtime call under way");
+    });
   }
 
   async #run(engineId: string, drive: Drive, quick: boolean): Promise<ConvergeOutcome> {
+    let isQuick = quick;
     try {
       let outcome: ConvergeOutcome;
       do {
         drive.again = false;
         drive.nap = new AbortController();
-        outcome = await this.#converge(engineId, drive, quick && !drive.again);
+        outcome = await this.#converge(engineId, drive, isQuick);
+        // Whoever asks again has seen something happen, and wants more than a healthy answer.
+        isQuick = false;
       } while (drive.again && outcome !== "gone" && !this.#closing.signal.aborted);
       return outcome;
     } finally {
@@ -99,7 +131,7 @@ export class Converger {
       },
       closing: this.#closing.signal,
     });
-    if (outcome === "unreachable") {
+    if (outcome === "unreachable" || outcome === "refused") {
       await updateEngineIf(this.#ctx.db, { id: engineId }, { nextCheckAt: afterMs(UNREACHABLE_RETRY_MS) });
     }
     return outcome;

@@ -25,6 +25,14 @@ export async function driveEngine(ctx: DriveContext, input: DriveInput): Promise
       return findEngineById(ctx.db, input.engineId);
     case "unreachable":
       throw await toRuntimeError(ctx);
+    case "refused":
+      throw new DomainError(
+        "RUNTIME_UNREACHABLE",
+        "the runtime refused a step, which is tried again; its log says why",
+        {
+          retryAfterMs: 2_000,
+        },
+      );
     case "not_ours":
       throw new DomainError(
         "DEADLINE_EXCEEDED",

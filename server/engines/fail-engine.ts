@@ -16,7 +16,8 @@ const LOG_TAIL = 20;
 /** Records why, with the container's last words, and when the next try is, if there is one. */
 export async function failEngine(ctx: ConvergeContext, row: EngineRowAt, failure: Failure): Promise<void> {
   const lastLines = await findLastLines(ctx, row);
-  const why = lastLines === "" ? failure.why : `${failure.why}; last log lines:\n${lastLines}`;
+  const said = lastLines === "" ? failure.why : `${failure.why}; last log lines:\n${lastLines}`;
+  const why = hidePassedThrough(ctx, said);
   const next = planRestart(ctx, row, failure);
   const code = next.spent ? "restarts_spent" : failure.code;
   const patch: EnginePatch = {
@@ -42,16 +43,22 @@ function planRestart(
   return { delayMs, spent: false };
 }
 
-/** Best effort: a container that is gone has nothing more to say. Values that were passed through are hidden. */
+/** Best effort: a container that is gone has nothing more to say. */
 async function findLastLines(ctx: ConvergeContext, row: EngineRowAt): Promise<string> {
-  if (row.containerId === null) return "";
+  // Before this boot has started anything, the container on record is one of an earlier boot.
+  const isOfThisBoot = row.bootOf !== null || row.status === "running";
+  if (row.containerId === null || !isOfThisBoot) return "";
   try {
     const lines = await ctx.runtime.logs(row.containerId, LOG_TAIL);
-    const secrets = Object.values(ctx.config.passthrough).filter((value) => value.length >= 4);
-    const text = lines.map((line) => line.line).join("\n");
-    return secrets.reduce((shown, secret) => shown.replaceAll(secret, "[hidden]"), text);
+    return lines.map((line) => line.line).join("\n");
   } catch (error) {
     ctx.log.debug({ engineId: row.id, error: toErrorMessage(error) }, "no last log lines");
     return "";
   }
+}
+
+/** What an engine says may hold the values that were passed through to it, and the reason is shown to callers. */
+export function hidePassedThrough(ctx: Pick<ConvergeContext, "config">, text: string): string {
+  const secrets = Object.values(ctx.config.passthrough).filter((value) => value.length >= 4);
+  return secrets.reduce((shown, secret) => shown.replaceAll(secret, "[hidden]"), text);
 }

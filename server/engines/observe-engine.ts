@@ -12,6 +12,8 @@ export async function observeEngine(ctx: ObserveContext, row: EngineRow): Promis
   const containers = await ctx.runtime.observe(row.id);
   const current = containers.find((container) => container.incarnation === row.incarnation);
   const hasData = needsData(row, current) ? await ctx.runtime.hasData(row.volumeName) : true;
+  // Absence is only what the daemon that this database knows says: another one has none of our containers, either.
+  if (current === undefined || !hasData) await ctx.runtime.check();
   const health = needsHealth(row, current) ? await observeHealth(ctx, row) : null;
   return { containers, hasData, health };
 }

@@ -113,6 +113,9 @@ function planRun(row: EngineRow, seen: Observation, policy: PlanPolicy & { nowMs
 function planBoot(row: EngineRow, seen: Observation, policy: PlanPolicy & { nowMs: number }): Step {
   const current = seen.containers.find((container) => container.incarnation === row.incarnation);
   if (current === undefined) return planCreate(row, seen);
+  // Made late by a call that was given up, before the port was given back: its name is in the way of the right one.
+  if (current.hostPort !== row.hostPort)
+    return { do: mayRun(current) ? "stop" : "remove", container: current };
   const stale = seen.containers.find((container) => container !== current);
   if (stale !== undefined) return { do: mayRun(stale) ? "stop" : "remove", container: stale };
   if (toProcessIdentity(current) === row.restartOf && mayRun(current))

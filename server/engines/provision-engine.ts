@@ -3,7 +3,7 @@ import { findViolatedConstraint } from "../../db/postgres-error.ts";
 import type { ProductPolicy } from "../products/product-policy.ts";
 import type { IdempotencyClaim } from "../admission/idempotency-claim.ts";
 import type { AppContext, CallContext } from "../context.ts";
-import { DomainError } from "../errors.ts";
+import { DomainError, toErrorMessage } from "../errors.ts";
 import { createKey, type NewKey } from "../keys/key-format.ts";
 import { chooseImage } from "./choose-image.ts";
 import { checkRuntime, driveEngine } from "./drive-engine.ts";
@@ -103,11 +103,21 @@ async function waitForBoot(
     const row = await driveEngine(ctx, { engineId: begun.id, deadlineMs });
     if (row !== undefined) return row;
   } catch (error) {
-    if (!(error instanceof DomainError)) throw error;
-    ctx.log.warn({ engineId: begun.id, reason: error.reason }, "provision answered before the boot ended");
-    return (await findEngineById(ctx.db, begun.id)) ?? begun;
+    ctx.log.warn(
+      { engineId: begun.id, error: toErrorMessage(error) },
+      "provision answered before the boot ended",
+    );
+    return (await findEngineById(ctx.db, begun.id).catch(() => undefined)) ?? begun;
   }
   throw new DomainError("ENGINE_NOT_FOUND", "the engine was destroyed while it was provisioned");
+}
+
+/** A verb that wanted the engine to run says so when it does not: its boot failed, or another verb was later. */
+export function refuseUnlessRunning(row: EngineRow): void {
+  if (row.status === "failed") throw toBootError(row);
+  if (row.desired === "stopped") throw new DomainError("ENGINE_STOPPED", "the engine was stopped meanwhile");
+  if (row.desired === "destroyed")
+    throw new DomainError("ENGINE_DESTROYING", "the engine is being destroyed");
 }
 
 /** What a failed boot is for its caller; the status reason has the exit code and the last log lines. */

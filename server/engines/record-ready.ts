@@ -5,6 +5,7 @@ import {
   type EnginePatch,
   type EngineRow,
   type EngineRowAt,
+  RESTART_WINDOW_MS,
 } from "../../db/engines.ts";
 import { appendAudit } from "../audit/append-audit.ts";
 import { SYSTEM_ACTOR, type AuditAction } from "../audit/audit-entry.ts";
@@ -12,9 +13,6 @@ import { toProcessIdentity, type ContainerObservation } from "../runtime/engine-
 import type { ConvergeContext } from "./converge-engine.ts";
 import { recordMove } from "./record-move.ts";
 import { spreadInterval } from "./spread-interval.ts";
-
-/** An engine that ran this long without a restart starts with a fresh budget. */
-const RESTART_WINDOW_MS = 600_000;
 
 /** The boot is over: the process is on record, and the key that its container holds is the engine's key. */
 export async function recordReady(

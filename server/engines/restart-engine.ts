@@ -6,7 +6,7 @@ import { driveEngine } from "./drive-engine.ts";
 import type { WhenBusy } from "./engine-holds.ts";
 import { toEngine, type Engine } from "./engine-view.ts";
 import { engineNotFound, getEngineRow } from "./get-engine.ts";
-import { toBootError } from "./provision-engine.ts";
+import { refuseUnlessRunning } from "./provision-engine.ts";
 import { recordIntent, type Intent } from "./record-intent.ts";
 import { BOOT_PATCH } from "./record-move.ts";
 import { refuseHopeless } from "./start-engine.ts";
@@ -40,7 +40,7 @@ export async function restartEngine(
     : await recordIntent(ctx, { ...input, action: "engine.restart_requested", decide: decideRestart });
   const restarted = await driveEngine(ctx, { engineId: row.id });
   if (restarted === undefined) throw engineNotFound();
-  if (restarted.status === "failed") throw toBootError(restarted);
+  refuseUnlessRunning(restarted);
   return toEngine(ctx, restarted);
 }
 

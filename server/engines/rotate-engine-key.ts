@@ -2,10 +2,10 @@ import { findEngineById, orchNow, type EngineRow } from "../../db/engines.ts";
 import type { IdempotencyClaim } from "../admission/idempotency-claim.ts";
 import type { AppContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
-import { createKey, type NewKey } from "../keys/key-format.ts";
+import { createKey, hashKey, type NewKey } from "../keys/key-format.ts";
 import { driveEngine } from "./drive-engine.ts";
 import { engineNotFound, getEngineRow } from "./get-engine.ts";
-import { toBootError } from "./provision-engine.ts";
+import { refuseUnlessRunning } from "./provision-engine.ts";
 import { recordIntent, type Intent } from "./record-intent.ts";
 import { BOOT_PATCH } from "./record-move.ts";
 import { refuseHopeless } from "./start-engine.ts";
@@ -68,7 +68,10 @@ async function finish(
   await driveEngine(ctx, { engineId: begun.id });
   const row = await findEngineById(ctx.db, begun.id);
   if (row === undefined) throw engineNotFound();
-  if (row.status === "failed") throw toBootError(row);
+  const isHeld = row.keyHash === hashKey(apiKey);
+  // Rotated while stopped, the key is the engine's although nothing runs; else it has to be up with it.
+  if (!isHeld || row.desired !== "stopped") refuseUnlessRunning(row);
+  if (!isHeld) throw new DomainError("ENGINE_BUSY", "the key was rotated once more meanwhile");
   return { apiKey, generation: row.generation };
 }
 

@@ -5,7 +5,7 @@ import { DomainError } from "../errors.ts";
 import { driveEngine } from "./drive-engine.ts";
 import { toEngine, type Engine } from "./engine-view.ts";
 import { engineNotFound } from "./get-engine.ts";
-import { toBootError } from "./provision-engine.ts";
+import { refuseUnlessRunning } from "./provision-engine.ts";
 import { recordIntent, type Intent } from "./record-intent.ts";
 import { BOOT_PATCH } from "./record-move.ts";
 
@@ -21,7 +21,7 @@ export async function startEngine(ctx: AppContext & CallContext, input: StartEng
   const row = await recordIntent(ctx, { ...input, action: "engine.start_requested", decide: decideStart });
   const started = await driveEngine(ctx, { engineId: row.id, deadlineMs: input.deadlineMs });
   if (started === undefined) throw engineNotFound();
-  if (started.status === "failed") throw toBootError(started);
+  refuseUnlessRunning(started);
   return toEngine(ctx, started);
 }
 

@@ -14,8 +14,11 @@ export async function sweepTombstones(ctx: SweepContext): Promise<void> {
       if (await isClear(ctx, tombstone)) await deleteTombstone(ctx.db, tombstone.engineId);
     } catch (error) {
       if (!(error instanceof RuntimeFailure)) throw error;
-      ctx.log.warn({ failure: error.kind, error: error.message }, "tombstones are swept later");
-      return;
+      ctx.log.warn(
+        { engineId: tombstone.engineId, failure: error.kind, error: error.message },
+        "tombstone kept",
+      );
+      if (error.kind === "unreachable" || error.kind === "changed") return;
     }
   }
 }
@@ -25,5 +28,7 @@ async function isClear(ctx: SweepContext, tombstone: TombstoneRow): Promise<bool
   for (const container of containers) await ctx.runtime.remove(container.containerId);
   const hasData = await ctx.runtime.hasData(tombstone.volumeName);
   if (hasData) await ctx.runtime.removeData(tombstone.volumeName);
-  return containers.length === 0 && !hasData;
+  if (containers.length > 0 || hasData) return false;
+  await ctx.runtime.check();
+  return true;
 }

@@ -26,7 +26,9 @@ export interface EngineUse extends Disposable, Pick<Hold, "interrupted" | "relea
   apiKey: string;
 }
 
-type UseContext = Pick<AppContext, "db" | "holds" | "converger" | "keyring">;
+type UseContext = Pick<AppContext, "db" | "holds" | "converger" | "keyring" | "clock">;
+
+const BLOCKED_RETRY_MS = 500;
 
 /**
  * Waits while the engine boots or a verb has closed its gate. Throws ENGINE_NOT_FOUND, ENGINE_STOPPED,
@@ -66,7 +68,9 @@ async function tryUse(
   if (row === undefined) throw engineNotFound();
   if (isBooting(row)) {
     // The boot is somebody's drive already, or becomes ours: it is shared.
-    await abortable(ctx.converger.join(row.id), signal);
+    const outcome = await abortable(ctx.converger.join(row.id), signal);
+    // Nobody can drive it just now; asking again at once would only keep everybody busy.
+    if (outcome !== "settled" && outcome !== "gone") await ctx.clock.sleep(BLOCKED_RETRY_MS, signal);
     return undefined;
   }
   const hold = await ctx.holds.acquire(row.id, signal);

@@ -12,9 +12,7 @@ const ACTIVITY_INTERVAL_MS = 5_000;
 /** Every timer of the process; the caller closes them, last first. */
 export function startLoops(ctx: AppContext, heartbeat: HeartbeatInput): Loop[] {
   const { clock, log } = ctx;
-  const checkDue = async () => {
-    await checkDueEngines(ctx);
-  };
+  const checkDue = async () => checkDueEngines(ctx);
   const flushActivity = async () => recordActivity(ctx.db, ctx.holds.takeActivity());
   return [
     startHeartbeatLoop(ctx, heartbeat),

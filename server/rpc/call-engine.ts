@@ -2,6 +2,7 @@ import { appendAudit } from "../audit/append-audit.ts";
 import type { AuditAction } from "../audit/audit-entry.ts";
 import type { AppContext, CallContext } from "../context.ts";
 import { type EngineUse, useEngine } from "../engines/use-engine.ts";
+import { DomainError, toErrorMessage } from "../errors.ts";
 import { postRpc } from "./post-rpc.ts";
 import { findUnknownOutcome } from "./unknown-outcome.ts";
 
@@ -43,13 +44,34 @@ export async function callEngine(
   try {
     const request = { method, params, timeoutMs: Math.max(1, timeoutMs - spentMs), readOnly, signal };
     const result = await postRpc(use, request);
-    await recordCall(ctx, input, { use, outcome: "done", durationMs: ctx.clock.now() - startedAt });
+    await recordDone(ctx, input, { use, outcome: "done", durationMs: ctx.clock.now() - startedAt });
     return { result, generation: use.generation };
   } catch (error) {
     if (findUnknownOutcome(error)) {
-      await recordCall(ctx, input, { use, outcome: "unknown", durationMs: ctx.clock.now() - startedAt });
+      const record: CallRecord = { use, outcome: "unknown", durationMs: ctx.clock.now() - startedAt };
+      await recordCall(ctx, input, record).catch((failure: unknown) => {
+        ctx.log.error(
+          { method, error: toErrorMessage(failure) },
+          "a call of unknown outcome was not recorded",
+        );
+      });
     }
     throw error;
+  }
+}
+
+/** The engine has done it by now, so a record that fails must not look like a call that may be made again. */
+async function recordDone(
+  ctx: AppContext & CallContext,
+  input: CallEngineInput,
+  record: CallRecord,
+): Promise<void> {
+  try {
+    await recordCall(ctx, input, record);
+  } catch (error) {
+    throw new DomainError("OUTCOME_UNKNOWN", "the engine did it, and that could not be recorded", {
+      cause: error,
+    });
   }
 }
 

@@ -26,13 +26,14 @@ export async function cancelTurn(ctx: TurnContext, input: TurnKey): Promise<Turn
 }
 
 async function cancelLive(ctx: TurnContext, turn: LiveTurn): Promise<void> {
+  // Stopped first: one that still waits for its engine to boot would be recorded only after that.
+  turn.stop(CANCELLED);
   try {
     await turn.untilRecorded();
   } catch {
     // It never came to be: whoever started it was told why.
     throw turnNotFound();
   }
-  turn.stop(CANCELLED);
   const patience = new AbortController();
   const late = ctx.clock.sleep(WRITE_TIMEOUT_MS, patience.signal).catch(() => {
     // It was written in time.

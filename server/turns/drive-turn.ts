@@ -107,6 +107,8 @@ async function readStream(ctx: TurnContext, { drive, watchdog, body }: Stream): 
     case "stopped":
       return toStopped(turn);
     case "closed":
+      // From here on it is silent because it is gone.
+      watchdog.pause();
       return { kind: "ended", cause: await explainClose(ctx.turns, turn, outcome) };
   }
 }

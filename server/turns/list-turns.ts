@@ -35,11 +35,12 @@ function toCursor(row: TurnRow): string {
   return Buffer.from(`${row.startedAt}/${row.turnId}`).toString("base64url");
 }
 
-const CURSOR = /^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?\+00)\/([0-9a-f-]{36})$/;
+const CURSOR =
+  /^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?\+00)\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/;
 
 function parseCursor(cursor: string): { startedAt: string; turnId: string } {
   const [, startedAt, turnId] = CURSOR.exec(Buffer.from(cursor, "base64url").toString("utf8")) ?? [];
-  if (startedAt === undefined || turnId === undefined) {
+  if (startedAt === undefined || turnId === undefined || Number.isNaN(Date.parse(startedAt))) {
     const message = "is not one that this procedure gave out";
     throw new DomainError("INVALID_INPUT", `cursor ${message}`, { issues: [{ path: "cursor", message }] });
   }

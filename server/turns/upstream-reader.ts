@@ -147,8 +147,9 @@ export class UpstreamReader {
   }
 
   #endTooLarge(reason: "EVENT_TOO_LARGE" | "TURN_TOO_LARGE", limit: number): void {
-    if (this.#cause !== undefined) return;
+    // Whatever has been decided already: a parser that has met its bound throws when it is fed again.
     this.#isCutOff = true;
+    if (this.#cause !== undefined) return;
     const what = reason === "EVENT_TOO_LARGE" ? "an event" : "the turn";
     this.#cause = toEndCause("failed", reason, { message: `${what} is larger than ${limit} bytes` });
     this.#outcome.resolve({ kind: "ended", cause: this.#cause });

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { findEngine, findEngineById } from "../../db/engines.ts";
+import { afterMs, findEngine, findEngineById, updateEngineIf } from "../../db/engines.ts";
 import { destroyEngine } from "../../server/engines/destroy-engine.ts";
 import { getEngine } from "../../server/engines/get-engine.ts";
 import { listEngines } from "../../server/engines/list-engines.ts";
@@ -94,7 +94,6 @@ describe("the life of an engine", () => {
   test("a stop during a start ends in stopped, never running", async () => {
     await provisionEngine(house.ctx, toCall(house, "dora"));
     await stopEngine(house.ctx, toCall(house, "dora"));
-    const seen: string[] = [];
     house.runtime.onCall = async ({ call, when }) => {
       if (call !== "start" || when !== "after") return;
       house.runtime.onCall = undefined;
@@ -105,10 +104,10 @@ describe("the life of an engine", () => {
         .toBe("stopped");
     };
     let stopping: Promise<unknown> = Promise.resolve();
-    const started = await startEngine(house.ctx, toCall(house, "dora"));
-    seen.push(started.status);
+    await expect(startEngine(house.ctx, toCall(house, "dora"))).rejects.toMatchObject({
+      reason: "ENGINE_STOPPED",
+    });
     await stopping;
-    expect(seen).not.toContain("running");
     expect(await getEngine(house.ctx, toCall(house, "dora"))).toMatchObject({ status: "stopped" });
   });
 
@@ -279,6 +278,65 @@ describe("what goes wrong", () => {
       reason: "RUNTIME_CHANGED",
     });
     await house.runtime.markInstance();
+  });
+
+  test("what another daemon does not have is not gone: nothing is concluded, and all goes on once ours is back", async () => {
+    await using ours = await openSite();
+    await using other = await openHouse(ours);
+    await other.runtime.markInstance();
+    const { engine } = await provisionEngine(other.ctx, toCall(other, "far"));
+    const { daemon } = ours;
+    const kept = { containers: new Map(daemon.containers), volumes: new Map(daemon.volumes) };
+    const change = (to: typeof kept) => {
+      daemon.containers.clear();
+      daemon.volumes.clear();
+      for (const [id, container] of to.containers) daemon.containers.set(id, container);
+      for (const [name, volume] of to.volumes) daemon.volumes.set(name, volume);
+    };
+    change({ containers: new Map(), volumes: new Map() });
+    other.runtime.loseMarker();
+    expect(await other.ctx.converger.refresh(engine.engineId)).toMatchObject({
+      status: "running",
+      generation: 1,
+    });
+    await expect(destroyEngine(other.ctx, toCall(other, "far"))).rejects.toMatchObject({
+      reason: "RUNTIME_CHANGED",
+    });
+    expect(await findEngineById(other.ctx.db, engine.engineId)).toMatchObject({ status: "destroying" });
+    change(kept);
+    await other.runtime.markInstance();
+    expect(await destroyEngine(other.ctx, toCall(other, "far"))).toMatchObject({ engineId: engine.engineId });
+    expect(daemon.volumes.size).toBe(0);
+  });
+
+  test("a restart budget that was spent in part is whole again after ten quiet minutes", async () => {
+    const { engine } = await provisionEngine(house.ctx, toCall(house, "sam"));
+    const patch = { restartAttempts: 2, bootStartedAt: afterMs(-700_000) };
+    await updateEngineIf(house.ctx.db, { id: engine.engineId }, patch);
+    house.ctx.converger.look(engine.engineId);
+    await expect
+      .poll(async () => (await findEngineById(house.ctx.db, engine.engineId))?.restartAttempts)
+      .toBe(0);
+  });
+
+  test("a call that waits for an engine keeps nobody busy while the runtime is away", async () => {
+    await provisionEngine(house.ctx, toCall(house, "tess"));
+    await stopEngine(house.ctx, toCall(house, "tess"));
+    house.runtime.unreachable(true);
+    await startEngine(house.ctx, toCall(house, "tess")).catch(() => undefined);
+    const callsBefore = house.runtime.calls.length;
+    const waiting = useEngine(house.ctx, { ...toCall(house, "tess"), timeoutMs: 1_200 });
+    await expect(waiting).rejects.toMatchObject({ reason: "DEADLINE_EXCEEDED" });
+    expect(house.runtime.calls.length - callsBefore).toBeLessThan(10);
+    house.runtime.unreachable(false);
+  });
+
+  test("an image that was pruned is fetched again by its name, while that still means the same", async () => {
+    const { engine } = await provisionEngine(house.ctx, toCall(house, "uma"));
+    await stopEngine(house.ctx, toCall(house, "uma"));
+    for (const container of containersOf(engine.engineId)) await site.daemon.remove(container);
+    house.runtime.failNext("ensure", "image_missing");
+    expect(await startEngine(house.ctx, toCall(house, "uma"))).toMatchObject({ status: "running" });
   });
 
   test("a volume that is missing at a start is never made again empty", async () => {

@@ -63,7 +63,10 @@ export async function openHouse(site: Site): Promise<House> {
   const database = openDatabase({ url: site.database.url, poolSize: 4, applicationName: "house" });
   const runtime = openMemoryRuntime({ daemon: site.daemon });
   const log = openLog({ level: "silent", pretty: false });
-  const replica = await registerReplica({ db: database.db, config }, runtime.host);
+  const replica = await registerReplica(
+    { db: database.db, config },
+    { db: database.db, runtimeHost: runtime.host },
+  );
   const base = {
     config,
     log,

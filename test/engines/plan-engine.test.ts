@@ -222,7 +222,10 @@ function apply(world: World, step: Step): void {
         { incarnation: row.incarnation, state: "created", exitCode: null, restartCount: 0 },
         0,
       );
-      world.containers = [{ ...made, containerId: `made-${(world.processes += 1)}` }, ...world.containers];
+      world.containers = [
+        { ...made, hostPort: row.hostPort ?? 0, containerId: `made-${(world.processes += 1)}` },
+        ...world.containers,
+      ];
       world.hasData = true;
       return;
     }
