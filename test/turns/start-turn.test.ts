@@ -11,7 +11,7 @@ import { openTurnWorld, readAll, type TurnWorld } from "./turn-world.ts";
 
 let world: TurnWorld;
 beforeAll(async () => {
-  world = await openTurnWorld({ timing: { startAnswerMs: 300 } });
+  world = await openTurnWorld();
 });
 afterAll(async () => world[Symbol.asyncDispose]());
 
@@ -289,24 +289,26 @@ describe("answers that do not come", () => {
 
   test("an engine that thinks long gets its turn answered in starting, and the stream comes after", async () => {
     world.engine.onCall = () => {};
+    const { ctx } = world.openProcess({ timing: { startAnswerMs: 300 } });
     const input = world.input();
     const before = world.engine.calls.length;
-    expect(await startTurn(world.ctx, input)).toMatchObject({ status: "starting", created: true });
-    expect(await startTurn(world.ctx, input)).toMatchObject({ status: "starting", created: false });
-    expect(await getTurn(world.ctx, input)).toMatchObject({ status: "starting", end: null });
+    expect(await startTurn(ctx, input)).toMatchObject({ status: "starting", created: true });
+    expect(await startTurn(ctx, input)).toMatchObject({ status: "starting", created: false });
+    expect(await getTurn(ctx, input)).toMatchObject({ status: "starting", end: null });
     const call = world.engine.calls[before];
     if (call) whole(call);
-    expect((await readAll(world.ctx, input)).end).toMatchObject({ status: "completed", lastSeq: 4 });
+    expect((await readAll(ctx, input)).end).toMatchObject({ status: "completed", lastSeq: 4 });
   });
 
   test("a refusal after that is a recorded end", async () => {
     world.engine.onCall = () => {};
+    const { ctx } = world.openProcess({ timing: { startAnswerMs: 300 } });
     const input = world.input();
     const before = world.engine.calls.length;
-    await startTurn(world.ctx, input);
+    await startTurn(ctx, input);
     const call = world.engine.calls[before];
     if (call) answer(409, { error: "BUSY", message: "no" })(call);
-    expect((await readAll(world.ctx, input)).end).toMatchObject({
+    expect((await readAll(ctx, input)).end).toMatchObject({
       status: "failed",
       reason: "ENGINE_REFUSED",
       engineError: { code: "BUSY", message: "no" },
