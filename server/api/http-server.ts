@@ -1,6 +1,8 @@
+import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import { fastify, type FastifyInstance } from "fastify";
+import { fastify, type FastifyInstance, type FastifyRequest } from "fastify";
 import type { AppContext } from "../context.ts";
+import { DomainError } from "../errors.ts";
 import { logRequest } from "./log-request.ts";
 import { answerMalformedHttp } from "./malformed-http.ts";
 import { openReadiness, type Readiness } from "./readiness.ts";
@@ -19,6 +21,16 @@ export interface HttpServerOptions {
   host: string;
   /** 0 picks a free one. */
   port: number;
+  timeouts?: Partial<HttpTimeouts>;
+}
+
+/** How long a client may take to send a request, in milliseconds. */
+export interface HttpTimeouts {
+  headersMs: number;
+  /** For headers and body together. */
+  requestMs: number;
+  /** How often slow connections are looked for. */
+  checkMs: number;
 }
 
 export interface HttpServer extends AsyncDisposable {
@@ -31,8 +43,7 @@ export interface HttpServer extends AsyncDisposable {
 }
 
 const KEEP_ALIVE_MS = 72_000;
-const HEADERS_TIMEOUT_MS = 15_000;
-const REQUEST_TIMEOUT_MS = 120_000;
+const TIMEOUTS: HttpTimeouts = { headersMs: 15_000, requestMs: 120_000, checkMs: 5_000 };
 const CLOSE_DEADLINE_MS = 10_000;
 const REAP_INTERVAL_MS = 50;
 /** Longer path parts than fastify's 100: a batch names up to ten procedures in one. */
@@ -41,7 +52,7 @@ const PATH_PART_MAX_LENGTH = 2_000;
 /** Listens, and serves until closed. */
 export async function openHttpServer(ctx: AppContext, options: HttpServerOptions): Promise<HttpServer> {
   const closing = new AbortController();
-  const server = makeServer(ctx);
+  const server = makeServer(ctx, { ...TIMEOUTS, ...options.timeouts });
   const endSilent = trackSilentConnections(server);
   const readiness = openReadiness(ctx);
   mountTrpc(server, { app: ctx, readiness, closing: closing.signal });
@@ -57,8 +68,8 @@ export async function openHttpServer(ctx: AppContext, options: HttpServerOptions
   return { url, close, [Symbol.asyncDispose]: close };
 }
 
-function makeServer(ctx: AppContext): FastifyInstance {
-  const busy = new WeakSet<Socket>();
+function makeServer(ctx: AppContext, timeouts: HttpTimeouts): FastifyInstance {
+  const pending = new WeakMap<Socket, Set<ServerResponse>>();
   const server = fastify({
     bodyLimit: REQUEST_MAX_BYTES,
     routerOptions: { maxParamLength: PATH_PART_MAX_LENGTH },
@@ -67,23 +78,37 @@ function makeServer(ctx: AppContext): FastifyInstance {
     exposeHeadRoutes: false,
     return503OnClosing: false,
     keepAliveTimeout: KEEP_ALIVE_MS,
-    requestTimeout: REQUEST_TIMEOUT_MS,
-    http: { headersTimeout: HEADERS_TIMEOUT_MS },
-    clientErrorHandler: (error, socket) => answerMalformedHttp(error, socket, busy.has(socket)),
+    requestTimeout: timeouts.requestMs,
+    http: {
+      headersTimeout: timeouts.headersMs,
+      connectionsCheckingInterval: timeouts.checkMs,
+      // Node's own refusal has no body; ours is in `requireHost`.
+      requireHostHeader: false,
+    },
+    clientErrorHandler: (error, socket) => answerMalformedHttp(error, socket, pending.get(socket)),
     frameworkErrors: (error, request, reply) => refuse(ctx.log, error, { request, reply }),
   });
   server.decorateRequest("actorName", null);
   server.addHook("onRequest", async (request, reply) => {
-    busy.add(request.raw.socket);
+    const { socket } = request.raw;
+    pending.set(socket, (pending.get(socket) ?? new Set()).add(reply.raw));
     reply.header("x-request-id", request.id);
+    requireHost(request);
   });
   server.addHook("onResponse", async (request, reply) => {
-    busy.delete(request.raw.socket);
+    pending.get(request.raw.socket)?.delete(reply.raw);
     logRequest(ctx.log, request, reply);
   });
   server.setErrorHandler((error, request, reply) => refuse(ctx.log, error, { request, reply }));
   server.setNotFoundHandler(refuseUnknownPath);
+  // Nobody has to meet an expectation, and Node's own refusal has no body.
+  server.server.on("checkExpectation", (request, response) => server.routing(request, response));
   return server;
+}
+
+function requireHost(request: FastifyRequest): void {
+  if (request.raw.httpVersion === "1.0" || request.headers.host !== undefined) return;
+  throw new DomainError("INVALID_INPUT", "HTTP/1.1 requests have a Host header");
 }
 
 function mountHealth(server: FastifyInstance, readiness: () => Promise<Readiness>): void {

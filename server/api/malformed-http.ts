@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 
 interface Refusal {
@@ -7,10 +8,16 @@ interface Refusal {
   message: string;
 }
 
-/** Answers what is not HTTP enough to become a request, and closes the connection. */
-export function answerMalformedHttp(error: Error, socket: Socket, isAnswering: boolean): void {
-  // In the middle of another answer, a second status line would become part of that answer's body.
-  if (isAnswering || !socket.writable || ("code" in error && error.code === "ECONNRESET")) {
+/**
+ * Answers what is not HTTP enough to become a request, or does not become a whole one, and closes the connection.
+ * `pending` are the answers that this connection still waits for.
+ */
+export function answerMalformedHttp(
+  error: Error,
+  socket: Socket,
+  pending: ReadonlySet<ServerResponse> = new Set(),
+): void {
+  if (isOwedAnother(pending) || !socket.writable || ("code" in error && error.code === "ECONNRESET")) {
     socket.destroy();
     return;
   }
@@ -25,6 +32,14 @@ export function answerMalformedHttp(error: Error, socket: Socket, isAnswering: b
     `x-request-id: ${requestId}`,
   ];
   socket.end(`${head.join("\r\n")}\r\n\r\n${body}`, () => socket.destroy());
+}
+
+/** In the middle of another answer, or before it, a status line of ours would be taken for that answer. */
+function isOwedAnother(pending: ReadonlySet<ServerResponse>): boolean {
+  const [response, ...more] = pending;
+  if (response === undefined) return false;
+  // A single request whose body did not arrive is the malformed one itself.
+  return more.length > 0 || response.req.complete || response.headersSent;
 }
 
 function toRefusal(code: unknown): Refusal {

@@ -64,7 +64,11 @@ async function answer(
 async function send(reply: FastifyReply, response: Response): Promise<FastifyReply> {
   const { status, headers, body } = response;
   const isStream = headers.has("transfer-encoding") || headers.get("content-type") === "text/event-stream";
-  if (isStream) return reply.send(response);
+  if (isStream) {
+    // tRPC says keep-alive, even to a caller who has asked for the opposite; Node knows what is right.
+    headers.delete("connection");
+    return reply.send(response);
+  }
   const allow = headers.get("allow");
   if (allow !== null) reply.header("allow", allow);
   reply.code(status).type("application/json");

@@ -40,9 +40,16 @@ const CURSOR =
 
 function parseCursor(cursor: string): { startedAt: string; turnId: string } {
   const [, startedAt, turnId] = CURSOR.exec(Buffer.from(cursor, "base64url").toString("utf8")) ?? [];
-  if (startedAt === undefined || turnId === undefined || Number.isNaN(Date.parse(startedAt))) {
+  if (startedAt === undefined || turnId === undefined || !isInstant(startedAt)) {
     const message = "is not one that this procedure gave out";
     throw new DomainError("INVALID_INPUT", `cursor ${message}`, { issues: [{ path: "cursor", message }] });
   }
   return { startedAt, turnId };
+}
+
+/** Of the calendar that Postgres has too: no thirtieth of February, no 24:00, no year 0. */
+function isInstant(startedAt: string): boolean {
+  const iso = startedAt.slice(0, "2026-11-23 02:54:10".length).replace(" ", "T");
+  const at = new Date(`${iso}Z`);
+  return !Number.isNaN(at.getTime()) && at.toISOString().startsWith(iso) && !iso.startsWith("0000");
 }

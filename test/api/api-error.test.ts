@@ -99,7 +99,7 @@ function wrongReply(value: string): TRPCError {
 describe("what is not listed says nothing but internal error", () => {
   const secret = "s3cret-value";
   const statement = Object.assign(new Error(`Failed query: select $1 params: ${secret}`), {
-    cause: Object.assign(new Error("canceling statement"), { code: "57014" }),
+    cause: Object.assign(new Error("division by zero"), { code: "22012" }),
   });
   test.each([
     ["an Error", new Error(secret)],

@@ -15,6 +15,7 @@ test("a start without any configuration serves, shows its key once, and keeps ev
   await using home = await openTempDir();
   const dataDir = join(home.path, "data");
   const first = await startService({ ORCH_DATA_DIR: dataDir });
+  await expect.poll(() => first.output()).toMatch(/eha_[A-Za-z0-9]{36}/);
   const adminKey = /eha_[A-Za-z0-9]{36}/.exec(first.output())?.[0] ?? "";
   expect((await stat(join(dataDir, "secrets.json"))).mode & 0o777).toBe(0o600);
   const key = await registerProduct(first.url, adminKey);

@@ -1,0 +1,131 @@
+import { randomUUID } from "node:crypto";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Api, openApi } from "../api/open-api.ts";
+
+let api: Api;
+let mine: { productId: string; apiKey: string };
+let theirs: { productId: string; apiKey: string };
+const turnId = randomUUID();
+const absentTurnId = randomUUID();
+beforeAll(async () => {
+  api = await openApi();
+  [mine, theirs] = [await api.register("mine"), await api.register("theirs")];
+  await api.mutate("engines.provision", { key: theirs.apiKey, input: { userId: "ada" } });
+  api.behave("/execute", (response) => {
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.end('event: thread_lifecycle\ndata: {"phase":"completed"}\n\n');
+  });
+  const input = { turnId, userId: "ada", request: { message: "hi", taskId: "t" } };
+  await api.mutate("turns.start", { key: theirs.apiKey, input });
+});
+afterAll(async () => {
+  await api[Symbol.asyncDispose]();
+});
+
+type Row = [path: string, kind: "query" | "mutate", more?: object];
+const OF_USER: Row[] = [
+  ["engines.get", "query"],
+  ["engines.start", "mutate"],
+  ["engines.stop", "mutate"],
+  ["engines.restart", "mutate"],
+  ["engines.destroy", "mutate"],
+  ["engineKeys.rotate", "mutate"],
+  ["engineKeys.reveal", "mutate"],
+  ["rpc.call", "mutate", { method: "m" }],
+  ["rpc.getConfig", "query"],
+  ["rpc.setConfig", "mutate", { config: {} }],
+  ["rpc.reload", "mutate"],
+  ["rpc.quotaState", "query"],
+  ["rpc.cacheState", "query"],
+  ["turns.list", "query"],
+  ["turns.start", "mutate", { turnId: absentTurnId, request: { message: "hi", taskId: "t" } }],
+];
+const OF_TURN: Row[] = [
+  ["turns.get", "query"],
+  ["turns.cancel", "mutate"],
+];
+
+/** The whole answer, but for the id of its request. */
+async function ask([path, kind, more = {}]: Row, key: string, id: object): Promise<unknown> {
+  const reply = await api[kind](path, {
+    key,
+    input: { ...more, ...id },
+    headers: { "x-request-id": "same" },
+  });
+  return { status: reply.status, body: reply.body };
+}
+
+describe("what is another product's is answered, to the letter, as if it were not there", () => {
+  test("users", async () => {
+    const { apiKey: key } = await api.issue(mine.productId, {
+      scopes: ["read", "lifecycle", "turns", "rpc", "keys"],
+    });
+    for (const row of OF_USER) {
+      const foreign = await ask(row, key, { userId: "ada" });
+      expect(foreign, row[0]).toEqual(await ask(row, key, { userId: "ida" }));
+      if (row[0] !== "turns.list") expect(JSON.stringify(foreign), row[0]).toContain("ENGINE_NOT_FOUND");
+    }
+  });
+
+  test("turns", async () => {
+    for (const row of OF_TURN) {
+      const foreign = await ask(row, mine.apiKey, { turnId });
+      expect(foreign, row[0]).toEqual(await ask(row, mine.apiKey, { turnId: absentTurnId }));
+      expect(JSON.stringify(foreign), row[0]).toContain("TURN_NOT_FOUND");
+    }
+  });
+
+  test("lists, trails and cursors", async () => {
+    await api.mutate("engines.provision", { key: theirs.apiKey, input: { userId: "bob" } });
+    for (const [path, more] of [
+      ["engines.list", {}],
+      ["turns.list", { userId: "ada" }],
+      ["audit.list", { userId: "ada" }],
+    ] as const) {
+      const { body } = await api.query(path, { key: theirs.apiKey, input: { ...more, limit: 1 } });
+      expect(body.result.data.items, path).toHaveLength(1);
+      const cursor = body.result.data.nextCursor ?? undefined;
+      for (const input of [more, { ...more, cursor }]) {
+        const own = await api.query(path, { key: mine.apiKey, input });
+        expect(own.body.result.data.items, path).toEqual([]);
+      }
+    }
+  });
+
+  test("names of products", async () => {
+    const named = { userId: "ada", product: "theirs" };
+    const refused = await api.query("engines.get", { key: mine.apiKey, input: named });
+    const absent = await api.query("engines.get", {
+      key: mine.apiKey,
+      input: { ...named, product: "nobody" },
+    });
+    expect(refused.body.error.data).toMatchObject({ reason: "INVALID_INPUT", issues: [{ path: "product" }] });
+    expect(absent.body.error.data.issues).toEqual(refused.body.error.data.issues);
+  });
+
+  test("their engine and their turn are as they were", async () => {
+    const engine = await api.query("engines.get", { key: theirs.apiKey, input: { userId: "ada" } });
+    expect(engine.body.result.data).toMatchObject({ status: "running", generation: 1 });
+    const status = async () =>
+      (await api.query("turns.get", { key: theirs.apiKey, input: { turnId } })).body.result.data.status;
+    await expect.poll(status).toBe("completed");
+  });
+});
+
+test("one idempotency key in two products is two keys", async () => {
+  const input = { userId: "twin", idempotencyKey: "same" };
+  const [first, second] = await Promise.all(
+    [mine, theirs].map(async ({ apiKey }) => api.mutate("engines.provision", { key: apiKey, input })),
+  );
+  expect(first?.body.result.data.engine.engineId).not.toBe(second?.body.result.data.engine.engineId);
+  expect(first?.body.result.data.apiKey).not.toBe(second?.body.result.data.apiKey);
+});
+
+test("one turn id and one task in two products are two turns", async () => {
+  const input = { turnId, userId: "twin", request: { message: "hi", taskId: "t" } };
+  const started = await api.mutate("turns.start", { key: mine.apiKey, input });
+  expect(started.body.result.data).toMatchObject({ turnId, created: true });
+  const own = await api.query("turns.get", { key: mine.apiKey, input: { turnId } });
+  const other = await api.query("turns.get", { key: theirs.apiKey, input: { turnId } });
+  expect([own.body.result.data.userId, other.body.result.data.userId]).toEqual(["twin", "ada"]);
+});

@@ -1,0 +1,113 @@
+import * as fc from "fast-check";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { z } from "zod";
+import { appRouter } from "../../server/api/router.ts";
+import { type Api, openApi } from "../api/open-api.ts";
+import { damageInput, type Damage, damages } from "./hostile-json.ts";
+import { judgeReply, judgeStream } from "./judge-reply.ts";
+import { type FireSite, openFireSite, PROCEDURE_INPUTS } from "./procedure-inputs.ts";
+
+/** Of each procedure; over all of them more than 2,000. */
+const CASES = 70;
+/** Far more than any of these calls needs: whoever waits for so long waits for ever. */
+const PATIENCE_MS = 20_000;
+
+let api: Api;
+let site: FireSite;
+beforeAll(async () => {
+  api = await openApi();
+  site = await openFireSite(api);
+});
+afterAll(async () => {
+  await api[Symbol.asyncDispose]();
+});
+
+// Flat by path, whatever its type says.
+const procedures = appRouter._def.procedures as unknown as Readonly<
+  Record<string, { _def: { type: "query" | "mutation" | "subscription"; inputs: unknown[] } }>
+>;
+
+/** The fields of what a procedure parses, whatever wraps them. */
+function fieldsOf(schema: unknown): string[] {
+  if (schema instanceof z.ZodObject) return Object.keys(schema.shape);
+  if (schema instanceof z.ZodPrefault || schema instanceof z.ZodOptional) return fieldsOf(schema.unwrap());
+  throw new Error("a schema of another kind");
+}
+
+test("the table of inputs names every procedure, and every field that it takes", () => {
+  expect(Object.keys(PROCEDURE_INPUTS).sort()).toEqual(Object.keys(procedures).sort());
+  for (const [path, toInput] of Object.entries(PROCEDURE_INPUTS)) {
+    const fields = fieldsOf(procedures[path]?._def.inputs.at(-1));
+    expect(Object.keys(toInput(site).input), path).toEqual(expect.arrayContaining(fields));
+  }
+});
+
+interface Shot {
+  damages: Damage[];
+  byQuery: boolean;
+}
+
+async function fire(path: string, shot: Shot): Promise<void> {
+  const { key, input } = PROCEDURE_INPUTS[path]?.(site) ?? { key: "", input: {} };
+  const text = damageInput(input, shot.damages);
+  const type = procedures[path]?._def.type;
+  const isGet = type === "subscription" || (type === "query" && shot.byQuery);
+  const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
+  const query = isGet ? `?input=${encodeURIComponent(text.toWellFormed())}` : "";
+  const response = await fetch(`${api.url}/trpc/${path}${query}`, {
+    headers,
+    ...(!isGet && { method: "POST", body: text }),
+    signal: AbortSignal.timeout(PATIENCE_MS),
+  });
+  const reply = { status: response.status, text: await response.text() };
+  if (response.headers.get("content-type")?.startsWith("text/event-stream")) judgeStream(reply.text);
+  else judgeReply(reply);
+}
+
+test.each(Object.keys(PROCEDURE_INPUTS))(
+  "whatever %s is sent, it answers with a result or a listed reason",
+  async (path) => {
+    const shot = fc.record({ damages, byQuery: fc.boolean() });
+    await fc.assert(
+      fc.asyncProperty(shot, async (one) => fire(path, one)),
+      { numRuns: CASES },
+    );
+    expect({}).not.toHaveProperty("polluted");
+    expect(api.logged.filter((line) => /"level":"(?:error|warn)"/.test(line))).toEqual([]);
+    expect((await api.query("engines.get", { key: site.key, input: { userId: "ada" } })).status).toBe(200);
+  },
+);
+
+/** What a cursor could hold that is nearly right: ids, instants and numbers that no row has or can have. */
+const positions = fc.oneof(
+  fc.uuid(),
+  fc.stringMatching(/^[0-9a-f-]{36}$/),
+  fc.stringMatching(/^[1-9][0-9]{0,17}$/),
+  fc
+    .record({
+      date: fc.oneof(
+        fc.stringMatching(/^[0-9]{4}-[0-9]{2}-[0-9]{2}$/),
+        fc.constantFrom("2026-02-30", "0000-01-01", "9999-12-31", "2026-11-23"),
+      ),
+      time: fc.oneof(
+        fc.stringMatching(/^[0-9]{2}:[0-9]{2}:[0-9]{2}$/),
+        fc.constantFrom("24:00:00", "23:59:60", "00:00:00.999999", "12:00:00"),
+      ),
+      id: fc.uuid(),
+    })
+    .map(({ date, time, id }) => `${date} ${time}+00/${id}`),
+  fc.string({ unit: "binary" }),
+);
+
+test.each(["engines.list", "turns.list", "products.list", "platformKeys.list", "audit.list"])(
+  "whatever a cursor of %s holds, it is a place in the list or refused",
+  async (path) => {
+    const { key, input } = PROCEDURE_INPUTS[path]?.(site) ?? { key: "", input: {} };
+    const list = async (position: string) => {
+      const cursor = Buffer.from(position).toString("base64url");
+      const reply = await api.query(path, { key, input: { ...input, cursor } });
+      judgeReply(reply);
+    };
+    await fc.assert(fc.asyncProperty(positions, list), { numRuns: CASES });
+  },
+);

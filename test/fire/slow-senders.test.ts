@@ -1,0 +1,89 @@
+import { connect, type Socket } from "node:net";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type HttpServer, openHttpServer } from "../../server/api/http-server.ts";
+import { type Api, openApi } from "../api/open-api.ts";
+import { judgeConnection } from "./judge-reply.ts";
+
+let api: Api;
+let server: HttpServer;
+beforeAll(async () => {
+  api = await openApi();
+  const timeouts = { headersMs: 300, requestMs: 600, checkMs: 50 };
+  server = await openHttpServer(api.ctx, { host: "127.0.0.1", port: 0, timeouts });
+});
+afterAll(async () => {
+  await server.close();
+  await api[Symbol.asyncDispose]();
+});
+
+function dial(): Socket {
+  const socket = connect(Number(new URL(server.url).port), "127.0.0.1");
+  socket.on("error", () => {});
+  return socket;
+}
+
+/** Sends a first piece at once and then a byte every few milliseconds, for as long as it is let. */
+async function drip(first: string, byte: string): Promise<string> {
+  const socket = dial();
+  let received = "";
+  socket.on("data", (chunk) => {
+    received += chunk.toString("latin1");
+  });
+  socket.write(first);
+  const dripping = setInterval(() => byte !== "" && socket.writable && socket.write(byte), 10);
+  const closed = Promise.withResolvers<string>();
+  socket.on("close", () => {
+    clearInterval(dripping);
+    closed.resolve(received);
+  });
+  return closed.promise;
+}
+
+const body = "content-type: application/json\r\ncontent-length: 100000\r\n";
+const slow: [string, string, string][] = [
+  ["nothing", "", ""],
+  ["a request line that does not end", "GET /", "x"],
+  ["headers that do not end", "GET /healthz HTTP/1.1\r\nhost: x\r\n", "a: b\r\n"],
+  ["a body that does not come", `POST /trpc/rpc.call HTTP/1.1\r\nhost: x\r\n${body}\r\n`, ""],
+  ["a body byte by byte", `POST /trpc/rpc.call HTTP/1.1\r\nhost: x\r\n${body}\r\n`, " "],
+  [
+    "chunks byte by byte",
+    "POST /trpc/turns.start HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n",
+    "1\r\n \r\n",
+  ],
+];
+
+test.each(slow)("a client that sends %s is told so in the end, and let go", async (_what, first, byte) => {
+  const replies = judgeConnection(await drip(first, byte));
+  const told = [{ status: 408, reasons: ["INVALID_INPUT"] }];
+  // Who still writes to a connection that was closed may lose what was said before.
+  if (byte === "") expect(replies).toEqual(told);
+  else expect([told, []]).toContainEqual(replies);
+});
+
+test("two hundred of them at once do not keep others from being served", async () => {
+  const all = Array.from({ length: 200 }, async (_, index) => {
+    const [, first, byte] = slow[index % slow.length] ?? ["", "", ""];
+    return drip(first, byte);
+  });
+  for (let served = 0; served < 20; served += 1) {
+    expect((await fetch(`${server.url}/trpc/health.live`)).status).toBe(200);
+  }
+  for (const received of await Promise.all(all)) judgeConnection(received);
+});
+
+test("a client that goes on between its requests is not slow", async () => {
+  const socket = dial();
+  let received = "";
+  socket.on("data", (chunk) => {
+    received += chunk.toString("latin1");
+  });
+  const replies = () => judgeConnection(received).map(({ status }) => status);
+  socket.write("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n");
+  await expect.poll(replies).toEqual([200]);
+  // As long as the slow ones may take, and longer.
+  await drip("", "");
+  socket.write("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n");
+  await expect.poll(replies).toEqual([200, 200]);
+  socket.destroy();
+});
