@@ -10,7 +10,7 @@ export type RawSql = postgres.Sql;
 
 export interface DatabaseOptions {
   url: string;
-  /** Connections of the Drizzle pool; the raw client has up to four more. */
+  /** Connections of the Drizzle pool, two at least; the raw client has up to four more. */
   poolSize: number;
   applicationName: string;
 }
@@ -24,28 +24,41 @@ export interface Database extends AsyncDisposable {
 const RAW_POOL_SIZE = 4;
 
 /**
- * Opens both clients; connections are made on first use. Drizzle changes the parsers of the client that it is
- * given, so raw use has one of its own. The caller closes it.
+ * Opens the clients; connections are made on first use. Drizzle changes the parsers of the client that it is given,
+ * so raw use has one of its own. The caller closes it.
+ *
+ * Transactions have connections of their own. postgres.js may send a `begin` behind the query of a busy connection;
+ * where the pipeline is bounded it then refuses the transaction and leaves that connection inside it, and whatever is
+ * written there from then on is acknowledged and never committed. A client that only ever begins has no such query,
+ * and one that never begins needs no pipeline.
  */
 export function openDatabase(options: DatabaseOptions): Database {
-  const drizzleClient = openClient(options, options.poolSize);
-  const raw = openClient(options, RAW_POOL_SIZE);
+  const forTransactions = Math.max(1, Math.ceil(options.poolSize / 2));
+  const transactions = openClient(options, { max: forTransactions });
+  const queries = openClient(options, {
+    max: Math.max(1, options.poolSize - forTransactions),
+    ...UNPIPELINED,
+  });
+  const raw = openClient(options, { max: RAW_POOL_SIZE, ...UNPIPELINED });
+  // For its effect on the parsers alone.
+  drizzle(transactions, { schema });
+  const db = drizzle(Object.assign(queries, { begin: transactions.begin.bind(transactions) }), { schema });
   const close = async () => {
-    await Promise.all([drizzleClient.end({ timeout: 5 }), raw.end({ timeout: 5 })]);
+    await Promise.all([queries, transactions, raw].map((client) => client.end({ timeout: 5 })));
   };
-  return { db: drizzle(drizzleClient, { schema }), raw, close, [Symbol.asyncDispose]: close };
+  return { db, raw, close, [Symbol.asyncDispose]: close };
 }
 
-function openClient(options: DatabaseOptions, max: number): postgres.Sql {
+// Pipelining puts a quick query behind a slow one while other connections idle; the option is not in the types.
+const UNPIPELINED = { max_pipeline: 0 };
+
+function openClient(options: DatabaseOptions, pool: { max: number; max_pipeline?: number }): postgres.Sql {
   const settings = {
-    max,
+    ...pool,
     connect_timeout: 10,
     onnotice: () => {},
     // The default waits up to twenty seconds before it tries again, and every query waits with it.
     backoff: () => 0.2 + Math.random() * 0.2,
-    // Pipelining puts a quick query behind a slow one while other connections idle; the option is not in the types.
-    // At 0 `begin` never gets its connection, so 1 it is: at most one query queues, and only when all are busy.
-    max_pipeline: 1,
     connection: {
       application_name: options.applicationName,
       TimeZone: "UTC",

@@ -1,0 +1,59 @@
+import { sql } from "drizzle-orm";
+import { expect, test } from "vitest";
+import { openDatabase } from "../../db/client.ts";
+import { toStatement } from "../../db/prepared-statement.ts";
+import { openTestDatabase } from "../support/test-database.ts";
+
+const POOL_SIZE = 4;
+const CALLS = 40;
+
+test("transactions and statements beyond the pool all happen, and what is acknowledged is committed", async () => {
+  await using own = await openTestDatabase();
+  const { url } = own;
+  await using database = openDatabase({ url, poolSize: POOL_SIZE, applicationName: "pool test" });
+  await using other = openDatabase({ url, poolSize: POOL_SIZE, applicationName: "another" });
+  const { db } = database;
+  await db.execute(sql`create table written (n int)`);
+
+  // Only behind a statement that is prepared already does postgres.js send another one.
+  const pauseFor = toStatement<{ seconds: number }, unknown>(
+    "pause",
+    sql`select pg_sleep(${sql.placeholder("seconds")})`,
+  );
+  const pause = async () => pauseFor(db, { seconds: 0.02 });
+  const write = async (n: number) => db.execute(sql`insert into written values (${n})`);
+  await Promise.all(Array.from({ length: POOL_SIZE }, pause));
+  const busy = Array.from({ length: POOL_SIZE }, pause);
+  // By the next turn of the loop they are on their way.
+  await new Promise((resolve) => setImmediate(resolve));
+  const calls = Array.from({ length: CALLS }, async (_, n) => {
+    await db.transaction(async (tx) => {
+      await tx.execute(sql`select pg_sleep(${0.002})`);
+      await tx.execute(sql`insert into written values (${n})`);
+    });
+    await write(CALLS + n);
+  });
+  await Promise.all([...busy, ...calls]);
+
+  const [seen] = await other.db.execute<{ n: number }>(sql`select count(*)::int as n from written`);
+  expect(seen?.n).toBe(2 * CALLS);
+  const states = await other.db.execute<{ state: string }>(
+    sql`select distinct state from pg_stat_activity
+        where application_name = 'pool test' and datname = current_database()`,
+  );
+  expect([...states].map(({ state }) => state)).toEqual(["idle"]);
+});
+
+test("a transaction's rows are parsed as the pool's are", async () => {
+  await using own = await openTestDatabase();
+  await using database = openDatabase({ url: own.url, poolSize: POOL_SIZE, applicationName: "pool test" });
+  const { db } = database;
+  const query = sql`select now() as at, 1::bigint as big, '{"a":1}'::jsonb as json, date '2026-01-01' as day`;
+  const [beside] = await db.execute(query);
+  const [within] = await db.transaction(async (tx) => tx.execute(query));
+  expect(toTypes(within)).toEqual(toTypes(beside));
+});
+
+function toTypes(row: Record<string, unknown> | undefined): string[] {
+  return Object.entries(row ?? {}).map(([name, value]) => `${name}: ${typeof value}`);
+}
