@@ -48,7 +48,7 @@ export function createClient(options: ClientOptions): Client {
     retry: { ...DEFAULT_RETRY, ...options.retry },
   });
   const closed = closing.signal;
-  const api = createTRPCClient<AppRouter>({ links: toApiLinks(transport, closed) });
+  const api = createTRPCClient<AppRouter>({ links: toApiLinks(transport, closed) }) as Api;
   return {
     api,
     execute: (input) => openTurn({ api, transport, closed }, input),

@@ -1,4 +1,5 @@
 import type { TRPCClient } from "@trpc/client";
+import type { TRPCBuiltRouter } from "@trpc/server";
 import type { AppRouter } from "../server/api/router.ts";
 import { EnginehouseError, findReason, fromEnd, toEnginehouseError } from "./enginehouse-error.ts";
 import { readTurn } from "./read-turn.ts";
@@ -6,7 +7,16 @@ import type { Transport } from "./transport.ts";
 import type { TurnEnd, TurnEvent, TurnGap } from "./turn-event.ts";
 import type { SequencedItem } from "./turn-stream.ts";
 
-export type Api = TRPCClient<AppRouter>;
+/**
+ * The router, said to have a transformer. Without one tRPC's types tell what JSON makes of each output, and forget the
+ * optional fields of an object that may hold others besides; with one they are what the server's schemas say, which is
+ * JSON to begin with.
+ */
+type ApiRouter = TRPCBuiltRouter<
+  Omit<AppRouter["_def"]["_config"]["$types"], "transformer"> & { transformer: true },
+  AppRouter["_def"]["record"]
+>;
+export type Api = TRPCClient<ApiRouter>;
 type StartInput = Parameters<Api["turns"]["start"]["mutate"]>[0];
 
 export interface ExecuteInput extends Omit<StartInput, "turnId"> {
@@ -21,7 +31,7 @@ export interface ExecuteInput extends Omit<StartInput, "turnId"> {
  * restarts. It returns when the turn is completed or cancelled and throws an EnginehouseError when it failed, was
  * interrupted, was refused, or when events are missing. Leaving the loop closes the connection.
  */
-export interface Turn extends AsyncIterable<TurnEvent> {
+export interface Turn extends AsyncIterable<TurnEvent, void, undefined> {
   readonly turnId: string;
   /** What the engine answered: all text deltas together. Throws as the iteration does. */
   text(): Promise<string>;
@@ -75,7 +85,7 @@ class StartedTurn implements Turn {
     return this.#end.promise;
   }
 
-  [Symbol.asyncIterator](): AsyncIterator<TurnEvent, void> {
+  [Symbol.asyncIterator](): AsyncIterator<TurnEvent, void, undefined> {
     const left = new AbortController();
     const events = this.#events(AbortSignal.any([this.#signal, left.signal]));
     return {

@@ -173,11 +173,14 @@ export interface ErrorPlace {
   requestId: string | null;
 }
 
-/** The shape of an error in a tRPC reply. */
-export function toTrpcErrorShape(
-  error: unknown,
-  place: ErrorPlace,
-): { message: string; code: (typeof TRPC_ERROR_CODES_BY_KEY)[TRPC_ERROR_CODE_KEY]; data: ApiErrorData } {
+/** An error in a tRPC reply. */
+export interface TrpcErrorShape {
+  message: string;
+  code: (typeof TRPC_ERROR_CODES_BY_KEY)[TRPC_ERROR_CODE_KEY];
+  data: ApiErrorData;
+}
+
+export function toTrpcErrorShape(error: unknown, place: ErrorPlace): TrpcErrorShape {
   const { message, code, httpStatus, reason, ...more } = toApiError(error);
   const path = place.path === null ? null : cut(place.path);
   const data = { code, httpStatus, path, reason, requestId: place.requestId, ...more };

@@ -4,11 +4,7 @@ import { readTurn } from "../turns/read-turn.ts";
 import type { TurnBatch } from "../turns/turn-batch.ts";
 import { watchCaller, type CallerWatch } from "./caller-watch.ts";
 import type { RequestContext } from "./request-context.ts";
-
-/** What a reader gets at a time, under the id of its last item. */
-export interface TurnItem extends Omit<TurnBatch, "lastSeq"> {
-  turnId: string;
-}
+import type { TurnItem } from "./turn-item.ts";
 
 type StreamContext = Pick<RequestContext, "reauthenticate" | "closing"> & {
   call: AppContext & CallContext;
@@ -28,7 +24,7 @@ interface StreamInput {
 export async function* streamTurn(
   ctx: StreamContext,
   input: StreamInput,
-): AsyncGenerator<TrackedEnvelope<TurnItem>, void> {
+): AsyncGenerator<TrackedEnvelope<TurnItem>, void, undefined> {
   const { turnId } = input;
   let lastSeq = Number(input.lastEventId ?? 0);
   using watch = watchCaller(ctx, input.signal);

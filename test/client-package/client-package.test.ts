@@ -1,0 +1,166 @@
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { openServiceProcess, type ServiceProcess } from "../client/service-process.ts";
+import {
+  isRegistryUnreachable,
+  OLD_NODES,
+  OLD_TYPESCRIPT,
+  openConsumer,
+  type Consumer,
+} from "./open-consumer.ts";
+
+const NODES = [...OLD_NODES, process.versions.node];
+/** What has to come of the right calls. */
+const RIGHT = {
+  status: "running",
+  text: expect.stringMatching(/^This is message 1 /),
+  endStatus: "completed",
+  hasConfig: true,
+  generation: 1,
+  revision: expect.stringMatching(/^[0-9]+$/),
+  turns: 1,
+  reasons: ["ENGINE_NOT_FOUND", "ENGINE_NOT_FOUND"],
+};
+const MAX_BUNDLE_BYTES = 64 * 1024;
+
+/** Calls through whatever is named first, as somebody who has only the package would, and tells what came of it. */
+const CALLER = `
+const [calls, url, key, userId] = process.argv.slice(2);
+const { makeRightCalls } = await import(calls);
+console.log(JSON.stringify(await makeRightCalls(url, key, userId)));
+`;
+
+/** One installation for all; where no registry answers there is nothing to install from. */
+describe("the client as a package", { timeout: 60_000 }, () => {
+  const opened = new AsyncDisposableStack();
+  let consumer: Consumer | undefined;
+  let service: ServiceProcess;
+  let apiKey: string;
+  let complaints: string;
+
+  beforeAll(async () => {
+    // npm and compilers would leave a cache in the temporary directory.
+    vi.stubEnv("NODE_DISABLE_COMPILE_CACHE", "1");
+    // Both, whatever becomes of the other, so that both are closed in the end.
+    const outcomes = await Promise.allSettled([install(), startService()]);
+    for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
+  }, 180_000);
+  afterAll(async () => {
+    vi.unstubAllEnvs();
+    await opened.disposeAsync();
+  });
+  beforeEach(({ skip }) => {
+    skip(consumer === undefined, "no npm registry answers");
+  });
+
+  async function install() {
+    consumer = await openConsumerIfAny();
+    if (consumer === undefined) return;
+    opened.use(consumer);
+    complaints = await consumer.compile("current", { module: "nodenext" });
+    await writeFile(join(consumer.directory, "caller.js"), CALLER);
+  }
+
+  async function startService() {
+    service = opened.use(await openServiceProcess());
+    await service.start();
+    const product = await service.openProduct("packaged");
+    product.client.close();
+    apiKey = product.apiKey;
+  }
+
+  function installed(): Consumer {
+    if (consumer === undefined) throw new Error("nothing is installed");
+    return consumer;
+  }
+
+  async function expectRightCalls(node: string, calls: string) {
+    const userId = `${calls.replaceAll(/\W/g, "")}-${node}`;
+    const seen = JSON.parse(
+      await installed().run(node, ["caller.js", calls, service.url, apiKey, userId]),
+    ) as {
+      [Count in "seqs" | "items" | "lastSeq"]: number;
+    };
+    expect(seen).toMatchObject(RIGHT);
+    expect(seen.seqs).toBeGreaterThan(10);
+    // Once by execute and once by the plain subscription, and the end has a number of its own.
+    expect([seen.items, seen.lastSeq]).toEqual([seen.seqs, seen.seqs + 1]);
+  }
+
+  test("in an empty project right calls compile, wrong ones do not, and every type says something", () => {
+    expect(complaints).toBe("");
+  });
+
+  test(`TypeScript ${OLD_TYPESCRIPT} and a bundler's resolution agree`, async () => {
+    expect(await installed().compile("old", { module: "nodenext", noEmit: true })).toBe("");
+    expect(await installed().compile("current", { module: "preserve", noEmit: true })).toBe("");
+  });
+
+  test("the package holds the client, the declarations it needs, and nothing of the server", async () => {
+    const directory = join(installed().directory, "node_modules", "@enginehouse", "client");
+    const paths = await readdir(directory, { recursive: true, withFileTypes: true });
+    const files = paths.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+    const names = files.map((file) => file.slice(directory.length + 1));
+    expect(names).toEqual(
+      expect.arrayContaining(["LICENSE", "README.md", "package.json", "client/index.js"]),
+    );
+    expect(
+      names.filter((name) => !/^(client|server)\/.*\.d\.ts$|^client\/[\w-]+\.js$|^[\w.]+$/.test(name)),
+    ).toEqual([]);
+    for (const file of files.filter((name) => name.endsWith(".d.ts"))) {
+      const code = (await readFile(file, "utf8")).replaceAll(/\/\*.*?\*\//gs, "");
+      expect(code, file).not.toMatch(/\bany\b/);
+    }
+  });
+
+  test.each(NODES)(
+    "a right call runs on Node %s against a live service, and leaves nothing open",
+    async (node) => {
+      await expectRightCalls(node, "./out/right-calls.js");
+    },
+  );
+
+  test("a browser's bundle is small, and works", async () => {
+    const { directory } = installed();
+    const options = {
+      bundle: true,
+      minify: true,
+      platform: "browser",
+      format: "esm",
+      target: "es2022",
+    } as const;
+    const imports = { contents: 'export * from "@enginehouse/client";', resolveDir: directory };
+    const { outputFiles } = await build({ ...options, stdin: imports, write: false });
+    const [bundle] = outputFiles.map(({ contents }) => contents);
+    if (bundle === undefined) throw new Error("nothing was bundled");
+    console.log(
+      `the client for a browser: ${toKb(bundle.length)} KB, ${toKb(gzipSync(bundle).length)} KB gzipped`,
+    );
+    expect(bundle.length).toBeLessThan(MAX_BUNDLE_BYTES);
+    await build({
+      ...options,
+      entryPoints: [join(directory, "calls", "right-calls.ts")],
+      outfile: join(directory, "bundle.js"),
+    });
+    await expectRightCalls(process.versions.node, "./bundle.js");
+  });
+});
+
+async function openConsumerIfAny(): Promise<Consumer | undefined> {
+  try {
+    return await openConsumer();
+  } catch (error) {
+    if (!isRegistryUnreachable(error) || process.env["REQUIRE_REGISTRY"] === "1") throw error;
+    console.warn(
+      "No npm registry answers: the client cannot be installed as a package, its tests are skipped.",
+    );
+    return undefined;
+  }
+}
+
+function toKb(bytes: number): string {
+  return (bytes / 1024).toFixed(1);
+}

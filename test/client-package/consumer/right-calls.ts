@@ -1,0 +1,77 @@
+import { createClient, EnginehouseError, findReason, type TurnEvent } from "@enginehouse/client";
+
+/** What somebody does who has nothing but the package. Returns what came back, for the test to look at. */
+export async function makeRightCalls(url: string, key: string, userId: string) {
+  const client = createClient({ url, key, retry: { callForMs: 5_000 } });
+  const { engine } = await client.api.engines.provision.mutate({ userId, idempotencyKey: userId });
+  const status: "running" | "failed" | "stopped" | undefined =
+    engine.status === "running" || engine.status === "failed" ? engine.status : undefined;
+
+  const turn = client.execute({ userId, request: { message: "hello", taskId: "first" } });
+  let text = "";
+  let seqs = 0;
+  for await (const event of turn) {
+    if (event.seq === seqs + 1) seqs = event.seq;
+    text += toText(event);
+  }
+  const end = await turn.end;
+
+  const items = await readBySubscription(url, key, turn.turnId);
+  const { result, generation } = await client.api.rpc.call.mutate({
+    userId,
+    method: "get_config",
+    params: {},
+  });
+  const { revision = 0 } = await client.api.rpc.setConfig.mutate({ userId, config: { model: "reference" } });
+  const { items: turns } = await client.api.turns.list.query({ userId });
+
+  const refusal: unknown = await client.api.engines.get
+    .query({ userId: "nobody" })
+    .catch((error: unknown) => error);
+  const badTurn: unknown = await client
+    .execute({ userId: "nobody", request: { message: "hello", taskId: "first" } })
+    .text()
+    .catch((error: unknown) => error);
+
+  await client.api.engines.destroy.mutate({ userId, whenBusy: "interrupt" });
+  client.close();
+  return {
+    status,
+    text,
+    seqs,
+    endStatus: end.status,
+    lastSeq: end.lastSeq,
+    items,
+    hasConfig: typeof result === "object" && result !== null && "config" in result,
+    generation,
+    revision: revision.toFixed(),
+    turns: turns.length,
+    reasons: [findReason(refusal), badTurn instanceof EnginehouseError ? badTurn.reason : undefined],
+  };
+}
+
+function toText(event: TurnEvent): string {
+  return event.type === "text_delta" ? event.data.text : "";
+}
+
+/** The same turn through the plain procedure, which takes tRPC's own way over EventSource. */
+async function readBySubscription(url: string, key: string, turnId: string): Promise<number> {
+  const client = createClient({ urls: [url], key });
+  let seqs = 0;
+  await new Promise<void>((resolve, reject) => {
+    const subscription = client.api.turns.events.subscribe(
+      { turnId },
+      {
+        onData: ({ data }) => {
+          seqs += data.events.length;
+          if (data.end === undefined) return;
+          subscription.unsubscribe();
+          resolve();
+        },
+        onError: reject,
+      },
+    );
+  });
+  client.close();
+  return seqs;
+}

@@ -1,0 +1,116 @@
+import { execFile } from "node:child_process";
+import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { buildClient } from "../../build/build-client.ts";
+import { openTempDir } from "../support/temp-dir.ts";
+
+const exec = promisify(execFile);
+const CALLS = join(import.meta.dirname, "consumer");
+const README = join(import.meta.dirname, "..", "..", "client", "README.md");
+const TSC = join(import.meta.dirname, "..", "..", "node_modules", "typescript", "bin", "tsc");
+
+/** The oldest of each line that the package says it runs on; the newest is what runs the tests. */
+export const OLD_NODES = ["20.3.0", "22.0.0"] as const;
+export const OLD_TYPESCRIPT = "5.9.3";
+
+/** What a caller's compiler has to know at least. */
+const COMPILER_OPTIONS = {
+  target: "es2022",
+  lib: ["es2022", "esnext.disposable", "dom"],
+  types: [],
+  strict: true,
+  skipLibCheck: false,
+  rootDir: "calls",
+  outDir: "out",
+};
+
+export interface Consumer extends AsyncDisposable {
+  readonly directory: string;
+  /** What the compiler has against the calls; empty when nothing. */
+  compile(compiler: "current" | "old", options: Readonly<Record<string, string | boolean>>): Promise<string>;
+  /** Runs a program of the project with one of its Nodes, or with the one that runs this. */
+  run(node: string, args: readonly string[]): Promise<string>;
+}
+
+/**
+ * A project with nothing in it but the installed tarball, and the Nodes and the compiler to try it with.
+ *
+ * @throws with what npm says when the registry cannot be reached.
+ */
+export async function openConsumer(): Promise<Consumer> {
+  await using stack = new AsyncDisposableStack();
+  const { path } = stack.use(await openTempDir());
+  const { tarball } = await buildClient(join(path, "dist"));
+  const directory = join(path, "project");
+  await mkdir(directory);
+  await cp(CALLS, join(directory, "calls"), { recursive: true });
+  await writeFile(join(directory, "calls", "readme-example.ts"), findExample(await readFile(README, "utf8")));
+  await writeFile(join(directory, "package.json"), JSON.stringify(toManifest(tarball)));
+  const flags = [
+    "--prefer-offline",
+    "--no-audit",
+    "--no-fund",
+    "--fetch-retries=1",
+    "--fetch-retry-mintimeout=500",
+  ];
+  await exec("npm", ["install", ...flags], { cwd: directory, timeout: 120_000 });
+  const opened = stack.move();
+  return {
+    directory,
+    compile: async (compiler, options) => {
+      const config = join(directory, `tsconfig-${crypto.randomUUID()}.json`);
+      await writeFile(
+        config,
+        JSON.stringify({ compilerOptions: { ...COMPILER_OPTIONS, ...options }, include: ["calls"] }),
+      );
+      const tsc = compiler === "current" ? TSC : join(directory, "node_modules", "typescript", "bin", "tsc");
+      return readOutput(process.execPath, [tsc, "-p", config]);
+    },
+    run: async (node, args) => {
+      const isOld = OLD_NODES.some((version) => version === node);
+      const program = isOld
+        ? join(directory, "node_modules", `node-${node}`, "bin", "node")
+        : process.execPath;
+      const { stdout } = await exec(program, args, { cwd: directory, timeout: 30_000 });
+      return stdout;
+    },
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
+}
+
+function findExample(readme: string): string {
+  const example = /```ts\n(.*?)```/s.exec(readme)?.[1];
+  if (example === undefined) throw new Error("the package's README has no example");
+  return example;
+}
+
+/** The packages that npm's `node` installs from a script of its own, which npm may be told not to run. */
+function toManifest(tarball: string): object {
+  const nodes = OLD_NODES.map((version) => [
+    `node-${version}`,
+    `npm:node-${process.platform}-${process.arch}@${version}`,
+  ]);
+  return {
+    private: true,
+    type: "module",
+    dependencies: { "@enginehouse/client": `file:${tarball}` },
+    devDependencies: { typescript: OLD_TYPESCRIPT, ...(Object.fromEntries(nodes) as Record<string, string>) },
+  };
+}
+
+async function readOutput(program: string, args: readonly string[]): Promise<string> {
+  try {
+    return (await exec(program, args)).stdout;
+  } catch (error) {
+    if (error instanceof Error && "stdout" in error && error.stdout !== "") return String(error.stdout);
+    throw error;
+  }
+}
+
+const UNREACHABLE = /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ENETUNREACH|EHOSTUNREACH|ETIMEDOUT|ERR_SOCKET_TIMEOUT/;
+
+/** Whether npm failed for want of a network, and not for what it was asked. */
+export function isRegistryUnreachable(error: unknown): boolean {
+  return error instanceof Error && "stderr" in error && UNREACHABLE.test(String(error.stderr));
+}
