@@ -70,7 +70,9 @@ export async function insertPlatformKey(
   const [row] = await tx
     .insert(platformKeys)
     .values({ ...key, createdAt: sql`orch_now()` })
-    .returning({ ...columns, expired: isPast(platformKeys.expiresAt) });
+    .returning({ ...columns, expired: isPast(platformKeys.expiresAt) })
+    .prepare("insert_platform_key")
+    .execute();
   if (row === undefined) throw new Error("the key was not inserted");
   return row;
 }

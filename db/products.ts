@@ -67,8 +67,22 @@ export async function lockProduct(tx: Db, id: string): Promise<ProductRow | unde
     .select()
     .from(products)
     .where(and(eq(products.id, id), isNull(products.deletedAt)))
-    .for("update");
+    .for("update")
+    .prepare("lock_product")
+    .execute();
   return row;
+}
+
+/** Keeps a live product from being changed or removed until the end of the transaction, beside others who do so. */
+export async function holdProduct(tx: Db, id: string): Promise<boolean> {
+  const rows = await tx
+    .select({ id: products.id })
+    .from(products)
+    .where(and(eq(products.id, id), isNull(products.deletedAt)))
+    .for("share")
+    .prepare("hold_product")
+    .execute();
+  return rows.length > 0;
 }
 
 /** Live ones in order of creation: ids are version 7. */

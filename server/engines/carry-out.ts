@@ -40,8 +40,10 @@ export async function carryOut(ctx: ConvergeContext, input: CarryOutInput): Prom
     case "wait":
       await waitForBoot(ctx, input, step.ms);
       return AGAIN;
-    case "move":
     case "ready":
+      // What came meanwhile asks for one more look; without it there is nothing left to see.
+      return (await recordReady(ctx, row, step.container)) ? SETTLED : AGAIN;
+    case "move":
     case "fail":
     case "bury":
     case "assign_port":
@@ -54,15 +56,13 @@ export async function carryOut(ctx: ConvergeContext, input: CarryOutInput): Prom
   }
 }
 
-type RecordStep = Extract<Step, { do: "move" | "ready" | "fail" | "bury" | "assign_port" | "free_port" }>;
+type RecordStep = Extract<Step, { do: "move" | "fail" | "bury" | "assign_port" | "free_port" }>;
 
 async function recordStep(ctx: ConvergeContext, row: EngineRowAt, step: RecordStep): Promise<void> {
   switch (step.do) {
     case "move":
       await recordMove(ctx, { row, move: step.move });
       return;
-    case "ready":
-      return recordReady(ctx, row, step.container);
     case "fail":
       return failEngine(ctx, row, step);
     case "bury":
@@ -189,7 +189,7 @@ async function waitForBoot(ctx: ConvergeContext, input: CarryOutInput, firstMs: 
       // Woken early: the row is read again at once.
     });
     if (input.nudged.aborted || (await observeHealth(ctx, input.row, input.nudged)).ready) return;
-    napMs = Math.min(napMs * 1.5, 250);
+    napMs = Math.min(napMs * 1.1, firstMs * 2);
   }
 }
 

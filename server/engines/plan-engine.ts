@@ -157,7 +157,7 @@ function planProcess(
     return { do: "fail", code: "boot_exited", why, retry: true };
   }
   if (bootMs < given.bootTimeoutMs) {
-    return { do: "wait", ms: Math.min(BOOT_POLL_MAX_MS, Math.max(BOOT_POLL_MIN_MS, bootMs / 10)) };
+    return { do: "wait", ms: Math.min(BOOT_POLL_MAX_MS, Math.max(BOOT_POLL_MIN_MS, bootMs / 40)) };
   }
   const answer = given.health?.ready === false ? given.health.why : "no process to ask";
   const why = `not ready after ${Math.round(given.bootTimeoutMs / 1000)} s: ${answer}`;

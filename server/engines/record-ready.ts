@@ -14,12 +14,15 @@ import type { ConvergeContext } from "./converge-engine.ts";
 import { recordMove } from "./record-move.ts";
 import { spreadInterval } from "./spread-interval.ts";
 
-/** The boot is over: the process is on record, and the key that its container holds is the engine's key. */
+/**
+ * The boot is over: the process is on record, and the key that its container holds is the engine's key. False: the
+ * race was lost.
+ */
 export async function recordReady(
   ctx: ConvergeContext,
   row: EngineRowAt,
   container: ContainerObservation,
-): Promise<void> {
+): Promise<boolean> {
   const bootMs = Date.parse(row.now) - Date.parse(row.bootStartedAt ?? row.now);
   const patch: EnginePatch = {
     ...toProcessPatch(row, container),
@@ -32,7 +35,7 @@ export async function recordReady(
     stopGraceMs: null,
     nextCheckAt: afterMs(spreadInterval(ctx.config.healthIntervalMs)),
   };
-  await recordMove(ctx, {
+  return recordMove(ctx, {
     row,
     move: "ready",
     patch,

@@ -9,16 +9,15 @@ export async function revealEngineKey(
 ): Promise<{ apiKey: string }> {
   const row = await getEngineRow(ctx, input);
   const apiKey = ctx.keyring.open(row.keySealed, row.id);
-  await ctx.db.transaction((tx) =>
-    appendAudit(tx, {
-      scope: row.productId,
-      actor: ctx.actor,
-      action: "engine_key.revealed",
-      userId: row.userId,
-      engineId: row.id,
-      requestId: ctx.requestId,
-      metadata: { keyPrefix: row.keyPrefix },
-    }),
-  );
+  // Its own record is all that it changes, so one statement is the whole transaction.
+  await appendAudit(ctx.db, {
+    scope: row.productId,
+    actor: ctx.actor,
+    action: "engine_key.revealed",
+    userId: row.userId,
+    engineId: row.id,
+    requestId: ctx.requestId,
+    metadata: { keyPrefix: row.keyPrefix },
+  });
   return { apiKey };
 }

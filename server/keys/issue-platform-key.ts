@@ -1,7 +1,7 @@
 import { randomUUIDv7 } from "node:crypto";
 import type { Db } from "../../db/client.ts";
 import { insertPlatformKey, type Scope } from "../../db/platform-keys.ts";
-import { lockProduct } from "../../db/products.ts";
+import { holdProduct } from "../../db/products.ts";
 import type { IdempotencyClaim } from "../admission/idempotency-claim.ts";
 import { appendAudit } from "../audit/append-audit.ts";
 import type { AppContext, CallContext } from "../context.ts";
@@ -34,14 +34,14 @@ export async function issuePlatformKey(
   input: IssuePlatformKeyInput,
 ): Promise<IssuedKey> {
   return ctx.db.transaction(async (tx) => {
-    if ((await lockProduct(tx, input.productId)) === undefined) {
+    if (!(await holdProduct(tx, input.productId))) {
       throw new DomainError("PRODUCT_NOT_FOUND", "there is no such product");
     }
     return insertIssuedKey(ctx, tx, input);
   });
 }
 
-/** The same within a transaction that holds the product; appends to the product's audit chain. */
+/** The same within a transaction that holds or locks the product; appends to the product's audit chain. */
 export async function insertIssuedKey(
   ctx: CallContext,
   tx: Db,

@@ -88,17 +88,15 @@ async function recordCall(
 ): Promise<void> {
   const action = AUDITED_METHODS.get(input.method);
   if (action === undefined) return;
-  await ctx.db.transaction(async (tx) => {
-    await appendAudit(tx, {
-      scope: input.productId,
-      actor: ctx.actor,
-      action,
-      userId: input.userId,
-      engineId: use.engineId,
-      requestId: ctx.requestId,
-      metadata: { outcome, generation: use.generation, configKeys: listConfigKeys(input.params) },
-      durationMs,
-    });
+  await appendAudit(ctx.db, {
+    scope: input.productId,
+    actor: ctx.actor,
+    action,
+    userId: input.userId,
+    engineId: use.engineId,
+    requestId: ctx.requestId,
+    metadata: { outcome, generation: use.generation, configKeys: listConfigKeys(input.params) },
+    durationMs,
   });
 }
 
