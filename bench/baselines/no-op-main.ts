@@ -1,0 +1,65 @@
+import { openDatabase } from "../../db/client.ts";
+import { EngineSchema } from "../../server/api/engine-schemas.ts";
+import { openHttpServer } from "../../server/api/http-server.ts";
+import { platformProcedure } from "../../server/api/procedures.ts";
+import { appRouter } from "../../server/api/router.ts";
+import { systemClock } from "../../server/clock.ts";
+import { parseConfig } from "../../server/config.ts";
+import type { AppContext } from "../../server/context.ts";
+import { DrainState } from "../../server/drain-state.ts";
+import { LeaseGuard } from "../../server/lease-guard.ts";
+import { openLog } from "../../server/log.ts";
+import { z } from "zod";
+
+/*
+ * The service's whole way in and out, with `engines.get` made a procedure that does nothing: same server, same log of
+ * requests, same keys on the same database, same schemas.
+ */
+
+const ENGINE: z.infer<typeof EngineSchema> = {
+  engineId: "0199a0c0-0000-7000-8000-000000000000",
+  userId: "ada",
+  status: "running",
+  statusReason: null,
+  sleepDepth: null,
+  desired: "running",
+  generation: 1,
+  image: "reference",
+  imageId: "reference",
+  url: "http://127.0.0.1:9001",
+  keyPrefix: "ehe_abcd",
+  bootMs: 300,
+  restarts: 0,
+  nextRestartAt: null,
+  drift: false,
+  createdAt: "2026-01-01T00:00:00.000Z",
+  updatedAt: "2026-01-01T00:00:00.000Z",
+  lastHealthAt: "2026-01-01T00:00:00.000Z",
+  lastActivityAt: null,
+};
+
+const doNothing = platformProcedure("read")
+  .input(z.strictObject({ userId: z.string() }))
+  .output(EngineSchema)
+  .query(() => ENGINE);
+// In its place rather than in a router of its own, so that nothing differs but the procedure.
+Object.assign(appRouter._def.procedures, { "engines.get": doNothing });
+
+const { config } = parseConfig(process.env);
+const log = openLog(config.log);
+const url = config.databaseUrl ?? "";
+await using database = openDatabase({ url, poolSize: config.databasePool, applicationName: "no-op" });
+const { db, raw } = database;
+// What the way in and out uses of it; there are no engines here, and no turns.
+const ctx = {
+  config,
+  log,
+  db,
+  raw,
+  clock: systemClock,
+  drain: new DrainState(),
+  lease: new LeaseGuard({ id: "no-op", holdsLease: () => true }),
+} as Partial<AppContext> as AppContext;
+await using server = await openHttpServer(ctx, { host: "127.0.0.1", port: 0 });
+log.info({ url: server.url }, "listening");
+await new Promise((resolve) => process.once("SIGTERM", resolve));

@@ -1,0 +1,20 @@
+import type { Benchmark } from "./benchmark.ts";
+import { auditedChanges } from "./benchmarks/audited-changes.ts";
+import { enginesGet } from "./benchmarks/engines-get.ts";
+import { firstEvent } from "./benchmarks/first-event.ts";
+import { provision } from "./benchmarks/provision.ts";
+import { quietStreams } from "./benchmarks/quiet-streams.ts";
+import { relay200, relay50 } from "./benchmarks/relay.ts";
+import { rpcCall } from "./benchmarks/rpc-call.ts";
+
+/** In the order of the table. */
+export const BENCHMARKS: readonly Benchmark[] = [
+  relay50,
+  relay200,
+  firstEvent,
+  rpcCall,
+  enginesGet,
+  provision,
+  quietStreams,
+  auditedChanges,
+];

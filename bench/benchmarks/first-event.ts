@@ -1,0 +1,96 @@
+import type { BenchContext, Benchmark } from "../benchmark.ts";
+import { toUsed, type CpuReading } from "../cpu-meter.ts";
+import type { Load } from "../load.ts";
+import { toCpuPer, toMeasure, type Bound, type Measure } from "../measure.ts";
+import { openService, type Product, type ServiceInput } from "../service.ts";
+import { quantile } from "../statistics.ts";
+import { USER } from "../user.ts";
+
+const ROUNDS = 5;
+const PAIRS = 100;
+const LOAD: Load = { chunks: 1, eventsPerChunk: 1, intervalMs: 0, isHeld: false };
+
+/**
+ * Twice: with the reference engine, which does as little before its first event as an honest engine can, and with one
+ * that says it at once, where nothing is left but the way. Beside nothing any way is many times as long, so there
+ * it is what is added that counts.
+ */
+export const firstEvent: Benchmark = {
+  name: "first-event",
+  run: async (ctx) => {
+    const reference = await timePairs(ctx, "reference");
+    const instant = await timePairs(ctx, "bench");
+    return [
+      toEventMeasure("first event, p50", reference, { kind: "ratio_at_most", times: 2.5 }),
+      toEventMeasure("first event, added, p50", reference, { kind: "added_at_most", amount: 5 }),
+      toEventMeasure("first event of an instant engine, p50", instant, { kind: "none" }),
+      toEventMeasure("first event of an instant engine, added", instant, {
+        kind: "added_at_most",
+        amount: 5,
+      }),
+    ];
+  },
+};
+
+function toEventMeasure(measure: string, timed: Timed, bound: Bound): Measure {
+  return toMeasure({ ...timed, measure, unit: "ms", against: "the engine called directly", bound });
+}
+
+interface Timed {
+  ours: number[];
+  baseline: number[];
+  cpu: Measure["cpu"];
+}
+
+async function timePairs(ctx: BenchContext, engineKind: ServiceInput["engine"]): Promise<Timed> {
+  await using service = await openService(ctx, { engine: engineKind });
+  const product = await service.openProduct();
+  const { engine, apiKey } = await product.client.api.engines.provision.mutate({ userId: USER });
+  const direct = { url: engine.url ?? "", apiKey };
+  const round = async () => {
+    const ours: number[] = [];
+    const baseline: number[] = [];
+    const from = await service.readCpu();
+    for (let pair = 0; pair < PAIRS; pair += 1) {
+      baseline.push(await timeDirect(direct, ctx.signal));
+      ours.push(await timeTurn(product, ctx.signal));
+    }
+    return { ours, baseline, cpu: toUsed(from, await service.readCpu()) };
+  };
+  await round();
+  ctx.say(`${engineKind} engine: ${ROUNDS} rounds of ${PAIRS} turns`);
+  const rounds: { ours: number[]; baseline: number[]; cpu: CpuReading }[] = [];
+  while (rounds.length < ROUNDS) rounds.push(await round());
+  const readings = rounds.map(({ cpu }) => cpu);
+  return {
+    ours: rounds.map(({ ours }) => quantile(ours, 0.5)),
+    baseline: rounds.map(({ baseline }) => quantile(baseline, 0.5)),
+    cpu: toCpuPer("turn", PAIRS, readings),
+  };
+}
+
+async function timeTurn({ client }: Product, signal: AbortSignal): Promise<number> {
+  const begin = performance.now();
+  const request = { message: "go", taskId: crypto.randomUUID(), load: LOAD };
+  let tookMs: number | undefined;
+  for await (const _event of client.execute({ userId: USER, request, signal })) {
+    tookMs ??= performance.now() - begin;
+  }
+  if (tookMs === undefined) throw new Error("the turn had no event");
+  return tookMs;
+}
+
+async function timeDirect(engine: { url: string; apiKey: string }, signal: AbortSignal): Promise<number> {
+  const begin = performance.now();
+  const response = await fetch(`${engine.url}/execute`, {
+    method: "POST",
+    headers: { "content-type": "application/json", "x-engine-key": engine.apiKey },
+    body: JSON.stringify({ message: "go", task_id: crypto.randomUUID(), load: LOAD }),
+    signal,
+  });
+  if (response.status !== 200) throw new Error(`the engine answered ${response.status}`);
+  let tookMs: number | undefined;
+  for await (const _chunk of response.body ?? []) tookMs ??= performance.now() - begin;
+  if (tookMs === undefined) throw new Error("the engine sent nothing");
+  return tookMs;
+}

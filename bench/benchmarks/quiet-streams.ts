@@ -1,0 +1,120 @@
+import type { BenchContext, Benchmark } from "../benchmark.ts";
+import type { Load } from "../load.ts";
+import { toMeasure, type Bound } from "../measure.ts";
+import { openTurn, readTurn, startTurn } from "../open-turn.ts";
+import type { Memory } from "../probe.ts";
+import { readStream, type StreamReading } from "../read-stream.ts";
+import { alternate } from "../rounds.ts";
+import { openService, type Product, type Service } from "../service.ts";
+import { USER } from "../user.ts";
+
+const ROUNDS = 3;
+const STREAMS = 2_000;
+/** Opened and closed again first, so that compiled code and caches do not count. */
+const WARM_UP = 100;
+const AT_ONCE = 50;
+const QUIET: Load = { chunks: 1, eventsPerChunk: 1, intervalMs: 0, isHeld: true };
+
+/** What each of many open streams holds while nothing happens. Processes are new in each round: memory stays taken. */
+export const quietStreams: Benchmark = {
+  name: "quiet-streams",
+  run: async (ctx) => {
+    ctx.say(`${ROUNDS} rounds of ${STREAMS} streams`);
+    const results = await alternate(
+      {
+        idle: () => inNewService(ctx, measureIdle),
+        readers: () => inNewService(ctx, measureReaders),
+        turns: () => inNewService(ctx, measureTurns),
+      },
+      ROUNDS,
+    );
+    const about = { unit: "KB", against: "an idle tRPC subscription" };
+    const toMemoryMeasure = (measure: string, side: "readers" | "turns", part: keyof Memory, bound: Bound) =>
+      toMeasure({
+        ...about,
+        measure,
+        ours: results[side].map((memory) => memory[part]),
+        baseline: results.idle.map((memory) => memory[part]),
+        bound,
+      });
+    const atMost = { kind: "ratio_at_most", times: 1.3 } as const;
+    return [
+      toMemoryMeasure("heap per quiet reader of one turn", "readers", "heap", atMost),
+      toMemoryMeasure("RSS per quiet reader of one turn", "readers", "rss", atMost),
+      toMemoryMeasure("heap per quiet turn and its reader", "turns", "heap", { kind: "none" }),
+      toMemoryMeasure("RSS per quiet turn and its reader", "turns", "rss", { kind: "none" }),
+    ];
+  },
+};
+
+interface Place {
+  service: Service;
+  product: Product;
+  engineUrl: string;
+  signal: AbortSignal;
+}
+
+async function inNewService(ctx: BenchContext, measure: (place: Place) => Promise<Memory>): Promise<Memory> {
+  await using service = await openService(ctx, { engine: "bench" });
+  const product = await service.openProduct();
+  const { engine } = await product.client.api.engines.provision.mutate({ userId: USER });
+  // Awaited here, or the service would be gone before it is measured.
+  return await measure({ service, product, engineUrl: engine.url ?? "", signal: ctx.signal });
+}
+
+async function measureIdle({ service, product, engineUrl, signal }: Place): Promise<Memory> {
+  const idle = await service.openBaseline("plain-trpc", {
+    BENCH_ENGINE_URL: engineUrl,
+    BENCH_API_KEY: product.apiKey,
+  });
+  const headers = { accept: "text/event-stream", authorization: `Bearer ${product.apiKey}` };
+  const open = async (left: AbortSignal) =>
+    readStream({ url: `${idle.url}/trpc/idle?input=%7B%7D`, method: "GET", headers, signal: left });
+  return measurePerStream(idle, open, signal);
+}
+
+async function measureReaders({ service, product, signal }: Place): Promise<Memory> {
+  const turnId = await startTurn({ service, product, signal }, QUIET);
+  return measurePerStream(
+    service,
+    async (left) => readTurn({ service, product, signal: left }, turnId),
+    signal,
+  );
+}
+
+async function measureTurns({ service, product, signal }: Place): Promise<Memory> {
+  return measurePerStream(
+    service,
+    async (left) => openTurn({ service, product, signal: left }, QUIET),
+    signal,
+  );
+}
+
+async function measurePerStream(
+  program: Pick<Service, "readMemory">,
+  open: (left: AbortSignal) => Promise<StreamReading>,
+  signal: AbortSignal,
+): Promise<Memory> {
+  const warmUp = await openMany(WARM_UP, open, signal);
+  warmUp.leave();
+  const before = await program.readMemory();
+  const many = await openMany(STREAMS, open, signal);
+  const after = await program.readMemory();
+  many.leave();
+  const toKb = (part: keyof Memory) => (after[part] - before[part]) / STREAMS / 1_024;
+  return { rss: toKb("rss"), heap: toKb("heap") };
+}
+
+async function openMany(
+  count: number,
+  open: (left: AbortSignal) => Promise<StreamReading>,
+  signal: AbortSignal,
+): Promise<{ leave(): void }> {
+  const left = new AbortController();
+  const either = AbortSignal.any([left.signal, signal]);
+  for (let opened = 0; opened < count; opened += AT_ONCE) {
+    const streams = await Promise.all(Array.from({ length: AT_ONCE }, () => open(either)));
+    await Promise.all(streams.map((stream) => stream.opened));
+  }
+  return { leave: () => left.abort() };
+}

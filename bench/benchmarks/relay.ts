@@ -1,0 +1,136 @@
+import type { BenchContext, Benchmark } from "../benchmark.ts";
+import { toUsed, type CpuReading } from "../cpu-meter.ts";
+import { toExecuteBody, type Load } from "../load.ts";
+import { toCpuPer, toMeasure, type Bound, type Measure } from "../measure.ts";
+import { readStream, type StreamReading } from "../read-stream.ts";
+import { alternate } from "../rounds.ts";
+import { openTurn } from "../open-turn.ts";
+import { openService, type Product } from "../service.ts";
+import { USER } from "../user.ts";
+
+interface RelayLoad extends Pick<Load, "chunks" | "eventsPerChunk"> {
+  streams: number;
+  rounds: number;
+}
+
+/** A chunk each 20 ms on every stream. */
+const INTERVAL_MS = 20;
+const RELAY_50: RelayLoad = { streams: 50, eventsPerChunk: 20, chunks: 150, rounds: 5 };
+const RELAY_200: RelayLoad = { streams: 200, eventsPerChunk: 1, chunks: 200, rounds: 5 };
+
+export const relay50: Benchmark = {
+  name: "relay-50",
+  run: async (ctx) => {
+    const relayed = await relay(ctx, RELAY_50);
+    const name = "relayed event, 50 streams, 20 per chunk";
+    return [
+      toRelayMeasure(name, relayed, "pipe", { kind: "ratio_at_most", times: 4 }),
+      toRelayMeasure(name, relayed, "perEvent", { kind: "cheaper_at_least", times: 3 }),
+    ];
+  },
+};
+
+export const relay200: Benchmark = {
+  name: "relay-200",
+  run: async (ctx) => {
+    const relayed = await relay(ctx, RELAY_200);
+    const name = "relayed event, 200 streams, 1 per chunk";
+    return [
+      toRelayMeasure(name, relayed, "pipe", { kind: "ratio_at_most", times: 1.8 }),
+      toRelayMeasure(name, relayed, "perEvent", { kind: "none" }),
+    ];
+  },
+};
+
+const BASELINES = { pipe: "raw byte pipe", perEvent: "one tRPC yield per event" };
+
+interface Relayed extends Record<keyof typeof BASELINES | "ours", CpuReading[]> {
+  events: number;
+}
+
+function toRelayMeasure(
+  measure: string,
+  { events, ...rounds }: Relayed,
+  against: keyof typeof BASELINES,
+  bound: Bound,
+): Measure {
+  const toUs = (readings: CpuReading[]) => readings.map(({ program }) => (program * 1_000) / events);
+  return toMeasure({
+    measure,
+    unit: "µs",
+    ours: toUs(rounds.ours),
+    baseline: toUs(rounds[against]),
+    against: BASELINES[against],
+    bound,
+    cpu: toCpuPer("event", events, rounds.ours),
+  });
+}
+
+/** CPU from the moment at which the engine is let go, all streams being open, to the last stream's end. */
+async function relay(ctx: BenchContext, relayLoad: RelayLoad): Promise<Relayed> {
+  const { streams, rounds, ...sizes } = relayLoad;
+  const load: Load = { ...sizes, intervalMs: INTERVAL_MS, isHeld: true };
+  await using service = await openService(ctx, { engine: "bench" });
+  const product = await service.openProduct();
+  const { engine } = await product.client.api.engines.provision.mutate({ userId: USER });
+  const engineUrl = engine.url ?? "";
+  const pipe = await service.openBaseline("byte-pipe", { BENCH_ENGINE_URL: engineUrl });
+  const plain = await service.openBaseline("plain-trpc", {
+    BENCH_ENGINE_URL: engineUrl,
+    BENCH_API_KEY: product.apiKey,
+  });
+  const { signal } = ctx;
+  const place = { service, product, signal };
+
+  const run = async (open: () => Promise<StreamReading>, read: () => Promise<CpuReading>) => {
+    const readings = await Promise.all(Array.from({ length: streams }, open));
+    await Promise.all(readings.map(({ opened }) => opened));
+    const from = await read();
+    await fetch(`${engineUrl}/release`, { method: "POST", body: JSON.stringify({ streams }), signal });
+    const counts = await Promise.all(readings.map(({ ended }) => ended));
+    const used = toUsed(from, await read());
+    const wanted = load.chunks * load.eventsPerChunk;
+    const wrong = counts.find((count) => count !== wanted);
+    if (wrong !== undefined) throw new Error(`a stream had ${wrong} events in place of ${wanted}`);
+    return used;
+  };
+  const sides = {
+    pipe: () =>
+      run(
+        () => readPiped(pipe.url, load, signal),
+        () => service.readCpuOf(pipe),
+      ),
+    ours: () =>
+      run(
+        () => openTurn(place, load),
+        () => service.readCpu(),
+      ),
+    perEvent: () =>
+      run(
+        () => readPlain(plain.url, { load, product, signal }),
+        () => service.readCpuOf(plain),
+      ),
+  };
+  // Code is compiled as it gets hot: the first round of each is not counted.
+  await alternate(sides, 1);
+  ctx.say(`${streams} streams, ${rounds} rounds`);
+  const results = await alternate(sides, rounds);
+  return { events: streams * load.chunks * load.eventsPerChunk, ...results };
+}
+
+async function readPiped(url: string, load: Load, signal: AbortSignal): Promise<StreamReading> {
+  return readStream({ url: `${url}/execute`, method: "POST", body: toExecuteBody(load), signal });
+}
+
+async function readPlain(
+  url: string,
+  { load, product, signal }: { load: Load; product: Product; signal: AbortSignal },
+): Promise<StreamReading> {
+  const input = encodeURIComponent(JSON.stringify({ body: toExecuteBody(load) }));
+  return readStream({
+    url: `${url}/trpc/relay?input=${input}`,
+    method: "GET",
+    headers: { accept: "text/event-stream", authorization: `Bearer ${product.apiKey}` },
+    signal,
+  });
+}

@@ -1,0 +1,93 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { open, readFile } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import type { Memory } from "./probe.ts";
+
+export interface ProgramInput {
+  /** A TypeScript file of this repository. */
+  entry: string;
+  env: Readonly<Record<string, string | undefined>>;
+  /** Gets what the program writes. */
+  logFile: string;
+  /** Ends the program when it aborts. */
+  signal: AbortSignal;
+  /** Where to leave a CPU profile; none when undefined. */
+  cpuProfDir?: string | undefined;
+}
+
+/** A program in a process of its own, so that its CPU and memory are its own, too. */
+export interface Program extends AsyncDisposable {
+  readonly pid: number;
+  /** Where it listens. */
+  readonly url: string;
+  /** Collects its garbage and tells what is left. */
+  readMemory(): Promise<Memory>;
+}
+
+const PROBE = fileURLToPath(new URL("probe.ts", import.meta.url));
+const START_PATIENCE_MS = 60_000;
+const STOP_PATIENCE_MS = 30_000;
+const POLL_MS = 20;
+
+/** Resolves when the program has logged `{"msg":"listening","url":…}`. Disposing asks it to end, then makes it. */
+export async function openProgram(input: ProgramInput): Promise<Program> {
+  const log = await open(input.logFile, "a");
+  const profile = input.cpuProfDir === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${input.cpuProfDir}`];
+  // A process group of its own: Ctrl-C shall reach the benchmark alone, which then ends this one in order.
+  const child = spawn(process.execPath, ["--expose-gc", ...profile, "--import", PROBE, input.entry], {
+    env: { ...input.env },
+    detached: true,
+    stdio: ["ignore", log.fd, log.fd, "ipc"],
+  });
+  await log.close();
+  const ask = () => child.kill("SIGTERM");
+  input.signal.addEventListener("abort", ask, { once: true });
+  const stop = async () => {
+    input.signal.removeEventListener("abort", ask);
+    await stopChild(child);
+  };
+  try {
+    const url = await untilListening(child, input);
+    const { pid } = child;
+    if (pid === undefined) throw new Error(`${input.entry} did not start`);
+    return { pid, url, readMemory: () => askMemory(child), [Symbol.asyncDispose]: stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function untilListening(child: ChildProcess, input: ProgramInput): Promise<string> {
+  const deadline = performance.now() + START_PATIENCE_MS;
+  for (;;) {
+    const text = await readFile(input.logFile, "utf8");
+    const url = /"url":"([^"]+)".*"msg":"listening"/.exec(text)?.[1];
+    if (url !== undefined) return url;
+    if (hasEnded(child) || performance.now() > deadline) {
+      throw new Error(`${input.entry} does not listen:\n${text.split("\n").slice(-15).join("\n")}`);
+    }
+    await sleep(POLL_MS, undefined, { signal: input.signal });
+  }
+}
+
+async function askMemory(child: ChildProcess): Promise<Memory> {
+  const answered = once(child, "message");
+  child.send("memory");
+  const [memory] = (await answered) as [Memory];
+  return memory;
+}
+
+async function stopChild(child: ChildProcess): Promise<void> {
+  if (hasEnded(child) || child.pid === undefined) return;
+  const exited = once(child, "exit");
+  const timer = setTimeout(() => child.kill("SIGKILL"), STOP_PATIENCE_MS);
+  child.kill("SIGTERM");
+  await exited;
+  clearTimeout(timer);
+}
+
+function hasEnded(child: ChildProcess): boolean {
+  return child.exitCode !== null || child.signalCode !== null;
+}

@@ -1,0 +1,2 @@
+/** Whose engine the benchmarks use. */
+export const USER = "ada";
