@@ -32,7 +32,12 @@ const CONNECTION_CODES = new Set([
   "57P01",
   "57P02",
   "57P03",
+  // Out of connections, disk, memory, or another resource; and a disk that fails.
+  "53000",
+  "53100",
+  "53200",
   "53300",
+  "58030",
   // A statement, a lock or an idle transaction that took longer than we let it.
   "57014",
   "55P03",

@@ -36,14 +36,14 @@ export async function postRpc(
     maxBytes: ANSWER_MAX_BYTES,
     signal: AbortSignal.any([timeout, use.interrupted, ...leaving]),
   });
-  if (exchange.kind === "answered") return readAnswer(exchange, use.apiKey);
+  if (exchange.kind === "answered") return readAnswer(exchange, use.apiKey, request);
   throw toFailure(exchange, request, { timedOut: timeout.aborted, interrupted: use.interrupted });
 }
 
 type Answered = Extract<EngineExchange, { kind: "answered" }>;
 type Failed = Extract<EngineExchange, { kind: "failed" }>;
 
-function readAnswer(answer: Answered, apiKey: string): unknown {
+function readAnswer(answer: Answered, apiKey: string, request: RpcRequest): unknown {
   const body = parseObject(answer.text);
   const engineError = body && findEngineError(answer.status, body, apiKey);
   if (engineError) throw toEngineFailure(engineError);
@@ -56,7 +56,7 @@ function readAnswer(answer: Answered, apiKey: string): unknown {
     }
     return body["result"];
   }
-  throw toBareFailure(answer);
+  throw toBareFailure(answer, request);
 }
 
 function parseObject(text: string): Record<string, unknown> | undefined {
@@ -111,7 +111,7 @@ function toEngineFailure(engineError: EngineErrorDetail): DomainError {
 }
 
 /** A status without the contract's error envelope. */
-function toBareFailure(answer: Answered): DomainError {
+function toBareFailure(answer: Answered, { readOnly }: Pick<RpcRequest, "readOnly">): DomainError {
   switch (answer.status) {
     case 401:
       return new DomainError("ENGINE_ERROR", "the engine refused its key");
@@ -127,7 +127,12 @@ function toBareFailure(answer: Answered): DomainError {
     default: {
       const kind = (/^[\w.+/-]{1,60}/.exec(answer.contentType) ?? ["no content type"])[0];
       const what = `status ${answer.status}, ${kind}, ${Buffer.byteLength(answer.text)} bytes`;
-      return new DomainError("ENGINE_ERROR", `the engine's answer is not what the contract says (${what})`);
+      const cause = readOnly
+        ? undefined
+        : new DomainError("OUTCOME_UNKNOWN", "the engine's answer says nothing");
+      return new DomainError("ENGINE_ERROR", `the engine's answer is not what the contract says (${what})`, {
+        cause,
+      });
     }
   }
 }

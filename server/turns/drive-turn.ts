@@ -208,7 +208,8 @@ function toInterruption(reason: unknown): EndCause {
   const isRestart = reason === "ENGINE_RESTARTED";
   return toEndCause("interrupted", isRestart ? "ENGINE_RESTARTED" : "ENGINE_STOPPED", {
     message: isRestart ? "the engine was restarted" : "the engine was stopped",
-    engineMayContinue: false,
+    // It gets a grace to finish in, and an engine that uses it ends the turn in its own brain.
+    engineMayContinue: true,
   });
 }
 

@@ -10,6 +10,7 @@ import { openTestDatabase } from "../support/test-database.ts";
 import { ADMIN_KEY, callProcedure, startService, type Service } from "./spawn-service.ts";
 
 const run = promisify(execFile);
+const DOCKER_HOST = process.env["DOCKER_HOST"];
 const quiet = { info: () => {}, warn: () => {} };
 
 /** Everything of one installation, whatever the test did. */
@@ -17,7 +18,12 @@ async function removeEverything(service: Service): Promise<void> {
   await service.signal("SIGKILL");
   const instanceId = /"instanceId":"([^"]+)"/.exec(service.output())?.[1];
   if (instanceId === undefined) return;
-  await using runtime = await openDockerRuntime({ instanceId, marked: false, log: quiet });
+  await using runtime = await openDockerRuntime({
+    instanceId,
+    marked: false,
+    dockerHost: DOCKER_HOST,
+    log: quiet,
+  });
   await runtime.removeInstance();
 }
 
@@ -30,10 +36,10 @@ describe.skipIf(!isDockerAvailable())("the service over Docker", { timeout: 120_
       ORCH_DATABASE_URL: database.url,
       ORCH_ADMIN_KEY: ADMIN_KEY,
       ORCH_ENGINE_BACKEND: "docker",
-      ORCH_ENGINE_IMAGE: await buildReferenceImage({ log: quiet }),
+      ORCH_ENGINE_IMAGE: await buildReferenceImage({ dockerHost: DOCKER_HOST, log: quiet }),
       ORCH_ENGINE_NETWORK: `eh-test-${randomBytes(4).toString("hex")}`,
       ORCH_STOP_GRACE_S: "5",
-      ...(process.env["DOCKER_HOST"] === undefined ? {} : { DOCKER_HOST: process.env["DOCKER_HOST"] }),
+      ...(DOCKER_HOST === undefined ? {} : { DOCKER_HOST }),
     };
     let service = await startService(environment);
     try {
