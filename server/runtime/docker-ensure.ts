@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { ContainerCreateOptions } from "dockerode";
 import { toContainerName } from "./container-name.ts";
 import { findOwnContainer } from "./docker-containers.ts";
@@ -30,12 +31,23 @@ export async function ensureContainer(
 }
 
 async function adoptContainer(ctx: DockerContext, name: string, spec: ContainerSpec): Promise<string> {
-  const found = await findOwnContainer(ctx, name);
-  if (found?.Config.Labels[DOCKER_LABEL.engine] !== spec.engineId) {
-    throw new RuntimeFailure("conflict", `the container name ${name} is taken by something that is not ours`);
+  const until = Date.now() + ADOPT_PATIENCE_MS;
+  for (;;) {
+    const found = await findOwnContainer(ctx, name);
+    if (found?.Config.Labels[DOCKER_LABEL.engine] === spec.engineId) return found.Id;
+    // The daemon reserves a name before its container can be seen: another create may be under way.
+    if (found !== undefined || Date.now() > until) {
+      throw new RuntimeFailure(
+        "conflict",
+        `the container name ${name} is taken by something that is not ours`,
+      );
+    }
+    await sleep(ADOPT_RETRY_MS);
   }
-  return found.Id;
 }
+
+const ADOPT_PATIENCE_MS = 3_000;
+const ADOPT_RETRY_MS = 50;
 
 /**
  * Not `docker.createContainer`: that one puts the whole body into the URL as well, and with it the provider

@@ -50,7 +50,7 @@ export async function runDemo({ backend, onLine }: RunDemoInput): Promise<DemoRu
 async function listInDocker(lines: readonly string[]): Promise<string[]> {
   const instanceId = /of instance (\S+)\)/.exec(lines.join("\n"))?.[1];
   if (instanceId === undefined) return [];
-  using client = await openDockerClient({ callTimeoutMs: 10_000 });
+  using client = await openDockerClient({ dockerHost: process.env["DOCKER_HOST"], callTimeoutMs: 10_000 });
   const { docker } = client;
   const filters = { label: [`enginehouse.instance=${instanceId}`] };
   const { Volumes } = await docker.listVolumes({ filters });

@@ -52,6 +52,15 @@ test("after kill -9 the next start adopts the same Postgres, and a turn that was
     request,
   });
   expect(started.data).toMatchObject({ status: "streaming" });
+  // That it streams is on record by the time that so much of it was seen.
+  await expect
+    .poll(
+      async () => (await callProcedure({ url: first.url, key }, "turns.get", { turnId })).data["lastSeq"],
+      {
+        timeout: 20_000,
+      },
+    )
+    .toBeGreaterThan(100);
   const postgres = await findEmbeddedPid(home.path);
   await first.signal("SIGKILL");
   expect(await findEmbeddedPid(home.path)).toBe(postgres);
