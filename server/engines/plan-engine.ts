@@ -38,9 +38,7 @@ export interface PlanPolicy {
   /** Whether this look is the periodic one: a look that an event asked for counts no failure of health. */
   countsFailures: boolean;
   bootTimeoutMs: number;
-  healthIntervalMs: number;
   healthMaxFailures: number;
-  restartMaxAttempts: number;
 }
 
 /** How often an engine that should lie still is looked at. */

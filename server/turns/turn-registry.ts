@@ -71,9 +71,6 @@ export class TurnRegistry implements AsyncDisposable {
   get size(): number {
     return this.#turns.size;
   }
-  get isDraining(): boolean {
-    return this.#isDraining;
-  }
   /** True once nothing is written any more. */
   get isClosed(): boolean {
     return this.#isClosed;

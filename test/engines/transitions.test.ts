@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { insertEngine, updateEngineIf } from "../../db/engines.ts";
+import { insertEngine, updateEngineIf, type NewEngine } from "../../db/engines.ts";
 import { ENGINE_STATUSES } from "../../server/engines/engine-status.ts";
 import { moveEngine } from "../../server/engines/move-engine.ts";
 import { isAllowed, MOVES, type Move } from "../../server/engines/transitions.ts";
@@ -23,21 +23,16 @@ const cells = ENGINE_STATUSES.flatMap((from) =>
   Object.keys(MOVES).map((move) => ({ from, move: move as Move })),
 );
 
-test.each(cells)("$move from $from is made exactly when the table allows it", async ({ from, move }) => {
+/** An engine as a verb or the loop would meet it. */
+async function insertEngineAs(
+  changes: Pick<NewEngine, "userId" | "status" | "desired"> & Partial<NewEngine>,
+): Promise<string> {
   const id = randomUUID();
-  const spec = toEngineSpec(house.ctx.config, {
-    image: "reference:1",
-    imageFrom: "default",
-    limitOverrides: {},
-  });
   await insertEngine(house.ctx.db, {
     id,
     productId: site.productId,
-    userId: `${from}-${move}`,
-    desired: "running",
     desiredBy: "caller",
-    status: from,
-    spec,
+    spec: toEngineSpec(house.ctx.config, { image: "reference:1", imageFrom: "default", limitOverrides: {} }),
     specHash: "hash",
     volumeName: `engine-data-${id}`,
     runtimeHost: "memory:test",
@@ -46,7 +41,13 @@ test.each(cells)("$move from $from is made exactly when the table allows it", as
     keyHash: "hash",
     keySealed: "sealed",
     keyPrefix: "ehe_",
+    ...changes,
   });
+  return id;
+}
+
+test.each(cells)("$move from $from is made exactly when the table allows it", async ({ from, move }) => {
+  const id = await insertEngineAs({ userId: `${from}-${move}`, status: from, desired: "running" });
   const moved = await moveEngine(house.ctx.db, { row: { id, desired: "running" }, move });
   const expected = isAllowed(move, from) ? MOVES[move].to : undefined;
   expect(moved?.status).toBe(expected);
@@ -56,30 +57,7 @@ test.each(cells)("$move from $from is made exactly when the table allows it", as
 
 test("a move is lost to whoever changed what is wanted, and to a newer driver", async () => {
   expect(await updateEngineIf(house.ctx.db, { id: randomUUID() }, {})).toBeUndefined();
-  const id = randomUUID();
-  const spec = toEngineSpec(house.ctx.config, {
-    image: "reference:1",
-    imageFrom: "default",
-    limitOverrides: {},
-  });
-  await insertEngine(house.ctx.db, {
-    id,
-    productId: site.productId,
-    userId: "racer",
-    desired: "stopped",
-    desiredBy: "caller",
-    status: "starting",
-    spec,
-    specHash: "hash",
-    volumeName: `engine-data-${id}`,
-    runtimeHost: "memory:test",
-    incarnation: 1,
-    generation: 1,
-    fence: 7,
-    keyHash: "hash",
-    keySealed: "sealed",
-    keyPrefix: "ehe_",
-  });
+  const id = await insertEngineAs({ userId: "racer", status: "starting", desired: "stopped", fence: 7 });
   const { db } = house.ctx;
   expect(await moveEngine(db, { row: { id, desired: "running" }, move: "ready" })).toBeUndefined();
   expect(await moveEngine(db, { row: { id, desired: "stopped" }, move: "stop", fence: 6 })).toBeUndefined();

@@ -14,7 +14,7 @@ async function registerProduct(url: string, key = ADMIN_KEY): Promise<string> {
 test("a start without any configuration serves, shows its key once, and keeps everything over a restart", async () => {
   await using home = await openTempDir();
   const dataDir = join(home.path, "data");
-  const first = await startService({ ORCH_DATA_DIR: dataDir });
+  await using first = await startService({ ORCH_DATA_DIR: dataDir });
   await expect.poll(() => first.output()).toMatch(/eha_[A-Za-z0-9]{36}/);
   const adminKey = /eha_[A-Za-z0-9]{36}/.exec(first.output())?.[0] ?? "";
   expect((await stat(join(dataDir, "secrets.json"))).mode & 0o777).toBe(0o600);
@@ -41,7 +41,7 @@ test("after kill -9 the next start adopts the same Postgres, and a turn that was
   await using home = await openTempDir();
   // The engine finishes its turn before it goes, for as long as it is given.
   const environment = { ORCH_DATA_DIR: home.path, ORCH_ADMIN_KEY: ADMIN_KEY, ORCH_STOP_GRACE_S: "1" };
-  const first = await startService(environment);
+  await using first = await startService(environment);
   const key = await registerProduct(first.url);
   await callProcedure({ url: first.url, key }, "engines.provision", { userId: "ada" });
   const turnId = crypto.randomUUID();
@@ -65,7 +65,7 @@ test("after kill -9 the next start adopts the same Postgres, and a turn that was
   await first.signal("SIGKILL");
   expect(await findEmbeddedPid(home.path)).toBe(postgres);
 
-  const second = await startService(environment);
+  await using second = await startService(environment);
   expect(await findEmbeddedPid(home.path)).toBe(postgres);
   const turn = await callProcedure({ url: second.url, key }, "turns.get", { turnId });
   expect(turn.data).toMatchObject({
