@@ -1,7 +1,7 @@
 import { and, desc, eq, gt, gte, lt, lte, sql, type SQL } from "drizzle-orm";
 import type { Db } from "./client.ts";
 import { toStatement } from "./prepared-statement.ts";
-import { auditHeads, auditLog } from "./schema.ts";
+import { auditLog } from "./schema.ts";
 
 /** A row as the hash covers it: the instant in microseconds, actor and metadata as canonical JSON. */
 export type AuditLogRow = typeof auditLog.$inferSelect;
@@ -28,57 +28,37 @@ const columns = {
 /** What the caller knows of a row before it has its place in the chain. */
 export type NewAuditRow = Omit<AuditLogRow, "seq" | "at" | "prevHash" | "hash">;
 
-/** The hashed text in the pieces that stand around instant, previous hash and seq, in this order. */
-export type AuditTextPieces = readonly [string, string, string, string];
-
-const value = (name: keyof NewAuditRow) => sql.placeholder(name);
-const piece = (name: "piece0" | "piece1" | "piece2" | "piece3") => sql`${sql.placeholder(name)}::text`;
-
-// All in one statement: the head stays locked from here to the commit, and each round trip in between would keep
-// every other change of the scope waiting. The clock is read after the wait for the lock, so instants rise with seq.
-const appendRow = toStatement<NewAuditRow & Record<string, unknown>, { seq: string }>(
-  "audit_append",
-  sql`with head as materialized (
-        select seq, hash from audit_heads where scope = ${value("scope")} for update
-      ), placed as materialized (
-        select head.seq + 1 as seq, head.hash as prev_hash,
-          ${toInstantText(sql`(orch_now() + (clock_timestamp() - statement_timestamp()))`)} as at
-        from head
-      ), hashed as materialized (
-        select placed.*, encode(sha256(convert_to(
-            ${piece("piece0")} || at || ${piece("piece1")} || prev_hash || ${piece("piece2")} || seq::text ||
-            ${piece("piece3")}, 'UTF8')), 'hex') as hash
-        from placed
-      ), moved as (
-        update audit_heads set seq = hashed.seq, hash = hashed.hash from hashed
-        where audit_heads.scope = ${value("scope")}
-      )
-      insert into audit_log (scope, seq, at, actor, action, user_id, engine_id, request_id, metadata, duration_ms,
-        prev_hash, hash)
-      select ${value("scope")}, seq, at::timestamptz, ${value("actor")}, ${value("action")}, ${value("userId")},
-        ${value("engineId")}::uuid, ${value("requestId")}, ${value("metadata")}, ${value("durationMs")}::integer,
-        prev_hash, hash
-      from hashed
-      returning seq`,
-);
-
-/**
- * Locks the scope's head until the end of the transaction, appends the row after it and moves it there. Returns the
- * row's seq, or undefined when the scope has no head yet.
- */
-export async function appendAuditRow(
-  tx: Db,
-  row: NewAuditRow,
-  pieces: AuditTextPieces,
-): Promise<number | undefined> {
-  const [piece0, piece1, piece2, piece3] = pieces;
-  const [appended] = await appendRow(tx, { ...row, piece0, piece1, piece2, piece3 });
-  return appended === undefined ? undefined : Number(appended.seq);
+/** A row to append, and the text that its hash covers: the pieces around instant, previous hash and seq. */
+export interface AuditValues extends NewAuditRow {
+  beforeAt: string;
+  beforePrevHash: string;
+  beforeSeq: string;
+  afterSeq: string;
 }
 
-/** Does nothing when the scope has a head; waits for a transaction that is making one. */
-export async function insertAuditHead(tx: Db, head: typeof auditHeads.$inferInsert): Promise<void> {
-  await tx.insert(auditHeads).values(head).onConflictDoNothing();
+/** `AuditValues` as columns of a JSON record. */
+export const AUDIT_COLUMNS = sql.raw(`scope text, actor text, action text, "userId" text, "engineId" uuid,
+  "requestId" text, metadata text, "durationMs" integer,
+  "beforeAt" text, "beforePrevHash" text, "beforeSeq" text, "afterSeq" text`);
+
+/**
+ * Locks the scope's head until the end of the transaction, makes it if need be, appends the row after it and moves it
+ * there; its value is the seq. For statements that write a change and its record at once: they have the
+ * `AUDIT_COLUMNS` in scope, and the locks of the change before they call this.
+ */
+export const APPEND_AUDIT =
+  sql.raw(`append_audit(scope, actor, action, "userId", "engineId", "requestId", metadata,
+  "durationMs", "beforeAt", "beforePrevHash", "beforeSeq", "afterSeq")`);
+
+const appendRows = toStatement<{ rows: string }, { seq: string }>(
+  "audit_append",
+  sql`select ${APPEND_AUDIT} as seq from json_to_recordset(${sql.placeholder("rows")}::json) as row(${AUDIT_COLUMNS})`,
+);
+
+/** In this order; returns their seqs. Rows of more than one scope are a matter of the order of locks. */
+export async function appendAuditRows(db: Db, rows: readonly AuditValues[]): Promise<number[]> {
+  const appended = await appendRows(db, { rows: JSON.stringify(rows) });
+  return appended.map(({ seq }) => Number(seq));
 }
 
 export interface AuditPage {

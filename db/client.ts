@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers/promises";
 import { drizzle, type PostgresJsDatabase, type PostgresJsQueryResultHKT } from "drizzle-orm/postgres-js";
 import type { PgDatabase } from "drizzle-orm/pg-core";
 import postgres from "postgres";
@@ -42,11 +43,39 @@ export function openDatabase(options: DatabaseOptions): Database {
   const raw = openClient(options, { max: RAW_POOL_SIZE, ...UNPIPELINED });
   // For its effect on the parsers alone.
   drizzle(transactions, { schema });
-  const db = drizzle(Object.assign(queries, { begin: transactions.begin.bind(transactions) }), { schema });
+  const begin: Begin = async (work) => beginGuarded(transactions, work);
+  const db = drizzle(Object.assign(queries, { begin }), { schema });
   const close = async () => {
     await Promise.all([queries, transactions, raw].map((client) => client.end({ timeout: 5 })));
   };
   return { db, raw, close, [Symbol.asyncDispose]: close };
+}
+
+type Begin = <T>(work: (sql: postgres.TransactionSql) => Promise<T>) => Promise<unknown>;
+
+/**
+ * When work fails because its connection is gone, postgres.js would still send a rollback there: to no socket, which
+ * throws where nobody can catch it, or into the transaction of whoever has the connection next. The transaction has
+ * failed by then, so that work is never told to have ended.
+ */
+async function beginGuarded<T>(
+  transactions: postgres.Sql,
+  work: (sql: postgres.TransactionSql) => Promise<T>,
+): Promise<unknown> {
+  let isOver = false;
+  try {
+    return await transactions.begin(async (sql) => {
+      try {
+        return await work(sql);
+      } catch (error) {
+        // By the next turn of the loop a connection that broke has said so.
+        await setImmediate();
+        return isOver ? new Promise<never>(() => undefined) : Promise.reject(error);
+      }
+    });
+  } finally {
+    isOver = true;
+  }
 }
 
 // Pipelining puts a quick query behind a slow one while other connections idle; the option is not in the types.

@@ -1,5 +1,7 @@
-import { and, asc, eq, getTableColumns, gt, sql } from "drizzle-orm";
+import { and, asc, eq, getTableColumns, gt, sql, type SQL } from "drizzle-orm";
+import { APPEND_AUDIT, AUDIT_COLUMNS, type AuditValues } from "./audit-log.ts";
 import type { Db } from "./client.ts";
+import { toStatement } from "./prepared-statement.ts";
 import { platformKeys, products, type SCOPES } from "./schema.ts";
 
 export type Scope = (typeof SCOPES)[number];
@@ -63,18 +65,61 @@ export async function recordKeyUsed(db: Db, id: string): Promise<void> {
     .where(and(eq(platformKeys.id, id), isUsageStale));
 }
 
-export async function insertPlatformKey(
-  tx: Db,
-  key: NewPlatformKey,
-): Promise<PlatformKeyRow & { expired: boolean }> {
-  const [row] = await tx
-    .insert(platformKeys)
-    .values({ ...key, createdAt: sql`orch_now()` })
-    .returning({ ...columns, expired: isPast(platformKeys.expiresAt) })
-    .prepare("insert_platform_key")
-    .execute();
-  if (row === undefined) throw new Error("the key was not inserted");
-  return row;
+// The product stays as it is until the end of the transaction, and its lock is had before that of the audit head.
+const toInsert = (columns: SQL, seq: SQL) =>
+  sql`with held as (
+        select id from products where id = ${sql.placeholder("productId")} and deleted_at is null for share
+      ), wanted as materialized (
+        select * from json_to_recordset(${sql.placeholder("rows")}::json) as row(id uuid, name text, prefix text,
+          hash text, scopes text[], "expiresAt" timestamptz ${columns})
+      ), issued as (
+        insert into platform_keys (id, product_id, name, prefix, hash, scopes, created_at, expires_at)
+        select wanted.id, held.id, name, prefix, hash, scopes, orch_now(), "expiresAt" from held, wanted
+        where coalesce("expiresAt" > orch_now(), true)
+        returning id, created_at
+      ), recorded as (
+        select id, created_at, ${seq} as seq from issued join wanted using (id)
+      )
+      select recorded.id, recorded.created_at as "createdAt", seq from held left join recorded on true`;
+
+/** One for each key that was inserted; of a product that is held at least one, with nulls when none was. */
+type InsertedRow = { id: string; createdAt: string } | { id: null; createdAt: null };
+type InsertValues = { productId: string; rows: string };
+
+const insertKeys = toStatement<InsertValues, InsertedRow>("insert_platform_keys", toInsert(sql``, sql`0`));
+const insertAuditedKeys = toStatement<InsertValues, InsertedRow>(
+  "insert_audited_platform_keys",
+  toInsert(sql`, ${AUDIT_COLUMNS}`, APPEND_AUDIT),
+);
+
+export type InsertedPlatformKey =
+  { inserted: true; row: PlatformKeyRow } | { inserted: false; why: "no_product" | "expired" };
+
+/** For a live product, which is held from being changed or removed until the end of the transaction. */
+export async function insertPlatformKey(tx: Db, key: NewPlatformKey): Promise<InsertedPlatformKey> {
+  return toInserted(key, await insertKeys(tx, { productId: key.productId, rows: JSON.stringify([key]) }));
+}
+
+/**
+ * All of one product, each with its record in the audit log, in one statement, which can be the whole transaction.
+ * Those that expired already are left out.
+ */
+export async function insertAuditedPlatformKeys(
+  db: Db,
+  changes: readonly { key: NewPlatformKey; audit: AuditValues }[],
+): Promise<InsertedPlatformKey[]> {
+  const productId = changes[0]?.key.productId;
+  if (productId === undefined) return [];
+  const rows = JSON.stringify(changes.map(({ key, audit }) => ({ ...key, ...audit })));
+  const found = await insertAuditedKeys(db, { productId, rows });
+  return changes.map(({ key }) => toInserted(key, found));
+}
+
+function toInserted(key: NewPlatformKey, found: readonly InsertedRow[]): InsertedPlatformKey {
+  if (found.length === 0) return { inserted: false, why: "no_product" };
+  const createdAt = found.find(({ id }) => id === key.id)?.createdAt;
+  if (typeof createdAt !== "string") return { inserted: false, why: "expired" };
+  return { inserted: true, row: { ...key, createdAt, revokedAt: null, lastUsedAt: null } };
 }
 
 /** In order of issue: ids are version 7. */

@@ -32,27 +32,6 @@ export async function findProduct(db: Db, id: string): Promise<ProductRowCounted
   return row;
 }
 
-const preparedFinds = new WeakMap<Db, ReturnType<typeof prepareFindLive>>();
-
-function prepareFindLive(db: Db) {
-  return db
-    .select()
-    .from(products)
-    .where(and(eq(products.id, sql.placeholder("id")), isNull(products.deletedAt)))
-    .prepare("find_live_product");
-}
-
-/** The product unless it was removed. Prepared on the pool. */
-export async function findLiveProduct(db: Db, id: string): Promise<ProductRow | undefined> {
-  let find = preparedFinds.get(db);
-  if (find === undefined) {
-    find = prepareFindLive(db);
-    preparedFinds.set(db, find);
-  }
-  const [row] = await find.execute({ id });
-  return row;
-}
-
 export async function findProductBySlug(db: Db, slug: string): Promise<ProductRow | undefined> {
   const [row] = await db
     .select()
@@ -71,18 +50,6 @@ export async function lockProduct(tx: Db, id: string): Promise<ProductRow | unde
     .prepare("lock_product")
     .execute();
   return row;
-}
-
-/** Keeps a live product from being changed or removed until the end of the transaction, beside others who do so. */
-export async function holdProduct(tx: Db, id: string): Promise<boolean> {
-  const rows = await tx
-    .select({ id: products.id })
-    .from(products)
-    .where(and(eq(products.id, id), isNull(products.deletedAt)))
-    .for("share")
-    .prepare("hold_product")
-    .execute();
-  return rows.length > 0;
 }
 
 /** Live ones in order of creation: ids are version 7. */

@@ -1,19 +1,29 @@
 import canonicalize from "canonicalize";
-import {
-  appendAuditRow,
-  insertAuditHead,
-  type AuditTextPieces,
-  type NewAuditRow,
-} from "../../db/audit-log.ts";
+import { appendAuditRows, type AuditValues } from "../../db/audit-log.ts";
 import type { Db } from "../../db/client.ts";
 import type { AuditEntry } from "./audit-entry.ts";
-import { GENESIS_HASH, toAuditTextPieces } from "./audit-row.ts";
+import { toAuditTextPieces } from "./audit-row.ts";
+import { toGrouped } from "./group-commit.ts";
 
 /**
  * Appends to the scope's chain in the transaction of the change that it records. Call it last before the commit:
  * the head stays locked until then, which is what makes the chain gapless and its order the order of commits.
  */
 export async function appendAudit(tx: Db, entry: AuditEntry): Promise<{ seq: number }> {
+  const [seq] = await appendAuditRows(tx, [toAuditValues(entry)]);
+  if (seq === undefined) throw new Error("the audit row was not appended");
+  return { seq };
+}
+
+const appendGrouped = toGrouped(appendAuditRows);
+
+/** For a call whose record is all that is written: a transaction of its own, together with others of the scope. */
+export async function recordCall(db: Db, entry: AuditEntry): Promise<{ seq: number }> {
+  return { seq: await appendGrouped(db, entry.scope, toAuditValues(entry)) };
+}
+
+/** For a statement that writes the change and its record at once. */
+export function toAuditValues(entry: AuditEntry): AuditValues {
   const row = {
     scope: entry.scope,
     actor: toCanonicalJson(entry.actor),
@@ -24,17 +34,8 @@ export async function appendAudit(tx: Db, entry: AuditEntry): Promise<{ seq: num
     metadata: toCanonicalJson(entry.metadata ?? {}),
     durationMs: typeof entry.durationMs === "number" ? Math.round(entry.durationMs) : null,
   };
-  const pieces = toAuditTextPieces(row);
-  const seq = (await appendAuditRow(tx, row, pieces)) ?? (await appendFirst(tx, row, pieces));
-  return { seq };
-}
-
-/** The first row of a scope. Of several writers at once one makes the head, and the others wait for its commit. */
-async function appendFirst(tx: Db, row: NewAuditRow, pieces: AuditTextPieces): Promise<number> {
-  await insertAuditHead(tx, { scope: row.scope, seq: 0, hash: GENESIS_HASH });
-  const seq = await appendAuditRow(tx, row, pieces);
-  if (seq === undefined) throw new Error(`the audit head of ${row.scope} vanished while it was made`);
-  return seq;
+  const [beforeAt, beforePrevHash, beforeSeq, afterSeq] = toAuditTextPieces(row);
+  return { ...row, beforeAt, beforePrevHash, beforeSeq, afterSeq };
 }
 
 /**
@@ -42,8 +43,12 @@ async function appendFirst(tx: Db, row: NewAuditRow, pieces: AuditTextPieces): P
  * no engine can make the change it caused unrecordable.
  */
 function toCanonicalJson(value: object): string {
-  const plain: unknown = JSON.parse(JSON.stringify(value), (_name, part: unknown) =>
-    typeof part === "string" ? part.toWellFormed() : part,
-  );
+  const text = JSON.stringify(value);
+  // JSON.stringify writes lone surrogates as escapes, and pairs as they are.
+  const plain: unknown = text.includes("\\ud") ? JSON.parse(text, toWellFormed) : JSON.parse(text);
   return canonicalize(plain) ?? "{}";
+}
+
+function toWellFormed(_name: string, part: unknown): unknown {
+  return typeof part === "string" ? part.toWellFormed() : part;
 }

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { AuditLogRow, AuditTextPieces, NewAuditRow } from "../../db/audit-log.ts";
+import type { AuditLogRow, NewAuditRow } from "../../db/audit-log.ts";
 import type { Actor } from "./audit-entry.ts";
 
 /** One row of the trail as callers see it. `hash` can be computed again from the other fields and the scope. */
@@ -26,7 +26,7 @@ export const GENESIS_HASH = "0".repeat(64);
  * instant, the previous hash and the seq, which a new row gets from the database only. Actor and metadata are
  * canonical JSON already and go in as they are stored, so that no change of their text goes unseen.
  */
-export function toAuditTextPieces(row: NewAuditRow): AuditTextPieces {
+export function toAuditTextPieces(row: NewAuditRow): readonly [string, string, string, string] {
   // RFC 8785 sorts the names; strings and whole numbers are as JSON.stringify writes them.
   return [
     `{"action":${JSON.stringify(row.action)},"actor":${row.actor},"at":"`,

@@ -1,4 +1,4 @@
-import { appendAudit } from "../audit/append-audit.ts";
+import { recordCall } from "../audit/append-audit.ts";
 import type { AppContext, CallContext } from "../context.ts";
 import { getEngineRow, type EngineKeyInput } from "./get-engine.ts";
 
@@ -9,8 +9,7 @@ export async function revealEngineKey(
 ): Promise<{ apiKey: string }> {
   const row = await getEngineRow(ctx, input);
   const apiKey = ctx.keyring.open(row.keySealed, row.id);
-  // Its own record is all that it changes, so one statement is the whole transaction.
-  await appendAudit(ctx.db, {
+  await recordCall(ctx.db, {
     scope: row.productId,
     actor: ctx.actor,
     action: "engine_key.revealed",

@@ -1,9 +1,17 @@
 import { randomUUIDv7 } from "node:crypto";
 import type { Db } from "../../db/client.ts";
-import { insertPlatformKey, type Scope } from "../../db/platform-keys.ts";
-import { holdProduct } from "../../db/products.ts";
-import type { IdempotencyClaim } from "../admission/idempotency-claim.ts";
-import { appendAudit } from "../audit/append-audit.ts";
+import {
+  insertAuditedPlatformKeys,
+  insertPlatformKey,
+  type InsertedPlatformKey,
+  type NewPlatformKey,
+  type PlatformKeyRow,
+  type Scope,
+} from "../../db/platform-keys.ts";
+import { NO_CLAIM, type IdempotencyClaim } from "../admission/idempotency-claim.ts";
+import { appendAudit, toAuditValues } from "../audit/append-audit.ts";
+import type { AuditEntry } from "../audit/audit-entry.ts";
+import { toGrouped } from "../audit/group-commit.ts";
 import type { AppContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
 import { createKey } from "./key-format.ts";
@@ -28,48 +36,78 @@ export interface IssuedKey {
 /** A key that can reveal the engines' own keys has to be asked for. */
 export const DEFAULT_SCOPES = ["read", "lifecycle", "turns", "rpc"] as const satisfies readonly Scope[];
 
+const insertGrouped = toGrouped(insertAuditedPlatformKeys);
+
 /** Throws PRODUCT_NOT_FOUND, and INVALID_INPUT for an expiry that has passed. */
 export async function issuePlatformKey(
   ctx: Pick<AppContext, "db"> & CallContext,
   input: IssuePlatformKeyInput,
 ): Promise<IssuedKey> {
-  return ctx.db.transaction(async (tx) => {
-    if (!(await holdProduct(tx, input.productId))) {
-      throw new DomainError("PRODUCT_NOT_FOUND", "there is no such product");
-    }
-    return insertIssuedKey(ctx, tx, input);
-  });
+  const { claim, productId } = input;
+  if (claim !== NO_CLAIM) return ctx.db.transaction(async (tx) => insertClaimedKey(ctx, tx, input));
+  const { key, apiKey } = toNewKey(input);
+  const audit = toAuditValues(toEntry(ctx, key));
+  const row = getInserted(await insertGrouped(ctx.db, productId, { key, audit }));
+  return { key: toKey(row), apiKey };
 }
 
-/** The same within a transaction that holds or locks the product; appends to the product's audit chain. */
-export async function insertIssuedKey(
-  ctx: CallContext,
-  tx: Db,
-  input: Omit<IssuePlatformKeyInput, "claim"> & Partial<Pick<IssuePlatformKeyInput, "claim">>,
-): Promise<IssuedKey> {
-  // Postgres does not know the year 0, which ISO instants may name.
-  if (input.expiresAt !== undefined && Date.parse(input.expiresAt) <= 0) throw expiryPassed();
+type NewKeyInput = Omit<IssuePlatformKeyInput, "claim">;
+
+/** The same within a transaction that locks the product or made it; appends to the product's audit chain. */
+export async function insertIssuedKey(ctx: CallContext, tx: Db, input: NewKeyInput): Promise<IssuedKey> {
+  const { key, apiKey } = toNewKey(input);
+  const row = getInserted(await insertPlatformKey(tx, key));
+  await appendAudit(tx, toEntry(ctx, key));
+  return { key: toKey(row), apiKey };
+}
+
+/** The reply, which only the insert completes, is stored before the record is appended. */
+async function insertClaimedKey(ctx: CallContext, tx: Db, input: IssuePlatformKeyInput): Promise<IssuedKey> {
+  const { key, apiKey } = toNewKey(input);
+  const reply = { key: toKey(getInserted(await insertPlatformKey(tx, key))), apiKey };
+  await input.claim.complete(tx, reply);
+  await appendAudit(tx, toEntry(ctx, key));
+  return reply;
+}
+
+function toNewKey(input: NewKeyInput): { key: NewPlatformKey; apiKey: string } {
   const { plaintext, hash, prefix } = createKey("platform");
-  const row = await insertPlatformKey(tx, {
+  const key = {
     id: randomUUIDv7(),
     productId: input.productId,
     name: input.name,
     prefix,
     hash,
     scopes: [...new Set(input.scopes ?? DEFAULT_SCOPES)],
-    expiresAt: input.expiresAt ?? null,
-  });
-  if (row.expired) throw expiryPassed();
-  const reply = { key: toKey(row), apiKey: plaintext };
-  await input.claim?.complete(tx, reply);
-  await appendAudit(tx, {
-    scope: input.productId,
+    expiresAt: toExpiry(input.expiresAt),
+  };
+  return { key, apiKey: plaintext };
+}
+
+/** In milliseconds, as it is shown, so that the record says what is stored. */
+function toExpiry(expiresAt: string | undefined): string | null {
+  if (expiresAt === undefined) return null;
+  const instant = new Date(expiresAt);
+  // Postgres does not know the year 0, which ISO instants may name.
+  if (instant.getTime() <= 0) throw expiryPassed();
+  return instant.toISOString();
+}
+
+function toEntry(ctx: CallContext, key: NewPlatformKey): AuditEntry {
+  const { id: keyId, productId, name, prefix, scopes, expiresAt } = key;
+  return {
+    scope: productId,
     actor: ctx.actor,
     action: "platform_key.issued",
     requestId: ctx.requestId,
-    metadata: { keyId: row.id, name: row.name, prefix, scopes: row.scopes, expiresAt: reply.key.expiresAt },
-  });
-  return reply;
+    metadata: { keyId, name, prefix, scopes, expiresAt },
+  };
+}
+
+function getInserted(result: InsertedPlatformKey): PlatformKeyRow {
+  if (result.inserted) return result.row;
+  if (result.why === "expired") throw expiryPassed();
+  throw new DomainError("PRODUCT_NOT_FOUND", "there is no such product");
 }
 
 function expiryPassed(): DomainError {

@@ -44,6 +44,45 @@ test("transactions and statements beyond the pool all happen, and what is acknow
   expect([...states].map(({ state }) => state)).toEqual(["idle"]);
 });
 
+test("a connection that breaks within a transaction fails that transaction and nothing else", async () => {
+  await using own = await openTestDatabase();
+  await using database = openDatabase({ url: own.url, poolSize: 2, applicationName: "pool test" });
+  const { db } = database;
+  await db.execute(sql`create table written (n int)`);
+  for (let n = 0; n < 5; n += 1) {
+    const broken = db.transaction(async (tx) => {
+      await tx.execute(sql`insert into written values (${n})`);
+      await tx.execute(sql`select pg_terminate_backend(pg_backend_pid())`);
+    });
+    await expect(broken).rejects.toThrow();
+    // The first one after it may be told of the break too, and is not written then.
+    const write = async () =>
+      db.transaction(async (tx) => tx.execute(sql`insert into written values (${10 + n})`));
+    await expect.poll(write, { timeout: 10_000 }).toBeDefined();
+  }
+  const rows = await db.execute<{ n: number }>(sql`select n from written order by n`);
+  expect(rows.map(({ n }) => n)).toEqual([10, 11, 12, 13, 14]);
+});
+
+test("what a transaction's work throws is what its caller gets, and nothing of it is kept", async () => {
+  await using own = await openTestDatabase();
+  await using database = openDatabase({ url: own.url, poolSize: 2, applicationName: "pool test" });
+  const { db } = database;
+  await db.execute(sql`create table written (n int primary key)`);
+  const thrown = new Error("changed my mind");
+  const failed = db.transaction(async (tx) => {
+    await tx.execute(sql`insert into written values (1)`);
+    throw thrown;
+  });
+  await expect(failed).rejects.toBe(thrown);
+  const refused = db.transaction(async (tx) => {
+    await tx.execute(sql`insert into written values (1)`);
+    await tx.execute(sql`insert into written values (1)`);
+  });
+  await expect(refused).rejects.toMatchObject({ cause: { constraint_name: "written_pkey" } });
+  expect(await db.execute(sql`select n from written`)).toHaveLength(0);
+});
+
 test("a transaction's rows are parsed as the pool's are", async () => {
   await using own = await openTestDatabase();
   await using database = openDatabase({ url: own.url, poolSize: POOL_SIZE, applicationName: "pool test" });

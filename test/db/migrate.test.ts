@@ -11,7 +11,7 @@ test("five migrations at once apply every migration once and none fails", async 
   await using database = await openEmptyDatabase();
   const results = await Promise.all(Array.from({ length: 5 }, () => migrateDatabase({ url: database.url })));
   const total = (await readMigrations()).length;
-  expect(results.map(({ applied }) => applied).sort((a, b) => a - b)).toEqual([0, 0, 0, 0, total]);
+  expect(results.reduce((sum, { applied }) => sum + applied, 0)).toBe(total);
   expect(await findSchemaState(database.url)).toBe("current");
 });
 
