@@ -2,7 +2,7 @@ import { tracked, type TrackedEnvelope } from "@trpc/server";
 import type { AppContext, CallContext } from "../context.ts";
 import { readTurn } from "../turns/read-turn.ts";
 import type { TurnBatch } from "../turns/turn-batch.ts";
-import { watchCaller, type CallerWatch } from "./caller-watch.ts";
+import { CallerWatch } from "./caller-watch.ts";
 import type { RequestContext } from "./request-context.ts";
 import type { TurnItem } from "./turn-item.ts";
 
@@ -27,7 +27,7 @@ export async function* streamTurn(
 ): AsyncGenerator<TrackedEnvelope<TurnItem>, void, undefined> {
   const { turnId } = input;
   let lastSeq = Number(input.lastEventId ?? 0);
-  using watch = watchCaller(ctx, input.signal);
+  const watch = new CallerWatch(ctx, input.signal);
   try {
     const place = { productId: ctx.productId, turnId, afterSeq: lastSeq, signal: watch.signal };
     for await (const { lastSeq: seq, ...batch } of readTurn(ctx.call, place)) {
@@ -38,6 +38,8 @@ export async function* streamTurn(
   } catch (error) {
     // The watch cuts the read short; whatever that looks like from inside, what the watch saw is the reason.
     if (!watch.signal.aborted) throw error;
+  } finally {
+    watch[Symbol.dispose]();
   }
   if (watch.refused)
     yield tracked(String(lastSeq), { turnId, events: [], end: toRefusedEnd(watch, lastSeq) });

@@ -6,6 +6,7 @@ import { openCaller } from "./caller.ts";
 import { logApiError } from "./log-api-error.ts";
 import type { RequestContext } from "./request-context.ts";
 import { appRouter } from "./router.ts";
+import { sendEventStream } from "./send-event-stream.ts";
 import { rememberRequestId } from "./trpc.ts";
 
 export const REQUEST_MAX_BYTES = 1024 * 1024;
@@ -63,12 +64,10 @@ async function answer(
 
 async function send(reply: FastifyReply, response: Response): Promise<FastifyReply> {
   const { status, headers, body } = response;
-  const isStream = headers.has("transfer-encoding") || headers.get("content-type") === "text/event-stream";
-  if (isStream) {
-    // tRPC says keep-alive, even to a caller who has asked for the opposite; Node knows what is right.
-    headers.delete("connection");
-    return reply.send(response);
-  }
+  // tRPC says keep-alive, even to a caller who has asked for the opposite; Node knows what is right.
+  headers.delete("connection");
+  if (headers.get("content-type") === "text/event-stream") return sendEventStream(reply, response);
+  if (headers.has("transfer-encoding")) return reply.send(response);
   const allow = headers.get("allow");
   if (allow !== null) reply.header("allow", allow);
   reply.code(status).type("application/json");

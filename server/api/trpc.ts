@@ -9,7 +9,6 @@ export interface ProcedureMeta {
   reachesEngine?: boolean;
 }
 
-const PING_INTERVAL_MS = 15_000;
 const RECONNECT_AFTER_INACTIVITY_MS = 30_000;
 
 /** tRPC fails before it has a context when the request itself is broken. */
@@ -27,7 +26,8 @@ export const t = initTRPC
     isDev: false,
     isServer: true,
     sse: {
-      ping: { enabled: true, intervalMs: PING_INTERVAL_MS },
+      // `sendEventStream` sends them.
+      ping: { enabled: false },
       client: { reconnectAfterInactivityMs: RECONNECT_AFTER_INACTIVITY_MS },
     },
     errorFormatter: ({ error, ctx, path }) =>

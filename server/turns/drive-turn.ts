@@ -54,7 +54,7 @@ async function runTurn(ctx: TurnContext, drive: Drive): Promise<Result> {
   const heard = new AbortController();
   const { config, clock } = ctx.turns.options;
   const watchdog = new IdleWatchdog(clock, config.turnIdleTimeoutMs);
-  void watchdog.watch(heard.signal, () => turn.stop(toIdleEnd(config.turnIdleTimeoutMs)));
+  watchdog.watch(heard.signal, () => turn.stop(toIdleEnd(config.turnIdleTimeoutMs)));
   try {
     return await exchange(ctx, drive, watchdog);
   } catch (error) {

@@ -40,18 +40,21 @@ export class IdleWatchdog {
   }
 
   /** Calls back once the engine was silent for too long, unless the signal aborts before. */
-  async watch(signal: AbortSignal, onIdle: () => void): Promise<void> {
-    while (!signal.aborted) {
-      const now = this.#clock.now();
-      if (this.#isPaused || this.#openQuestions.size > 0) this.#heardAt = now;
-      const leftMs = this.#heardAt + this.#idleMs - now;
-      if (leftMs <= 0) {
-        onIdle();
-        return;
-      }
-      await this.#clock.sleep(leftMs, signal).catch(() => {
-        // The turn is over: the loop's condition sees it.
-      });
+  watch(signal: AbortSignal, onIdle: () => void): void {
+    if (signal.aborted) return;
+    const now = this.#clock.now();
+    if (this.#isPaused || this.#openQuestions.size > 0) this.#heardAt = now;
+    const leftMs = this.#heardAt + this.#idleMs - now;
+    if (leftMs <= 0) {
+      onIdle();
+      return;
     }
+    // No loop that waits: there is one of these for each turn, and a waiting function is memory.
+    this.#clock.sleep(leftMs, signal).then(
+      () => this.watch(signal, onIdle),
+      () => {
+        // The turn is over.
+      },
+    );
   }
 }

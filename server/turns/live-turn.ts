@@ -1,5 +1,6 @@
 import type { LogChunk } from "../../db/turn-events.ts";
 import type { TurnStatus } from "../../db/turns.ts";
+import type { ReaderWake } from "./reader-wake.ts";
 import type { TurnBatch, TurnEvent } from "./turn-batch.ts";
 import type { EndCause, TurnEnd } from "./turn-end.ts";
 import { TurnWindow } from "./turn-window.ts";
@@ -65,7 +66,7 @@ export class LiveTurn {
   readonly #settled = Promise.withResolvers<void>();
   readonly #stop = new AbortController();
   readonly #window = new TurnWindow();
-  #readers = new Set<() => void>();
+  readonly #readers = new Set<ReaderWake>();
   #onRoom: (() => void) | undefined;
 
   #record: TurnRecord | undefined;
@@ -232,7 +233,7 @@ export class LiveTurn {
 
   /** The log has it. Until this is called the same events are taken again. */
   markWritten(flush: Flush, nowMs: number): void {
-    this.#window.markWritten(flush.eventSeq);
+    this.#window.markWritten(flush.chunks);
     this.#reservedSeq = flush.reservedSeq;
     this.#oldestUnwrittenAt = nowMs;
     this.#isStatusWritten = this.#status === "starting" || flush.status !== "starting";
@@ -256,27 +257,15 @@ export class LiveTurn {
 
   /** Wakes the readers, once for any number of appended events. */
   announce(): void {
-    if (this.#readers.size === 0) return;
-    const readers = this.#readers;
-    this.#readers = new Set();
-    for (const wake of readers) wake();
+    for (const reader of this.#readers) reader.wake();
   }
 
-  /** Resolves at the next announcement; rejects with the signal's reason. */
-  async changed(signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const onAbort = () => {
-      this.#readers.delete(resolve);
-      reject(signal.reason);
-    };
-    this.#readers.add(resolve);
-    signal.addEventListener("abort", onAbort, { once: true });
-    try {
-      await promise;
-    } finally {
-      signal.removeEventListener("abort", onAbort);
-    }
+  /** From now on the reader hears of what is new; until it leaves. */
+  join(reader: ReaderWake): void {
+    this.#readers.add(reader);
+  }
+  leave(reader: ReaderWake): void {
+    this.#readers.delete(reader);
   }
 
   /** What a reader gets that has everything up to `cursor`. */

@@ -4,6 +4,7 @@ import { findTurn, type TurnKey, type TurnRow } from "../../db/turns.ts";
 import type { LiveTurn } from "./live-turn.ts";
 import { toBatches } from "./log-batches.ts";
 import { BATCH_MAX_BYTES, type TurnBatch, type TurnGap } from "./turn-batch.ts";
+import { ReaderWake } from "./reader-wake.ts";
 import { parseEnd, type TurnEnd } from "./turn-end.ts";
 import type { TurnContext } from "./turn-registry.ts";
 import { turnNotFound } from "./turn-view.ts";
@@ -16,7 +17,7 @@ export interface ReadTurnInput extends TurnKey {
 
 type Source = TurnKey & Pick<TurnRow, "startedAt">;
 /** `wait`: there is nothing new. */
-type Step = { kind: "batches"; batches: TurnBatch[] } | { kind: "wait"; until: () => Promise<void> };
+type Step = { kind: "batches"; batches: TurnBatch[] } | { kind: "wait"; until: Promise<void> };
 
 /** How often a turn that another process owns is looked at. */
 const POLL_MS = 1_000;
@@ -34,14 +35,15 @@ export async function* readTurn(
 ): AsyncGenerator<TurnBatch, void, void> {
   let cursor = input.afterSeq;
   let live: LiveTurn | undefined;
+  using reader = new ReaderWake(input.signal);
   for (;;) {
     ctx.turns.throwIfHandedOver();
     input.signal.throwIfAborted();
     // Kept once found: a turn that has ended is still read to its end from memory.
-    live ??= ctx.turns.find(input.productId, input.turnId);
-    const step = (live && readLive(live, input, cursor)) ?? (await readRecorded(ctx, input, cursor));
+    live ??= joinLive(ctx, input, reader);
+    const step = (live && readLive(live, reader, cursor)) ?? (await readRecorded(ctx, input, cursor));
     if (step.kind === "wait") {
-      await step.until();
+      await step.until;
       continue;
     }
     for (const batch of step.batches) {
@@ -54,15 +56,21 @@ export async function* readTurn(
   }
 }
 
+function joinLive(ctx: TurnContext, key: TurnKey, reader: ReaderWake): LiveTurn | undefined {
+  const live = ctx.turns.find(key.productId, key.turnId);
+  if (live) reader.join(live);
+  return live;
+}
+
 /** undefined: it is not written yet, or not ours any more, or what is asked for is in the log alone. */
-function readLive(turn: LiveTurn, input: ReadTurnInput, cursor: number): Step | undefined {
+function readLive(turn: LiveTurn, reader: ReaderWake, cursor: number): Step | undefined {
   if (turn.record === undefined) return undefined;
   const step = turn.read(cursor);
   switch (step.kind) {
     case "batch":
       return { kind: "batches", batches: [step.batch] };
     case "wait":
-      return { kind: "wait", until: () => turn.changed(input.signal) };
+      return { kind: "wait", until: reader.next() };
     case "unknown_cursor":
       return unknownCursor(cursor, turn.lastSeq);
     case "log":
@@ -84,7 +92,7 @@ async function readRecorded(ctx: TurnContext, input: ReadTurnInput, cursor: numb
   if (last) return { kind: "batches", batches };
   if (end) return { kind: "batches", batches: [await toGapAndEnd(ctx, row, { cursor, end })] };
   if (cursor > row.reservedSeq) return unknownCursor(cursor, row.lastSeq);
-  return { kind: "wait", until: () => ctx.clock.sleep(POLL_MS, input.signal) };
+  return { kind: "wait", until: ctx.clock.sleep(POLL_MS, input.signal) };
 }
 
 async function readPage(ctx: TurnContext, source: Source, cursor: number): Promise<TurnBatch[]> {

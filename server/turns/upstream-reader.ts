@@ -28,7 +28,8 @@ export class UpstreamReader {
   readonly #turn: LiveTurn;
   readonly #watchdog: IdleWatchdog;
   readonly #outcome = Promise.withResolvers<UpstreamOutcome>();
-  readonly #decoder = new StringDecoder("utf8");
+  /** Only after a chunk that ends inside of a character, until one that does not. */
+  #decoder: StringDecoder | undefined;
   readonly #parser: EventSourceParser;
   readonly #maxEventBytes: number;
   #cause: EndCause | undefined;
@@ -86,13 +87,22 @@ export class UpstreamReader {
     this.#watchdog.heard(now);
     const hadCause = this.#cause !== undefined;
     if (!hadCause) this.#turn.addBytes(chunk.length);
-    this.#parser.feed(this.#decoder.write(chunk));
+    this.#parser.feed(this.#decode(chunk));
     if (hadCause) return;
     const { turnMaxBytes } = this.#registry.options.config;
     if (this.#turn.bytes > turnMaxBytes) this.#endTooLarge("TURN_TOO_LARGE", turnMaxBytes);
     this.#turn.announce();
     if (this.#turn.isDirty) this.#registry.log.touch(this.#turn);
     if (this.#turn.unwrittenBytes > this.#registry.unwrittenLimit) this.#waitForLog(body);
+  }
+
+  #decode(chunk: Buffer): string {
+    const isWhole = (chunk.at(-1) ?? 0x80) < 0x80;
+    if (isWhole && this.#decoder === undefined) return chunk.toString("utf8");
+    this.#decoder ??= new StringDecoder("utf8");
+    const text = this.#decoder.write(chunk);
+    if (isWhole) this.#decoder = undefined;
+    return text;
   }
 
   #onEvent(message: EventSourceMessage): void {

@@ -152,10 +152,12 @@ async function readSome(
     },
   };
   const key = { productId: turn.productId, turnId: turn.turnId };
-  const changed = turn.changed.bind(turn);
-  turn.changed = async (signal) => {
-    leaving.abort();
-    return changed(signal);
+  // A reader at the head that would wait has read what there is, too.
+  const read = turn.read.bind(turn);
+  turn.read = (cursor) => {
+    const step = read(cursor);
+    if (step.kind === "wait") leaving.abort();
+    return step;
   };
   try {
     let count = 0;
@@ -169,7 +171,7 @@ async function readSome(
     // The lost reply may have been this reader's: it comes back later.
     if (!leaving.signal.aborted && !isDatabaseUnavailable(error)) throw error;
   } finally {
-    turn.changed = changed;
+    turn.read = read;
   }
 }
 
