@@ -2,6 +2,11 @@ import { and, asc, count, eq, getTableColumns, gt, inArray, sql, type SQL } from
 import type { Db } from "./client.ts";
 import { engines, replicas } from "./schema.ts";
 
+/*
+ * Statements on hot paths are prepared: from the second time on they take one round trip on a connection instead of
+ * two. postgres.js knows them by their text, so one that is built anew each time is prepared once all the same.
+ */
+
 export type EngineRow = typeof engines.$inferSelect;
 export type NewEngine = Omit<
   typeof engines.$inferInsert,
@@ -59,15 +64,30 @@ export async function lockEngine(
     .select()
     .from(engines)
     .where(and(eq(engines.productId, key.productId), eq(engines.userId, key.userId)))
-    .for("update");
+    .for("update")
+    .prepare("lock_engine")
+    .execute();
   return row;
 }
 
-export async function findEngineById(db: Db, id: string): Promise<EngineRowAt | undefined> {
-  const [row] = await db
+const preparedFindsById = new WeakMap<Db, ReturnType<typeof prepareFindById>>();
+
+function prepareFindById(db: Db) {
+  return db
     .select({ ...columns, ...nowColumn })
     .from(engines)
-    .where(eq(engines.id, id));
+    .where(eq(engines.id, sql.placeholder("id")))
+    .prepare("find_engine_by_id");
+}
+
+/** Prepared on the pool: the control loop reads the row before each step. */
+export async function findEngineById(db: Db, id: string): Promise<EngineRowAt | undefined> {
+  let find = preparedFindsById.get(db);
+  if (find === undefined) {
+    find = prepareFindById(db);
+    preparedFindsById.set(db, find);
+  }
+  const [row] = await find.execute({ id });
   return row;
 }
 
@@ -100,17 +120,25 @@ export async function countEngines(db: Db, productId: string): Promise<number> {
   return row?.count ?? 0;
 }
 
-export async function insertEngine(tx: Db, engine: NewEngine): Promise<EngineRow | undefined> {
+/** With `ports`, a free one is the engine's at once, as by `claimPort`; null where there is none. */
+export async function insertEngine(
+  tx: Db,
+  engine: NewEngine,
+  ports?: PortRange,
+): Promise<EngineRow | undefined> {
   const [row] = await tx
     .insert(engines)
     .values({
       ...engine,
+      hostPort: ports === undefined ? null : freePort(engine.runtimeHost, ports),
       createdAt: orchNow,
       updatedAt: orchNow,
       nextCheckAt: orchNow,
       bootStartedAt: orchNow,
     })
-    .returning();
+    .returning()
+    .prepare("insert_engine")
+    .execute();
   return row;
 }
 
@@ -128,7 +156,7 @@ export async function updateEngineIf(
   db: Db,
   condition: EngineCondition,
   patch: EnginePatch,
-): Promise<EngineRow | undefined> {
+): Promise<EngineRowAt | undefined> {
   const [row] = await db
     .update(engines)
     .set({ ...patch, updatedAt: orchNow })
@@ -141,7 +169,9 @@ export async function updateEngineIf(
         condition.fence === undefined ? undefined : eq(engines.fence, condition.fence),
       ),
     )
-    .returning();
+    .returning({ ...columns, ...nowColumn })
+    .prepare("update_engine_if")
+    .execute();
   return row;
 }
 
@@ -159,7 +189,9 @@ export async function recordHealthy(db: Db, id: string, nextCheckMs: number): Pr
       restartAttempts: sql`case when ${engines.bootStartedAt} < ${afterMs(-RESTART_WINDOW_MS)} then 0
         else ${engines.restartAttempts} end`,
     })
-    .where(eq(engines.id, id));
+    .where(eq(engines.id, id))
+    .prepare("record_healthy")
+    .execute();
 }
 
 export async function deleteEngine(tx: Db, condition: { id: string; fence: number }): Promise<boolean> {
@@ -188,7 +220,9 @@ export async function claimDriver(
           and ${replicas.heartbeatAt} > orch_now() - make_interval(secs => ${claim.leaseMs / 1000}::float8)))`,
       ),
     )
-    .returning({ ...columns, ...nowColumn });
+    .returning({ ...columns, ...nowColumn })
+    .prepare("claim_driver")
+    .execute();
   return row;
 }
 
@@ -208,17 +242,29 @@ export async function claimDueEngines(
     .update(engines)
     .set({ nextCheckAt: afterMs(claim.holdMs) })
     .where(inArray(engines.id, due))
-    .returning({ id: engines.id });
+    .returning({ id: engines.id })
+    .prepare("claim_due_engines")
+    .execute();
   return rows.map((row) => row.id);
 }
 
-export interface PortClaim {
-  id: string;
-  runtimeHost: string;
+export interface PortRange {
   min: number;
   max: number;
   /** Ports that something else on the machine was seen to hold. */
   except: readonly number[];
+}
+
+export interface PortClaim extends PortRange {
+  id: string;
+  runtimeHost: string;
+}
+
+function freePort(runtimeHost: string, { min, max, except }: PortRange): SQL {
+  return sql`(select port from generate_series(${min}::int, ${max}::int) as port
+    where port <> all(${sql.param([...except])}::int[]) and not exists (
+      select from ${engines} as taken where taken.runtime_host = ${runtimeHost} and taken.host_port = port)
+    order by random() limit 1)`;
 }
 
 /**
@@ -227,15 +273,13 @@ export interface PortClaim {
  * a violation of engines_host_port_key and the caller tries again in a new transaction.
  */
 export async function claimPort(db: Db, claim: PortClaim): Promise<number | undefined> {
-  const free = sql`(select port from generate_series(${claim.min}::int, ${claim.max}::int) as port
-    where port <> all(${sql.param([...claim.except])}::int[]) and not exists (
-      select from ${engines} as taken where taken.runtime_host = ${claim.runtimeHost} and taken.host_port = port)
-    order by random() limit 1)`;
   const [row] = await db
     .update(engines)
-    .set({ hostPort: free })
+    .set({ hostPort: freePort(claim.runtimeHost, claim) })
     .where(eq(engines.id, claim.id))
-    .returning({ hostPort: engines.hostPort });
+    .returning({ hostPort: engines.hostPort })
+    .prepare("claim_port")
+    .execute();
   return row?.hostPort ?? undefined;
 }
 

@@ -1,27 +1,61 @@
 import { afterMs, orchNow, updateEngineIf, type EngineRowAt } from "../../db/engines.ts";
 import type { EnginePatch } from "../../db/engines.ts";
-import { RuntimeFailure, toProcessIdentity, type ContainerObservation } from "../runtime/engine-runtime.ts";
+import {
+  RuntimeFailure,
+  toProcessIdentity,
+  type ContainerObservation,
+  type ContainerSpec,
+  type EnsuredContainer,
+} from "../runtime/engine-runtime.ts";
 import { assignPort } from "./assign-port.ts";
 import { buryEngine } from "./bury-engine.ts";
 import type { ConvergeContext } from "./converge-engine.ts";
 import { toContainerSpec, toSpecHash } from "./engine-spec.ts";
 import { failEngine, hidePassedThrough } from "./fail-engine.ts";
-import { observeHealth } from "./observe-engine.ts";
-import type { Step } from "./plan-engine.ts";
+import { findCurrent, observeHealth, type ProbeAnswer } from "./observe-engine.ts";
+import type { Observation, Step } from "./plan-engine.ts";
 import { recordReady, recordStillHealthy } from "./record-ready.ts";
 import { recordMove } from "./record-move.ts";
 
-/** `again`: look at the row again at once. */
-export type StepOutcome = { kind: "again" | "settled" | "unreachable" | "refused" };
+/** What was seen, and when by the process's clock. */
+export interface Look {
+  seen: Observation;
+  atMs: number;
+}
+
+/** Go on at once: with what the step itself tells, else with the row read again and another look. */
+export interface AgainOutcome {
+  kind: "again";
+  /**
+   * The row as this step wrote or found it, and what there is to see after it. Only where the next step begins
+   * by writing to the row where it is still the same: nothing else says that no intent came meanwhile.
+   */
+  next?: { row: EngineRowAt; look: Look };
+  /** A probe was answered well. */
+  answer?: ProbeAnswer;
+}
+export type StepOutcome = AgainOutcome | { kind: "settled" | "unreachable" | "refused" };
 
 export interface CarryOutInput {
   row: EngineRowAt;
+  /** What the step was planned on. */
+  look: Look;
   step: Step;
   /** Aborts when a new intent was written: naps and pulls end early. */
   nudged: AbortSignal;
+  /** Shared by all engines. */
+  boots: BootsUnderWay;
 }
 
-const AGAIN: StepOutcome = { kind: "again" };
+/** How many boots are being waited for in this process. */
+export interface BootsUnderWay {
+  count: number;
+}
+
+/** Probes of all boots together are at least this far apart, so that a hundred at once do not starve each other. */
+const PROBE_GAP_MS = 5;
+
+const AGAIN: AgainOutcome = { kind: "again" };
 const SETTLED: StepOutcome = { kind: "settled" };
 
 /** Does one step and records it. Throws RuntimeFailure when the runtime could not do its part. */
@@ -38,8 +72,7 @@ export async function carryOut(ctx: ConvergeContext, input: CarryOutInput): Prom
       await recordUnhealthy(ctx, row, step.why);
       return SETTLED;
     case "wait":
-      await waitForBoot(ctx, input, step.ms);
-      return AGAIN;
+      return waitForBoot(ctx, input, step.ms);
     case "ready":
       // What came meanwhile asks for one more look; without it there is nothing left to see.
       return (await recordReady(ctx, row, step.container)) ? SETTLED : AGAIN;
@@ -50,8 +83,12 @@ export async function carryOut(ctx: ConvergeContext, input: CarryOutInput): Prom
     case "free_port":
       await recordStep(ctx, row, step);
       return AGAIN;
+    case "resolve_image":
+      return resolveImage(ctx, input);
+    case "create":
+      return createContainer(ctx, input);
     default:
-      await callRuntime(ctx, input, step);
+      await callRuntime(ctx, row, step);
       return AGAIN;
   }
 }
@@ -80,18 +117,10 @@ async function recordUnhealthy(ctx: ConvergeContext, row: EngineRowAt, why: stri
   await record(ctx, row, { healthFailures, nextCheckAt: afterMs(ctx.config.healthIntervalMs) });
 }
 
-type RuntimeStep = Extract<
-  Step,
-  { do: "resolve_image" | "create" | "start" | "unpause" | "stop" | "remove" | "remove_data" }
->;
+type RuntimeStep = Extract<Step, { do: "start" | "unpause" | "stop" | "remove" | "remove_data" }>;
 
-async function callRuntime(ctx: ConvergeContext, input: CarryOutInput, step: RuntimeStep): Promise<void> {
-  const { row } = input;
+async function callRuntime(ctx: ConvergeContext, row: EngineRowAt, step: RuntimeStep): Promise<void> {
   switch (step.do) {
-    case "resolve_image":
-      return resolveImage(ctx, input);
-    case "create":
-      return createContainer(ctx, input);
     case "start":
       return startContainer(ctx, row, step.container);
     case "unpause":
@@ -108,37 +137,65 @@ async function callRuntime(ctx: ConvergeContext, input: CarryOutInput, step: Run
   }
 }
 
-async function resolveImage(ctx: ConvergeContext, { row, nudged }: CarryOutInput): Promise<void> {
+/** An image that is here changes nothing of what was seen, and the row is read again by being written. */
+async function resolveImage(ctx: ConvergeContext, input: CarryOutInput): Promise<AgainOutcome> {
+  const { row, look, nudged } = input;
   try {
     const imageId = await ctx.runtime.resolveImage(row.spec.image, nudged);
     const spec = { ...row.spec, imageId };
-    await record(ctx, row, { spec, specHash: toSpecHash(spec), bootStartedAt: orchNow });
+    const written = await record(ctx, row, { spec, specHash: toSpecHash(spec), bootStartedAt: orchNow });
+    return written === undefined ? AGAIN : { kind: "again", next: { row: written, look } };
   } catch (error) {
-    if (nudged.aborted) return;
-    await refuseBoot(ctx, row, error);
+    if (!nudged.aborted) await refuseBoot(ctx, row, error);
+    return AGAIN;
   }
 }
 
-async function createContainer(ctx: ConvergeContext, { row, nudged }: CarryOutInput): Promise<void> {
+/** A container that was just made, and is the only one, is known without a look; its start is recorded first. */
+async function createContainer(ctx: ConvergeContext, input: CarryOutInput): Promise<AgainOutcome> {
+  const { row, look, nudged } = input;
+  const spec = toContainerSpec(ctx.config, row, row.spec.imageId ?? row.spec.image);
   try {
-    await ensureContainer(ctx, row, nudged);
+    const { containerId, created } = await ensureContainer(ctx, { row, spec, nudged });
+    if (!created || look.seen.containers.length > 0) return AGAIN;
+    const seen = { containers: [toCreated(spec, containerId)], hasData: true, health: null };
+    return { kind: "again", next: { row, look: { ...look, seen } } };
   } catch (error) {
-    if (nudged.aborted) return;
-    await refuseBoot(ctx, row, error);
+    if (!nudged.aborted) await refuseBoot(ctx, row, error);
+    return AGAIN;
   }
 }
 
 /** An image that was pruned is fetched again by its name, as long as the name still means the same. */
-async function ensureContainer(ctx: ConvergeContext, row: EngineRowAt, nudged: AbortSignal): Promise<void> {
-  const spec = toContainerSpec(ctx.config, row, row.spec.imageId ?? row.spec.image);
+async function ensureContainer(
+  ctx: ConvergeContext,
+  { row, spec, nudged }: Pick<CarryOutInput, "row" | "nudged"> & { spec: ContainerSpec },
+): Promise<EnsuredContainer> {
   try {
-    await ctx.runtime.ensure(spec);
+    return await ctx.runtime.ensure(spec);
   } catch (error) {
     if (!(error instanceof RuntimeFailure) || error.kind !== "image_missing") throw error;
     const found = await ctx.runtime.resolveImage(row.spec.image, nudged);
     if (found !== spec.imageId) throw error;
-    await ctx.runtime.ensure(spec);
+    return ctx.runtime.ensure(spec);
   }
+}
+
+function toCreated(spec: ContainerSpec, containerId: string): ContainerObservation {
+  const { engineId, incarnation, specHash, hostPort, environment } = spec;
+  return {
+    containerId,
+    engineId,
+    incarnation,
+    specHash,
+    state: "created",
+    startedAt: null,
+    exitCode: null,
+    oomKilled: false,
+    restartCount: 0,
+    hostPort,
+    keyHash: environment["ENGINE_KEY_HASH"] ?? "",
+  };
 }
 
 /** What the container was is recorded first: an exit of another process than that is an exit of this boot. */
@@ -151,7 +208,7 @@ async function startContainer(
     bootOf: toProcessIdentity(container),
     containerId: container.containerId,
   });
-  if (!written) return;
+  if (written === undefined) return;
   try {
     await ctx.runtime.start(container.containerId);
   } catch (error) {
@@ -180,20 +237,45 @@ async function refuseBoot(ctx: ConvergeContext, row: EngineRowAt, error: unknown
   }
 }
 
-/** Asks the engine again and again without asking the runtime: it is looked at once a second. */
-async function waitForBoot(ctx: ConvergeContext, input: CarryOutInput, firstMs: number): Promise<void> {
-  const untilMs = ctx.clock.now() + 1_000;
-  let napMs = firstMs;
-  while (ctx.clock.now() < untilMs && !input.nudged.aborted) {
-    await ctx.clock.sleep(napMs, input.nudged).catch(() => {
-      // Woken early: the row is read again at once.
-    });
-    if (input.nudged.aborted || (await observeHealth(ctx, input.row, input.nudged)).ready) return;
-    napMs = Math.min(napMs * 1.1, firstMs * 2);
+async function waitForBoot(
+  ctx: ConvergeContext,
+  input: CarryOutInput,
+  firstMs: number,
+): Promise<AgainOutcome> {
+  input.boots.count += 1;
+  try {
+    return await probeBoot(ctx, input, firstMs);
+  } finally {
+    input.boots.count -= 1;
   }
 }
 
-async function record(ctx: ConvergeContext, row: EngineRowAt, patch: EnginePatch): Promise<boolean> {
+/** Asks the engine again and again without asking the runtime: it is looked at once a second. */
+async function probeBoot(ctx: ConvergeContext, input: CarryOutInput, firstMs: number): Promise<AgainOutcome> {
+  const current = findCurrent(input.row, input.look.seen.containers);
+  const untilMs = ctx.clock.now() + 1_000;
+  let napMs = firstMs;
+  while (ctx.clock.now() < untilMs && !input.nudged.aborted) {
+    const fairMs = Math.max(napMs, input.boots.count * PROBE_GAP_MS);
+    await ctx.clock.sleep(fairMs, input.nudged).catch(() => {
+      // Woken early: the row is read again at once.
+    });
+    if (input.nudged.aborted) return AGAIN;
+    const health = await observeHealth(ctx, input.row, input.nudged);
+    if (health.ready && current !== undefined) {
+      return { kind: "again", answer: { process: toProcessIdentity(current), health } };
+    }
+    napMs = Math.min(napMs * 1.05, firstMs * 1.5);
+  }
+  return AGAIN;
+}
+
+/** undefined: the race was lost. */
+async function record(
+  ctx: ConvergeContext,
+  row: EngineRowAt,
+  patch: EnginePatch,
+): Promise<EngineRowAt | undefined> {
   const condition = { id: row.id, fence: row.fence, statusIn: [row.status], desired: row.desired };
-  return (await updateEngineIf(ctx.db, { ...condition, incarnation: row.incarnation }, patch)) !== undefined;
+  return updateEngineIf(ctx.db, { ...condition, incarnation: row.incarnation }, patch);
 }

@@ -1,12 +1,15 @@
 import { findEngineById, updateEngineIf, afterMs } from "../../db/engines.ts";
 import { abortable } from "../abortable.ts";
 import { toErrorMessage } from "../errors.ts";
+import type { BootsUnderWay } from "./carry-out.ts";
 import { convergeEngine, type ConvergeContext, type ConvergeOutcome } from "./converge-engine.ts";
 
 interface Drive {
   done: Promise<ConvergeOutcome>;
   /** Somebody asked again while it ran: what they wrote may have come after its last look. */
   again: boolean;
+  /** Something was seen to happen since the runtime was last looked at. */
+  hinted: boolean;
   nap: AbortController;
 }
 
@@ -25,6 +28,7 @@ export class Converger {
   readonly #ctx: ConvergeContext;
   readonly #drives = new Map<string, Drive>();
   readonly #closing = new AbortController();
+  readonly #boots: BootsUnderWay = { count: 0 };
   #looks = 0;
 
   constructor(ctx: ConvergeContext) {
@@ -56,7 +60,12 @@ export class Converger {
       running.nap.abort();
       return running.done;
     }
-    const drive: Drive = { done: Promise.resolve("settled"), again: false, nap: new AbortController() };
+    const drive: Drive = {
+      done: Promise.resolve("settled"),
+      again: false,
+      hinted: false,
+      nap: new AbortController(),
+    };
     this.#drives.set(engineId, drive);
     drive.done = this.#run(engineId, drive, options.quick ?? false);
     return drive.done;
@@ -67,9 +76,20 @@ export class Converger {
     return this.#drives.get(engineId)?.done ?? this.drive(engineId);
   }
 
-  /** Starts a drive and does not wait for it; what it throws is logged. */
-  hint(engineId: string): void {
+  /** Starts a drive, as after an intent, and does not wait for it; what it throws is logged. */
+  begin(engineId: string): void {
     this.#start(engineId, {}, () => {});
+  }
+
+  /**
+   * Something happened to the engine's container. A drive that is under way is woken to look; where it looks no
+   * more, the look is a drive of its own, and whoever waits for the first one does not wait for it.
+   */
+  hint(engineId: string): void {
+    const running = this.#drives.get(engineId);
+    if (running === undefined) return this.begin(engineId);
+    running.hinted = true;
+    running.nap.abort();
   }
 
   #start(engineId: string, options: DriveOptions, onEnd: () => void): void {
@@ -106,8 +126,8 @@ export class Converger {
 
   async #run(engineId: string, drive: Drive, quick: boolean): Promise<ConvergeOutcome> {
     let isQuick = quick;
+    let outcome: ConvergeOutcome;
     try {
-      let outcome: ConvergeOutcome;
       do {
         drive.again = false;
         drive.nap = new AbortController();
@@ -115,10 +135,11 @@ export class Converger {
         // Whoever asks again has seen something happen, and wants more than a healthy answer.
         isQuick = false;
       } while (drive.again && outcome !== "gone" && !this.#closing.signal.aborted);
-      return outcome;
     } finally {
       this.#drives.delete(engineId);
     }
+    if (drive.hinted && outcome !== "gone") this.begin(engineId);
+    return outcome;
   }
 
   async #converge(engineId: string, drive: Drive, quick: boolean): Promise<ConvergeOutcome> {
@@ -128,6 +149,10 @@ export class Converger {
       nudged: () => {
         if (drive.nap.signal.aborted) drive.nap = new AbortController();
         return drive.nap.signal;
+      },
+      boots: this.#boots,
+      looking: () => {
+        drive.hinted = false;
       },
       closing: this.#closing.signal,
     });

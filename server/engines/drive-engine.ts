@@ -44,10 +44,13 @@ export async function driveEngine(ctx: DriveContext, input: DriveInput): Promise
   }
 }
 
-/** Refuses before anything is written when the runtime cannot carry it out now. */
-export async function checkRuntime(ctx: Pick<AppContext, "runtime">): Promise<void> {
+/**
+ * What is asked of the runtime before anything is written. Throws RUNTIME_UNREACHABLE or RUNTIME_CHANGED when it
+ * could not carry out now what would be written.
+ */
+export async function askRuntime<T>(ask: () => Promise<T>): Promise<T> {
   try {
-    await ctx.runtime.check();
+    return await ask();
   } catch (error) {
     throw toDomainError(error);
   }

@@ -8,6 +8,7 @@ import {
   orchNow,
   type EnginePatch,
   type EngineRow,
+  type PortRange,
 } from "../../db/engines.ts";
 import { lockProduct } from "../../db/products.ts";
 import type { EngineSpec } from "../../db/schema.ts";
@@ -70,13 +71,13 @@ async function insertNew(
   tx: Db,
   input: NewEngineInput & { id: string },
 ): Promise<EngineRow> {
-  const row = await insertEngine(tx, {
+  const engine = {
     id: input.id,
     productId: input.productId,
     userId: input.userId,
-    desired: "running",
-    desiredBy: "caller",
-    status: "provisioning",
+    desired: "running" as const,
+    desiredBy: "caller" as const,
+    status: "provisioning" as const,
     spec: input.spec,
     specHash: toSpecHash(input.spec),
     volumeName: `engine-data-${input.id}`,
@@ -84,7 +85,8 @@ async function insertNew(
     incarnation: 1,
     generation: 1,
     ...toKeyColumns(ctx, input),
-  });
+  };
+  const row = await insertEngine(tx, engine, toPortRange(ctx));
   if (row === undefined) throw new Error("the engine was not inserted");
   return row;
 }
@@ -123,15 +125,18 @@ function toKeyColumns(ctx: InsertContext, input: { id: string; key: NewKey }) {
 
 async function withPort(ctx: InsertContext, tx: Db, row: EngineRow): Promise<EngineRow> {
   if (row.hostPort !== null) return row;
-  const { portMin: min, portMax: max } = ctx.config;
-  const claim = { id: row.id, runtimeHost: row.runtimeHost, min, max, except: ctx.takenPorts.list() };
-  const hostPort = await claimPort(tx, claim);
+  const { min, max, except } = toPortRange(ctx);
+  const hostPort = await claimPort(tx, { id: row.id, runtimeHost: row.runtimeHost, min, max, except });
   if (hostPort === undefined) {
     throw new DomainError("PORT_EXHAUSTION", `every host port from ${min} to ${max} is in use`, {
       retryAfterMs: 60_000,
     });
   }
   return { ...row, hostPort };
+}
+
+function toPortRange(ctx: InsertContext): PortRange {
+  return { min: ctx.config.portMin, max: ctx.config.portMax, except: ctx.takenPorts.list() };
 }
 
 function engineDestroying(): DomainError {

@@ -46,7 +46,7 @@ const SETTLED_CHECK_MS = 600_000;
 /** An engine that did not answer when an event made us look is looked at again soon, and that look counts. */
 const HINT_RECHECK_MS = 1_000;
 /** How often a boot is asked whether it is ready: quick at first, since many engines boot in well under a second. */
-const BOOT_POLL_MIN_MS = 20;
+const BOOT_POLL_MIN_MS = 10;
 const BOOT_POLL_MAX_MS = 250;
 /** A daemon that restarted a booting engine this often will not get it up. */
 const BOOT_CRASHES = 3;

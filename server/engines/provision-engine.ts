@@ -6,7 +6,7 @@ import type { AppContext, CallContext } from "../context.ts";
 import { DomainError, toErrorMessage } from "../errors.ts";
 import { createKey, type NewKey } from "../keys/key-format.ts";
 import { chooseImage } from "./choose-image.ts";
-import { checkRuntime, driveEngine } from "./drive-engine.ts";
+import { askRuntime, driveEngine } from "./drive-engine.ts";
 import { toEngineSpec } from "./engine-spec.ts";
 import { findStatusReasonCode } from "./engine-status.ts";
 import { toEngine, type Engine } from "./engine-view.ts";
@@ -39,7 +39,7 @@ export async function provisionEngine(
   const resumed = await findResumed(ctx, input);
   const { row, apiKey } = resumed ?? (await beginProvision(ctx, input));
   if (!input.wait) {
-    ctx.converger.hint(row.id);
+    ctx.converger.begin(row.id);
     return { engine: toEngine(ctx, row), apiKey };
   }
   const booted = await waitForBoot(ctx, row, input.deadlineMs);
@@ -63,8 +63,12 @@ async function beginProvision(
   input: ProvisionEngineInput,
 ): Promise<{ row: EngineRow; apiKey: string }> {
   const choice = chooseImage(ctx, { caller: input.image, policy: input.policy.image });
-  await checkRuntime(ctx);
-  const spec = toEngineSpec(ctx.config, { ...choice, limitOverrides: input.policy.resources ?? {} });
+  const [imageId = null] = await askRuntime(() =>
+    Promise.all([ctx.runtime.findImage(choice.image), ctx.runtime.check()]),
+  );
+  const limitOverrides = input.policy.resources ?? {};
+  // An image that has to be pulled is left to the control loop.
+  const spec = { ...toEngineSpec(ctx.config, { ...choice, limitOverrides }), imageId };
   const key = createKey("engine");
   for (let tries = 1; ; tries += 1) {
     const row = await tryInsert(ctx, { ...input, spec, key }, tries);

@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { Agent } from "node:http";
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { inspect } from "node:util";
 import type Docker from "dockerode";
 import { RuntimeFailure } from "./engine-runtime.ts";
 import { toDockerFailure } from "./docker-failure.ts";
@@ -29,7 +30,7 @@ export async function openDockerClient(options: DockerClientOptions): Promise<Do
   // Loading dockerode costs 0.4 s and 21 MB, which only those pay who run on Docker.
   const { default: DockerClass } = await import("dockerode");
   // A connection per call: a kept one that a restarted daemon has closed would fail the next call for nothing.
-  const agent = new Agent({ keepAlive: false });
+  const agent = new DockerAgent({ keepAlive: false });
   const address = toDockerAddress(options.dockerHost);
   // The API version stays unset, since each pinned one is refused by some daemon. DOCKER_HOST and
   // DOCKER_CLIENT_TIMEOUT are read by dockerode itself, so what they would set is set here too.
@@ -52,6 +53,16 @@ export async function openDockerClient(options: DockerClientOptions): Promise<Do
       agent.destroy();
     },
   };
+}
+
+/**
+ * docker-modem prints each request for its debug log, whether or not anybody reads that, and prints the agent with all
+ * that hangs from it: several milliseconds of CPU per call, unless the agent says how it is printed.
+ */
+class DockerAgent extends Agent {
+  [inspect.custom](): string {
+    return "DockerAgent";
+  }
 }
 
 interface CallLimits {

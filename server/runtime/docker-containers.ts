@@ -9,18 +9,30 @@ import { isObjectName } from "./docker-names.ts";
 import { RuntimeFailure } from "./engine-runtime.ts";
 
 const RETRY_MS = 50;
+/** Well within a lease: for longer than one, somebody else may have been the driver and have stopped it. */
+const UNTOUCHED_MS = 5_000;
 
 export async function startContainer(ctx: DockerContext, containerId: string): Promise<void> {
+  const createdAt = ctx.unstarted.get(containerId);
+  ctx.unstarted.delete(containerId);
+  // One that was created just now is as it was created, and needs no look.
+  const isUntouched = createdAt !== undefined && performance.now() - createdAt < UNTOUCHED_MS;
+  if (!isUntouched && !(await makeStartable(ctx, containerId))) return;
+  await ctx.client.call((docker, abortSignal) =>
+    docker.getContainer(containerId).start({ abortSignal }).catch(unlessStatus(304)),
+  );
+}
+
+/** False when it runs already. */
+async function makeStartable(ctx: DockerContext, containerId: string): Promise<boolean> {
   const { State: state, HostConfig: hostConfig } = await getOwnContainer(ctx, containerId);
   if (state.Paused) throw new RuntimeFailure("refused", "a paused container is unpaused, not started");
-  if (state.Running) return;
+  if (state.Running) return false;
   // An earlier stop may have disarmed it.
   if (hostConfig.RestartPolicy?.Name !== RESTART_POLICY) {
     await setRestartPolicy(ctx, containerId, RESTART_POLICY);
   }
-  await ctx.client.call((docker, abortSignal) =>
-    docker.getContainer(containerId).start({ abortSignal }).catch(unlessStatus(304)),
-  );
+  return true;
 }
 
 export async function pauseContainer(ctx: DockerContext, containerId: string): Promise<void> {
@@ -50,6 +62,7 @@ export async function stopContainer(
   containerId: string,
   graceSeconds: number,
 ): Promise<void> {
+  ctx.unstarted.delete(containerId);
   await assertOwn(ctx, containerId);
   const { callTimeoutMs } = ctx.client;
   const stopped = await ctx.client.call(
@@ -74,6 +87,7 @@ export async function removeContainer(ctx: DockerContext, containerId: string): 
     while (!(await isGone())) await sleep(RETRY_MS, undefined, { signal: abortSignal });
   });
   ctx.owned.delete(containerId);
+  ctx.unstarted.delete(containerId);
 }
 
 /** Throws `no_such_container` for a container of somebody else, too: it is not seen and not touched. */

@@ -9,6 +9,8 @@ export interface DockerContext {
   log: Pick<Log, "info" | "warn">;
   /** Ids of containers that were seen to carry our label. Ids are never used again, labels never change. */
   owned: Set<string>;
+  /** Ids of those that we created and have neither started nor stopped since, and when by `performance.now()`. */
+  unstarted: Map<string, number>;
   /** Networks being made, by name. */
   networkMutex: KeyedMutex;
   /** Pulls under way, by image. */

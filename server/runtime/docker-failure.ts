@@ -5,7 +5,7 @@ import type { RuntimeFailureKind } from "./engine-runtime.ts";
 /** The words with which daemons of different ages say that a host port cannot be bound. */
 const PORT_TAKEN =
   /port is already allocated|address already in use|failed to bind (host )?port|ports are not available/i;
-const NAME_TAKEN = /name .* is already in use/i;
+const NAME_TAKEN = /name .* is already in use|volume name must be unique/i;
 /** What a proxy in front of the daemon answers when the daemon does not. */
 const GATEWAY_STATUSES = [502, 503, 504];
 

@@ -1,4 +1,3 @@
-import type { ImageInspectInfo } from "dockerode";
 import { toErrorMessage } from "../errors.ts";
 import type { DockerContext } from "./docker-context.ts";
 import { toDockerFailure, toHttpStatus, unlessStatus } from "./docker-failure.ts";
@@ -18,19 +17,22 @@ export async function resolveDockerImage(
 ): Promise<string> {
   if (!isImageName(image))
     throw new RuntimeFailure("image_missing", `${image} cannot be the name of an image`);
-  const present = await findImage(ctx, image);
-  if (present !== undefined) return present.Id;
+  const present = await findDockerImage(ctx, image);
+  if (present !== undefined) return present;
   if (/^(sha256:)?[0-9a-f]{64}$/.test(image)) {
     throw new RuntimeFailure("image_missing", `the image ${image} is not here, and an id cannot be pulled`);
   }
   await pullImage(ctx, image, signal);
-  const pulled = await findImage(ctx, image);
+  const pulled = await findDockerImage(ctx, image);
   if (pulled === undefined) throw new RuntimeFailure("image_missing", `${image} was pulled and is not here`);
-  return pulled.Id;
+  return pulled;
 }
 
-async function findImage({ client }: DockerContext, image: string): Promise<ImageInspectInfo | undefined> {
-  return client.call((docker) => docker.getImage(image).inspect().catch(unlessStatus(400, 404)));
+/** undefined: it is not here, or nothing could be called so. */
+export async function findDockerImage({ client }: DockerContext, image: string): Promise<string | undefined> {
+  if (!isImageName(image)) return undefined;
+  const found = await client.call((docker) => docker.getImage(image).inspect().catch(unlessStatus(400, 404)));
+  return found?.Id;
 }
 
 /** One pull for all who wait. Who stops waiting leaves it to the others, and to the next who asks. */

@@ -15,7 +15,7 @@ import { toMarkerName } from "./docker-labels.ts";
 import { readDockerLogs } from "./docker-logs.ts";
 import { removeOwnNetworks } from "./docker-network.ts";
 import { observeContainers } from "./docker-observe.ts";
-import { resolveDockerImage } from "./docker-pull.ts";
+import { findDockerImage, resolveDockerImage } from "./docker-pull.ts";
 import { readStats } from "./docker-stats.ts";
 import { createMarker, hasMarker, hasVolume, listVolumes, removeVolume } from "./docker-volumes.ts";
 import { RuntimeFailure } from "./engine-runtime.ts";
@@ -45,7 +45,12 @@ export async function openDockerRuntime(options: DockerRuntimeOptions): Promise<
   try {
     const host = options.host ?? (await readHost(client));
     const { instanceId, log, marked } = options;
-    const state = { owned: new Set<string>(), networkMutex: new KeyedMutex(), pulls: new Map() };
+    const state = {
+      owned: new Set<string>(),
+      unstarted: new Map<string, number>(),
+      networkMutex: new KeyedMutex(),
+      pulls: new Map(),
+    };
     return toRuntime({ client, instanceId, log, ...state }, { host, marked });
   } catch (error) {
     client[Symbol.dispose]();
@@ -59,13 +64,14 @@ function toRuntime(ctx: DockerContext, { host, marked }: { host: string; marked:
     kind: "docker",
     host,
     check: async () => {
-      await ctx.client.call((docker) => docker.ping());
-      if (isMarked && !(await hasMarker(ctx))) throw toChanged(ctx.instanceId);
+      if (!isMarked) await ctx.client.call((docker) => docker.ping());
+      else if (!(await hasMarker(ctx))) throw toChanged(ctx.instanceId);
     },
     markInstance: async () => {
       await createMarker(ctx);
       isMarked = true;
     },
+    findImage: (image) => findDockerImage(ctx, image),
     resolveImage: (image, signal) => resolveDockerImage(ctx, image, signal),
     ensure: (spec) => ensureContainer(ctx, spec),
     start: (containerId) => startContainer(ctx, containerId),

@@ -1,6 +1,7 @@
 import type { VolumeInspectInfo } from "dockerode";
 import type { DockerContext } from "./docker-context.ts";
 import { unlessStatus } from "./docker-failure.ts";
+import { createInDocker } from "./docker-create.ts";
 import { DOCKER_LABEL, toMarkerName, toOwnFilter, toVolumeLabels } from "./docker-labels.ts";
 import { assertObjectName } from "./docker-names.ts";
 import { RuntimeFailure } from "./engine-runtime.ts";
@@ -8,7 +9,6 @@ import type { VolumeObservation } from "./engine-runtime.ts";
 
 /** Made before the container is: a container that names a missing volume gets one without labels. */
 export async function ensureVolume(ctx: DockerContext, volumeName: string, engineId: string): Promise<void> {
-  if ((await findOwnVolume(ctx, volumeName)) !== undefined) return;
   await createVolume(ctx, volumeName, toVolumeLabels(ctx.instanceId, engineId));
 }
 
@@ -36,37 +36,38 @@ export async function listVolumes({ client, instanceId }: DockerContext): Promis
 }
 
 export async function createMarker(ctx: DockerContext): Promise<void> {
-  const marker = toMarkerName(ctx.instanceId);
-  if ((await findOwnVolume(ctx, marker)) !== undefined) return;
-  await createVolume(ctx, marker, { [DOCKER_LABEL.instance]: ctx.instanceId });
+  await createVolume(ctx, toMarkerName(ctx.instanceId), { [DOCKER_LABEL.instance]: ctx.instanceId });
 }
 
 export async function hasMarker(ctx: DockerContext): Promise<boolean> {
   return (await findOwnVolume(ctx, toMarkerName(ctx.instanceId))) !== undefined;
 }
 
+/** The daemon answers with the volume that has the name, should there be one: its labels say whose it is. */
 async function createVolume(
-  { client }: DockerContext,
+  ctx: DockerContext,
   volumeName: string,
   labels: Record<string, string>,
 ): Promise<void> {
-  await client.call((docker, abortSignal) =>
-    docker.createVolume({ Name: volumeName, Labels: labels, abortSignal }),
-  );
+  assertObjectName(volumeName);
+  const body = { Name: volumeName, Labels: labels };
+  const volume = await createInDocker(ctx.client, { path: "/volumes/create", body });
+  assertOwnVolume(ctx, volumeName, volume);
 }
 
 /** undefined: clearly none. Throws `conflict` when the name belongs to somebody else. */
-async function findOwnVolume(
-  { client, instanceId }: DockerContext,
-  volumeName: string,
-): Promise<VolumeInspectInfo | undefined> {
+async function findOwnVolume(ctx: DockerContext, volumeName: string): Promise<VolumeInspectInfo | undefined> {
   assertObjectName(volumeName);
-  const volume = await client.call((docker, abortSignal) =>
+  const volume = await ctx.client.call((docker, abortSignal) =>
     docker.getVolume(volumeName).inspect({ abortSignal }).catch(unlessStatus(404)),
   );
-  // A volume without any label has null there, whatever the types say.
-  if (volume !== undefined && volume.Labels?.[DOCKER_LABEL.instance] !== instanceId) {
-    throw new RuntimeFailure("conflict", `the volume ${volumeName} is not of this instance`);
-  }
+  if (volume !== undefined) assertOwnVolume(ctx, volumeName, volume);
   return volume;
+}
+
+function assertOwnVolume({ instanceId }: DockerContext, volumeName: string, volume: unknown): void {
+  // A volume without any label has null there, whatever the types say.
+  const { Labels: labels } = volume as { Labels?: Partial<Record<string, string>> | null };
+  if (labels?.[DOCKER_LABEL.instance] === instanceId) return;
+  throw new RuntimeFailure("conflict", `the volume ${volumeName} is not of this instance`);
 }

@@ -21,6 +21,8 @@ export interface EngineRuntime extends AsyncDisposable {
   /** Leaves the marker that `check` looks for. Called once, at the first boot on this database. */
   markInstance(): Promise<void>;
 
+  /** The id that the image resolves to here; undefined when it is not here. Never pulls. */
+  findImage(image: string): Promise<string | undefined>;
   /**
    * The id that the image resolves to here, pulling it when it is missing. Progress goes to the log.
    * Throws `image_missing` when it is not here and cannot be pulled.
@@ -28,7 +30,7 @@ export interface EngineRuntime extends AsyncDisposable {
   resolveImage(image: string, signal?: AbortSignal): Promise<string>;
 
   /** Network, volume and container, created but not started; adopts a container of ours with that name. */
-  ensure(spec: ContainerSpec): Promise<{ containerId: string }>;
+  ensure(spec: ContainerSpec): Promise<EnsuredContainer>;
   /** Throws `port_taken` when the host port cannot be bound. A started container is success. */
   start(containerId: string): Promise<void>;
   pause(containerId: string): Promise<void>;
@@ -79,6 +81,12 @@ export interface ContainerSpec {
   environment: Readonly<Record<string, string>>;
   limits: ContainerLimits;
   stopGraceSeconds: number;
+}
+
+export interface EnsuredContainer {
+  containerId: string;
+  /** True: made by this call, exactly as specified and never started. False: adopted, in whatever state it is. */
+  created: boolean;
 }
 
 export interface ContainerLimits {

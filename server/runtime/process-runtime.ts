@@ -73,13 +73,13 @@ function toRuntime(ctx: ProcessContext, { host, marked }: { host: string; marked
         await store.writeMarker();
         isMarked = true;
       }),
+    findImage: async (image) => image,
     resolveImage: async (image) => image,
     ensure: (spec) =>
       attempt(() =>
         mutex.run(toContainerName(spec), async () => {
           await store.ensureVolume(spec.volumeName, spec.engineId);
-          const { containerId } = await store.ensureContainer(spec);
-          return { containerId };
+          return store.ensureContainer(spec);
         }),
       ),
     start: (containerId) => oneAtATime(containerId, () => startProcess(ctx, containerId)),

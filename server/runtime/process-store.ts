@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { isMissing, readJsonFile, writeJsonFile } from "./atomic-file.ts";
 import { toContainerName } from "./container-name.ts";
 import { RuntimeFailure } from "./engine-runtime.ts";
-import type { ContainerSpec, VolumeObservation } from "./engine-runtime.ts";
+import type { ContainerSpec, EnsuredContainer, VolumeObservation } from "./engine-runtime.ts";
 import type { LogFile } from "./process-logs.ts";
 import { readRun } from "./process-run.ts";
 import type { ProcessRun } from "./process-run.ts";
@@ -62,12 +62,12 @@ export class ProcessStore {
   }
 
   /** Creates the container, or answers with the one that has its name. */
-  async ensureContainer(spec: ContainerSpec): Promise<ProcessContainer> {
+  async ensureContainer(spec: ContainerSpec): Promise<EnsuredContainer> {
     const name = toContainerName(spec);
     const existing = await this.#readContainer(name);
     if (existing !== undefined) {
       if (existing.instanceId === this.#instanceId && existing.spec.engineId === spec.engineId)
-        return existing;
+        return { containerId: existing.containerId, created: false };
       throw new RuntimeFailure(
         "conflict",
         `the container name ${name} is taken by something that is not ours`,
@@ -78,7 +78,7 @@ export class ProcessStore {
     const container = { containerId, instanceId: this.#instanceId, spec };
     await mkdir(this.#containerPath(name), { recursive: true, mode: 0o700 });
     await writeJsonFile(this.pathOf(container, "container.json"), container);
-    return container;
+    return { containerId, created: true };
   }
 
   async findContainer(containerId: string): Promise<ProcessContainer | undefined> {

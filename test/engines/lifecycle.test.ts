@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { afterMs, findEngine, findEngineById, updateEngineIf } from "../../db/engines.ts";
 import { destroyEngine } from "../../server/engines/destroy-engine.ts";
+import { toDefaultImage } from "../../server/engines/engine-spec.ts";
 import { getEngine } from "../../server/engines/get-engine.ts";
 import { listEngines } from "../../server/engines/list-engines.ts";
 import { provisionEngine } from "../../server/engines/provision-engine.ts";
@@ -235,11 +236,14 @@ describe("what goes wrong", () => {
   });
 
   test("a missing image is typed, and the engine may be provisioned again once it is there", async () => {
-    house.runtime.failNext("resolveImage", "image_missing");
-    await expect(provisionEngine(house.ctx, toCall(house, "lou"))).rejects.toMatchObject({
+    const images = new Set<string>();
+    await using bare = await openSite({ daemon: new MemoryDaemon({ images }) });
+    await using other = await openHouse(bare);
+    await expect(provisionEngine(other.ctx, toCall(other, "lou"))).rejects.toMatchObject({
       reason: "IMAGE_UNAVAILABLE",
     });
-    expect((await provisionEngine(house.ctx, toCall(house, "lou"))).engine.status).toBe("running");
+    images.add(toDefaultImage(bare.config));
+    expect((await provisionEngine(other.ctx, toCall(other, "lou"))).engine.status).toBe("running");
   });
 
   test("a port that something else holds is left alone and another one is taken", async () => {

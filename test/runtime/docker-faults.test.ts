@@ -68,7 +68,7 @@ describe.skipIf(!isDockerAvailable() || !SOCKET.startsWith("/"))(
       expect(await failureOf(impatient.ensure(spec))).toBe("unreachable");
       proxy.passAnswers();
       const made = await observeOne(direct, spec.engineId);
-      expect(await runtime.ensure(spec)).toEqual({ containerId: made.containerId });
+      expect(await runtime.ensure(spec)).toEqual({ containerId: made.containerId, created: false });
     });
 
     it("says unreachable of a stop without an answer, which ends the engine all the same", async () => {

@@ -14,7 +14,7 @@ describe("the memory runtime's controls", () => {
     expect(await runtime.observe(spec.engineId)).toEqual([]);
     expect(await failureOf(runtime.ensure(spec))).toBe("unreachable");
     const { containerId } = await observeOne(runtime, spec.engineId);
-    expect(await runtime.ensure(spec)).toEqual({ containerId });
+    expect(await runtime.ensure(spec)).toEqual({ containerId, created: false });
   });
 
   it("let a call hang until its deadline, and carry it out", async () => {

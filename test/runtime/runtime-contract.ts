@@ -98,11 +98,13 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
       it("resolves an image to an id that resolves to itself", async () => {
         const imageId = await runtime.resolveImage(subject.image);
         expect(await runtime.resolveImage(imageId)).toBe(imageId);
+        expect(await runtime.findImage(subject.image)).toBe(imageId);
       });
 
       it("says that an image is missing, when it is to be resolved and when it is to be run", async (test) => {
         if (subject.missingImage === null) return test.skip("no images here");
         const imageId = subject.missingImage;
+        expect(await runtime.findImage(imageId)).toBeUndefined();
         expect(await failureOf(runtime.resolveImage(imageId))).toBe("image_missing");
         expect(await failureOf(runtime.ensure(await subject.makeSpec({ imageId })))).toBe("image_missing");
       });
@@ -137,6 +139,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         await using again = await subject.open(instanceId);
         answers.push(await again.ensure(spec));
         expect(new Set(answers.map(({ containerId }) => containerId)).size).toBe(1);
+        expect(answers.filter(({ created }) => created)).toHaveLength(1);
         expect(await runtime.observe(spec.engineId)).toHaveLength(1);
       });
 
@@ -144,7 +147,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         const spec = await subject.makeSpec();
         const containerId = await boot(runtime, spec);
         const before = await observeOne(runtime, spec.engineId);
-        expect(await runtime.ensure(spec)).toEqual({ containerId });
+        expect(await runtime.ensure(spec)).toEqual({ containerId, created: false });
         expect(await observeOne(runtime, spec.engineId)).toEqual(before);
       });
 
@@ -535,6 +538,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         away.check(),
         away.markInstance(),
         away.resolveImage(subject.image),
+        away.findImage(subject.image),
         away.ensure(await subject.makeSpec()),
         away.start(id),
         away.pause(id),

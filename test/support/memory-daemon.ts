@@ -27,7 +27,7 @@ export interface MemoryContainer {
 
 export interface MemoryDaemonOptions {
   handler?: MemoryEngineHandler;
-  /** Images that `resolveImage` finds. Undefined: all of them. */
+  /** The images that there are. Undefined: all of them. */
   images?: ReadonlySet<string>;
 }
 

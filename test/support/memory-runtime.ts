@@ -5,6 +5,7 @@ import type {
   ContainerSpec,
   ContainerStats,
   EngineRuntime,
+  EnsuredContainer,
   LogLine,
   RuntimeEvent,
   RuntimeFailureKind,
@@ -136,6 +137,13 @@ export class MemoryRuntime implements EngineRuntime {
     });
   }
 
+  findImage(image: string): Promise<string | undefined> {
+    return this.#call("findImage", image, () => {
+      const { images } = this.daemon;
+      return images === undefined || images.has(image) ? image : undefined;
+    });
+  }
+
   resolveImage(image: string): Promise<string> {
     return this.#call("resolveImage", image, () => {
       const { images } = this.daemon;
@@ -146,13 +154,15 @@ export class MemoryRuntime implements EngineRuntime {
     });
   }
 
-  ensure(spec: ContainerSpec): Promise<{ containerId: string }> {
+  ensure(spec: ContainerSpec): Promise<EnsuredContainer> {
     return this.#call("ensure", spec, () => {
       const { images } = this.daemon;
       if (images !== undefined && !images.has(spec.imageId)) {
         throw new RuntimeFailure("image_missing", `no such image: ${spec.imageId}`);
       }
-      return { containerId: this.daemon.ensure(this.#instanceId, spec).containerId };
+      const before = this.daemon.containers.size;
+      const { containerId } = this.daemon.ensure(this.#instanceId, spec);
+      return { containerId, created: this.daemon.containers.size > before };
     });
   }
 
