@@ -1,5 +1,6 @@
-import { Client, errors } from "undici";
+import { errors, type Dispatcher } from "undici";
 import { toErrorMessage } from "../errors.ts";
+import { engineConnections } from "./engine-connections.ts";
 
 export interface EngineRequest {
   method: "GET" | "POST";
@@ -22,42 +23,97 @@ export type EngineExchange =
 export type ExchangeStage = "connecting" | "waiting" | "answering";
 
 /**
- * One request on a connection of its own: it queues behind no stream, and a kept-alive connection that the engine
- * closed meanwhile cannot make a call look as if it had been sent. Redirects are not followed. Never throws.
+ * One request, which queues behind no other and is sent once: see `engineConnections`. Redirects are not followed.
+ * Never throws.
  */
 export async function exchangeWithEngine(endpoint: string, request: EngineRequest): Promise<EngineExchange> {
-  let stage: ExchangeStage = "connecting";
-  let client: Client | undefined;
+  const { method, path, headers = {}, body = null, signal, maxBytes } = request;
+  const exchange = new Exchange(maxBytes);
+  const onAbort = () => exchange.abort(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  if (signal.aborted) onAbort();
+  else {
+    try {
+      engineConnections.dispatch({ origin: endpoint, method, path, headers, body }, exchange);
+    } catch (error) {
+      exchange.onResponseError(undefined, error);
+    }
+  }
   try {
-    client = new Client(endpoint, { pipelining: 0, headersTimeout: 0, bodyTimeout: 0 });
-    client.once("connect", () => {
-      stage = "waiting";
-    });
-    const { method, path, headers = {}, body = null, signal } = request;
-    const answer = await client.request({ method, path, headers, body, signal });
-    stage = "answering";
-    const text = await readBounded(answer.body, request.maxBytes);
-    const contentType = String(answer.headers["content-type"] ?? "");
-    return { kind: "answered", status: answer.statusCode, contentType, text };
-  } catch (error) {
-    if (error instanceof errors.HTTPParserError) stage = "answering";
-    return { kind: "failed", stage, why: explain(error) };
+    return await exchange.result;
   } finally {
-    await client?.destroy().catch(() => {
-      // It is being thrown away; how it went down no longer matters.
-    });
+    signal.removeEventListener("abort", onAbort);
   }
 }
 
-async function readBounded(body: AsyncIterable<Buffer>, maxBytes: number): Promise<string> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of body) {
-    size += chunk.length;
-    if (size > maxBytes) throw new Error(`the answer is longer than ${maxBytes} bytes`);
-    chunks.push(chunk);
+/** What becomes of a request, without the streams that undici would make of its answer. */
+class Exchange implements Dispatcher.DispatchHandler {
+  readonly #maxBytes: number;
+  readonly #result = Promise.withResolvers<EngineExchange>();
+  #controller: Dispatcher.DispatchController | undefined;
+  #abortError: Error | undefined;
+  #stage: ExchangeStage = "connecting";
+  #status = 0;
+  #contentType = "";
+  #chunks: Buffer[] = [];
+  #size = 0;
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
   }
-  return Buffer.concat(chunks).toString("utf8");
+
+  get result(): Promise<EngineExchange> {
+    return this.#result.promise;
+  }
+
+  /** Answers at once, at whatever stage it is; what is still to be sent will not be. */
+  abort(reason: unknown): void {
+    this.#abortError = reason instanceof Error ? reason : new Error(toErrorMessage(reason));
+    this.#fail(this.#abortError);
+    this.#controller?.abort(this.#abortError);
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    if (this.#abortError) {
+      controller.abort(this.#abortError);
+      return;
+    }
+    this.#controller = controller;
+    this.#stage = "waiting";
+  }
+
+  onResponseStart(
+    _controller: Dispatcher.DispatchController,
+    status: number,
+    headers: Readonly<Record<string, string | string[] | undefined>>,
+  ): void {
+    // 1xx come before the answer.
+    if (status < 200) return;
+    this.#stage = "answering";
+    this.#status = status;
+    this.#contentType = String(headers["content-type"] ?? "");
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.#size += chunk.length;
+    if (this.#size <= this.#maxBytes) this.#chunks.push(chunk);
+    else controller.abort(new Error(`the answer is longer than ${this.#maxBytes} bytes`));
+  }
+
+  onResponseEnd(): void {
+    const text = Buffer.concat(this.#chunks).toString("utf8");
+    this.#result.resolve({ kind: "answered", status: this.#status, contentType: this.#contentType, text });
+  }
+
+  onResponseError(_controller: unknown, error: unknown): void {
+    if (error instanceof errors.HTTPParserError) this.#stage = "answering";
+    this.#fail(error);
+  }
+
+  #fail(error: unknown): void {
+    this.#chunks = [];
+    this.#result.resolve({ kind: "failed", stage: this.#stage, why: explain(error) });
+  }
 }
 
 function explain(error: unknown): string {

@@ -1,5 +1,6 @@
 import type { Readable } from "node:stream";
-import { Client } from "undici";
+import { DecoratorHandler, type Dispatcher } from "undici";
+import { engineConnections } from "../engines/engine-connections.ts";
 import type { EngineUse } from "../engines/use-engine.ts";
 import { toErrorMessage, type EngineErrorDetail } from "../errors.ts";
 import { parseEngineError } from "./engine-error.ts";
@@ -28,38 +29,26 @@ const ENGINE_NAMES: Readonly<Record<string, string>> = {
   editMessageId: "edit_message_id",
   retryMessageId: "retry_message_id",
 };
-const CONNECT_TIMEOUT_MS = 10_000;
 const ERROR_BODY_MAX_BYTES = 64 * 1024;
 const ERROR_BODY_TIMEOUT_MS = 5_000;
 
 /**
- * Sends `/execute` once, on a connection of its own: a kept-alive one may be closing as it is used, and then nobody
- * knows whether the engine has the request. Never throws.
- *
- * The signal is the only clock here: undici's would also run between the chunks of a quiet stream.
+ * Sends `/execute` once: see `engineConnections`. Never throws.
  */
 export async function sendExecute(
   engine: Pick<EngineUse, "endpoint" | "apiKey">,
   request: ExecuteRequest,
   signal: AbortSignal,
 ): Promise<ExecuteAnswer> {
-  const client = new Client(engine.endpoint, {
-    pipelining: 0,
-    headersTimeout: 0,
-    bodyTimeout: 0,
-    connect: { timeout: CONNECT_TIMEOUT_MS },
-  });
-  const close = () => {
-    client.destroy().catch(() => {
-      // It is being thrown away; how it goes down does not matter.
-    });
-  };
-  let isConnected = false;
-  client.once("connect", () => {
-    isConnected = true;
-  });
+  let isSent = false;
+  const dispatcher = engineConnections.compose(
+    tellSent(() => {
+      isSent = true;
+    }),
+  );
   try {
-    const { statusCode, headers, body } = await client.request({
+    const { statusCode, headers, body } = await dispatcher.request({
+      origin: engine.endpoint,
       method: "POST",
       path: "/execute",
       headers: {
@@ -70,6 +59,11 @@ export async function sendExecute(
       body: toExecuteBody(request),
       signal,
     });
+    // A body that is thrown away reports that as an error, to nobody in particular.
+    body.on("error", () => undefined);
+    const close = () => {
+      body.destroy();
+    };
     const contentType = String(headers["content-type"] ?? "");
     if (statusCode === 200 && /^text\/event-stream\s*(;|$)/i.test(contentType)) {
       return { kind: "streaming", body, close };
@@ -79,8 +73,28 @@ export async function sendExecute(
     const error = parseEngineError({ status: statusCode, contentType, text }, engine.apiKey);
     return { kind: statusCode === 200 ? "not_a_stream" : "refused", error };
   } catch (error) {
-    close();
-    return { kind: isConnected ? "lost" : "unreachable", why: explain(error) };
+    return { kind: isSent ? "lost" : "unreachable", why: explain(error) };
+  }
+}
+
+/** Calls back when a request goes out on its connection. */
+function tellSent(onSent: () => void): Dispatcher.DispatcherComposeInterceptor {
+  return (dispatch) => (options, handler) => dispatch(options, new SentHandler(handler, onSent));
+}
+
+class SentHandler extends DecoratorHandler {
+  readonly #handler: Dispatcher.DispatchHandler;
+  readonly #onSent: () => void;
+
+  constructor(handler: Dispatcher.DispatchHandler, onSent: () => void) {
+    super(handler);
+    this.#handler = handler;
+    this.#onSent = onSent;
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController, context: unknown): void {
+    this.#onSent();
+    this.#handler.onRequestStart?.(controller, context);
   }
 }
 
