@@ -8,6 +8,11 @@ import { engines, replicas } from "./schema.ts";
  */
 
 export type EngineRow = typeof engines.$inferSelect;
+/** As much of an engine as using it takes. */
+export type UsableEngine = Pick<
+  EngineRow,
+  "id" | "status" | "statusReason" | "desired" | "generation" | "hostPort" | "keySealed" | "nextRestartAt"
+>;
 export type NewEngine = Omit<
   typeof engines.$inferInsert,
   "createdAt" | "updatedAt" | "nextCheckAt" | "hostPort" | "bootStartedAt"

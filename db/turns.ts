@@ -1,4 +1,5 @@
 import type { RawSql } from "./client.ts";
+import type { UsableEngine } from "./engines.ts";
 import type { TURN_STATUSES } from "./schema.ts";
 
 export type TurnStatus = (typeof TURN_STATUSES)[number];
@@ -58,6 +59,45 @@ export async function insertTurn(raw: RawSql, turn: NewTurn): Promise<string | u
     on conflict (product_id, id) do nothing
     returning started_at::text as "startedAt"`;
   return row?.startedAt;
+}
+
+export interface BegunTurn {
+  engine: UsableEngine | undefined;
+  /** undefined: nothing was written. */
+  startedAt: string | undefined;
+}
+
+/**
+ * `insertTurn` for the user's engine as it is, together with the look at that engine: nothing is written when it does
+ * not run, is of another generation than expected, or when the product has a turn of this id.
+ */
+export async function beginTurn(
+  raw: RawSql,
+  turn: Omit<NewTurn, "engineId" | "generation">,
+  expectGeneration: number | undefined,
+): Promise<BegunTurn> {
+  const [row] = await raw<(UsableEngine & { startedAt: string | null })[]>`
+    with engine as (
+      select * from engines where product_id = ${turn.productId} and user_id = ${turn.userId}
+    ), begun as (
+      insert into turns (product_id, id, user_id, engine_id, generation, task_id, fingerprint, status,
+        owner_replica, fence, reserved_seq, started_at)
+      select ${turn.productId}, ${turn.turnId}, ${turn.userId}, engine.id, engine.generation,
+        ${turn.taskId}, ${turn.fingerprint}, 'starting', ${turn.ownerReplica}, ${turn.fence}, ${turn.reservedSeq},
+        orch_now()
+      from engine
+      where engine.status = 'running'
+        and engine.generation = coalesce(${expectGeneration ?? null}::integer, engine.generation)
+      on conflict (product_id, id) do nothing
+      returning started_at::text
+    )
+    select id, status, status_reason as "statusReason", desired, generation, host_port as "hostPort",
+      key_sealed as "keySealed", next_restart_at::text as "nextRestartAt",
+      (select started_at from begun) as "startedAt"
+    from engine`;
+  if (row === undefined) return { engine: undefined, startedAt: undefined };
+  const { startedAt, ...engine } = row;
+  return { engine, startedAt: startedAt ?? undefined };
 }
 
 /** Takes back a turn that never reached its engine. */

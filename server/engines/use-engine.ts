@@ -1,4 +1,4 @@
-import { findEngine, type EngineRow } from "../../db/engines.ts";
+import { findEngine, type UsableEngine } from "../../db/engines.ts";
 import { abortable } from "../abortable.ts";
 import type { AppContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
@@ -14,6 +14,8 @@ export interface UseEngineInput {
   /** Refuse with GENERATION_CHANGED when the engine is of another generation. */
   expectGeneration?: number | undefined;
   signal?: AbortSignal | undefined;
+  /** Reads the engine in place of the first look at it, for a caller with something to do in the same round trip. */
+  findFirst?: (() => Promise<UsableEngine | undefined>) | undefined;
 }
 
 /** A running engine and the right to use it; disposing gives the right back. */
@@ -39,10 +41,11 @@ export async function useEngine(ctx: UseContext, input: UseEngineInput): Promise
   const timeout = AbortSignal.timeout(input.timeoutMs);
   const signal = input.signal === undefined ? timeout : AbortSignal.any([timeout, input.signal]);
   try {
-    for (;;) {
-      signal.throwIfAborted();
-      const use = await tryUse(ctx, input, signal);
+    signal.throwIfAborted();
+    for (let find = input.findFirst; ; find = undefined) {
+      const use = await tryUse(ctx, { ...input, find }, signal);
       if (use !== undefined) return use;
+      signal.throwIfAborted();
     }
   } catch (error) {
     if (!timeout.aborted || error instanceof DomainError) throw error;
@@ -59,12 +62,12 @@ export async function useEngine(ctx: UseContext, input: UseEngineInput): Promise
 /** undefined: it was booting, or a gate moved between the read and the hold; read again. */
 async function tryUse(
   ctx: UseContext,
-  input: UseEngineInput,
+  input: UseEngineInput & { find: UseEngineInput["findFirst"] },
   signal: AbortSignal,
 ): Promise<EngineUse | undefined> {
   const epoch = ctx.holds.gateEpoch;
   const key = { productId: input.productId, userId: input.userId };
-  const row = await abortable(findEngine(ctx.db, key), signal);
+  const row = await abortable(input.find?.() ?? findEngine(ctx.db, key), signal);
   if (row === undefined) throw engineNotFound();
   if (isBooting(row)) {
     // The boot is somebody's drive already, or becomes ours: it is shared.
@@ -87,11 +90,11 @@ async function tryUse(
   }
 }
 
-function isBooting(row: EngineRow): boolean {
+function isBooting(row: UsableEngine): boolean {
   return row.desired === "running" && (row.status === "provisioning" || row.status === "starting");
 }
 
-function refuseUnusable(row: EngineRow, input: UseEngineInput): void {
+function refuseUnusable(row: UsableEngine, input: UseEngineInput): void {
   switch (row.status) {
     case "running":
       break;
@@ -115,7 +118,7 @@ function refuseUnusable(row: EngineRow, input: UseEngineInput): void {
   }
 }
 
-function toUnhealthyError(row: EngineRow): DomainError {
+function toUnhealthyError(row: UsableEngine): DomainError {
   const waitMs = row.nextRestartAt === null ? undefined : Date.parse(row.nextRestartAt) - Date.now();
   return new DomainError(
     "ENGINE_UNHEALTHY",
@@ -126,7 +129,7 @@ function toUnhealthyError(row: EngineRow): DomainError {
   );
 }
 
-function toUse(ctx: UseContext, row: EngineRow, hold: Hold): EngineUse {
+function toUse(ctx: UseContext, row: UsableEngine, hold: Hold): EngineUse {
   const endpoint = toEndpoint(row);
   if (endpoint === null) throw new Error(`engine ${row.id} is running without a port`);
   return {

@@ -20,19 +20,19 @@ const CANCELLED = toEndCause("cancelled", "CANCELLED", {
  */
 export async function cancelTurn(ctx: TurnContext, input: TurnKey): Promise<Turn> {
   const live = ctx.turns.find(input.productId, input.turnId);
-  if (live) await cancelLive(ctx, live);
-  else await cancelForeign(ctx, input);
+  if (live === undefined || !(await cancelLive(ctx, live))) await cancelForeign(ctx, input);
   return getTurn(ctx, input);
 }
 
-async function cancelLive(ctx: TurnContext, turn: LiveTurn): Promise<void> {
+/** False: it never came to be, or it is a second start of a turn that is recorded already. */
+async function cancelLive(ctx: TurnContext, turn: LiveTurn): Promise<boolean> {
   // Stopped first: one that still waits for its engine to boot would be recorded only after that.
   turn.stop(CANCELLED);
   try {
     await turn.untilRecorded();
   } catch {
-    // It never came to be: whoever started it was told why.
-    throw turnNotFound();
+    // Whoever started it was told why.
+    return false;
   }
   const patience = new AbortController();
   const late = ctx.clock.sleep(WRITE_TIMEOUT_MS, patience.signal).catch(() => {
@@ -40,7 +40,7 @@ async function cancelLive(ctx: TurnContext, turn: LiveTurn): Promise<void> {
   });
   await Promise.race([turn.untilSettled(), late]);
   patience.abort();
-  if (turn.isSettled) return;
+  if (turn.isSettled) return true;
   throw new DomainError("DATABASE_UNAVAILABLE", "the turn is cancelled, which could not be written yet", {
     retryAfterMs: 1_000,
   });

@@ -61,6 +61,7 @@ export class LiveTurn {
   readonly taskId: string;
   readonly fingerprint: string;
   readonly fence: number;
+  readonly #isNew = Promise.withResolvers<void>();
   readonly #started = Promise.withResolvers<void>();
   readonly #recorded = Promise.withResolvers<TurnRecord>();
   readonly #settled = Promise.withResolvers<void>();
@@ -88,7 +89,8 @@ export class LiveTurn {
     this.taskId = input.taskId;
     this.fingerprint = input.fingerprint;
     this.fence = input.fence;
-    // Either may be rejected while nobody waits for it; who comes later still sees it.
+    // Each may be rejected while nobody waits for it; who comes later still sees it.
+    this.#isNew.promise.catch(() => {});
     this.#started.promise.catch(() => {});
     this.#recorded.promise.catch(() => {});
   }
@@ -132,6 +134,10 @@ export class LiveTurn {
     return this.#stopCause;
   }
 
+  /** Settles once the database knew of no turn of this id; rejects when it did, or could not be asked. */
+  async untilNew(): Promise<void> {
+    await this.#isNew.promise;
+  }
   /** Settles once the caller of start can be answered; rejects with the refusal. */
   async untilStarted(): Promise<void> {
     await this.#started.promise;
@@ -143,6 +149,10 @@ export class LiveTurn {
   /** Settles once the end is written, or the turn turns out to be somebody else's. */
   async untilSettled(): Promise<void> {
     await this.#settled.promise;
+  }
+
+  markNew(): void {
+    this.#isNew.resolve();
   }
 
   markRecorded(record: TurnRecord): void {
@@ -166,6 +176,7 @@ export class LiveTurn {
     this.#isAnswered = true;
     this.#isSettled = true;
     this.#isLost = true;
+    this.#isNew.reject(error);
     this.#started.reject(error);
     this.#recorded.reject(error);
     this.#settled.resolve();

@@ -1,37 +1,80 @@
 import { findViolatedConstraint } from "../../db/postgres-error.ts";
-import { deleteStartingTurn, insertTurn, type NewTurn } from "../../db/turns.ts";
+import {
+  beginTurn as beginTurnRow,
+  deleteStartingTurn,
+  findTurn,
+  insertTurn,
+  type BegunTurn,
+  type NewTurn,
+  type TurnRow,
+} from "../../db/turns.ts";
 import type { EngineUse } from "../engines/use-engine.ts";
 import { DomainError, toErrorMessage } from "../errors.ts";
 import { RESERVE_AHEAD, type LiveTurn } from "./live-turn.ts";
 import type { TurnContext } from "./turn-registry.ts";
 
-/** Another replica has the turn. */
-export class TurnTakenError extends Error {}
+/** There is a turn of this id that is not the one being started. */
+export class TurnTakenError extends Error {
+  /** undefined: it was not there a moment ago, so somebody else was first. */
+  readonly row: TurnRow | undefined;
+
+  constructor(row?: TurnRow) {
+    super("there is a turn of this id already");
+    this.row = row;
+  }
+}
 
 const FORGET_RETRY_MS = 1_000;
 const FORGET_ATTEMPTS = 300;
 
-/** Writes the turn's row. Throws TURN_IN_PROGRESS when the task has a live turn, and TurnTakenError. */
+/**
+ * Writes the turn's row for the engine as it is, and answers with that engine; the row is there when `startedAt` is.
+ * Throws TURN_IN_PROGRESS when the task has a live turn, and TurnTakenError.
+ */
+export async function beginTurn(
+  ctx: TurnContext,
+  turn: LiveTurn,
+  expectGeneration: number | undefined,
+): Promise<BegunTurn> {
+  const row = toNewRow(ctx, turn);
+  const begun = await insert(ctx, row, () => beginTurnRow(ctx.raw, row, expectGeneration));
+  if (begun.startedAt === undefined) await requireNotTaken(ctx, turn);
+  return begun;
+}
+
+async function requireNotTaken(ctx: TurnContext, turn: LiveTurn): Promise<void> {
+  const row = await findTurn(ctx.raw, turn);
+  if (row === undefined) return;
+  if (!isLeftover(ctx, row)) throw new TurnTakenError(row);
+  await deleteStartingTurn(ctx.raw, row);
+}
+
+/** `starting`, ours, and nobody drives it: its start failed before anything was sent, and so did its removal. */
+function isLeftover(ctx: TurnContext, row: TurnRow): boolean {
+  return row.status === "starting" && row.ownerReplica === ctx.turns.options.replica.id;
+}
+
+/** Writes the turn's row for an engine that is held. Throws TURN_IN_PROGRESS and TurnTakenError likewise. */
 export async function recordTurn(ctx: TurnContext, turn: LiveTurn, use: EngineUse): Promise<void> {
-  const startedAt = await insert(ctx, {
-    productId: turn.productId,
-    turnId: turn.turnId,
-    userId: turn.userId,
-    engineId: use.engineId,
-    generation: use.generation,
-    taskId: turn.taskId,
-    fingerprint: turn.fingerprint,
-    ownerReplica: ctx.turns.options.replica.id,
-    fence: turn.fence,
-    reservedSeq: RESERVE_AHEAD,
-  });
-  if (startedAt === undefined) throw new TurnTakenError("the turn has another owner");
+  const row = { ...toNewRow(ctx, turn), engineId: use.engineId, generation: use.generation };
+  const startedAt = await insert(ctx, row, () => insertTurn(ctx.raw, row));
+  if (startedAt === undefined) throw new TurnTakenError();
   turn.markRecorded({ engineId: use.engineId, generation: use.generation, startedAt });
 }
 
-async function insert(ctx: TurnContext, row: NewTurn): Promise<string | undefined> {
+function toNewRow(ctx: TurnContext, turn: LiveTurn): Omit<NewTurn, "engineId" | "generation"> {
+  const { productId, turnId, userId, taskId, fingerprint, fence } = turn;
+  const ownerReplica = ctx.turns.options.replica.id;
+  return { productId, turnId, userId, taskId, fingerprint, ownerReplica, fence, reservedSeq: RESERVE_AHEAD };
+}
+
+async function insert<Result>(
+  ctx: TurnContext,
+  row: StartingRow,
+  write: () => Promise<Result>,
+): Promise<Result> {
   try {
-    return await insertTurn(ctx.raw, row);
+    return await write();
   } catch (error) {
     if (findViolatedConstraint(error) === "turns_live_task_key") {
       throw new DomainError("TURN_IN_PROGRESS", "the task has a turn in progress", { cause: error });

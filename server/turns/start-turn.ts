@@ -1,8 +1,9 @@
-import { deleteStartingTurn, findTurn, type TurnRow, type TurnStatus } from "../../db/turns.ts";
+import type { BegunTurn, TurnRow, TurnStatus } from "../../db/turns.ts";
+import type { EngineUse } from "../engines/use-engine.ts";
 import { DomainError } from "../errors.ts";
 import { driveTurn, toStopError } from "./drive-turn.ts";
 import { toFingerprint } from "./fingerprint.ts";
-import { recordTurn, TurnTakenError } from "./record-turn.ts";
+import { beginTurn, eraseTurn, recordTurn, TurnTakenError } from "./record-turn.ts";
 import type { LiveTurn } from "./live-turn.ts";
 import type { ExecuteRequest } from "./send-execute.ts";
 import type { TurnContext } from "./turn-registry.ts";
@@ -41,42 +42,29 @@ export async function startTurn(ctx: TurnContext, input: StartTurnInput): Promis
   const fingerprint = toFingerprint(input);
   for (;;) {
     const live = ctx.turns.find(input.productId, input.turnId);
-    const joined = live && (await joinLiveTurn(live, fingerprint));
-    if (joined) return joined;
-    if (live) continue;
-    const row = await findTurn(ctx.raw, input);
-    if (ctx.turns.find(input.productId, input.turnId)) continue;
-    if (row && !isLeftover(ctx, row)) return joinRecordedTurn(row, fingerprint);
-    if (row) {
-      await deleteStartingTurn(ctx.raw, row);
-      continue;
-    }
+    const { productId, turnId, userId, request } = input;
     // Nothing awaits between the look at the registry and this: of two calls with one id, one is first.
-    const { productId, turnId, userId } = input;
-    const turn = ctx.turns.open({ productId, turnId, userId, taskId: input.request.taskId, fingerprint });
-    void launchTurn(ctx, turn, input);
-    const result = await joinLiveTurn(turn, fingerprint);
-    if (result) return { ...result, created: true };
+    const turn = live ?? ctx.turns.open({ productId, turnId, userId, taskId: request.taskId, fingerprint });
+    if (!live) void launchTurn(ctx, turn, input);
+    const result = await joinTurn(turn, fingerprint);
+    if (result) return { ...result, created: !live && result.created };
   }
-}
-
-/** `starting`, ours, and nobody drives it: its start failed before anything was sent, and so did its removal. */
-function isLeftover(ctx: TurnContext, row: TurnRow): boolean {
-  return row.status === "starting" && row.ownerReplica === ctx.turns.options.replica.id;
 }
 
 /** undefined: another replica was first with this id, and the turn is to be looked for again. */
-async function joinLiveTurn(turn: LiveTurn, fingerprint: string): Promise<StartTurnResult | undefined> {
-  requireSameInput(turn.fingerprint, fingerprint);
+async function joinTurn(turn: LiveTurn, fingerprint: string): Promise<StartTurnResult | undefined> {
   try {
+    // Until then it may be the turn's second start, with an input of its own.
+    await turn.untilNew();
+    requireSameInput(turn.fingerprint, fingerprint);
     await turn.untilStarted();
   } catch (error) {
-    if (error instanceof TurnTakenError) return undefined;
-    throw error;
+    if (!(error instanceof TurnTakenError)) throw error;
+    return error.row && joinRecordedTurn(error.row, fingerprint);
   }
   const generation = turn.record?.generation;
   if (generation === undefined) throw new Error("a turn was answered before it was recorded");
-  return { turnId: turn.turnId, status: turn.status, generation, created: false };
+  return { turnId: turn.turnId, status: turn.status, generation, created: true };
 }
 
 function joinRecordedTurn(row: TurnRow, fingerprint: string): StartTurnResult {
@@ -106,19 +94,65 @@ function requireUsableTaskId(taskId: unknown): void {
 
 /** From the engine to the end of the turn. Never throws: what goes wrong reaches those who wait for the turn. */
 async function launchTurn(ctx: TurnContext, turn: LiveTurn, input: StartTurnInput): Promise<void> {
-  const { productId, userId, expectGeneration, timeoutMs = ENGINE_TIMEOUT_MS } = input;
   try {
-    const wanted = { productId, userId, expectGeneration, timeoutMs, signal: turn.stopSignal };
-    const use = await ctx.turns.options.useEngine(wanted);
-    try {
-      await recordTurn(ctx, turn, use);
-    } catch (error) {
-      use.release();
-      throw error;
-    }
+    const use = await useAndRecord(ctx, turn, input);
     await driveTurn(ctx, { turn, use, request: input.request });
   } catch (error) {
     ctx.turns.remove(turn);
-    turn.refuse(turn.stopCause && !turn.record ? toStopError(turn.stopCause) : error);
+    turn.refuse(toStartError(turn, error));
+  }
+}
+
+function toStartError(turn: LiveTurn, error: unknown): unknown {
+  if (error instanceof TurnTakenError || turn.record || !turn.stopCause) return error;
+  return toStopError(turn.stopCause);
+}
+
+/** The engine, held, with the turn recorded for it. */
+async function useAndRecord(ctx: TurnContext, turn: LiveTurn, input: StartTurnInput): Promise<EngineUse> {
+  const { productId, userId, expectGeneration, timeoutMs = ENGINE_TIMEOUT_MS } = input;
+  let beginning: Promise<BegunTurn> | undefined;
+  // Mostly the engine runs and the turn is new: then this is the only round trip.
+  const findFirst = async () => {
+    beginning = beginTurn(ctx, turn, expectGeneration);
+    const { engine } = await beginning;
+    turn.markNew();
+    return engine;
+  };
+  const wanted = { productId, userId, expectGeneration, timeoutMs, signal: turn.stopSignal, findFirst };
+  try {
+    const use = await ctx.turns.options.useEngine(wanted);
+    await recordFor(ctx, turn, { use, begun: await beginning });
+    return use;
+  } catch (error) {
+    const begun = await beginning?.catch((failure: unknown) => {
+      // It outweighs what was said for want of patience.
+      if (failure instanceof TurnTakenError) throw failure;
+      return undefined;
+    });
+    if (begun?.startedAt !== undefined) await eraseTurn(ctx, turn);
+    throw error;
+  }
+}
+
+/** What was begun stands when it is for the engine as it is now that it is held. */
+async function recordFor(
+  ctx: TurnContext,
+  turn: LiveTurn,
+  { use, begun }: { use: EngineUse; begun: BegunTurn | undefined },
+): Promise<void> {
+  const { engineId, generation } = use;
+  const { engine, startedAt } = begun ?? {};
+  try {
+    if (startedAt === undefined) await recordTurn(ctx, turn, use);
+    else if (engine?.id === engineId && engine.generation === generation) {
+      turn.markRecorded({ engineId, generation, startedAt });
+    } else {
+      await eraseTurn(ctx, turn);
+      await recordTurn(ctx, turn, use);
+    }
+  } catch (error) {
+    use.release();
+    throw error;
   }
 }
