@@ -3,7 +3,13 @@ import { toDelayMs } from "./retry-options.ts";
 import { sleep } from "./sleep.ts";
 import type { Transport } from "./transport.ts";
 import type { TurnGap, TurnItem } from "./turn-event.ts";
-import { readTurnConnection, type SequencedItem, type TurnPlace } from "./turn-stream.ts";
+import {
+  readOpenedTurn,
+  readTurnConnection,
+  type OpenedTurn,
+  type SequencedItem,
+  type TurnPlace,
+} from "./turn-stream.ts";
 
 /**
  * A turn from the place on to its end, over as many connections and replicas as that takes. Each event comes once
@@ -12,7 +18,7 @@ import { readTurnConnection, type SequencedItem, type TurnPlace } from "./turn-s
  */
 export async function* readTurn(
   transport: Transport,
-  place: TurnPlace,
+  place: TurnPlace & { opened?: OpenedTurn | undefined },
   signal: AbortSignal,
 ): AsyncGenerator<SequencedItem, void> {
   const { retry, replicas } = transport;
@@ -43,6 +49,8 @@ export async function* readTurn(
 }
 
 interface Progress extends TurnPlace {
+  /** The first connection, when there is one already. */
+  opened?: OpenedTurn | undefined;
   /** Connections in a row that brought nothing. */
   failures: number;
   isEnded: boolean;
@@ -53,7 +61,12 @@ async function* readOn(
   progress: Progress,
   signal: AbortSignal,
 ): AsyncGenerator<SequencedItem, void> {
-  for await (const received of readTurnConnection(transport, progress, signal)) {
+  const { opened } = progress;
+  progress.opened = undefined;
+  const connection = opened
+    ? readOpenedTurn(opened, signal)
+    : readTurnConnection(transport, progress, signal);
+  for await (const received of connection) {
     progress.failures = 0;
     const fresh = received === "alive" ? undefined : dropSeen(received, progress.afterSeq);
     if (fresh === undefined) continue;

@@ -28,6 +28,15 @@ export interface WireRequest {
   isStream?: boolean;
 }
 
+/** As much of a Response as is looked at. */
+export interface Answer extends Pick<
+  Response,
+  "ok" | "status" | "statusText" | "headers" | "url" | "redirected" | "body"
+> {
+  text(): Promise<string>;
+  json(): Promise<unknown>;
+}
+
 /** How requests get to a replica. */
 export class Transport {
   readonly #options: TransportOptions;
@@ -45,7 +54,7 @@ export class Transport {
   }
 
   /** One attempt. Throws a ConnectionError unless the service itself answered, and what the signal says when it aborts. */
-  async sendOnce(request: WireRequest): Promise<Response> {
+  async sendOnce(request: WireRequest): Promise<Answer> {
     const { replicas, key, fetch } = this.#options;
     const url = replicas.current;
     try {
@@ -72,7 +81,7 @@ export class Transport {
    * Tries again, on the next replica and with growing pauses, as long as that cannot do anything twice. Throws the
    * last ConnectionError, and returns the last refusal.
    */
-  async send(request: WireRequest, { mayRepeat }: { mayRepeat: boolean }): Promise<Response> {
+  async send(request: WireRequest, { mayRepeat }: { mayRepeat: boolean }): Promise<Answer> {
     const { retry, replicas } = this.#options;
     let mayHaveArrived = false;
     let givingUpAt: number | undefined;
@@ -92,7 +101,7 @@ export class Transport {
 
   async #attempt(
     request: WireRequest,
-  ): Promise<{ failure: Failure | undefined; answer: () => Promise<Response> }> {
+  ): Promise<{ failure: Failure | undefined; answer: () => Promise<Answer> }> {
     const url = this.replicas.current;
     try {
       const response = await this.sendOnce(request);
@@ -100,7 +109,7 @@ export class Transport {
       const text = await response.text();
       const failure = toRefusal(text);
       if (failure?.reason === "DRAINING") this.replicas.leave(url);
-      return { failure, answer: () => Promise.resolve(toResponse(response, text)) };
+      return { failure, answer: () => Promise.resolve(toAnswer(response, text)) };
     } catch (error) {
       if (!(error instanceof ConnectionError)) throw error;
       return { failure: error.failure, answer: () => Promise.reject(error) };
@@ -108,18 +117,29 @@ export class Transport {
   }
 }
 
-async function readWhole(url: string, response: Response): Promise<Response> {
+async function readWhole(url: string, response: Response): Promise<Answer> {
   const text = await response.text();
   if (isGatewayAnswer(response.status, text)) {
     const failure = { kind: "gateway", status: response.status } as const;
     throw new ConnectionError(failure, `${url} answered ${response.status}, and not by a replica`);
   }
-  return toResponse(response, text);
+  return toAnswer(response, text);
 }
 
 /** With its body as it was read: it can be read again, and can no longer break off. */
-function toResponse({ status, statusText, headers }: Response, text: string): Response {
-  return new Response(text === "" ? null : text, { status, statusText, headers });
+function toAnswer(answer: Answer, text: string): Answer {
+  const { ok, status, statusText, headers, url, redirected } = answer;
+  return {
+    ok,
+    status,
+    statusText,
+    headers,
+    url,
+    redirected,
+    body: null,
+    text: async () => text,
+    json: async () => JSON.parse(text) as unknown,
+  };
 }
 
 function toRefusal(text: string): (Failure & { kind: "refusal" }) | undefined {

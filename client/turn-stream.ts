@@ -6,6 +6,8 @@ import type { TurnItem } from "./turn-event.ts";
 
 /** Servers say how long they are never silent; until then, and when they do not. */
 const DEFAULT_SILENCE_MS = 30_000;
+/** An engine may have to boot first, for which the server has a shorter bound. */
+const START_PATIENCE_MS = 120_000;
 
 export interface TurnPlace {
   turnId: string;
@@ -17,6 +19,48 @@ export interface SequencedItem {
   /** Of the last thing in the item. */
   lastSeq: number;
   item: TurnItem;
+}
+
+/** A turn from its beginning, which was begun by opening this; whoever takes it reads on. */
+export interface OpenedTurn {
+  first: SequencedItem | "alive";
+  rest: AsyncGenerator<SequencedItem | "alive", void>;
+  connection: AbortController;
+}
+
+/**
+ * Starts the turn or joins it, and returns once that has happened. One attempt: throws the refusal, and
+ * CONNECTION_LOST when it is not known whether it has.
+ */
+export async function executeTurn(
+  transport: Transport,
+  input: object,
+  signal: AbortSignal,
+): Promise<OpenedTurn> {
+  const connection = new AbortController();
+  const wanted = { path: "turns.execute", input, patienceMs: START_PATIENCE_MS };
+  const rest = readConnection(transport, wanted, AbortSignal.any([signal, connection.signal]));
+  const first = await rest.next();
+  if (first.done !== true) return { first: first.value, rest, connection };
+  throw new EnginehouseError("CONNECTION_LOST", "the stream stopped before the turn began");
+}
+
+/** What an opened turn brings from now on, until the signal aborts or its reader leaves. */
+export async function* readOpenedTurn(
+  { first, rest, connection }: OpenedTurn,
+  signal: AbortSignal,
+): AsyncGenerator<SequencedItem | "alive", void> {
+  const onAbort = () => connection.abort(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    signal.throwIfAborted();
+    yield first;
+    yield* rest;
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+    connection.abort();
+    await rest.return();
+  }
 }
 
 /**
@@ -31,9 +75,25 @@ export interface SequencedItem {
  *     event: serialized-error  data: { message, data }
  *     event: return            the procedure ended by itself
  */
-export async function* readTurnConnection(
+export function readTurnConnection(
   transport: Transport,
-  place: TurnPlace,
+  { turnId, afterSeq }: TurnPlace,
+  signal: AbortSignal,
+): AsyncGenerator<SequencedItem | "alive", void> {
+  const input = { turnId, ...(afterSeq > 0 && { lastEventId: String(afterSeq) }) };
+  return readConnection(transport, { path: "turns.events", input, patienceMs: DEFAULT_SILENCE_MS }, signal);
+}
+
+interface WantedStream {
+  path: string;
+  input: object;
+  /** How long the server may take to begin. */
+  patienceMs: number;
+}
+
+async function* readConnection(
+  transport: Transport,
+  wanted: WantedStream,
   signal: AbortSignal,
 ): AsyncGenerator<SequencedItem | "alive", void> {
   signal.throwIfAborted();
@@ -44,9 +104,9 @@ export async function* readTurnConnection(
     silenceMs: DEFAULT_SILENCE_MS,
     onSilence: () => connection.abort(new EnginehouseError("CONNECTION_LOST", "the server fell silent")),
   };
-  const connecting = setTimeout(silence.onSilence, silence.silenceMs);
+  const connecting = setTimeout(silence.onSilence, wanted.patienceMs);
   try {
-    const body = await openBody(transport, place, connection.signal);
+    const body = await openBody(transport, wanted, connection.signal);
     clearTimeout(connecting);
     for await (const message of readSse(body, silence)) {
       if (message.event === "connected") silence.silenceMs = toSilenceMs(message);
@@ -67,12 +127,12 @@ export async function* readTurnConnection(
 
 async function openBody(
   transport: Transport,
-  { turnId, afterSeq }: TurnPlace,
+  { path, input }: WantedStream,
   signal: AbortSignal,
 ): Promise<ReadableStream<Uint8Array>> {
   const response = await transport.sendOnce({
-    path: "turns.events",
-    body: JSON.stringify({ turnId, ...(afterSeq > 0 && { lastEventId: String(afterSeq) }) }),
+    path,
+    body: JSON.stringify(input),
     headers: { accept: "text/event-stream" },
     signal,
     isStream: true,

@@ -5,7 +5,7 @@ import { EnginehouseError, findReason, fromEnd, toEnginehouseError } from "./eng
 import { readTurn } from "./read-turn.ts";
 import type { Transport } from "./transport.ts";
 import type { TurnEnd, TurnEvent, TurnGap } from "./turn-event.ts";
-import type { SequencedItem } from "./turn-stream.ts";
+import { executeTurn, type OpenedTurn, type SequencedItem } from "./turn-stream.ts";
 
 /**
  * The router, said to have a transformer. Without one tRPC's types tell what JSON makes of each output, and forget the
@@ -51,17 +51,26 @@ interface TurnContext {
   closed: AbortSignal;
 }
 
-/** Starts a turn, and returns before that has happened. */
+/**
+ * Starts a turn, and returns before that has happened. A turn that is read from the first moment on is started and
+ * read over one connection; else it is started by itself, so that nobody's unread events are kept on their way.
+ */
 export function openTurn(ctx: TurnContext, input: ExecuteInput): Turn {
   return new StartedTurn(ctx, input);
 }
+
+/** What says that the turn may not have begun, and that the next attempt, or replica, may well begin it. */
+const START_AGAIN: readonly string[] = ["CONNECTION_LOST", "DRAINING", "DATABASE_UNAVAILABLE"];
 
 class StartedTurn implements Turn {
   readonly turnId: string;
   readonly #ctx: TurnContext;
   readonly #signal: AbortSignal;
-  readonly #started: Promise<unknown>;
+  readonly #started: Promise<void>;
   readonly #end = defer<TurnEnd>();
+  #isReadWanted = false;
+  /** What starting it has opened, until its first reader takes it. */
+  #opened: OpenedTurn | undefined;
   #isEndWanted = false;
   #isEnded = false;
   /** Who reads now; an end that is asked for comes with any of them. */
@@ -73,7 +82,8 @@ class StartedTurn implements Turn {
     this.turnId = turnId;
     this.#ctx = ctx;
     this.#signal = signal ? AbortSignal.any([signal, ctx.closed]) : ctx.closed;
-    this.#started = this.#start({ ...input, turnId });
+    // A microtask later it is known whether somebody reads.
+    this.#started = Promise.resolve().then(() => this.#start({ ...input, turnId }));
     // Both are looked at by whoever reads; a caller who does not read is not told.
     this.#started.catch((error: unknown) => this.#fail(error));
     this.#end.promise.catch(() => undefined);
@@ -81,11 +91,13 @@ class StartedTurn implements Turn {
 
   get end(): Promise<TurnEnd> {
     this.#isEndWanted = true;
+    this.#isReadWanted = true;
     this.#readForEnd();
     return this.#end.promise;
   }
 
   [Symbol.asyncIterator](): AsyncIterator<TurnEvent, void, undefined> {
+    this.#isReadWanted = true;
     const left = new AbortController();
     const events = this.#events(AbortSignal.any([this.#signal, left.signal]));
     return {
@@ -97,7 +109,9 @@ class StartedTurn implements Turn {
         }),
       return: async () => {
         left.abort();
-        return events.return();
+        const result = await events.return();
+        this.#dropUnread();
+        return result;
       },
     };
   }
@@ -122,12 +136,25 @@ class StartedTurn implements Turn {
     return await cancel.mutate({ turnId: this.turnId });
   }
 
-  async #start(input: StartInput): Promise<unknown> {
+  async #start(input: StartInput): Promise<void> {
+    const { api } = this.#ctx;
     try {
-      return await this.#ctx.api.turns.start.mutate(input, { signal: this.#signal });
+      this.#signal.throwIfAborted();
+      if (this.#isReadWanted) this.#opened = await this.#execute(input);
+      if (this.#opened === undefined) await api.turns.start.mutate(input, { signal: this.#signal });
     } catch (error) {
       this.#throwIfStopped();
       throw toEnginehouseError(error);
+    }
+  }
+
+  /** undefined: it is not known to have begun, and is to be started by what tries again. */
+  async #execute(input: StartInput): Promise<OpenedTurn | undefined> {
+    try {
+      return await executeTurn(this.#ctx.transport, input, this.#signal);
+    } catch (error) {
+      if (error instanceof EnginehouseError && START_AGAIN.includes(error.reason)) return undefined;
+      throw error;
     }
   }
 
@@ -145,7 +172,9 @@ class StartedTurn implements Turn {
     this.#readers += 1;
     try {
       await this.#started;
-      const place = { turnId: this.turnId, afterSeq };
+      const opened = afterSeq === 0 ? this.#opened : undefined;
+      if (opened) this.#opened = undefined;
+      const place = { turnId: this.turnId, afterSeq, opened };
       for await (const received of readTurn(this.#ctx.transport, place, signal)) {
         this.#lastSeq = Math.max(this.#lastSeq, received.lastSeq);
         if (received.item.end) this.#settle(received.item.end);
@@ -158,6 +187,13 @@ class StartedTurn implements Turn {
       this.#readers -= 1;
       this.#readForEnd();
     }
+  }
+
+  /** Nobody came for what starting it has opened. */
+  #dropUnread(): void {
+    if (this.#readers > 0 || (this.#isEndWanted && !this.#isEnded)) return;
+    this.#opened?.connection.abort();
+    this.#opened = undefined;
   }
 
   #readForEnd(): void {

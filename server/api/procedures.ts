@@ -20,7 +20,8 @@ const boundedProcedure = t.procedure.use(async ({ ctx, type, meta, next }) =>
 
 const keyedProcedure = boundedProcedure.use(async ({ ctx, type, meta, next }) => {
   const caller = await ctx.authenticate();
-  if (type === "mutation" && ctx.app.drain.draining && meta?.whileDraining !== true) {
+  const isWork = type === "mutation" ? meta?.whileDraining !== true : meta?.beginsWork === true;
+  if (isWork && ctx.app.drain.draining) {
     throw new DomainError("DRAINING", "this process is shutting down and begins nothing new", {
       retryAfterMs: DRAIN_RETRY_AFTER_MS,
     });
@@ -40,9 +41,9 @@ const onBehalfProcedure = keyedProcedure
   );
 
 /** For products, and for operators who name one. */
-export function platformProcedure(scope: Scope) {
+export function platformProcedure(...scopes: readonly [Scope, ...Scope[]]) {
   return onBehalfProcedure.use(async ({ ctx, input, next }) => {
-    const productId = await findProductId(ctx, { scope, product: input?.product });
+    const productId = await findProductId(ctx, { scopes, product: input?.product });
     const claimScope = ctx.caller.kind === "operator" ? toOperatorScope(ctx.caller) : productId;
     return next({ ctx: { productId, claimScope }, input: undefined });
   });
@@ -52,7 +53,7 @@ export function platformProcedure(scope: Scope) {
 export const auditProcedure = onBehalfProcedure.use(async ({ ctx, input, next }) => {
   const product = input?.product;
   const isWhole = ctx.caller.kind === "operator" && product === undefined;
-  const auditScope = isWhole ? PLATFORM_SCOPE : await findProductId(ctx, { scope: "read", product });
+  const auditScope = isWhole ? PLATFORM_SCOPE : await findProductId(ctx, { scopes: ["read"], product });
   return next({ ctx: { auditScope }, input: undefined });
 });
 
@@ -64,7 +65,7 @@ export const operatorProcedure = keyedProcedure.use(async ({ ctx, next }) => {
 
 async function findProductId(
   ctx: RequestContext & { caller: Caller },
-  wanted: { scope: Scope; product: string | undefined },
+  wanted: { scopes: readonly Scope[]; product: string | undefined },
 ): Promise<string> {
   const { caller } = ctx;
   if (caller.kind === "operator") {
@@ -72,9 +73,8 @@ async function findProductId(
     return (await getProductBySlug(ctx.app, wanted.product)).productId;
   }
   if (wanted.product !== undefined) throw badProduct("a product's key acts for its own product");
-  if (!caller.scopes.includes(wanted.scope)) {
-    throw new DomainError("SCOPE_MISSING", `this key lacks the scope ${wanted.scope}`);
-  }
+  const missing = wanted.scopes.find((scope) => !caller.scopes.includes(scope));
+  if (missing !== undefined) throw new DomainError("SCOPE_MISSING", `this key lacks the scope ${missing}`);
   return caller.productId;
 }
 

@@ -13,6 +13,8 @@ type StreamContext = Pick<RequestContext, "reauthenticate" | "closing"> & {
 
 interface StreamInput {
   turnId: string;
+  /** Begins with an item whatever there is to read, so that the reader knows that it was let in. */
+  isAnnounced?: boolean;
   lastEventId?: string | undefined;
   signal: AbortSignal | undefined;
 }
@@ -27,6 +29,9 @@ export async function* streamTurn(
 ): AsyncGenerator<TrackedEnvelope<TurnItem>, void, undefined> {
   const { turnId } = input;
   let lastSeq = Number(input.lastEventId ?? 0);
+  if (input.isAnnounced === true && !hasEvents(ctx, turnId)) {
+    yield tracked(String(lastSeq), { turnId, events: [] });
+  }
   const watch = new CallerWatch(ctx, input.signal);
   try {
     const place = { productId: ctx.productId, turnId, afterSeq: lastSeq, signal: watch.signal };
@@ -44,6 +49,10 @@ export async function* streamTurn(
   if (watch.refused)
     yield tracked(String(lastSeq), { turnId, events: [], end: toRefusedEnd(watch, lastSeq) });
   else throw new DOMException("the stream goes on elsewhere", "AbortError");
+}
+
+function hasEvents(ctx: StreamContext, turnId: string): boolean {
+  return (ctx.call.turns.find(ctx.productId, turnId)?.lastSeq ?? 0) > 0;
 }
 
 function toRefusedEnd(watch: CallerWatch, lastSeq: number): NonNullable<TurnBatch["end"]> {

@@ -4,6 +4,7 @@ import { resolveResponse } from "@trpc/server/http";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { openCaller } from "./caller.ts";
 import { logApiError } from "./log-api-error.ts";
+import { toPath } from "./log-request.ts";
 import type { RequestContext } from "./request-context.ts";
 import { appRouter } from "./router.ts";
 import { sendEventStream } from "./send-event-stream.ts";
@@ -11,6 +12,8 @@ import { rememberRequestId } from "./trpc.ts";
 
 export const REQUEST_MAX_BYTES = 1024 * 1024;
 const TURN_START_MAX_BYTES = 8 * 1024 * 1024;
+/** What takes a message as long as a message may be. */
+const TURN_STARTS = ["turns.start", "turns.execute"] as const;
 const MAX_BATCH_SIZE = 10;
 
 /** What tRPC reads of the headers; the key stays outside, and so out of its error reports. */
@@ -30,7 +33,9 @@ export function mountTrpc(server: FastifyInstance, options: TrpcRouteOptions): v
     send(reply, await answer(options, request, reply));
   const method = ["GET", "POST"];
   server.route({ method, url: "/trpc/:path", handler });
-  server.route({ method, url: "/trpc/turns.start", bodyLimit: TURN_START_MAX_BYTES, handler });
+  for (const path of TURN_STARTS) {
+    server.route({ method, url: `/trpc/${path}`, bodyLimit: TURN_START_MAX_BYTES, handler });
+  }
 }
 
 async function answer(
@@ -50,7 +55,7 @@ async function answer(
   return resolveResponse({
     router: appRouter,
     req: toFetchRequest(request, left.signal),
-    path: request.params.path ?? "turns.start",
+    path: request.params.path ?? toPath(request.url).slice("/trpc/".length),
     error: null,
     allowMethodOverride: true,
     maxBatchSize: MAX_BATCH_SIZE,

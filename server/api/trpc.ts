@@ -5,6 +5,8 @@ import type { RequestContext } from "./request-context.ts";
 export interface ProcedureMeta {
   /** A mutation that begins no work, and so goes on while the process drains. */
   whileDraining?: boolean;
+  /** A subscription that begins work before it streams. */
+  beginsWork?: boolean;
   /** A mutation whose effect on the engine cannot be taken back. */
   reachesEngine?: boolean;
 }

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { cancelTurn } from "../turns/cancel-turn.ts";
 import { getTurn } from "../turns/get-turn.ts";
 import { listTurns } from "../turns/list-turns.ts";
-import { startTurn } from "../turns/start-turn.ts";
+import { startTurn, type StartTurnInput } from "../turns/start-turn.ts";
 import { Cursor, Generation, Limit, UserId, Uuid } from "./field-schemas.ts";
 import { platformProcedure } from "./procedures.ts";
 import { streamTurn } from "./stream-turn.ts";
@@ -19,14 +19,13 @@ const Start = z.strictObject({
   autoProvision: z.literal(false).default(false),
   expectGeneration: Generation.optional(),
 });
-const Events = z.strictObject({
-  turnId: Uuid,
-  /** The id of the last item that the reader has. tRPC puts it here when a reader comes back. */
-  lastEventId: z
-    .string()
-    .regex(/^[0-9]{1,15}$/, { error: "must be the id of an item of this stream" })
-    .optional(),
-});
+/** The id of the last item that the reader has. tRPC puts it here when a reader comes back. */
+const LastEventId = z
+  .string()
+  .regex(/^[0-9]{1,15}$/, { error: "must be the id of an item of this stream" })
+  .optional();
+const Execute = Start.extend({ lastEventId: LastEventId });
+const Events = z.strictObject({ turnId: Uuid, lastEventId: LastEventId });
 const OfTurn = z.strictObject({ turnId: Uuid });
 const List = z.strictObject({ userId: UserId, cursor: Cursor, limit: Limit });
 
@@ -35,9 +34,14 @@ export const turnsRouter = t.router({
   start: platformProcedure("turns")
     .input(Start)
     .output(StartedTurn)
-    .mutation(async ({ ctx, input }) => {
-      const { autoWake: _autoWake, autoProvision: _autoProvision, ...rest } = input;
-      return startTurn(ctx.call, { ...rest, productId: ctx.productId });
+    .mutation(async ({ ctx, input }) => startTurn(ctx.call, toStartInput(ctx, input))),
+  /** `start` and `events` in one: what refuses the start refuses the subscription. */
+  execute: platformProcedure("turns", "read")
+    .meta({ beginsWork: true })
+    .input(Execute)
+    .subscription(async ({ ctx, input: { lastEventId, ...input }, signal }) => {
+      await ctx.app.lease.run(() => startTurn(ctx.call, toStartInput(ctx, input)));
+      return streamTurn(ctx, { turnId: input.turnId, lastEventId, isAnnounced: true, signal });
     }),
   events: platformProcedure("read")
     .input(Events)
@@ -56,3 +60,8 @@ export const turnsRouter = t.router({
     .output(TurnSchema)
     .mutation(async ({ ctx, input }) => cancelTurn(ctx.call, { ...input, productId: ctx.productId })),
 });
+
+function toStartInput(ctx: { productId: string }, input: z.infer<typeof Start>): StartTurnInput {
+  const { autoWake: _autoWake, autoProvision: _autoProvision, ...rest } = input;
+  return { ...rest, productId: ctx.productId };
+}

@@ -11,6 +11,7 @@ import {
   sendResult,
   startStream,
   toEnd,
+  toErrorShape,
   toEvent,
   toSse,
 } from "./fake-service.ts";
@@ -47,7 +48,7 @@ test("a turn has its id at once, and its events and text are read as often as on
   expect(events).toEqual(three.events);
   expect(await turn.text()).toBe("1 3 ");
   expect(await turn.end).toMatchObject({ status: "completed", lastSeq: 4 });
-  expect(service.seen.filter(({ path }) => path === "turns.start")).toMatchObject([
+  expect(service.seen.filter(({ path }) => path === "turns.execute")).toMatchObject([
     { authorization: "Bearer secret", input: { ...input, turnId: turn.turnId } },
   ]);
 });
@@ -59,8 +60,7 @@ test("neither the key nor the input is in a URL", async () => {
   await client.api.engines.get.query({ userId: "ada" }).catch(() => undefined);
   for await (const _item of client.api.turns.events.subscribe({ turnId: randomUUID() })) break;
   expect(service.seen.map(({ url }) => url)).toEqual([
-    "/trpc/turns.start",
-    "/trpc/turns.events",
+    "/trpc/turns.execute",
     "/trpc/engines.get",
     "/trpc/turns.events",
   ]);
@@ -73,6 +73,7 @@ test("the caller's turn id is used as it is", async () => {
   const turn = createClient({ url: service.url, key: "key", retry }).execute({ ...input, turnId });
   await turn.text();
   expect(turn.turnId).toBe(turnId);
+  await turn.text();
   expect(service.seen.map(({ input: sent }) => sent["turnId"])).toEqual([turnId, turnId]);
 });
 
@@ -87,7 +88,7 @@ test("an end that is asked for first comes with the iteration, over one stream",
   const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
   const [end, text] = await Promise.all([turn.end, turn.text()]);
   expect([end.status, text]).toEqual(["completed", "1 3 "]);
-  expect(service.seen.map(({ path }) => path)).toEqual(["turns.start", "turns.events"]);
+  expect(service.seen.map(({ path }) => path)).toEqual(["turns.execute"]);
 });
 
 test("an end that is asked for is read on for when the iteration is left", async () => {
@@ -190,6 +191,7 @@ test("a turn that nobody looks at is no unhandled rejection", async () => {
 test("a start whose answer is lost is sent again under the same id, and only then read", async () => {
   let starts = 0;
   await using service = await openFakeService(({ path, response }) => {
+    if (path === "turns.execute") return void response.socket?.resetAndDestroy();
     if (path === "turns.start") {
       starts += 1;
       if (starts === 1) return void response.socket?.resetAndDestroy();
@@ -252,6 +254,36 @@ test("a signal that is aborted already starts nothing", async () => {
   expect(service.seen).toEqual([]);
 });
 
+test.each([
+  ["refused", { path: "turns.execute", answer: "DRAINING" }],
+  ["refused in the stream", { path: "stream", answer: "DATABASE_UNAVAILABLE" }],
+  ["closed without a word", { path: "stream", answer: "" }],
+] as const)("an execute that is %s becomes a start, and is then read", async (_how, { path, answer }) => {
+  await using service = await openFakeService((exchange) => {
+    const { response } = exchange;
+    if (exchange.path === "turns.start") return sendResult(response, {});
+    if (exchange.path === path) return sendRefusal(response, answer);
+    startStream(response);
+    if (exchange.path === "turns.events") {
+      return void response.end(CONNECTED + toSse({ lastSeq: 1, events: [], end: toEnd(1) }) + RETURN);
+    }
+    const refusal = `event: serialized-error\ndata: ${JSON.stringify(toErrorShape(answer))}\n\n\n`;
+    response.end(answer === "" ? CONNECTED : CONNECTED + refusal);
+  });
+  const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
+  await turn.text();
+  expect(service.seen.map((seen) => seen.path)).toEqual(["turns.execute", "turns.start", "turns.events"]);
+  expect(new Set(service.seen.map((seen) => seen.input["turnId"]))).toEqual(new Set([turn.turnId]));
+});
+
+test("a turn that is not read at once is started by itself, and read when somebody does", async () => {
+  await using service = await openTurnService([three, { lastSeq: 4, events: [], end: toEnd(4) }]);
+  const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
+  await vi.waitFor(() => expect(service.seen.map(({ path }) => path)).toEqual(["turns.start"]));
+  expect(await turn.text()).toBe("1 3 ");
+  expect(service.seen.map(({ path }) => path)).toEqual(["turns.start", "turns.events"]);
+});
+
 test("closing the client ends its turns, calls and subscriptions", async () => {
   await using service = await openFakeService(({ path, response }) => {
     if (path === "turns.start") return sendResult(response, {});
@@ -264,7 +296,7 @@ test("closing the client ends its turns, calls and subscriptions", async () => {
   const following = (async () => {
     for await (const _item of client.api.turns.events.subscribe({ turnId: randomUUID() }));
   })();
-  await vi.waitFor(() => expect(service.seen).toHaveLength(4));
+  await vi.waitFor(() => expect(service.seen).toHaveLength(3));
   client.close();
   await expect(reading).rejects.toMatchObject({ reason: "CLIENT_CLOSED" });
   await expect(asking).rejects.toThrow();

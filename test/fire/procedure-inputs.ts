@@ -77,6 +77,11 @@ export const PROCEDURE_INPUTS: Readonly<Record<string, ToInput>> = {
     const input = { turnId, userId: "ada", request: { ...request, taskId: turnId }, autoWake: true };
     return { key, input: { ...input, autoProvision: false, expectGeneration: 1 } };
   },
+  "turns.execute": ({ key }) => {
+    const turnId = randomUUID();
+    const input = { turnId, userId: "ada", request: { ...request, taskId: turnId }, autoWake: true };
+    return { key, input: { ...input, autoProvision: false, expectGeneration: 1, lastEventId: "0" } };
+  },
   "turns.events": ({ key, turnId }) => ({ key, input: { turnId, lastEventId: "1" } }),
   "turns.get": ({ key, turnId }) => ({ key, input: { turnId } }),
   "turns.list": product({ userId: "ada", ...page }),

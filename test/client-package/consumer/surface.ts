@@ -58,8 +58,8 @@ type Api = "package.createClient=>.api";
 
 /** tRPC's iterator leaves it to TypeScript's defaults what is returned and sent; what it yields is typed. */
 type ListedAny =
-  | `${Api}.turns.events.subscribe=>.${"next" | "return" | "throw"}${"()[]" | "=>.value"}`
-  | `${Api}.turns.events.subscribe=><>`;
+  | `${Api}.turns.${"events" | "execute"}.subscribe=>.${"next" | "return" | "throw"}${"()[]" | "=>.value"}`
+  | `${Api}.turns.${"events" | "execute"}.subscribe=><>`;
 
 /** What an engine says in words of its own about a failure. */
 type EngineErrors =
@@ -84,14 +84,14 @@ type RpcParamsAndResults =
 
 /** What goes to an engine as it is. */
 type RequestFields =
-  `package.createClient=>.${"execute()[]" | "api.turns.start.mutate()[]"}.request.${"media[]" | "*"}`;
+  `package.createClient=>.${"execute()[]" | "api.turns.start.mutate()[]" | "api.turns.execute.subscribe()[]"}.request.${"media[]" | "*"}`;
 
 type Metadata = `${Api}.audit.list.query=>.items[].metadata.*`;
 
 type Subscription =
-  `${Api}.turns.events.subscribe${"()[].onData()[]" | `=>.${"next" | "return" | "throw"}=>.value`}.data`;
+  `${Api}.turns.${"events" | "execute"}.subscribe${"()[].onData()[]" | `=>.${"next" | "return" | "throw"}=>.value`}.data`;
 type SubscriptionErrors =
-  `${Api}.turns.events.subscribe()[].${"onError()[]" | "onConnectionStateChange()[].error"}`;
+  `${Api}.turns.${"events" | "execute"}.subscribe()[].${"onError()[]" | "onConnectionStateChange()[].error"}`;
 type Subscriptions =
   | `${Subscription}.${"end.engineError.details" | "events[].data"}`
   | `${SubscriptionErrors}.${"data" | "shape.data"}.engineError.details`
