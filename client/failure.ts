@@ -84,8 +84,8 @@ export function mayTryAgain(failure: Failure, { mayRepeat, mayHaveArrived }: Att
     case "lost":
       return mayRepeat;
     case "gateway":
-      // 503 says that there was nobody to hand the request to; the others may follow a replica's work.
-      return mayRepeat || failure.status === 503;
+      // Whatever its status, the request may have reached a replica: some answer 503 when that one breaks off.
+      return mayRepeat;
     case "refusal":
       return mayAskAgain(failure.reason, { mayRepeat, mayHaveArrived });
   }
