@@ -90,7 +90,7 @@ interface Stream {
 async function readStream(ctx: TurnContext, { drive, watchdog, body }: Stream): Promise<Result> {
   const { turn, use } = drive;
   const reader = new UpstreamReader(ctx.turns, turn, watchdog);
-  turn.markStreaming();
+  turn.markStreaming(ctx.clock.now());
   ctx.turns.log.touch(turn);
   ctx.turns.lingering.accepted({ ...use, taskId: turn.taskId });
   turn.answer();

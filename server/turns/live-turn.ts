@@ -7,6 +7,8 @@ import { TurnWindow } from "./turn-window.ts";
 
 /** How far ahead of the last event each commit reserves, at least. */
 export const RESERVE_AHEAD = 1024;
+/** That a turn streams is written soon, and not in the way of its first event. */
+const STATUS_AGE_MS = 10;
 /** From this much on a turn is written without waiting for its age. */
 const FLUSH_BYTES = 16 * 1024;
 
@@ -79,6 +81,7 @@ export class LiveTurn {
   #isSettled = false;
   #isLost = false;
   #reservedSeq = RESERVE_AHEAD;
+  #statusDueAt = 0;
   #oldestUnwrittenAt = 0;
   #bytes = 0;
 
@@ -160,8 +163,9 @@ export class LiveTurn {
     this.#recorded.resolve(record);
   }
 
-  markStreaming(): void {
+  markStreaming(nowMs: number): void {
     this.#status = "streaming";
+    this.#statusDueAt = nowMs + STATUS_AGE_MS;
     this.#isStatusWritten = false;
   }
 
@@ -220,10 +224,11 @@ export class LiveTurn {
   dueAt(maxAgeMs: number): number {
     const isUrgent =
       this.#end !== undefined ||
-      !this.#isStatusWritten ||
       this.#window.unwrittenBytes >= FLUSH_BYTES ||
       this.#window.lastSeq >= this.#reservedSeq;
-    return isUrgent ? 0 : this.#oldestUnwrittenAt + maxAgeMs;
+    if (isUrgent) return 0;
+    const eventsDueAt = this.#window.unwrittenBytes > 0 ? this.#oldestUnwrittenAt + maxAgeMs : Infinity;
+    return this.#isStatusWritten ? eventsDueAt : Math.min(this.#statusDueAt, eventsDueAt);
   }
 
   takeFlush(): Flush {

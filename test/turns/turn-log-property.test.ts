@@ -121,7 +121,7 @@ async function openLiveTurn(owner: TurnProcess): Promise<LiveTurn> {
   });
   if (startedAt === undefined) throw new Error("the turn is taken");
   turn.markRecorded({ ...record, startedAt });
-  turn.markStreaming();
+  turn.markStreaming(Date.now());
   return turn;
 }
 
