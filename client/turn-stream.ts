@@ -6,8 +6,6 @@ import type { TurnItem } from "./turn-event.ts";
 
 /** Servers say how long they are never silent; until then, and when they do not. */
 const DEFAULT_SILENCE_MS = 30_000;
-/** An engine may have to boot first, for which the server has a shorter bound. */
-const START_PATIENCE_MS = 120_000;
 
 export interface TurnPlace {
   turnId: string;
@@ -23,7 +21,7 @@ export interface SequencedItem {
 
 /** A turn from its beginning, which was begun by opening this; whoever takes it reads on. */
 export interface OpenedTurn {
-  first: SequencedItem | "alive";
+  first: SequencedItem;
   rest: AsyncGenerator<SequencedItem | "alive", void>;
   connection: AbortController;
 }
@@ -38,10 +36,14 @@ export async function executeTurn(
   signal: AbortSignal,
 ): Promise<OpenedTurn> {
   const connection = new AbortController();
-  const wanted = { path: "turns.execute", input, patienceMs: START_PATIENCE_MS };
+  const wanted = { path: "turns.execute", input };
   const rest = readConnection(transport, wanted, AbortSignal.any([signal, connection.signal]));
-  const first = await rest.next();
-  if (first.done !== true) return { first: first.value, rest, connection };
+  for (;;) {
+    const first = await rest.next();
+    if (first.done === true) break;
+    // While its engine boots the server is alive, and the turn has not begun.
+    if (first.value !== "alive") return { first: first.value, rest, connection };
+  }
   throw new EnginehouseError("CONNECTION_LOST", "the stream stopped before the turn began");
 }
 
@@ -81,14 +83,12 @@ export function readTurnConnection(
   signal: AbortSignal,
 ): AsyncGenerator<SequencedItem | "alive", void> {
   const input = { turnId, ...(afterSeq > 0 && { lastEventId: String(afterSeq) }) };
-  return readConnection(transport, { path: "turns.events", input, patienceMs: DEFAULT_SILENCE_MS }, signal);
+  return readConnection(transport, { path: "turns.events", input }, signal);
 }
 
 interface WantedStream {
   path: string;
   input: object;
-  /** How long the server may take to begin. */
-  patienceMs: number;
 }
 
 async function* readConnection(
@@ -104,7 +104,7 @@ async function* readConnection(
     silenceMs: DEFAULT_SILENCE_MS,
     onSilence: () => connection.abort(new EnginehouseError("CONNECTION_LOST", "the server fell silent")),
   };
-  const connecting = setTimeout(silence.onSilence, wanted.patienceMs);
+  const connecting = setTimeout(silence.onSilence, silence.silenceMs);
   try {
     const body = await openBody(transport, wanted, connection.signal);
     clearTimeout(connecting);

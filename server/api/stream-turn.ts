@@ -1,5 +1,6 @@
 import { tracked, type TrackedEnvelope } from "@trpc/server";
 import type { AppContext, CallContext } from "../context.ts";
+import { ReaderWake } from "../turns/reader-wake.ts";
 import { readTurn } from "../turns/read-turn.ts";
 import type { TurnBatch } from "../turns/turn-batch.ts";
 import { CallerWatch } from "./caller-watch.ts";
@@ -11,10 +12,15 @@ type StreamContext = Pick<RequestContext, "reauthenticate" | "closing"> & {
   productId: string;
 };
 
+const FIRST_EVENT_PATIENCE_MS = 50;
+
 interface StreamInput {
   turnId: string;
-  /** Begins with an item whatever there is to read, so that the reader knows that it was let in. */
-  isAnnounced?: boolean;
+  /**
+   * Starts the turn, while the head of the stream is on its way already. The first item tells the reader that it has
+   * begun: an event that comes soon, else one without any.
+   */
+  begin?: () => Promise<unknown>;
   lastEventId?: string | undefined;
   signal: AbortSignal | undefined;
 }
@@ -29,8 +35,9 @@ export async function* streamTurn(
 ): AsyncGenerator<TrackedEnvelope<TurnItem>, void, undefined> {
   const { turnId } = input;
   let lastSeq = Number(input.lastEventId ?? 0);
-  if (input.isAnnounced === true && !hasEvents(ctx, turnId)) {
-    yield tracked(String(lastSeq), { turnId, events: [] });
+  if (input.begin) {
+    await input.begin();
+    if (!(await hasEventSoon(ctx, turnId))) yield tracked(String(lastSeq), { turnId, events: [] });
   }
   const watch = new CallerWatch(ctx, input.signal);
   try {
@@ -51,8 +58,14 @@ export async function* streamTurn(
   else throw new DOMException("the stream goes on elsewhere", "AbortError");
 }
 
-function hasEvents(ctx: StreamContext, turnId: string): boolean {
-  return (ctx.call.turns.find(ctx.productId, turnId)?.lastSeq ?? 0) > 0;
+async function hasEventSoon(ctx: StreamContext, turnId: string): Promise<boolean> {
+  const turn = ctx.call.turns.find(ctx.productId, turnId);
+  if (turn === undefined) return false;
+  const patience = AbortSignal.timeout(FIRST_EVENT_PATIENCE_MS);
+  using reader = new ReaderWake(patience);
+  reader.join(turn);
+  while (turn.lastSeq === 0 && !patience.aborted) await reader.next();
+  return turn.lastSeq > 0;
 }
 
 function toRefusedEnd(watch: CallerWatch, lastSeq: number): NonNullable<TurnBatch["end"]> {

@@ -35,13 +35,13 @@ export const turnsRouter = t.router({
     .input(Start)
     .output(StartedTurn)
     .mutation(async ({ ctx, input }) => startTurn(ctx.call, toStartInput(ctx, input))),
-  /** `start` and `events` in one: what refuses the start refuses the subscription. */
+  /** `start` and `events` in one: what refuses the start is the stream's error. */
   execute: platformProcedure("turns", "read")
     .meta({ beginsWork: true })
     .input(Execute)
-    .subscription(async ({ ctx, input: { lastEventId, ...input }, signal }) => {
-      await ctx.app.lease.run(() => startTurn(ctx.call, toStartInput(ctx, input)));
-      return streamTurn(ctx, { turnId: input.turnId, lastEventId, isAnnounced: true, signal });
+    .subscription(({ ctx, input: { lastEventId, ...input }, signal }) => {
+      const begin = async () => ctx.app.lease.run(async () => startTurn(ctx.call, toStartInput(ctx, input)));
+      return streamTurn(ctx, { turnId: input.turnId, lastEventId, begin, signal });
     }),
   events: platformProcedure("read")
     .input(Events)

@@ -59,6 +59,58 @@ const seqsOf = (items: StreamItem[]) =>
 const typesOf = (items: StreamItem[]) =>
   dataOf(items).flatMap(({ events }: { events: { type: string }[] }) => events.map(({ type }) => type));
 
+describe("turns.execute", () => {
+  const toInput = (userId = "ada") => {
+    const turnId = randomUUID();
+    return { turnId, userId, request: { message: "hi", taskId: turnId } };
+  };
+  const silent: Behaviour = (response) => {
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.flushHeaders();
+  };
+
+  test("starts the turn and gives all of it, once however often it is asked for", async () => {
+    api.behave("/execute", threeTokens);
+    const input = toInput();
+    const [first, second] = await Promise.all([
+      collect(api.subscribe("turns.execute", { key, input })),
+      collect(api.subscribe("turns.execute", { key, input })),
+    ]);
+    expect(seqsOf(first)).toEqual([1, 2, 3, 4, 5]);
+    expect(seqsOf(second)).toEqual([1, 2, 3, 4, 5]);
+    const again = { ...input, lastEventId: "3" };
+    expect(seqsOf(await collect(api.subscribe("turns.execute", { key, input: again })))).toEqual([4, 5]);
+    const other = { ...input, request: { ...input.request, message: "something else" } };
+    const refused = await collect(api.subscribe("turns.execute", { key, input: other }));
+    expect(refused.at(-1)?.data.data.reason).toBe("IDEMPOTENCY_MISMATCH");
+    const { body } = await api.query("turns.list", { key, input: { userId: "ada" } });
+    const turns = body.result.data.items.filter(({ turnId }: { turnId: string }) => turnId === input.turnId);
+    expect(turns).toHaveLength(1);
+  });
+
+  test("says that the turn has begun although its engine says nothing", async () => {
+    api.behave("/execute", silent);
+    const input = toInput();
+    for await (const { event, id, data } of api.subscribe("turns.execute", { key, input })) {
+      if (event !== undefined) continue;
+      expect([id, data]).toEqual(["0", { turnId: input.turnId, events: [] }]);
+      break;
+    }
+    const { body } = await api.query("turns.get", { key, input: { turnId: input.turnId } });
+    expect(body.result.data.status).toBe("streaming");
+    await api.mutate("turns.cancel", { key, input: { turnId: input.turnId } });
+  });
+
+  test("tells as the stream's only word why there is no turn", async () => {
+    const input = toInput("nobody");
+    const items = await collect(api.subscribe("turns.execute", { key, input }));
+    expect(items.map(({ event }) => event)).toEqual(["connected", "serialized-error"]);
+    expect(items.at(-1)?.data.data.reason).toBe("ENGINE_NOT_FOUND");
+    const { body } = await api.query("turns.get", { key, input: { turnId: input.turnId } });
+    expect(body.error.data.reason).toBe("TURN_NOT_FOUND");
+  });
+});
+
 describe("turns.events", () => {
   test("gives batches under the id of their last item, then the end, then returns", async () => {
     const turnId = await start(threeTokens);
