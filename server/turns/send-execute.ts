@@ -56,7 +56,8 @@ export async function sendExecute(
         accept: "text/event-stream",
         "x-engine-key": engine.apiKey,
       },
-      body: toExecuteBody(request),
+      // As text it would be kept, with the page that it is cut from, for as long as the stream is open.
+      body: new TextEncoder().encode(toExecuteBody(request)),
       signal,
     });
     // A body that is thrown away reports that as an error, to nobody in particular.
