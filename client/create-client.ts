@@ -35,8 +35,8 @@ export interface Client {
 
 /**
  * A client of one Enginehouse. What fails on its way is tried again with growing pauses, on the next replica if there
- * is one: connections that are refused, gateways' 502, 503 and 504, and replicas that shut down. Nothing is ever done
- * twice by that: mutations are sent with an idempotency key.
+ * is one: connections that are refused, replicas that shut down, and, unless it might do something twice, connections
+ * that break and gateways' 502, 503 and 504. Mutations are sent with an idempotency key for that, but for `rpc.call`.
  */
 export function createClient(options: ClientOptions): Client {
   const closing = new AbortController();

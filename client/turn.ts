@@ -109,9 +109,12 @@ class StartedTurn implements Turn {
         }),
       return: async () => {
         left.abort();
-        const result = await events.return();
-        this.#dropUnread();
-        return result;
+        // Before anybody has read: what is being opened is nobody's as soon as it is there.
+        void this.#started.then(
+          () => this.#dropUnread(),
+          () => undefined,
+        );
+        return events.return();
       },
     };
   }

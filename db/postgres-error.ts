@@ -54,3 +54,16 @@ export function isDatabaseUnavailable(error: unknown): boolean {
   }
   return false;
 }
+
+/**
+ * postgres.js looks up array types on each connection that it makes, and waits for the answer nowhere: when the
+ * connection breaks just then, that is an unhandled rejection although nothing was asked for that is not asked again.
+ */
+export function isAbandonedTypeLookup(error: unknown): boolean {
+  return (
+    error instanceof Error &&
+    "query" in error &&
+    typeof error.query === "string" &&
+    /^\s*select b\.oid, b\.typarray\s+from pg_catalog\.pg_type/.test(error.query)
+  );
+}

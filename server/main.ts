@@ -1,3 +1,4 @@
+import { isAbandonedTypeLookup } from "../db/postgres-error.ts";
 import { openApp } from "./app.ts";
 import { ConfigError, parseConfig, type Config } from "./config.ts";
 import { markSecretsShown } from "./dev-secrets.ts";
@@ -59,6 +60,10 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
 }
 
 process.on("unhandledRejection", (error) => {
+  if (isAbandonedTypeLookup(error)) {
+    log.warn({ error: toErrorMessage(error) }, "a database connection broke while it was made");
+    return;
+  }
   // Nobody waits for it any more, so its effect is not known: the next process starts from what is on record.
   exitCode = 1;
   log.error({ error: toErrorMessage(error) }, "unhandled rejection");

@@ -91,6 +91,18 @@ export function toApiError(error: unknown): ApiError {
   return listed("INTERNAL", "internal error");
 }
 
+/** What a reader of `turns.execute` comes back for: the turn may well begin then. */
+const EXECUTE_AGAIN: ReadonlySet<Reason> = new Set(["DRAINING", "DATABASE_UNAVAILABLE"]);
+
+/**
+ * tRPC's link opens a stream again after every status of a server. Opened again, an execute is asked for anew, so
+ * where it was refused for good the status says so, whatever the reason's own is.
+ */
+function toExecuteError(error: ApiError): ApiError {
+  if (error.httpStatus < 500 || EXECUTE_AGAIN.has(error.reason)) return error;
+  return { ...error, code: "PRECONDITION_FAILED", httpStatus: 412 };
+}
+
 function fromDomain({ reason, message, retryAfterMs, issues, engineError }: DomainError): ApiError {
   return listed(reason, reason === "INTERNAL" ? "internal error" : message, {
     ...(retryAfterMs !== undefined && { retryAfterMs }),
@@ -181,7 +193,9 @@ export interface TrpcErrorShape {
 }
 
 export function toTrpcErrorShape(error: unknown, place: ErrorPlace): TrpcErrorShape {
-  const { message, code, httpStatus, reason, ...more } = toApiError(error);
+  const isExecute = place.path === "turns.execute";
+  const found = isExecute ? toExecuteError(toApiError(error)) : toApiError(error);
+  const { message, code, httpStatus, reason, ...more } = found;
   const path = place.path === null ? null : cut(place.path);
   const data = { code, httpStatus, path, reason, requestId: place.requestId, ...more };
   return { message, code: TRPC_ERROR_CODES_BY_KEY[code], data };

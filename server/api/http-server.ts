@@ -57,7 +57,7 @@ export async function openHttpServer(ctx: AppContext, options: HttpServerOptions
   const readiness = openReadiness(ctx);
   mountTrpc(server, { app: ctx, readiness, closing: closing.signal });
   mountHealth(server, readiness);
-  const url = await server.listen({ host: options.host, port: options.port });
+  const url = await listen(server, options);
 
   let closed: Promise<void> | undefined;
   const close = async (deadlineMs = CLOSE_DEADLINE_MS) => {
@@ -66,6 +66,16 @@ export async function openHttpServer(ctx: AppContext, options: HttpServerOptions
     await closed;
   };
   return { url, close, [Symbol.asyncDispose]: close };
+}
+
+async function listen(server: FastifyInstance, { host, port }: HttpServerOptions): Promise<string> {
+  try {
+    return await server.listen({ host, port });
+  } catch (error) {
+    const isTaken = error instanceof Error && "code" in error && error.code === "EADDRINUSE";
+    if (!isTaken) throw error;
+    throw new Error(`port ${port} of ${host} is taken: set ORCH_PORT`, { cause: error });
+  }
 }
 
 function makeServer(ctx: AppContext, timeouts: HttpTimeouts): FastifyInstance {

@@ -15,6 +15,11 @@ const WRITE_BYTES = 64 * 1024;
 export function sendEventStream(reply: FastifyReply, response: Response): FastifyReply {
   const { raw } = reply;
   reply.hijack();
+  if (raw.destroyed) {
+    // Its close was told before anybody here listened.
+    response.body?.cancel().catch(() => undefined);
+    return reply;
+  }
   for (const [name, value] of [...Object.entries(reply.getHeaders()), ...response.headers]) {
     if (value !== undefined) raw.setHeader(name, value);
   }
@@ -83,6 +88,7 @@ class EventStreamPump {
   }
 
   #end(): void {
+    clearTimeout(this.#ping);
     this.#flush();
     this.#to.end();
   }

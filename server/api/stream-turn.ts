@@ -1,4 +1,5 @@
 import { tracked, type TrackedEnvelope } from "@trpc/server";
+import { abortable } from "../abortable.ts";
 import type { AppContext, CallContext } from "../context.ts";
 import { ReaderWake } from "../turns/reader-wake.ts";
 import { readTurn } from "../turns/read-turn.ts";
@@ -20,7 +21,7 @@ interface StreamInput {
    * Starts the turn, while the head of the stream is on its way already. The first item tells the reader that it has
    * begun: an event that comes soon, else one without any.
    */
-  begin?: () => Promise<unknown>;
+  begin?: (() => Promise<unknown>) | undefined;
   lastEventId?: string | undefined;
   signal: AbortSignal | undefined;
 }
@@ -35,12 +36,12 @@ export async function* streamTurn(
 ): AsyncGenerator<TrackedEnvelope<TurnItem>, void, undefined> {
   const { turnId } = input;
   let lastSeq = Number(input.lastEventId ?? 0);
-  if (input.begin) {
-    await input.begin();
-    if (!(await hasEventSoon(ctx, turnId))) yield tracked(String(lastSeq), { turnId, events: [] });
-  }
   const watch = new CallerWatch(ctx, input.signal);
   try {
+    if (input.begin) {
+      await abortable(input.begin(), watch.signal);
+      if (!(await hasEventSoon(ctx, turnId))) yield tracked(String(lastSeq), { turnId, events: [] });
+    }
     const place = { productId: ctx.productId, turnId, afterSeq: lastSeq, signal: watch.signal };
     for await (const { lastSeq: seq, ...batch } of readTurn(ctx.call, place)) {
       lastSeq = seq;

@@ -40,7 +40,9 @@ export const turnsRouter = t.router({
     .meta({ beginsWork: true })
     .input(Execute)
     .subscription(({ ctx, input: { lastEventId, ...input }, signal }) => {
-      const begin = async () => ctx.app.lease.run(async () => startTurn(ctx.call, toStartInput(ctx, input)));
+      const start = async () => ctx.app.lease.run(async () => startTurn(ctx.call, toStartInput(ctx, input)));
+      // Whoever has an item knows that the turn began; it may have ended, and be forgotten, since.
+      const begin = lastEventId === undefined ? start : undefined;
       return streamTurn(ctx, { turnId: input.turnId, lastEventId, begin, signal });
     }),
   events: platformProcedure("read")

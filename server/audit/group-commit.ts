@@ -1,5 +1,6 @@
 import type { Db } from "../../db/client.ts";
 import { findPostgresError, isDatabaseUnavailable } from "../../db/postgres-error.ts";
+import { DomainError } from "../errors.ts";
 
 /** Writes all of them in one transaction, and answers each in its place. */
 type GroupWrite<Item, Result> = (db: Db, items: readonly Item[]) => Promise<readonly Result[]>;
@@ -9,6 +10,8 @@ interface Waiting<Item, Result> {
   answer: PromiseWithResolvers<Result>;
 }
 
+/** More than Postgres itself lets a statement take. */
+const WRITE_MS = 40_000;
 /** Bounds how long the head of a scope is locked, and how much is written again when one of them is refused. */
 const MAX_GROUP = 32;
 
@@ -62,7 +65,7 @@ async function writeGroup<Item, Result>(
   group: readonly Waiting<Item, Result>[],
 ): Promise<void> {
   try {
-    const results = await write(group.map(({ item }) => item));
+    const results = await within(WRITE_MS, write(group.map(({ item }) => item)));
     if (results.length !== group.length) throw new Error("a group was not answered in full");
     for (const [index, result] of results.entries()) group[index]?.answer.resolve(result);
   } catch (error) {
@@ -72,6 +75,21 @@ async function writeGroup<Item, Result>(
       for (const { answer } of group) answer.reject(error);
     }
   }
+}
+
+/** A connection that is dead and does not know it must not keep a scope waiting. Its outcome is unknown. */
+async function within<Result>(ms: number, work: Promise<Result>): Promise<Result> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => late.reject(unanswered()), ms);
+  try {
+    return await Promise.race([work, late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function unanswered(): DomainError {
+  return new DomainError("DATABASE_UNAVAILABLE", "the database did not answer", { retryAfterMs: 1_000 });
 }
 
 /** The database has said no, so nothing was written. An answer that did not come may be that of a commit. */

@@ -1,7 +1,7 @@
 import { Agent } from "undici";
 
 const CONNECT_TIMEOUT_MS = 10_000;
-/** Nobody knows how long an engine that does not say so keeps a connection: it is not used again. */
+/** As short as it can be; see `isKept` for who gets that far. */
 const UNANNOUNCED_KEEP_MS = 1;
 const KEEP_MAX_MS = 10_000;
 /** An engine may close an idle connection on the second; one that is used so long before is still there. */
@@ -22,3 +22,22 @@ export const engineConnections = new Agent({
   keepAliveMaxTimeout: KEEP_MAX_MS,
   keepAliveTimeoutThreshold: KEEP_MARGIN_MS,
 });
+
+/** By base URL; there are no more of them than ports. */
+const kept = new Set<string>();
+
+/**
+ * Whether the engine has announced, in its last answer, to keep connections for a while. To one that has not, a
+ * request that must not be lost goes with `reset`, on a connection of its own: nobody knows when it closes others.
+ * Asking for its health, which may be lost, is how that is found out.
+ */
+export function isKept(endpoint: string): boolean {
+  return kept.has(endpoint);
+}
+
+/** To be called with the answer to a request that did not ask for the connection to be closed. */
+export function noteAnnouncement(endpoint: string, keepAlive: string | string[] | undefined): void {
+  const seconds = Number(/timeout=(\d{1,9})/i.exec(String(keepAlive ?? ""))?.[1] ?? 0);
+  if (seconds * 1_000 > KEEP_MARGIN_MS) kept.add(endpoint);
+  else kept.delete(endpoint);
+}

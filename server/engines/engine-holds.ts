@@ -62,6 +62,11 @@ export class EngineHolds {
     }
   }
 
+  /** True while a verb keeps new holders out. */
+  isGated(engineId: string): boolean {
+    return (this.#usages.get(engineId)?.gates ?? 0) > 0;
+  }
+
   count(engineId: string): number {
     return this.#usages.get(engineId)?.holders.size ?? 0;
   }

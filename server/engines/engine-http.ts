@@ -1,6 +1,6 @@
 import { errors, type Dispatcher } from "undici";
 import { toErrorMessage } from "../errors.ts";
-import { engineConnections } from "./engine-connections.ts";
+import { engineConnections, isKept, noteAnnouncement } from "./engine-connections.ts";
 
 export interface EngineRequest {
   method: "GET" | "POST";
@@ -28,13 +28,16 @@ export type ExchangeStage = "connecting" | "waiting" | "answering";
  */
 export async function exchangeWithEngine(endpoint: string, request: EngineRequest): Promise<EngineExchange> {
   const { method, path, headers = {}, body = null, signal, maxBytes } = request;
-  const exchange = new Exchange(maxBytes);
+  const reset = method !== "GET" && !isKept(endpoint);
+  const exchange = new Exchange(maxBytes, (keepAlive) => {
+    if (!reset) noteAnnouncement(endpoint, keepAlive);
+  });
   const onAbort = () => exchange.abort(signal.reason);
   signal.addEventListener("abort", onAbort, { once: true });
   if (signal.aborted) onAbort();
   else {
     try {
-      engineConnections.dispatch({ origin: endpoint, method, path, headers, body }, exchange);
+      engineConnections.dispatch({ origin: endpoint, method, path, headers, body, reset }, exchange);
     } catch (error) {
       exchange.onResponseError(undefined, error);
     }
@@ -49,6 +52,7 @@ export async function exchangeWithEngine(endpoint: string, request: EngineReques
 /** What becomes of a request, without the streams that undici would make of its answer. */
 class Exchange implements Dispatcher.DispatchHandler {
   readonly #maxBytes: number;
+  readonly #onAnnounced: (keepAlive: string | string[] | undefined) => void;
   readonly #result = Promise.withResolvers<EngineExchange>();
   #controller: Dispatcher.DispatchController | undefined;
   #abortError: Error | undefined;
@@ -58,8 +62,9 @@ class Exchange implements Dispatcher.DispatchHandler {
   #chunks: Buffer[] = [];
   #size = 0;
 
-  constructor(maxBytes: number) {
+  constructor(maxBytes: number, onAnnounced: (keepAlive: string | string[] | undefined) => void) {
     this.#maxBytes = maxBytes;
+    this.#onAnnounced = onAnnounced;
   }
 
   get result(): Promise<EngineExchange> {
@@ -90,6 +95,7 @@ class Exchange implements Dispatcher.DispatchHandler {
     // 1xx come before the answer.
     if (status < 200) return;
     this.#stage = "answering";
+    this.#onAnnounced(headers["keep-alive"]);
     this.#status = status;
     this.#contentType = String(headers["content-type"] ?? "");
   }
@@ -116,7 +122,8 @@ class Exchange implements Dispatcher.DispatchHandler {
   }
 }
 
-function explain(error: unknown): string {
+/** What went wrong between us and an engine, in one line. */
+export function explain(error: unknown): string {
   // A host name with several addresses fails with an aggregate, whose own message is empty.
   if (error instanceof AggregateError && error.message === "") return error.errors.map(explain).join("; ");
   return toErrorMessage(error);

@@ -16,6 +16,8 @@ export interface UseEngineInput {
   signal?: AbortSignal | undefined;
   /** Reads the engine in place of the first look at it, for a caller with something to do in the same round trip. */
   findFirst?: (() => Promise<UsableEngine | undefined>) | undefined;
+  /** Called when after that first look a closed gate has to be waited for. */
+  onBlocked?: (() => Promise<void>) | undefined;
 }
 
 /** A running engine and the right to use it; disposing gives the right back. */
@@ -76,6 +78,7 @@ async function tryUse(
     if (outcome !== "settled" && outcome !== "gone") await ctx.clock.sleep(BLOCKED_RETRY_MS, signal);
     return undefined;
   }
+  if (input.find && ctx.holds.isGated(row.id)) await input.onBlocked?.();
   const hold = await ctx.holds.acquire(row.id, signal);
   try {
     if (ctx.holds.gateEpoch !== epoch) {

@@ -174,6 +174,8 @@ export function toStopError(cause: EndCause): DomainError {
       return new DomainError("DRAINING", message, { retryAfterMs: 1_000 });
     case "ENGINE_STOPPED":
       return new DomainError("ENGINE_STOPPED", message);
+    case "CANCELLED":
+      return new DomainError("TURN_NOT_FOUND", "the turn was cancelled before its engine had it");
     default:
       return new DomainError("ENGINE_UNHEALTHY", message, { retryAfterMs: 1_000 });
   }

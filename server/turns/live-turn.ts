@@ -7,7 +7,7 @@ import { TurnWindow } from "./turn-window.ts";
 
 /** How far ahead of the last event each commit reserves, at least. */
 export const RESERVE_AHEAD = 1024;
-/** That a turn streams is written soon, and not in the way of its first event. */
+/** That a turn streams is written with the next commit after this, and not in the way of its first event. */
 const STATUS_AGE_MS = 10;
 /** From this much on a turn is written without waiting for its age. */
 const FLUSH_BYTES = 16 * 1024;

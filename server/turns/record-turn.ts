@@ -85,14 +85,18 @@ async function insert<Result>(
   }
 }
 
-/** Takes back the row of a turn that never reached its engine, so that its id can be used again. */
-export async function eraseTurn(ctx: TurnContext, turn: LiveTurn): Promise<void> {
+/**
+ * Takes back the row of a turn that never reached its engine, so that its id can be used again. False: that is tried
+ * again in the background, and nothing may be written under the turn's fence any more.
+ */
+export async function eraseTurn(ctx: TurnContext, turn: LiveTurn): Promise<boolean> {
   const row = { ...toKey(turn), ownerReplica: ctx.turns.options.replica.id, fence: turn.fence };
   try {
     await deleteStartingTurn(ctx.raw, row);
+    return true;
   } catch {
-    // Tried again, and told about, in the background.
     void eraseInBackground(ctx, row);
+    return false;
   }
 }
 

@@ -1,8 +1,9 @@
 import type { Readable } from "node:stream";
 import { DecoratorHandler, type Dispatcher } from "undici";
-import { engineConnections } from "../engines/engine-connections.ts";
+import { engineConnections, isKept } from "../engines/engine-connections.ts";
+import { explain } from "../engines/engine-http.ts";
 import type { EngineUse } from "../engines/use-engine.ts";
-import { toErrorMessage, type EngineErrorDetail } from "../errors.ts";
+import type { EngineErrorDetail } from "../errors.ts";
 import { parseEngineError } from "./engine-error.ts";
 
 export interface ExecuteRequest {
@@ -49,6 +50,7 @@ export async function sendExecute(
   try {
     const { statusCode, headers, body } = await dispatcher.request({
       origin: engine.endpoint,
+      reset: !isKept(engine.endpoint),
       method: "POST",
       path: "/execute",
       headers: {
@@ -125,10 +127,4 @@ async function readHead(body: Readable): Promise<string> {
     clearTimeout(timer);
   }
   return Buffer.concat(chunks).subarray(0, ERROR_BODY_MAX_BYTES).toString("utf8");
-}
-
-function explain(error: unknown): string {
-  // A host name with several addresses fails with an aggregate, whose own message is empty.
-  if (error instanceof AggregateError && error.message === "") return error.errors.map(explain).join("; ");
-  return toErrorMessage(error);
 }

@@ -119,7 +119,14 @@ async function useAndRecord(ctx: TurnContext, turn: LiveTurn, input: StartTurnIn
     turn.markNew();
     return engine;
   };
-  const wanted = { productId, userId, expectGeneration, timeoutMs, signal: turn.stopSignal, findFirst };
+  // A row that waits would look, after a crash, as if the engine might have the turn.
+  const onBlocked = async () => {
+    const begun = await beginning;
+    beginning = undefined;
+    if (begun?.startedAt !== undefined) await takeBack(ctx, turn);
+  };
+  const { stopSignal: signal } = turn;
+  const wanted = { productId, userId, expectGeneration, timeoutMs, signal, findFirst, onBlocked };
   try {
     const use = await ctx.turns.options.useEngine(wanted);
     await recordFor(ctx, turn, { use, begun: await beginning });
@@ -148,11 +155,17 @@ async function recordFor(
     else if (engine?.id === engineId && engine.generation === generation) {
       turn.markRecorded({ engineId, generation, startedAt });
     } else {
-      await eraseTurn(ctx, turn);
+      await takeBack(ctx, turn);
       await recordTurn(ctx, turn, use);
     }
   } catch (error) {
     use.release();
     throw error;
   }
+}
+
+/** So that it can be written anew. */
+async function takeBack(ctx: TurnContext, turn: LiveTurn): Promise<void> {
+  if (await eraseTurn(ctx, turn)) return;
+  throw new DomainError("DATABASE_UNAVAILABLE", "the turn could not be recorded", { retryAfterMs: 1_000 });
 }

@@ -30,6 +30,7 @@ export class TurnLog {
   readonly #suspects = new WeakSet<LiveTurn>();
   readonly #done: Promise<void>;
   #nap: AbortController | undefined;
+  #napUntil = 0;
   #idle: PromiseWithResolvers<void> | undefined;
   #failures = 0;
   #isClosing = false;
@@ -45,7 +46,7 @@ export class TurnLog {
     if (turn.isSettled) return;
     this.#dirty.add(turn);
     this.#idle?.resolve();
-    if (this.#nap && turn.dueAt(Infinity) === 0) this.#nap.abort();
+    if (this.#nap && turn.dueAt(this.#maxAgeMs) < this.#napUntil) this.#nap.abort();
   }
 
   /** Writes all that there is and stops; gives up after `deadlineMs`. */
@@ -96,6 +97,7 @@ export class TurnLog {
   /** Resolves after a while, or earlier when a turn became urgent. */
   async #rest(ms: number): Promise<void> {
     this.#nap = new AbortController();
+    this.#napUntil = this.#options.clock.now() + ms;
     await this.#options.clock.sleep(ms, this.#nap.signal).catch(() => {
       // Cut short on purpose.
     });

@@ -127,3 +127,24 @@ test("a source that breaks breaks the connection, so that nobody takes it for th
   send = (reply) => sendEventStream(reply, new Response(body, { headers }));
   await expect(readAll()).rejects.toThrow();
 });
+
+const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === "Timeout").length;
+
+test("a caller who has left before there was a stream leaves nothing behind", async () => {
+  const source = openSource();
+  const given = send;
+  const sent = Promise.withResolvers<number>();
+  send = (reply) => {
+    reply.hijack();
+    reply.raw.once("close", () => {
+      const before = timers();
+      given(reply);
+      sent.resolve(timers() - before);
+    });
+    return reply;
+  };
+  const socket = connect(port, "127.0.0.1");
+  socket.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n", () => socket.resetAndDestroy());
+  expect(await sent.promise).toBeLessThanOrEqual(0);
+  await source.cancelled;
+});

@@ -59,16 +59,16 @@ const seqsOf = (items: StreamItem[]) =>
 const typesOf = (items: StreamItem[]) =>
   dataOf(items).flatMap(({ events }: { events: { type: string }[] }) => events.map(({ type }) => type));
 
-describe("turns.execute", () => {
-  const toInput = (userId = "ada") => {
-    const turnId = randomUUID();
-    return { turnId, userId, request: { message: "hi", taskId: turnId } };
-  };
-  const silent: Behaviour = (response) => {
-    response.writeHead(200, { "content-type": "text/event-stream" });
-    response.flushHeaders();
-  };
+const toInput = (userId = "ada") => {
+  const turnId = randomUUID();
+  return { turnId, userId, request: { message: "hi", taskId: turnId } };
+};
+const silent: Behaviour = (response) => {
+  response.writeHead(200, { "content-type": "text/event-stream" });
+  response.flushHeaders();
+};
 
+describe("turns.execute", () => {
   test("starts the turn and gives all of it, once however often it is asked for", async () => {
     api.behave("/execute", threeTokens);
     const input = toInput();
@@ -108,6 +108,19 @@ describe("turns.execute", () => {
     expect(items.at(-1)?.data.data.reason).toBe("ENGINE_NOT_FOUND");
     const { body } = await api.query("turns.get", { key, input: { turnId: input.turnId } });
     expect(body.error.data.reason).toBe("TURN_NOT_FOUND");
+  });
+
+  test("is refused under a status that makes nobody come back and start it again", async () => {
+    api.behave("/execute", (response) => response.writeHead(503).end("busy"));
+    const items = await collect(api.subscribe("turns.execute", { key, input: toInput() }));
+    expect(items.at(-1)?.data).toMatchObject({ data: { reason: "ENGINE_UNHEALTHY", httpStatus: 412 } });
+  });
+
+  test("reads, and starts nothing, for somebody who has had an item of it", async () => {
+    api.behave("/execute", threeTokens);
+    const input = { ...toInput(), lastEventId: "2" };
+    const items = await collect(api.subscribe("turns.execute", { key, input }));
+    expect(items.at(-1)?.data.data.reason).toBe("TURN_NOT_FOUND");
   });
 });
 

@@ -1,5 +1,8 @@
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { probeHealth } from "../../server/engines/engine-http.ts";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { exchangeWithEngine, probeHealth } from "../../server/engines/engine-http.ts";
 import {
   answer,
   type Behaviour,
@@ -61,4 +64,51 @@ test("nobody there, no url and a probe that is given up are not ready, and none 
   ]) {
     expect(await probing).toMatchObject({ ready: false });
   }
+});
+
+/** An engine that counts its connections, and says about keeping them what it is told to. */
+async function openCounting(keepAliveSeconds: number) {
+  let connections = 0;
+  const server = createServer((_request, response) => {
+    response.setHeader("content-type", "application/json").end('{"status":"ok"}');
+  });
+  server.keepAliveTimeout = keepAliveSeconds * 1_000;
+  server.on("connection", () => (connections += 1));
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const post = async () =>
+    exchangeWithEngine(url, {
+      method: "POST",
+      path: "/rpc",
+      body: "{}",
+      maxBytes: 100,
+      signal: AbortSignal.timeout(5_000),
+    });
+  const close = async () => {
+    server.closeAllConnections();
+    server.close();
+    await once(server, "close");
+  };
+  return { url, post, count: () => connections, [Symbol.asyncDispose]: close };
+}
+
+describe("a connection", () => {
+  test("is used again for as long as the engine has announced to keep it", async () => {
+    await using counting = await openCounting(60);
+    await probeHealth(counting.url, { timeoutMs: 5_000 });
+    for (let call = 0; call < 5; call += 1) expect(await counting.post()).toMatchObject({ status: 200 });
+    // The second is for a call that comes before the first has been given back.
+    expect(counting.count()).toBeLessThanOrEqual(2);
+  });
+
+  test("is nobody else's where the engine announces too little, or was never asked", async () => {
+    await using brief = await openCounting(1);
+    await probeHealth(brief.url, { timeoutMs: 5_000 });
+    for (let call = 0; call < 5; call += 1) expect(await brief.post()).toMatchObject({ status: 200 });
+    expect(brief.count()).toBe(6);
+    await using unknown = await openCounting(60);
+    for (let call = 0; call < 5; call += 1) expect(await unknown.post()).toMatchObject({ status: 200 });
+    expect(unknown.count()).toBe(5);
+  });
 });

@@ -337,3 +337,41 @@ describe("answers that do not come", () => {
     await expect(getTurn(process.ctx, input)).rejects.toMatchObject({ reason: "TURN_NOT_FOUND" });
   });
 });
+
+describe("a turn that was written for an engine as it was", () => {
+  test("is written anew when the engine is another by the time it is held", async () => {
+    const { ctx } = world.openProcess();
+    const { useEngine } = ctx.turns.options;
+    ctx.turns.options.useEngine = async (wanted) => {
+      const use = await useEngine(wanted);
+      return { ...use, generation: use.generation + 1 };
+    };
+    world.engine.onCall = streamOf(completed());
+    const input = world.input();
+    const { generation } = await startTurn(ctx, input);
+    expect((await getTurn(ctx, input)).generation).toBe(generation);
+    expect((await readAll(ctx, input)).end).toMatchObject({ status: "completed" });
+  });
+
+  test("is not on record while a closed gate is waited for", async () => {
+    const { ctx } = world.openProcess();
+    const { useEngine } = ctx.turns.options;
+    const gate = Promise.withResolvers<void>();
+    const waiting = Promise.withResolvers<void>();
+    ctx.turns.options.useEngine = async (wanted) => {
+      await wanted.findFirst?.();
+      await wanted.onBlocked?.();
+      waiting.resolve();
+      await gate.promise;
+      return useEngine({ ...wanted, findFirst: undefined });
+    };
+    world.engine.onCall = streamOf(completed());
+    const input = world.input();
+    const starting = startTurn(ctx, input);
+    await waiting.promise;
+    await expect(getTurn(ctx, input)).rejects.toMatchObject({ reason: "TURN_NOT_FOUND" });
+    gate.resolve();
+    expect(await starting).toMatchObject({ created: true });
+    expect((await readAll(ctx, input)).end).toMatchObject({ status: "completed" });
+  });
+});

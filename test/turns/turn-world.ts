@@ -110,7 +110,7 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
         ...own.config,
       },
       useEngine: async (input) => {
-        // These engines are in no table, so that it finds none; what it does besides is to be done.
+        // As the real one does, before anything else.
         await input.findFirst?.();
         const row = engines.find((one) => one.productId === input.productId && one.userId === input.userId);
         if (!row) throw new DomainError("ENGINE_NOT_FOUND", "there is no such engine");
