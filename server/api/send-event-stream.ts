@@ -64,9 +64,8 @@ class EventStreamPump {
 
   #take(piece: Uint8Array): void {
     this.#bytes += piece.length;
-    // Immediates come after all promises that are settled by now, and so after the item's last piece; and after all
-    // that was there to be read, so that a first event leaves with the head of the stream.
-    if (this.#pieces.push(piece) === 1) setImmediate(() => this.#flush());
+    // Ticks come after all promises that are settled by now, and so after the item's last piece.
+    if (this.#pieces.push(piece) === 1) process.nextTick(() => this.#flush());
     this.#isPaused = this.#isBlocked || this.#bytes >= WRITE_BYTES;
     if (!this.#isPaused) this.#read();
   }
