@@ -1,14 +1,13 @@
 import type { BenchContext, Benchmark } from "../benchmark.ts";
-import { toUsed, type CpuReading } from "../cpu-meter.ts";
 import type { Load } from "../load.ts";
 import { toCpuPer, toMeasure, type Bound, type Measure } from "../measure.ts";
 import { openService, type Product, type ServiceInput } from "../service.ts";
 import { quantile } from "../statistics.ts";
+import { timePairs } from "../time-pairs.ts";
 import { USER } from "../user.ts";
 
 const ROUNDS = 5;
 const PAIRS = 100;
-/** Until the code that serves a turn is compiled: a service is up for months, and a test of it for a second. */
 const WARM_UP_ROUNDS = 12;
 const LOAD: Load = { chunks: 1, eventsPerChunk: 1, intervalMs: 0, isHeld: false };
 
@@ -20,8 +19,8 @@ const LOAD: Load = { chunks: 1, eventsPerChunk: 1, intervalMs: 0, isHeld: false 
 export const firstEvent: Benchmark = {
   name: "first-event",
   run: async (ctx) => {
-    const reference = await timePairs(ctx, "reference");
-    const instant = await timePairs(ctx, "bench");
+    const reference = await timeEngine(ctx, "reference");
+    const instant = await timeEngine(ctx, "bench");
     return [
       toEventMeasure("first event, p50", reference, { kind: "ratio_at_most", times: 2.5 }),
       toEventMeasure("first event, added, p50", reference, { kind: "added_at_most", amount: 5 }),
@@ -44,26 +43,20 @@ interface Timed {
   cpu: Measure["cpu"];
 }
 
-async function timePairs(ctx: BenchContext, engineKind: ServiceInput["engine"]): Promise<Timed> {
+async function timeEngine(ctx: BenchContext, engineKind: ServiceInput["engine"]): Promise<Timed> {
   await using service = await openService(ctx, { engine: engineKind });
   const product = await service.openProduct();
   const { engine, apiKey } = await product.client.api.engines.provision.mutate({ userId: USER });
   const direct = { url: engine.url ?? "", apiKey };
-  const round = async () => {
-    const ours: number[] = [];
-    const baseline: number[] = [];
-    const from = await service.readCpu();
-    for (let pair = 0; pair < PAIRS; pair += 1) {
-      ctx.signal.throwIfAborted();
-      baseline.push(await timeDirect(direct));
-      ours.push(await timeTurn(product));
-    }
-    return { ours, baseline, cpu: toUsed(from, await service.readCpu()) };
-  };
-  for (let warmUp = 0; warmUp < WARM_UP_ROUNDS; warmUp += 1) await round();
-  ctx.say(`${engineKind} engine: ${ROUNDS} rounds of ${PAIRS} turns`);
-  const rounds: { ours: number[]; baseline: number[]; cpu: CpuReading }[] = [];
-  while (rounds.length < ROUNDS) rounds.push(await round());
+  const rounds = await timePairs(ctx, {
+    service,
+    what: `${PAIRS} turns, ${engineKind} engine`,
+    pairs: PAIRS,
+    rounds: ROUNDS,
+    warmUpRounds: WARM_UP_ROUNDS,
+    ours: async () => timeTurn(product),
+    baseline: async () => timeDirect(direct),
+  });
   const readings = rounds.map(({ cpu }) => cpu);
   return {
     ours: rounds.map(({ ours }) => quantile(ours, 0.5)),

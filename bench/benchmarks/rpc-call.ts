@@ -1,13 +1,12 @@
 import type { Benchmark } from "../benchmark.ts";
-import { toUsed, type CpuReading } from "../cpu-meter.ts";
 import { toCpuPer, toMeasure } from "../measure.ts";
 import { openService } from "../service.ts";
 import { quantile } from "../statistics.ts";
+import { timePairs } from "../time-pairs.ts";
 import { USER } from "../user.ts";
 
 const ROUNDS = 5;
 const PAIRS = 500;
-/** Until the code that serves a call is compiled. */
 const WARM_UP_ROUNDS = 4;
 const METHOD = "bench.nothing";
 
@@ -24,21 +23,15 @@ export const rpcCall: Benchmark = {
       await response.json();
     };
     const callOurs = async () => client.api.rpc.call.mutate({ userId: USER, method: METHOD });
-    const round = async () => {
-      const ours: number[] = [];
-      const direct: number[] = [];
-      const from = await service.readCpu();
-      for (let pair = 0; pair < PAIRS; pair += 1) {
-        ctx.signal.throwIfAborted();
-        direct.push(await time(callDirect));
-        ours.push(await time(callOurs));
-      }
-      return { ours, direct, cpu: toUsed(from, await service.readCpu()) };
-    };
-    for (let warmUp = 0; warmUp < WARM_UP_ROUNDS; warmUp += 1) await round();
-    ctx.say(`${ROUNDS} rounds of ${PAIRS} calls`);
-    const rounds: { ours: number[]; direct: number[]; cpu: CpuReading }[] = [];
-    while (rounds.length < ROUNDS) rounds.push(await round());
+    const rounds = await timePairs(ctx, {
+      service,
+      what: `${PAIRS} calls`,
+      pairs: PAIRS,
+      rounds: ROUNDS,
+      warmUpRounds: WARM_UP_ROUNDS,
+      ours: async () => time(callOurs),
+      baseline: async () => time(callDirect),
+    });
 
     const cpu = toCpuPer(
       "call",
@@ -50,7 +43,7 @@ export const rpcCall: Benchmark = {
         measure: `rpc.call, added, p${share * 100}`,
         unit: "ms",
         ours: rounds.map(({ ours }) => quantile(ours, share)),
-        baseline: rounds.map(({ direct }) => quantile(direct, share)),
+        baseline: rounds.map(({ baseline }) => quantile(baseline, share)),
         against: "the engine called directly",
         bound: { kind: "added_at_most", amount },
         cpu,
