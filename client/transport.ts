@@ -105,11 +105,9 @@ export class Transport {
     const url = this.replicas.current;
     try {
       const response = await this.sendOnce(request);
-      if (response.ok) return { failure: undefined, answer: () => Promise.resolve(response) };
-      const text = await response.text();
-      const failure = toRefusal(text);
+      const failure = response.ok ? undefined : toRefusal(await response.text());
       if (failure?.reason === "DRAINING") this.replicas.leave(url);
-      return { failure, answer: () => Promise.resolve(toAnswer(response, text)) };
+      return { failure, answer: () => Promise.resolve(response) };
     } catch (error) {
       if (!(error instanceof ConnectionError)) throw error;
       return { failure: error.failure, answer: () => Promise.reject(error) };
