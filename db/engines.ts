@@ -1,5 +1,6 @@
 import { and, asc, count, eq, getTableColumns, gt, inArray, sql, type SQL } from "drizzle-orm";
 import type { Db } from "./client.ts";
+import { preparedPerPool } from "./prepared-statement.ts";
 import { engines, replicas } from "./schema.ts";
 
 /*
@@ -34,29 +35,22 @@ export function afterMs(ms: number): SQL {
   return sql`orch_now() + make_interval(secs => ${ms / 1000}::float8)`;
 }
 
-const preparedFinds = new WeakMap<Db, ReturnType<typeof prepareFind>>();
-
-function prepareFind(db: Db) {
-  return db
+const findByUser = preparedPerPool((db) =>
+  db
     .select()
     .from(engines)
     .where(
       and(eq(engines.productId, sql.placeholder("productId")), eq(engines.userId, sql.placeholder("userId"))),
     )
-    .prepare("find_engine");
-}
+    .prepare("find_engine"),
+);
 
 /** The product's engine of that user. Prepared on the pool: it is on every call's path. */
 export async function findEngine(
   db: Db,
   key: { productId: string; userId: string },
 ): Promise<EngineRow | undefined> {
-  let find = preparedFinds.get(db);
-  if (find === undefined) {
-    find = prepareFind(db);
-    preparedFinds.set(db, find);
-  }
-  const [row] = await find.execute(key);
+  const [row] = await findByUser(db).execute(key);
   return row;
 }
 
@@ -75,24 +69,17 @@ export async function lockEngine(
   return row;
 }
 
-const preparedFindsById = new WeakMap<Db, ReturnType<typeof prepareFindById>>();
-
-function prepareFindById(db: Db) {
-  return db
+const findById = preparedPerPool((db) =>
+  db
     .select({ ...columns, ...nowColumn })
     .from(engines)
     .where(eq(engines.id, sql.placeholder("id")))
-    .prepare("find_engine_by_id");
-}
+    .prepare("find_engine_by_id"),
+);
 
 /** Prepared on the pool: the control loop reads the row before each step. */
 export async function findEngineById(db: Db, id: string): Promise<EngineRowAt | undefined> {
-  let find = preparedFindsById.get(db);
-  if (find === undefined) {
-    find = prepareFindById(db);
-    preparedFindsById.set(db, find);
-  }
-  const [row] = await find.execute({ id });
+  const [row] = await findById(db).execute({ id });
   return row;
 }
 

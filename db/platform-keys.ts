@@ -1,7 +1,7 @@
 import { and, asc, eq, getTableColumns, gt, sql, type SQL } from "drizzle-orm";
 import { APPEND_AUDIT, AUDIT_COLUMNS, type AuditValues } from "./audit-log.ts";
 import type { Db } from "./client.ts";
-import { toStatement } from "./prepared-statement.ts";
+import { preparedPerPool, toStatement } from "./prepared-statement.ts";
 import { platformKeys, products, type SCOPES } from "./schema.ts";
 
 export type Scope = (typeof SCOPES)[number];
@@ -24,10 +24,8 @@ export interface PlatformKeyState extends Pick<PlatformKeyRow, "id" | "productId
   usageStale: boolean;
 }
 
-const preparedFinds = new WeakMap<Db, ReturnType<typeof prepareFind>>();
-
-function prepareFind(db: Db) {
-  return db
+const findByHash = preparedPerPool((db) =>
+  db
     .select({
       id: platformKeys.id,
       productId: platformKeys.productId,
@@ -41,19 +39,14 @@ function prepareFind(db: Db) {
     .from(platformKeys)
     .innerJoin(products, eq(products.id, platformKeys.productId))
     .where(eq(platformKeys.hash, sql.placeholder("hash")))
-    .prepare("find_platform_key");
-}
+    .prepare("find_platform_key"),
+);
 
 const isUsageStale = sql`coalesce(${platformKeys.lastUsedAt} <= orch_now() - interval '1 minute', true)`;
 
 /** Prepared on the pool: it is on every call's path. */
 export async function findPlatformKeyState(db: Db, hash: string): Promise<PlatformKeyState | undefined> {
-  let find = preparedFinds.get(db);
-  if (find === undefined) {
-    find = prepareFind(db);
-    preparedFinds.set(db, find);
-  }
-  const [row] = await find.execute({ hash });
+  const [row] = await findByHash(db).execute({ hash });
   return row;
 }
 

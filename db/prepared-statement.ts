@@ -28,3 +28,13 @@ export function toStatement<Values extends Record<string, unknown>, Row>(
     return prepared.execute(values);
   };
 }
+
+/** A query of Drizzle's that is built once for each pool, and not anew for each call. */
+export function preparedPerPool<Prepared>(prepare: (db: Db) => Prepared): (db: Db) => Prepared {
+  const preparedByDb = new WeakMap<Db, { prepared: Prepared }>();
+  return (db) => {
+    const known = preparedByDb.get(db) ?? { prepared: prepare(db) };
+    preparedByDb.set(db, known);
+    return known.prepared;
+  };
+}
