@@ -1,4 +1,4 @@
-import { appendAudit } from "../audit/append-audit.ts";
+import { recordCall } from "../audit/append-audit.ts";
 import type { AuditAction } from "../audit/audit-entry.ts";
 import type { AppContext, CallContext } from "../context.ts";
 import { type EngineUse, useEngine } from "../engines/use-engine.ts";
@@ -49,7 +49,7 @@ export async function callEngine(
   } catch (error) {
     if (findUnknownOutcome(error)) {
       const record: CallRecord = { use, outcome: "unknown", durationMs: ctx.clock.now() - startedAt };
-      await recordCall(ctx, input, record).catch((failure: unknown) => {
+      await recordOutcome(ctx, input, record).catch((failure: unknown) => {
         ctx.log.error(
           { method, error: toErrorMessage(failure) },
           "a call of unknown outcome was not recorded",
@@ -67,7 +67,7 @@ async function recordDone(
   record: CallRecord,
 ): Promise<void> {
   try {
-    await recordCall(ctx, input, record);
+    await recordOutcome(ctx, input, record);
   } catch (error) {
     throw new DomainError("OUTCOME_UNKNOWN", "the engine did it, and that could not be recorded", {
       cause: error,
@@ -81,14 +81,14 @@ interface CallRecord {
   durationMs: number;
 }
 
-async function recordCall(
+async function recordOutcome(
   ctx: AppContext & CallContext,
   input: CallEngineInput,
   { use, outcome, durationMs }: CallRecord,
 ): Promise<void> {
   const action = AUDITED_METHODS.get(input.method);
   if (action === undefined) return;
-  await appendAudit(ctx.db, {
+  await recordCall(ctx.db, {
     scope: input.productId,
     actor: ctx.actor,
     action,
