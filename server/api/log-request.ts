@@ -1,14 +1,9 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { Log } from "../log.ts";
+import { toPath } from "./request-url.ts";
 
-const PATH_MAX_LENGTH = 200;
 /** Asked every few seconds by whoever balances or restarts us. */
 const QUIET_PATHS: ReadonlySet<string> = new Set(["/healthz", "/readyz"]);
-
-/** A URL without its query, which may hold inputs, and short enough for a log. */
-export function toPath(url: string): string {
-  return url.split("?", 1).join("").slice(0, PATH_MAX_LENGTH);
-}
 
 /** One line per request; no header and no body is in it. */
 export function logRequest(log: Log, request: FastifyRequest, reply: FastifyReply): void {

@@ -2,7 +2,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import type { Log } from "../log.ts";
 import { type ApiError, toApiError, toProtocolError, toTrpcErrorShape } from "./api-error.ts";
 import { logApiError } from "./log-api-error.ts";
-import { toPath } from "./log-request.ts";
+import { toPath } from "./request-url.ts";
 
 interface Exchange {
   request: FastifyRequest;

@@ -4,10 +4,10 @@ import { resolveResponse } from "@trpc/server/http";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { openCaller } from "./caller.ts";
 import { logApiError } from "./log-api-error.ts";
-import { toPath } from "./log-request.ts";
 import type { RequestContext } from "./request-context.ts";
+import { toSearch } from "./request-url.ts";
 import { appRouter } from "./router.ts";
-import { sendEventStream } from "./send-event-stream.ts";
+import { isSubscription, serveSubscription } from "./serve-subscription.ts";
 import { rememberRequestId } from "./trpc.ts";
 
 export const REQUEST_MAX_BYTES = 1024 * 1024;
@@ -29,49 +29,70 @@ export function mountTrpc(server: FastifyInstance, options: TrpcRouteOptions): v
     if (Buffer.isBuffer(body) && isUtf8(body)) done(null, body.toString("utf8"));
     else done(new TRPCError({ code: "BAD_REQUEST", message: "the body is not UTF-8" }));
   });
-  const handler = async (request: FastifyRequest<{ Params: { path?: string } }>, reply: FastifyReply) =>
-    send(reply, await answer(options, request, reply));
+  const answer = async (path: string, request: FastifyRequest, reply: FastifyReply) =>
+    answerCall(options, { path, request, reply });
   const method = ["GET", "POST"];
-  server.route({ method, url: "/trpc/:path", handler });
+  server.route<{ Params: { path: string } }>({
+    method,
+    url: "/trpc/:path",
+    handler: async (request, reply) => answer(request.params.path, request, reply),
+  });
   for (const path of TURN_STARTS) {
+    const handler = async (request: FastifyRequest, reply: FastifyReply) => answer(path, request, reply);
     server.route({ method, url: `/trpc/${path}`, bodyLimit: TURN_START_MAX_BYTES, handler });
   }
 }
 
-async function answer(
-  options: TrpcRouteOptions,
-  request: FastifyRequest<{ Params: { path?: string } }>,
-  reply: FastifyReply,
-): Promise<Response> {
+interface HttpCall {
+  path: string;
+  request: FastifyRequest;
+  reply: FastifyReply;
+}
+
+async function answerCall(options: TrpcRouteOptions, call: HttpCall): Promise<FastifyReply> {
+  const { path, request, reply } = call;
+  if (reply.raw.destroyed) return reply.hijack();
   const left = new AbortController();
   reply.raw.once("close", () => {
     if (!reply.raw.writableFinished) left.abort();
   });
-  const { app } = options;
-  const requestId = request.id;
-  const caller = openCaller(app, request.headers.authorization, (name) => {
+  const caller = openCaller(options.app, request.headers.authorization, (name) => {
     request.actorName = name;
   });
+  const ctx: RequestContext = { ...options, ...caller, requestId: request.id };
+  if (!isSubscription(path) || isBatch(request)) return send(reply, await resolve(ctx, call, left.signal));
+  await serveSubscription({ path, request, reply, ctx, left: left.signal });
+  return reply;
+}
+
+async function resolve(
+  ctx: RequestContext,
+  { path, request }: HttpCall,
+  left: AbortSignal,
+): Promise<Response> {
+  const { app, requestId } = ctx;
   return resolveResponse({
     router: appRouter,
-    req: toFetchRequest(request, left.signal),
-    path: request.params.path ?? toPath(request.url).slice("/trpc/".length),
+    req: toFetchRequest(request, left),
+    // It is decoded there once more.
+    path: encodeURIComponent(path),
     error: null,
     allowMethodOverride: true,
     maxBatchSize: MAX_BATCH_SIZE,
-    createContext: () => Promise.resolve({ ...options, ...caller, requestId }),
-    onError: ({ error, path }) => {
+    createContext: () => Promise.resolve(ctx),
+    onError: ({ error, path: procedure }) => {
       rememberRequestId(error, requestId);
-      logApiError(app.log, error, { requestId, path: path ?? null, left: left.signal.aborted });
+      logApiError(app.log, error, { requestId, path: procedure ?? null, left: left.aborted });
     },
   });
 }
 
+function isBatch(request: FastifyRequest): boolean {
+  return new URLSearchParams(toSearch(request.url)).get("batch") === "1";
+}
+
 async function send(reply: FastifyReply, response: Response): Promise<FastifyReply> {
   const { status, headers, body } = response;
-  // tRPC says keep-alive, even to a caller who has asked for the opposite; Node knows what is right.
-  headers.delete("connection");
-  if (headers.get("content-type") === "text/event-stream") return sendEventStream(reply, response);
   if (headers.has("transfer-encoding")) return reply.send(response);
   const allow = headers.get("allow");
   if (allow !== null) reply.header("allow", allow);
@@ -87,10 +108,8 @@ function toFetchRequest(request: FastifyRequest, signal: AbortSignal): Request {
     if (typeof value === "string") headers.set(name, value);
   }
   const body = typeof request.body === "string" ? request.body : null;
-  const queryAt = request.url.indexOf("?");
-  const query = queryAt === -1 ? "" : request.url.slice(queryAt);
   // Host and path are stand-ins: only the query is read, and what a caller claims as Host can break a URL.
-  const url = `http://enginehouse/${query}`;
+  const url = `http://enginehouse/${toSearch(request.url)}`;
   const text = async () => body ?? "";
   // All that tRPC reads where bodies are JSON. A real one would pass the body through a stream of its own.
   return { method: request.method, url, headers, signal, text } satisfies Partial<Request> as Request;

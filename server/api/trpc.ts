@@ -11,8 +11,6 @@ export interface ProcedureMeta {
   reachesEngine?: boolean;
 }
 
-const RECONNECT_AFTER_INACTIVITY_MS = 30_000;
-
 /** tRPC fails before it has a context when the request itself is broken. */
 const requestIds = new WeakMap<Error, string>();
 
@@ -27,11 +25,6 @@ export const t = initTRPC
   .create({
     isDev: false,
     isServer: true,
-    sse: {
-      // `sendEventStream` sends them.
-      ping: { enabled: false },
-      client: { reconnectAfterInactivityMs: RECONNECT_AFTER_INACTIVITY_MS },
-    },
     errorFormatter: ({ error, ctx, path }) =>
       toTrpcErrorShape(error, {
         path: path ?? null,

@@ -1,7 +1,11 @@
 import { randomUUID } from "node:crypto";
 import type { ServerResponse } from "node:http";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { createTRPCClient, httpLink } from "@trpc/client";
+import { createTRPCClient, httpLink, httpSubscriptionLink, TRPCClientError } from "@trpc/client";
+import { initTRPC, tracked } from "@trpc/server";
+import { resolveResponse } from "@trpc/server/http";
+import { EventSource } from "eventsource";
+import { createParser, type EventSourceMessage } from "eventsource-parser";
 import type { AppRouter } from "../../server/api/router.ts";
 import type { Behaviour } from "../rpc/hostile-engine.ts";
 import { ADMIN_KEY, type Api, openApi, type StreamItem } from "./open-api.ts";
@@ -236,6 +240,76 @@ describe("a stream that is open", () => {
     }
     expect(items.map(({ event }) => event)).toEqual(["connected", undefined]);
     expect(dataOf(items)[0]).not.toHaveProperty("end");
+  });
+});
+
+/** The same events, written by tRPC's own handler. */
+async function writeByTrpc(text: string): Promise<Response> {
+  const items: EventSourceMessage[] = [];
+  createParser({ onEvent: (item) => items.push(item) }).feed(text);
+  const refusal = items.find(({ event }) => event === "serialized-error");
+  const t = initTRPC.create({
+    sse: { client: { reconnectAfterInactivityMs: 30_000 } },
+    errorFormatter: () => JSON.parse(refusal?.data ?? "null"),
+  });
+  const procedure = t.procedure.subscription(async function* () {
+    for (const { event, id, data } of items) {
+      if (event === undefined) yield tracked(id ?? "", JSON.parse(data));
+    }
+    if (refusal) throw new Error("refused");
+  });
+  return resolveResponse({
+    router: t.router({ stream: procedure }),
+    req: new Request("http://127.0.0.1/trpc/stream"),
+    path: "stream",
+    error: null,
+    createContext: async () => ({}),
+  });
+}
+
+describe("a stream, as tRPC sees it", () => {
+  test.each(["a turn", "a refusal"])("is to the byte what its own handler would write: %s", async (what) => {
+    const turnId = what === "a turn" ? await start(threeTokens) : randomUUID();
+    const url = `${api.url}/trpc/turns.events?input=${encodeURIComponent(JSON.stringify({ turnId }))}`;
+    const ours = await fetch(url, { headers: { authorization: `Bearer ${key}` } });
+    const text = await ours.text();
+    const theirs = await writeByTrpc(text);
+    expect(text).toContain(what === "a turn" ? "event: return" : "TURN_NOT_FOUND");
+    expect(text).toBe(await theirs.text());
+    for (const name of ["content-type", "cache-control", "x-accel-buffering", "vary"]) {
+      expect(ours.headers.get(name)).toBe(theirs.headers.get(name));
+    }
+  });
+
+  test("is read, and its refusal understood, by tRPC's own link", async () => {
+    class KeyedEventSource extends EventSource {
+      constructor(url: string | URL) {
+        const authorization = `Bearer ${key}`;
+        super(url, {
+          fetch: async (input, init) =>
+            fetch(input, { ...init, headers: { ...init.headers, authorization } }),
+        });
+      }
+    }
+    const url = `${api.url}/trpc`;
+    const client = createTRPCClient<AppRouter>({
+      links: [httpSubscriptionLink({ url, EventSource: KeyedEventSource })],
+    });
+    const readAll = async (turnId: string) => {
+      const ids: string[] = [];
+      for await (const { id } of client.turns.events.subscribe({ turnId })) ids.push(id);
+      return ids;
+    };
+    expect((await readAll(await start(threeTokens))).at(-1)).toBe("6");
+    const error: unknown = await readAll(randomUUID()).catch((failure: unknown) => failure);
+    expect(error).toBeInstanceOf(TRPCClientError);
+    expect((error as TRPCClientError<AppRouter>).data?.reason).toBe("TURN_NOT_FOUND");
+  });
+
+  test("is none in a batch", async () => {
+    const { status, body } = await api.query("turns.events?batch=1&", { key });
+    expect(status).toBe(400);
+    expect(JSON.stringify(body)).toContain("INVALID_INPUT");
   });
 });
 

@@ -1,0 +1,69 @@
+import type { FastifyReply } from "fastify";
+
+/** Half of the silence after which a client takes its connection for dead. */
+const PING_INTERVAL_MS = 15_000;
+const PING = "event: ping\ndata: \n\n\n";
+
+/** What tRPC says of its own. */
+const HEADERS = {
+  vary: "trpc-accept, accept",
+  "content-type": "text/event-stream",
+  "cache-control": "no-cache, no-transform",
+  "x-accel-buffering": "no",
+};
+
+/** A reply of server-sent events: its head leaves with the first of them, and pings keep it alive. */
+export class EventStream {
+  readonly #to: FastifyReply["raw"];
+  readonly #ping: NodeJS.Timeout;
+  #onRoom: (() => void) | undefined;
+
+  constructor(reply: FastifyReply) {
+    this.#to = reply.raw;
+    this.#ping = setTimeout(() => this.#sendPing(), PING_INTERVAL_MS);
+    reply.hijack();
+    for (const [name, value] of Object.entries({ ...reply.getHeaders(), ...HEADERS })) {
+      if (value !== undefined) this.#to.setHeader(name, value);
+    }
+    this.#to.writeHead(200);
+    this.#to.once("close", () => {
+      clearTimeout(this.#ping);
+      this.#makeRoom();
+    });
+    this.#to.on("drain", () => this.#makeRoom());
+    // A write that fails closes the connection, and that is what counts.
+    this.#to.on("error", () => undefined);
+  }
+
+  /** One write. Returns false when the reader is behind, and `untilRoom` tells when there is room for more. */
+  write(events: string): boolean {
+    if (this.#to.destroyed) return true;
+    this.#ping.refresh();
+    return this.#to.write(events);
+  }
+
+  /** Settles, too, when the connection closes. */
+  async untilRoom(): Promise<void> {
+    if (!this.#to.writableNeedDrain || this.#to.destroyed) return;
+    await new Promise<void>((resolve) => {
+      this.#onRoom = resolve;
+    });
+  }
+
+  end(): void {
+    clearTimeout(this.#ping);
+    this.#to.end();
+  }
+
+  #makeRoom(): void {
+    const resolve = this.#onRoom;
+    this.#onRoom = undefined;
+    resolve?.();
+  }
+
+  #sendPing(): void {
+    // Whoever does not read has more to read already.
+    if (!this.#to.writableNeedDrain) this.#to.write(PING);
+    this.#ping.refresh();
+  }
+}

@@ -1,0 +1,12 @@
+const PATH_MAX_LENGTH = 200;
+
+/** A URL without its query, which may hold inputs, and short enough for a log. */
+export function toPath(url: string): string {
+  return url.split("?", 1).join("").slice(0, PATH_MAX_LENGTH);
+}
+
+/** A URL's query, with its question mark; empty without one. */
+export function toSearch(url: string): string {
+  const at = url.indexOf("?");
+  return at === -1 ? "" : url.slice(at);
+}
