@@ -35,9 +35,12 @@ export class EventStream {
     this.#to.on("error", () => undefined);
   }
 
-  /** One write. Returns false when the reader is behind, and `untilRoom` tells when there is room for more. */
+  /**
+   * One write. Returns false when the reader is behind, and `untilRoom` tells when there is room for more. What comes
+   * after the end, or after the reader has left, is dropped.
+   */
   write(events: string): boolean {
-    if (this.#to.destroyed) return true;
+    if (this.#to.destroyed || this.#to.writableEnded) return true;
     this.#ping.refresh();
     return this.#to.write(events);
   }

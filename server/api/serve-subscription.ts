@@ -43,7 +43,12 @@ export async function serveSubscription({
   left,
 }: SubscriptionCall): Promise<void> {
   const stream = new EventStream(reply);
-  stream.write(CONNECTED);
+  let greeting = CONNECTED;
+  const say = (events: string) => {
+    const text = greeting + events;
+    greeting = "";
+    return text === "" || stream.write(text);
+  };
   let read: { input: unknown } | undefined;
   try {
     const items = await callTRPCProcedure({
@@ -55,13 +60,15 @@ export async function serveSubscription({
       signal: left,
       batchIndex: 0,
     });
+    // A turn of the loop later, when the queries that the first item waits for have left.
+    setImmediate(() => setImmediate(() => say("")));
     for await (const [id, item] of items as AsyncIterable<TrackedEnvelope<unknown>>) {
-      if (!stream.write(toItem(id, JSON.stringify(item)))) await stream.untilRoom();
+      if (!say(toItem(id, JSON.stringify(item)))) await stream.untilRoom();
     }
-    stream.write(RETURNED);
+    say(RETURNED);
   } catch (error) {
     // Without a word: its reader comes back for the rest.
-    if (!isAbort(error)) stream.write(toRefusal(error, { path, request, ctx, left }));
+    if (!isAbort(error)) say(toRefusal(error, { path, request, ctx, left }));
   }
   stream.end();
 }

@@ -50,6 +50,7 @@ test("an item leaves as one chunk, under the headers of the reply and of tRPC", 
     expect(text.toLowerCase()).toContain(`${header}\r\n`);
   }
   stream.end();
+  expect(stream.write("too late")).toBe(true);
   await once(socket, "close");
   expect(text.endsWith("\r\n0\r\n\r\n")).toBe(true);
 });
