@@ -13,21 +13,21 @@ export const publicProcedure = t.procedure;
 const PLATFORM_SCOPE = "platform";
 const DRAIN_RETRY_AFTER_MS = 1_000;
 
-/** A stream is bounded by its reader; everything else by the lease, so that nobody hangs with the database. */
-const boundedProcedure = t.procedure.use(async ({ ctx, type, meta, next }) =>
-  type === "subscription" ? next() : ctx.app.lease.run(next, { reachesEngine: meta?.reachesEngine === true }),
-);
-
-const keyedProcedure = boundedProcedure.use(async ({ ctx, type, meta, next }) => {
-  const caller = await ctx.authenticate();
-  const isWork = type === "mutation" ? meta?.whileDraining !== true : meta?.beginsWork === true;
-  if (isWork && ctx.app.drain.draining) {
-    throw new DomainError("DRAINING", "this process is shutting down and begins nothing new", {
-      retryAfterMs: DRAIN_RETRY_AFTER_MS,
-    });
-  }
-  const call: AppContext & CallContext = { ...ctx.app, actor: caller.actor, requestId: ctx.requestId };
-  return next({ ctx: { caller, call } });
+const keyedProcedure = t.procedure.use(async ({ ctx, type, meta, next }) => {
+  const admit = async () => {
+    const caller = await ctx.authenticate();
+    const isWork = type === "mutation" ? meta?.whileDraining !== true : meta?.beginsWork === true;
+    if (isWork && ctx.app.drain.draining) {
+      throw new DomainError("DRAINING", "this process is shutting down and begins nothing new", {
+        retryAfterMs: DRAIN_RETRY_AFTER_MS,
+      });
+    }
+    const call: AppContext & CallContext = { ...ctx.app, actor: caller.actor, requestId: ctx.requestId };
+    return next({ ctx: { caller, call } });
+  };
+  // A stream is bounded by its reader; everything else by the lease, so that nobody hangs with the database.
+  if (type === "subscription") return admit();
+  return ctx.app.lease.run(admit, { reachesEngine: meta?.reachesEngine === true });
 });
 
 /** Who an operator acts for; the rest of the input is each procedure's own. */
