@@ -55,7 +55,7 @@ export class EventStream {
 
   end(): void {
     clearTimeout(this.#ping);
-    this.#to.end();
+    if (!this.#to.destroyed) this.#to.end();
   }
 
   #makeRoom(): void {

@@ -5,8 +5,9 @@ export function toPath(url: string): string {
   return url.split("?", 1).join("").slice(0, PATH_MAX_LENGTH);
 }
 
-/** A URL's query, with its question mark; empty without one. */
+/** A URL's query, with its question mark; empty without one. A fragment, which no client should send, is not in it. */
 export function toSearch(url: string): string {
-  const at = url.indexOf("?");
-  return at === -1 ? "" : url.slice(at);
+  const [whole = ""] = url.split("#", 1);
+  const at = whole.indexOf("?");
+  return at === -1 ? "" : whole.slice(at);
 }

@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
-import type { ServerResponse } from "node:http";
+import { once } from "node:events";
+import { request, type IncomingMessage, type ServerResponse } from "node:http";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createTRPCClient, httpLink, httpSubscriptionLink, TRPCClientError } from "@trpc/client";
 import { initTRPC, tracked } from "@trpc/server";
@@ -304,6 +305,15 @@ describe("a stream, as tRPC sees it", () => {
     const error: unknown = await readAll(randomUUID()).catch((failure: unknown) => failure);
     expect(error).toBeInstanceOf(TRPCClientError);
     expect((error as TRPCClientError<AppRouter>).data?.reason).toBe("TURN_NOT_FOUND");
+  });
+
+  test("is one whatever a target's fragment says", async () => {
+    const turnId = await start(threeTokens);
+    const path = `/trpc/turns.events?input=${encodeURIComponent(JSON.stringify({ turnId }))}#&batch=1`;
+    const sent = request(api.url, { path, headers: { authorization: `Bearer ${key}` }, agent: false }).end();
+    const [response] = (await once(sent, "response")) as [IncomingMessage];
+    expect(response.headers["content-type"]).toBe("text/event-stream");
+    expect((await response.toArray()).join("")).toContain("event: return");
   });
 
   test("is none in a batch", async () => {
