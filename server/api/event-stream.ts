@@ -1,8 +1,9 @@
 import type { FastifyReply } from "fastify";
 
-/** Half of the silence after which a client takes its connection for dead. */
-const PING_INTERVAL_MS = 15_000;
-const PING = "event: ping\ndata: \n\n\n";
+/** After this long without a byte a client may take its connection for dead. */
+export const SILENCE_MS = 30_000;
+const PING_INTERVAL_MS = SILENCE_MS / 2;
+const PING = toEvent("ping", "");
 
 /** What tRPC says of its own. */
 const HEADERS = {
@@ -69,4 +70,9 @@ export class EventStream {
     if (!this.#to.writableNeedDrain) this.#to.write(PING);
     this.#ping.refresh();
   }
+}
+
+/** An event that is none of the stream's items, as tRPC writes it: with a newline more than it takes. */
+export function toEvent(event: string, data: string): string {
+  return `event: ${event}\ndata: ${data}\n\n\n`;
 }

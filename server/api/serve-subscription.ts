@@ -1,13 +1,13 @@
 import { type AnyTRPCProcedure, callTRPCProcedure, TRPCError, type TrackedEnvelope } from "@trpc/server";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { toTrpcErrorShape } from "./api-error.ts";
-import { EventStream } from "./event-stream.ts";
+import { EventStream, SILENCE_MS, toEvent } from "./event-stream.ts";
 import { logApiError } from "./log-api-error.ts";
 import type { RequestContext } from "./request-context.ts";
 import { toSearch } from "./request-url.ts";
 import { appRouter } from "./router.ts";
 
-const CONNECTED = toEvent("connected", JSON.stringify({ reconnectAfterInactivityMs: 30_000 }));
+const CONNECTED = toEvent("connected", JSON.stringify({ reconnectAfterInactivityMs: SILENCE_MS }));
 const RETURNED = toEvent("return", "");
 
 // By path, whatever the type says of it.
@@ -88,10 +88,6 @@ function isAbort(error: unknown): boolean {
 // The third newline is tRPC's, too.
 function toItem(id: string, json: string): string {
   return `data: ${json}\nid: ${id}\n\n\n`;
-}
-
-function toEvent(event: string, data: string): string {
-  return `event: ${event}\ndata: ${data}\n\n\n`;
 }
 
 /** The input, with the cursor of a reader who comes back in its place; as tRPC reads both. */

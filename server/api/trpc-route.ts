@@ -17,7 +17,7 @@ const TURN_STARTS = ["turns.start", "turns.execute"] as const;
 const MAX_BATCH_SIZE = 10;
 
 /** What tRPC reads of the headers; the key stays outside, and so out of its error reports. */
-const TRPC_HEADERS = ["content-type", "accept", "trpc-accept", "last-event-id"] as const;
+const TRPC_HEADERS = ["content-type", "accept", "trpc-accept"] as const;
 
 export type TrpcRouteOptions = Pick<RequestContext, "app" | "readiness" | "closing">;
 
