@@ -1,6 +1,6 @@
 import { errors, type Dispatcher } from "undici";
-import { toErrorMessage } from "../errors.ts";
-import { engineConnections, isKept, noteAnnouncement } from "./engine-connections.ts";
+import { type AnswerHeaders, EngineCall, explain } from "./engine-call.ts";
+import { isKept, noteAnnouncement } from "./engine-connections.ts";
 
 export interface EngineRequest {
   method: "GET" | "POST";
@@ -22,82 +22,29 @@ export type EngineExchange =
  */
 export type ExchangeStage = "connecting" | "waiting" | "answering";
 
-/**
- * One request, which queues behind no other and is sent once: see `engineConnections`. Redirects are not followed.
- * Never throws.
- */
+/** Sends one request, see `EngineCall`, and reads its answer to the end. Never throws. */
 export async function exchangeWithEngine(endpoint: string, request: EngineRequest): Promise<EngineExchange> {
   const { method, path, headers = {}, body = null, signal, maxBytes } = request;
   const reset = method !== "GET" && !isKept(endpoint);
   const exchange = new Exchange(maxBytes, (keepAlive) => {
     if (!reset) noteAnnouncement(endpoint, keepAlive);
   });
-  const onAbort = () => exchange.abort(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
-  if (signal.aborted) onAbort();
-  else {
-    try {
-      engineConnections.dispatch({ origin: endpoint, method, path, headers, body, reset }, exchange);
-    } catch (error) {
-      exchange.onResponseError(undefined, error);
-    }
-  }
-  try {
-    return await exchange.result;
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
+  return exchange.send({ origin: endpoint, method, path, headers, body, reset }, signal);
 }
 
-/** What becomes of a request, without the streams that undici would make of its answer. */
-class Exchange implements Dispatcher.DispatchHandler {
+class Exchange extends EngineCall<EngineExchange> {
   readonly #maxBytes: number;
   readonly #onAnnounced: (keepAlive: string | string[] | undefined) => void;
-  readonly #result = Promise.withResolvers<EngineExchange>();
-  #controller: Dispatcher.DispatchController | undefined;
-  #abortError: Error | undefined;
-  #stage: ExchangeStage = "connecting";
+  #hasAnswer = false;
   #status = 0;
   #contentType = "";
   #chunks: Buffer[] = [];
   #size = 0;
 
   constructor(maxBytes: number, onAnnounced: (keepAlive: string | string[] | undefined) => void) {
+    super();
     this.#maxBytes = maxBytes;
     this.#onAnnounced = onAnnounced;
-  }
-
-  get result(): Promise<EngineExchange> {
-    return this.#result.promise;
-  }
-
-  /** Answers at once, at whatever stage it is; what is still to be sent will not be. */
-  abort(reason: unknown): void {
-    this.#abortError = reason instanceof Error ? reason : new Error(toErrorMessage(reason));
-    this.#fail(this.#abortError);
-    this.#controller?.abort(this.#abortError);
-  }
-
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    if (this.#abortError) {
-      controller.abort(this.#abortError);
-      return;
-    }
-    this.#controller = controller;
-    this.#stage = "waiting";
-  }
-
-  onResponseStart(
-    _controller: Dispatcher.DispatchController,
-    status: number,
-    headers: Readonly<Record<string, string | string[] | undefined>>,
-  ): void {
-    // 1xx come before the answer.
-    if (status < 200) return;
-    this.#stage = "answering";
-    this.#onAnnounced(headers["keep-alive"]);
-    this.#status = status;
-    this.#contentType = String(headers["content-type"] ?? "");
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
@@ -108,25 +55,25 @@ class Exchange implements Dispatcher.DispatchHandler {
 
   onResponseEnd(): void {
     const text = Buffer.concat(this.#chunks).toString("utf8");
-    this.#result.resolve({ kind: "answered", status: this.#status, contentType: this.#contentType, text });
+    this.answer({ kind: "answered", status: this.#status, contentType: this.#contentType, text });
   }
 
-  onResponseError(_controller: unknown, error: unknown): void {
-    if (error instanceof errors.HTTPParserError) this.#stage = "answering";
-    this.#fail(error);
+  protected onHead(_controller: unknown, status: number, headers: AnswerHeaders): void {
+    this.#hasAnswer = true;
+    this.#onAnnounced(headers["keep-alive"]);
+    this.#status = status;
+    this.#contentType = String(headers["content-type"] ?? "");
   }
 
-  #fail(error: unknown): void {
+  protected onFailed(error: unknown): void {
     this.#chunks = [];
-    this.#result.resolve({ kind: "failed", stage: this.#stage, why: explain(error) });
+    this.answer({ kind: "failed", stage: this.#findStage(error), why: explain(error) });
   }
-}
 
-/** What went wrong between us and an engine, in one line. */
-export function explain(error: unknown): string {
-  // A host name with several addresses fails with an aggregate, whose own message is empty.
-  if (error instanceof AggregateError && error.message === "") return error.errors.map(explain).join("; ");
-  return toErrorMessage(error);
+  #findStage(error: unknown): ExchangeStage {
+    if (this.#hasAnswer || error instanceof errors.HTTPParserError) return "answering";
+    return this.isSent ? "waiting" : "connecting";
+  }
 }
 
 const HEALTH_MAX_BYTES = 64 * 1024;

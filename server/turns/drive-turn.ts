@@ -1,4 +1,3 @@
-import type { Readable } from "node:stream";
 import type { EngineUse } from "../engines/use-engine.ts";
 import { DomainError, toErrorMessage } from "../errors.ts";
 import { explainClose } from "./explain-close.ts";
@@ -6,7 +5,7 @@ import { IdleWatchdog } from "./idle-watchdog.ts";
 import type { LiveTurn } from "./live-turn.ts";
 import { eraseTurn } from "./record-turn.ts";
 import { toRefusal } from "./refusal.ts";
-import { sendExecute, type ExecuteAnswer, type ExecuteRequest } from "./send-execute.ts";
+import { sendExecute, type ExecuteAnswer, type ExecuteRequest, type StreamSource } from "./send-execute.ts";
 import { toEndCause, type EndCause } from "./turn-end.ts";
 import type { TurnContext } from "./turn-registry.ts";
 import { UpstreamReader } from "./upstream-reader.ts";
@@ -30,10 +29,12 @@ type Result =
 export async function driveTurn(ctx: TurnContext, drive: Drive): Promise<void> {
   const { turn, use } = drive;
   const { timing } = ctx.turns;
-  const over = new AbortController();
   const onInterrupted = () => turn.stop(toInterruption(use.interrupted.reason));
   use.interrupted.addEventListener("abort", onInterrupted, { once: true });
   if (use.interrupted.aborted) onInterrupted();
+  // Before the clocks are set, which has time until the engine has the request.
+  const running = runTurn(ctx, drive);
+  const over = new AbortController();
   ctx.clock.sleep(timing.startAnswerMs, over.signal).then(
     () => turn.answer(),
     () => {
@@ -41,7 +42,7 @@ export async function driveTurn(ctx: TurnContext, drive: Drive): Promise<void> {
     },
   );
   try {
-    const result = await runTurn(ctx, drive);
+    const result = await running;
     use.interrupted.removeEventListener("abort", onInterrupted);
     await conclude(ctx, drive, result);
   } finally {
@@ -51,12 +52,13 @@ export async function driveTurn(ctx: TurnContext, drive: Drive): Promise<void> {
 
 async function runTurn(ctx: TurnContext, drive: Drive): Promise<Result> {
   const { turn } = drive;
-  const heard = new AbortController();
   const { config, clock } = ctx.turns.options;
   const watchdog = new IdleWatchdog(clock, config.turnIdleTimeoutMs);
+  const exchanged = exchange(ctx, drive, watchdog);
+  const heard = new AbortController();
   watchdog.watch(heard.signal, () => turn.stop(toIdleEnd(config.turnIdleTimeoutMs)));
   try {
-    return await exchange(ctx, drive, watchdog);
+    return await exchanged;
   } catch (error) {
     // Nothing here should throw; if it does, the turn still ends, and what the engine does is not known.
     ctx.log.error({ turnId: turn.turnId, error: toErrorMessage(error) }, "driving a turn failed");
@@ -72,29 +74,30 @@ async function exchange(ctx: TurnContext, drive: Drive, watchdog: IdleWatchdog):
   if (!ctx.turns.options.replica.holdsLease()) {
     return { kind: "not_begun", error: databaseUnavailable() };
   }
-  const answer = await sendExecute(use, drive.request, turn.stopSignal);
+  const onAccepted = (source: StreamSource) => {
+    turn.markStreaming(ctx.clock.now());
+    ctx.turns.log.touch(turn);
+    ctx.turns.lingering.accepted({ ...use, taskId: turn.taskId });
+    turn.answer();
+    return new UpstreamReader(ctx.turns, { turn, watchdog, source });
+  };
+  const answer = await sendExecute(use, { request: drive.request, onAccepted, signal: turn.stopSignal });
   if (answer.kind !== "streaming") return toResult(turn, answer);
   try {
-    return await readStream(ctx, { drive, watchdog, body: answer.body });
+    return await readStream(ctx, { turn, watchdog, reader: answer.sink });
   } finally {
     answer.close();
   }
 }
 
 interface Stream {
-  drive: Drive;
+  turn: LiveTurn;
   watchdog: IdleWatchdog;
-  body: Readable;
+  reader: UpstreamReader;
 }
 
-async function readStream(ctx: TurnContext, { drive, watchdog, body }: Stream): Promise<Result> {
-  const { turn, use } = drive;
-  const reader = new UpstreamReader(ctx.turns, turn, watchdog);
-  turn.markStreaming(ctx.clock.now());
-  ctx.turns.log.touch(turn);
-  ctx.turns.lingering.accepted({ ...use, taskId: turn.taskId });
-  turn.answer();
-  const outcome = await reader.read(body);
+async function readStream(ctx: TurnContext, { turn, watchdog, reader }: Stream): Promise<Result> {
+  const outcome = await reader.untilOver();
   if (reader.droppedEvents > 0) {
     ctx.log.warn(
       { turnId: turn.turnId, events: reader.droppedEvents },
@@ -113,7 +116,9 @@ async function readStream(ctx: TurnContext, { drive, watchdog, body }: Stream): 
   }
 }
 
-function toResult(turn: LiveTurn, answer: Exclude<ExecuteAnswer, { kind: "streaming" }>): Result {
+type NotStreaming = Exclude<ExecuteAnswer<UpstreamReader>, { kind: "streaming" }>;
+
+function toResult(turn: LiveTurn, answer: NotStreaming): Result {
   switch (answer.kind) {
     case "unreachable":
       if (turn.stopSignal.aborted) return stoppedBeforeSending(turn);

@@ -1,7 +1,6 @@
-import type { Readable } from "node:stream";
-import { DecoratorHandler, type Dispatcher } from "undici";
-import { engineConnections, isKept } from "../engines/engine-connections.ts";
-import { explain } from "../engines/engine-http.ts";
+import type { Dispatcher } from "undici";
+import { type AnswerHeaders, EngineCall, explain } from "../engines/engine-call.ts";
+import { isKept } from "../engines/engine-connections.ts";
 import type { EngineUse } from "../engines/use-engine.ts";
 import type { EngineErrorDetail } from "../errors.ts";
 import { parseEngineError } from "./engine-error.ts";
@@ -14,9 +13,22 @@ export interface ExecuteRequest {
   [field: string]: unknown;
 }
 
-export type ExecuteAnswer =
+/** Gets what an engine streams, as it comes. */
+export interface StreamSink {
+  onChunk(chunk: Buffer): void;
+  /** The last call: `isClean` when the engine ended its answer properly. */
+  onClose(isClean: boolean, why: string): void;
+}
+
+export interface StreamSource {
+  /** What is being read at this moment may still come. */
+  pause(): void;
+  resume(): void;
+}
+
+export type ExecuteAnswer<Sink extends StreamSink> =
   /** `close` ends the connection, and has to be called. */
-  | { kind: "streaming"; body: Readable; close(): void }
+  | { kind: "streaming"; sink: Sink; close(): void }
   | { kind: "refused"; error: EngineErrorDetail }
   /** 200, but no event stream: what it is doing is anybody's guess. */
   | { kind: "not_a_stream"; error: EngineErrorDetail }
@@ -33,74 +45,104 @@ const ENGINE_NAMES: Readonly<Record<string, string>> = {
 const ERROR_BODY_MAX_BYTES = 64 * 1024;
 const ERROR_BODY_TIMEOUT_MS = 5_000;
 
-/**
- * Sends `/execute` once: see `engineConnections`. Never throws.
- */
-export async function sendExecute(
+interface ExecuteOptions<Sink extends StreamSink> {
+  request: ExecuteRequest;
+  /** The engine has accepted: what it streams goes to the sink, from this very moment on. */
+  onAccepted: (source: StreamSource) => Sink;
+  /** Gives the request up; once the engine has accepted, that is `close`. */
+  signal: AbortSignal;
+}
+
+/** Sends `/execute`, see `EngineCall`. Never throws. */
+export async function sendExecute<Sink extends StreamSink>(
   engine: Pick<EngineUse, "endpoint" | "apiKey">,
-  request: ExecuteRequest,
-  signal: AbortSignal,
-): Promise<ExecuteAnswer> {
-  let isSent = false;
-  const dispatcher = engineConnections.compose(
-    tellSent(() => {
-      isSent = true;
-    }),
-  );
-  try {
-    const { statusCode, headers, body } = await dispatcher.request({
-      origin: engine.endpoint,
-      reset: !isKept(engine.endpoint),
-      method: "POST",
-      path: "/execute",
-      headers: {
-        "content-type": "application/json",
-        accept: "text/event-stream",
-        "x-engine-key": engine.apiKey,
-      },
-      // As text it would be kept, with the page that it is cut from, for as long as the stream is open.
-      body: new TextEncoder().encode(toExecuteBody(request)),
-      signal,
-    });
-    // A body that is thrown away reports that as an error, to nobody in particular.
-    body.on("error", () => undefined);
-    const close = () => {
-      body.destroy();
-    };
+  { request, onAccepted, signal }: ExecuteOptions<Sink>,
+): Promise<ExecuteAnswer<Sink>> {
+  const options: Dispatcher.DispatchOptions = {
+    origin: engine.endpoint,
+    reset: !isKept(engine.endpoint),
+    method: "POST",
+    path: "/execute",
+    headers: {
+      "content-type": "application/json",
+      accept: "text/event-stream",
+      "x-engine-key": engine.apiKey,
+    },
+    // As text it would be kept, with the page that it is cut from, for as long as the stream is open.
+    body: new TextEncoder().encode(toExecuteBody(request)),
+  };
+  return new ExecuteCall(engine.apiKey, onAccepted).send(options, signal);
+}
+
+class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink>> {
+  readonly #apiKey: string;
+  readonly #onAccepted: (source: StreamSource) => Sink;
+  #sink: Sink | undefined;
+  #error: ErrorAnswer | undefined;
+
+  constructor(apiKey: string, onAccepted: (source: StreamSource) => Sink) {
+    super();
+    this.#apiKey = apiKey;
+    this.#onAccepted = onAccepted;
+  }
+
+  onResponseData(_controller: unknown, chunk: Buffer): void {
+    if (this.#sink) this.#sink.onChunk(chunk);
+    else if (this.#error) this.#addToError(this.#error, chunk);
+  }
+
+  onResponseEnd(): void {
+    if (this.#sink) this.#sink.onClose(true, "the engine ended the stream");
+    else this.#answerError();
+  }
+
+  protected onHead(controller: StreamSource, status: number, headers: AnswerHeaders): void {
     const contentType = String(headers["content-type"] ?? "");
-    if (statusCode === 200 && /^text\/event-stream\s*(;|$)/i.test(contentType)) {
-      return { kind: "streaming", body, close };
+    if (status === 200 && /^text\/event-stream\s*(;|$)/i.test(contentType)) {
+      const sink = this.#onAccepted(controller);
+      this.#sink = sink;
+      const close = () => this.abort(new Error("the stream is read no further"));
+      this.answer({ kind: "streaming", sink, close });
+      return;
     }
-    const text = await readHead(body);
-    close();
-    const error = parseEngineError({ status: statusCode, contentType, text }, engine.apiKey);
-    return { kind: statusCode === 200 ? "not_a_stream" : "refused", error };
-  } catch (error) {
-    return { kind: isSent ? "lost" : "unreachable", why: explain(error) };
+    const timer = setTimeout(() => this.abort(new Error("the answer takes too long")), ERROR_BODY_TIMEOUT_MS);
+    this.#error = { status, contentType, chunks: [], size: 0, timer };
+  }
+
+  protected onFailed(error: unknown): void {
+    const why = explain(error);
+    if (this.#sink) this.#sink.onClose(false, why);
+    else if (this.#error) this.#answerError();
+    else this.answer({ kind: this.isSent ? "lost" : "unreachable", why });
+  }
+
+  #addToError(error: ErrorAnswer, chunk: Buffer): void {
+    error.chunks.push(chunk);
+    error.size += chunk.length;
+    if (error.size > ERROR_BODY_MAX_BYTES) this.abort(new Error("the answer is too long"));
+  }
+
+  /** Cut short, its beginning and the status have to do. */
+  #answerError(): void {
+    const answer = this.#error;
+    if (answer === undefined) return;
+    this.#error = undefined;
+    clearTimeout(answer.timer);
+    const { status, contentType, chunks } = answer;
+    const text = Buffer.concat(chunks).subarray(0, ERROR_BODY_MAX_BYTES).toString("utf8");
+    const error = parseEngineError({ status, contentType, text }, this.#apiKey);
+    this.answer({ kind: status === 200 ? "not_a_stream" : "refused", error });
   }
 }
 
-/** Calls back when a request goes out on its connection. */
-function tellSent(onSent: () => void): Dispatcher.DispatcherComposeInterceptor {
-  return (dispatch) => (options, handler) => dispatch(options, new SentHandler(handler, onSent));
+/** An answer that is no stream, as far as it is there. */
+interface ErrorAnswer {
+  status: number;
+  contentType: string;
+  chunks: Buffer[];
+  size: number;
+  timer: NodeJS.Timeout;
 }
-
-class SentHandler extends DecoratorHandler {
-  readonly #handler: Dispatcher.DispatchHandler;
-  readonly #onSent: () => void;
-
-  constructor(handler: Dispatcher.DispatchHandler, onSent: () => void) {
-    super(handler);
-    this.#handler = handler;
-    this.#onSent = onSent;
-  }
-
-  onRequestStart(controller: Dispatcher.DispatchController, context: unknown): void {
-    this.#onSent();
-    this.#handler.onRequestStart?.(controller, context);
-  }
-}
-
 /** The engine's names for the fields that we know; all others and what is inside them go through as they are. */
 export function toExecuteBody(request: ExecuteRequest): string {
   const entries = Object.entries(request).map(([name, value]) => [
@@ -108,23 +150,4 @@ export function toExecuteBody(request: ExecuteRequest): string {
     value,
   ]);
   return JSON.stringify(Object.fromEntries(entries));
-}
-
-/** As much of an error's body as is of use, and no longer than it is worth waiting for. */
-async function readHead(body: Readable): Promise<string> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  const timer = setTimeout(() => body.destroy(), ERROR_BODY_TIMEOUT_MS);
-  try {
-    for await (const chunk of body) {
-      chunks.push(chunk as Buffer);
-      size += (chunk as Buffer).length;
-      if (size > ERROR_BODY_MAX_BYTES) break;
-    }
-  } catch {
-    // Cut short: its beginning, and the status, have to do.
-  } finally {
-    clearTimeout(timer);
-  }
-  return Buffer.concat(chunks).subarray(0, ERROR_BODY_MAX_BYTES).toString("utf8");
 }

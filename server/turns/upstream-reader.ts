@@ -1,11 +1,10 @@
-import type { Readable } from "node:stream";
 import { StringDecoder } from "node:string_decoder";
 import { createParser, type EventSourceMessage, type EventSourceParser } from "eventsource-parser";
-import { toErrorMessage } from "../errors.ts";
 import { toEventError } from "./engine-error.ts";
 import { parseEventData } from "./event-data.ts";
 import type { IdleWatchdog } from "./idle-watchdog.ts";
 import type { LiveTurn } from "./live-turn.ts";
+import type { StreamSink, StreamSource } from "./send-execute.ts";
 import { COMPLETED, toEndCause, type EndCause } from "./turn-end.ts";
 import type { TurnRegistry } from "./turn-registry.ts";
 
@@ -19,14 +18,21 @@ export type UpstreamOutcome =
 /** The parser's bound counts a line's field name too; the exact one is ours. */
 const PARSER_SLACK = 64;
 
+interface UpstreamReaderOptions {
+  turn: LiveTurn;
+  watchdog: IdleWatchdog;
+  source: StreamSource;
+}
+
 /**
  * Reads an engine's event stream into a turn until it ends, breaks, goes over a limit, or the turn is stopped. All
  * is done per chunk: an event costs its parsing, and no promise or timer.
  */
-export class UpstreamReader {
+export class UpstreamReader implements StreamSink {
   readonly #registry: TurnRegistry;
   readonly #turn: LiveTurn;
   readonly #watchdog: IdleWatchdog;
+  readonly #source: StreamSource;
   readonly #outcome = Promise.withResolvers<UpstreamOutcome>();
   /** Only after a chunk that ends inside of a character, until one that does not. */
   #decoder: StringDecoder | undefined;
@@ -38,10 +44,11 @@ export class UpstreamReader {
   #nowMs = 0;
   #at = "";
 
-  constructor(registry: TurnRegistry, turn: LiveTurn, watchdog: IdleWatchdog) {
+  constructor(registry: TurnRegistry, { turn, watchdog, source }: UpstreamReaderOptions) {
     this.#registry = registry;
     this.#turn = turn;
     this.#watchdog = watchdog;
+    this.#source = source;
     this.#maxEventBytes = registry.options.config.eventMaxBytes;
     this.#parser = createParser({
       maxBufferSize: this.#maxEventBytes + PARSER_SLACK,
@@ -59,27 +66,22 @@ export class UpstreamReader {
   }
 
   /** The caller closes the connection afterwards. */
-  async read(body: Readable): Promise<UpstreamOutcome> {
+  async untilOver(): Promise<UpstreamOutcome> {
     // What the engine has said in the end counts, whoever wanted it to stop then.
     const onStop = () =>
       this.#outcome.resolve(this.#cause ? { kind: "ended", cause: this.#cause } : { kind: "stopped" });
     const { stopSignal } = this.#turn;
     stopSignal.addEventListener("abort", onStop, { once: true });
     if (stopSignal.aborted) onStop();
-    body.on("data", (chunk: Buffer) => this.#onChunk(body, chunk));
-    body.once("end", () => this.#onClosed(true, "the engine ended the stream"));
-    body.once("close", () => this.#onClosed(false, "the stream was closed"));
-    // Stays for good: a body that is thrown away may still report an error.
-    body.on("error", (error) => this.#onClosed(false, toErrorMessage(error)));
     try {
       return await this.#outcome.promise;
     } finally {
       stopSignal.removeEventListener("abort", onStop);
-      body.removeAllListeners("data");
+      this.#isCutOff = true;
     }
   }
 
-  #onChunk(body: Readable, chunk: Buffer): void {
+  onChunk(chunk: Buffer): void {
     if (this.#isCutOff) return;
     const now = this.#registry.options.clock.now();
     this.#nowMs = now;
@@ -93,7 +95,12 @@ export class UpstreamReader {
     if (this.#turn.bytes > turnMaxBytes) this.#endTooLarge("TURN_TOO_LARGE", turnMaxBytes);
     this.#turn.announce();
     if (this.#turn.isDirty) this.#registry.log.touch(this.#turn);
-    if (this.#turn.unwrittenBytes > this.#registry.unwrittenLimit) this.#waitForLog(body);
+    if (this.#turn.unwrittenBytes > this.#registry.unwrittenLimit) this.#waitForLog();
+  }
+
+  onClose(isClean: boolean, why: string): void {
+    if (this.#cause) this.#outcome.resolve({ kind: "ended", cause: this.#cause });
+    else this.#outcome.resolve({ kind: "closed", isClean, why });
   }
 
   #decode(chunk: Buffer): string {
@@ -165,22 +172,17 @@ export class UpstreamReader {
     this.#outcome.resolve({ kind: "ended", cause: this.#cause });
   }
 
-  #onClosed(isClean: boolean, why: string): void {
-    if (this.#cause) this.#outcome.resolve({ kind: "ended", cause: this.#cause });
-    else this.#outcome.resolve({ kind: "closed", isClean, why });
-  }
-
   /** Reads no further until the log has caught up; the engine feels it as a full socket. */
-  #waitForLog(body: Readable): void {
-    body.pause();
+  #waitForLog(): void {
+    this.#source.pause();
     this.#watchdog.pause();
     this.#turn.onWritten(() => {
       if (this.#turn.unwrittenBytes > this.#registry.unwrittenLimit) {
-        this.#waitForLog(body);
+        this.#waitForLog();
         return;
       }
       this.#watchdog.resume();
-      body.resume();
+      this.#source.resume();
     });
   }
 }

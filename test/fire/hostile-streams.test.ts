@@ -1,5 +1,4 @@
 import { randomUUID } from "node:crypto";
-import { Readable } from "node:stream";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "../../server/clock.ts";
@@ -330,11 +329,13 @@ test("after the last word not even a line that is too long, in many pieces, can 
     fingerprint: "",
     fence: 1,
   });
-  const reader = new UpstreamReader(world.ctx.turns, turn, new IdleWatchdog(systemClock, 60_000));
+  const watchdog = new IdleWatchdog(systemClock, 60_000);
+  const source = { pause: () => {}, resume: () => {} };
+  const reader = new UpstreamReader(world.ctx.turns, { turn, watchdog, source });
   const pieces = Array.from({ length: 5 }, () => Buffer.alloc(EVENT_MAX_BYTES, "x"));
-  const body = new Readable({ read: () => {} });
-  for (const piece of [Buffer.from(`${done}data: `), ...pieces, null]) body.push(piece);
-  const outcome = await reader.read(body);
+  for (const piece of [Buffer.from(`${done}data: `), ...pieces]) reader.onChunk(piece);
+  reader.onClose(true, "");
+  const outcome = await reader.untilOver();
   expect(outcome).toMatchObject({ kind: "ended", cause: COMPLETED });
 });
 
