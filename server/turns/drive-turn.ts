@@ -28,43 +28,45 @@ type Result =
  */
 export async function driveTurn(ctx: TurnContext, drive: Drive): Promise<void> {
   const { turn, use } = drive;
-  const { timing } = ctx.turns;
+  const { config, clock } = ctx.turns.options;
+  const watchdog = new IdleWatchdog(clock, config.turnIdleTimeoutMs);
   const onInterrupted = () => turn.stop(toInterruption(use.interrupted.reason));
   use.interrupted.addEventListener("abort", onInterrupted, { once: true });
   if (use.interrupted.aborted) onInterrupted();
-  // Before the clocks are set, which has time until the engine has the request.
-  const running = runTurn(ctx, drive);
-  const over = new AbortController();
-  ctx.clock.sleep(timing.startAnswerMs, over.signal).then(
-    () => turn.answer(),
-    () => {
-      // The turn was over sooner.
-    },
-  );
+  const running = runTurn(ctx, drive, watchdog);
+  const stopClocks = startClocks(ctx, turn, watchdog);
   try {
     const result = await running;
     use.interrupted.removeEventListener("abort", onInterrupted);
     await conclude(ctx, drive, result);
   } finally {
-    over.abort();
+    stopClocks();
   }
 }
 
-async function runTurn(ctx: TurnContext, drive: Drive): Promise<Result> {
-  const { turn } = drive;
-  const { config, clock } = ctx.turns.options;
-  const watchdog = new IdleWatchdog(clock, config.turnIdleTimeoutMs);
-  const exchanged = exchange(ctx, drive, watchdog);
-  const heard = new AbortController();
-  watchdog.watch(heard.signal, () => turn.stop(toIdleEnd(config.turnIdleTimeoutMs)));
+/** Returns what stops them. */
+function startClocks(ctx: TurnContext, turn: LiveTurn, watchdog: IdleWatchdog): () => void {
+  let stopAnswer: (() => void) | undefined;
+  // A turn of the loop later, when the request has left.
+  const start = setImmediate(() => {
+    const { config, clock } = ctx.turns.options;
+    stopAnswer = clock.after(ctx.turns.timing.startAnswerMs, () => turn.answer());
+    watchdog.start(() => turn.stop(toIdleEnd(config.turnIdleTimeoutMs)));
+  });
+  return () => {
+    clearImmediate(start);
+    stopAnswer?.();
+    watchdog.stop();
+  };
+}
+
+async function runTurn(ctx: TurnContext, drive: Drive, watchdog: IdleWatchdog): Promise<Result> {
   try {
-    return await exchanged;
+    return await exchange(ctx, drive, watchdog);
   } catch (error) {
     // Nothing here should throw; if it does, the turn still ends, and what the engine does is not known.
-    ctx.log.error({ turnId: turn.turnId, error: toErrorMessage(error) }, "driving a turn failed");
+    ctx.log.error({ turnId: drive.turn.turnId, error: toErrorMessage(error) }, "driving a turn failed");
     return { kind: "ended", cause: toUnknownOutcome("the orchestrator failed to read the turn") };
-  } finally {
-    heard.abort();
   }
 }
 

@@ -9,6 +9,7 @@ export class IdleWatchdog {
   readonly #openQuestions = new Set<unknown>();
   #heardAt: number;
   #isPaused = false;
+  #cancel: (() => void) | undefined;
 
   constructor(clock: Clock, idleMs: number) {
     this.#clock = clock;
@@ -39,22 +40,16 @@ export class IdleWatchdog {
     this.#heardAt = this.#clock.now();
   }
 
-  /** Calls back once the engine was silent for too long, unless the signal aborts before. */
-  watch(signal: AbortSignal, onIdle: () => void): void {
-    if (signal.aborted) return;
+  /** Calls back once the engine was silent for too long, unless it is stopped before. */
+  start(onIdle: () => void): void {
     const now = this.#clock.now();
     if (this.#isPaused || this.#openQuestions.size > 0) this.#heardAt = now;
     const leftMs = this.#heardAt + this.#idleMs - now;
-    if (leftMs <= 0) {
-      onIdle();
-      return;
-    }
-    // No loop that waits: there is one of these for each turn, and a waiting function is memory.
-    this.#clock.sleep(leftMs, signal).then(
-      () => this.watch(signal, onIdle),
-      () => {
-        // The turn is over.
-      },
-    );
+    if (leftMs <= 0) onIdle();
+    else this.#cancel = this.#clock.after(leftMs, () => this.start(onIdle));
+  }
+
+  stop(): void {
+    this.#cancel?.();
   }
 }

@@ -3,6 +3,7 @@ import * as fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { isDatabaseUnavailable } from "../../db/postgres-error.ts";
 import { insertTurn } from "../../db/turns.ts";
+import { systemClock } from "../../server/clock.ts";
 import { RESERVE_AHEAD, type LiveTurn } from "../../server/turns/live-turn.ts";
 import { readTurn } from "../../server/turns/read-turn.ts";
 import { recoverTurns } from "../../server/turns/recover-turns.ts";
@@ -149,6 +150,7 @@ async function readSome(
       sleep: async () => {
         leaving.abort();
       },
+      after: systemClock.after,
     },
   };
   const key = { productId: turn.productId, turnId: turn.turnId };
