@@ -1,4 +1,5 @@
 import { errors, type Dispatcher } from "undici";
+import { Deadline } from "../deadline.ts";
 import { type AnswerHeaders, EngineCall, explain } from "./engine-call.ts";
 import { isKept, noteAnnouncement } from "./engine-connections.ts";
 
@@ -91,16 +92,18 @@ export interface ProbeHealthOptions {
 
 /** Asks an engine whether it is ready for `/execute`: only 200 with JSON of status "ok" is. Never throws. */
 export async function probeHealth(endpoint: string, options: ProbeHealthOptions): Promise<HealthProbe> {
-  const timeout = AbortSignal.timeout(options.timeoutMs);
-  const signal = options.signal ? AbortSignal.any([timeout, options.signal]) : timeout;
+  using deadline = new Deadline(options.timeoutMs, [options.signal]);
   const exchange = await exchangeWithEngine(endpoint, {
     method: "GET",
     path: "/health",
     maxBytes: HEALTH_MAX_BYTES,
-    signal,
+    signal: deadline.signal,
   });
   if (exchange.kind === "failed") {
-    return { ready: false, why: timeout.aborted ? `no answer within ${options.timeoutMs} ms` : exchange.why };
+    return {
+      ready: false,
+      why: deadline.hasPassed ? `no answer within ${options.timeoutMs} ms` : exchange.why,
+    };
   }
   const body = parseHealth(exchange.text);
   if (exchange.status === 200 && body !== undefined) return { ready: true, body };

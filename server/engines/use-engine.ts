@@ -1,6 +1,7 @@
 import { findEngine, type UsableEngine } from "../../db/engines.ts";
 import { abortable } from "../abortable.ts";
 import type { AppContext } from "../context.ts";
+import { Deadline } from "../deadline.ts";
 import { DomainError } from "../errors.ts";
 import { toEndpoint } from "./engine-endpoint.ts";
 import type { Hold } from "./engine-holds.ts";
@@ -40,8 +41,8 @@ const BLOCKED_RETRY_MS = 500;
  * in time.
  */
 export async function useEngine(ctx: UseContext, input: UseEngineInput): Promise<EngineUse> {
-  const timeout = AbortSignal.timeout(input.timeoutMs);
-  const signal = input.signal === undefined ? timeout : AbortSignal.any([timeout, input.signal]);
+  using deadline = new Deadline(input.timeoutMs, [input.signal]);
+  const { signal } = deadline;
   try {
     signal.throwIfAborted();
     for (let find = input.findFirst; ; find = undefined) {
@@ -50,7 +51,7 @@ export async function useEngine(ctx: UseContext, input: UseEngineInput): Promise
       signal.throwIfAborted();
     }
   } catch (error) {
-    if (!timeout.aborted || error instanceof DomainError) throw error;
+    if (!deadline.hasPassed || error instanceof DomainError) throw error;
     throw new DomainError(
       "DEADLINE_EXCEEDED",
       `the engine did not become usable within ${input.timeoutMs} ms`,

@@ -1,5 +1,6 @@
 import { type EngineExchange, exchangeWithEngine } from "../engines/engine-http.ts";
 import type { EngineUse } from "../engines/use-engine.ts";
+import { Deadline } from "../deadline.ts";
 import { DomainError, type EngineErrorDetail } from "../errors.ts";
 import { isDeeperThan } from "../json-depth.ts";
 
@@ -26,18 +27,17 @@ export async function postRpc(
   use: Pick<EngineUse, "endpoint" | "apiKey" | "interrupted">,
   request: RpcRequest,
 ): Promise<unknown> {
-  const timeout = AbortSignal.timeout(request.timeoutMs);
-  const leaving = request.signal ? [request.signal] : [];
+  using deadline = new Deadline(request.timeoutMs, [use.interrupted, request.signal]);
   const exchange = await exchangeWithEngine(use.endpoint, {
     method: "POST",
     path: "/rpc",
     headers: { "content-type": "application/json", accept: "application/json", "x-engine-key": use.apiKey },
     body: JSON.stringify({ method: request.method, params: request.params }),
     maxBytes: ANSWER_MAX_BYTES,
-    signal: AbortSignal.any([timeout, use.interrupted, ...leaving]),
+    signal: deadline.signal,
   });
   if (exchange.kind === "answered") return readAnswer(exchange, use.apiKey, request);
-  throw toFailure(exchange, request, { timedOut: timeout.aborted, interrupted: use.interrupted });
+  throw toFailure(exchange, request, { timedOut: deadline.hasPassed, interrupted: use.interrupted });
 }
 
 type Answered = Extract<EngineExchange, { kind: "answered" }>;
