@@ -3,6 +3,7 @@ import { abortable } from "../abortable.ts";
 import type { AppContext } from "../context.ts";
 import { Deadline } from "../deadline.ts";
 import { DomainError } from "../errors.ts";
+import { openKey } from "../keys/opened-keys.ts";
 import { toEndpoint } from "./engine-endpoint.ts";
 import type { Hold } from "./engine-holds.ts";
 import { engineNotFound } from "./get-engine.ts";
@@ -140,7 +141,7 @@ function toUse(ctx: UseContext, row: UsableEngine, hold: Hold): EngineUse {
     engineId: row.id,
     generation: row.generation,
     endpoint,
-    apiKey: ctx.keyring.open(row.keySealed, row.id),
+    apiKey: openKey(ctx.keyring, row.keySealed, row.id),
     interrupted: hold.interrupted,
     release: () => {
       hold.release();

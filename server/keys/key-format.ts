@@ -1,4 +1,4 @@
-import { createHash, randomInt } from "node:crypto";
+import { hash, randomInt } from "node:crypto";
 import { crc32 } from "node:zlib";
 
 export const KEY_KINDS = ["engine", "platform", "operator"] as const;
@@ -33,7 +33,7 @@ export function createKey(kind: KeyKind): NewKey {
 
 /** Lower-case hex SHA-256, as it is stored and as engines compare it. */
 export function hashKey(plaintext: string): string {
-  return createHash("sha256").update(plaintext).digest("hex");
+  return hash("sha256", plaintext, "hex");
 }
 
 /** The kind of a well-formed key; undefined when prefix, length, alphabet or checksum are wrong. */

@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import canonicalize from "canonicalize";
 import { DomainError } from "../errors.ts";
 import type { StartTurnInput } from "./start-turn.ts";
@@ -9,7 +9,7 @@ export function toFingerprint(
 ): string {
   const { userId, request, expectGeneration } = input;
   const subject = { userId, request, expectGeneration };
-  return createHash("sha256").update(toCanonical(subject)).digest("hex");
+  return hash("sha256", toCanonical(subject), "hex");
 }
 
 function toCanonical(subject: object): string {
