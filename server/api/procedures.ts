@@ -1,3 +1,4 @@
+import { TRPCError, type ProcedureType } from "@trpc/server";
 import { z } from "zod";
 import type { AppContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
@@ -5,7 +6,7 @@ import type { Caller, Scope } from "../keys/authenticate.ts";
 import { getProductBySlug } from "../products/get-product.ts";
 import { Slug } from "./field-schemas.ts";
 import type { RequestContext } from "./request-context.ts";
-import { t } from "./trpc.ts";
+import { t, type ProcedureMeta } from "./trpc.ts";
 
 /** No key needed. */
 export const publicProcedure = t.procedure;
@@ -13,61 +14,77 @@ export const publicProcedure = t.procedure;
 const PLATFORM_SCOPE = "platform";
 const DRAIN_RETRY_AFTER_MS = 1_000;
 
-const keyedProcedure = t.procedure.use(async ({ ctx, type, meta, next }) => {
-  const admit = async () => {
-    const caller = await ctx.authenticate();
-    const isWork = type === "mutation" ? meta?.whileDraining !== true : meta?.beginsWork === true;
-    if (isWork && ctx.app.drain.draining) {
-      throw new DomainError("DRAINING", "this process is shutting down and begins nothing new", {
-        retryAfterMs: DRAIN_RETRY_AFTER_MS,
-      });
-    }
-    const call: AppContext & CallContext = { ...ctx.app, actor: caller.actor, requestId: ctx.requestId };
-    return next({ ctx: { caller, call } });
-  };
-  // A stream is bounded by its reader; everything else by the lease, so that nobody hangs with the database.
-  if (type === "subscription") return admit();
-  return ctx.app.lease.run(admit, { reachesEngine: meta?.reachesEngine === true });
-});
+interface Call {
+  type: ProcedureType;
+  meta: ProcedureMeta | undefined;
+}
+
+/** A stream is bounded by its reader; everything else by the lease, so that nobody hangs with the database. */
+async function bound<T>({ app }: RequestContext, { type, meta }: Call, work: () => Promise<T>): Promise<T> {
+  if (type === "subscription") return work();
+  return app.lease.run(work, { reachesEngine: meta?.reachesEngine === true });
+}
+
+async function admit(ctx: RequestContext, { type, meta }: Call) {
+  const caller = await ctx.authenticate();
+  const isWork = type === "mutation" ? meta?.whileDraining !== true : meta?.beginsWork === true;
+  if (isWork && ctx.app.drain.draining) {
+    throw new DomainError("DRAINING", "this process is shutting down and begins nothing new", {
+      retryAfterMs: DRAIN_RETRY_AFTER_MS,
+    });
+  }
+  const call: AppContext & CallContext = { ...ctx.app, actor: caller.actor, requestId: ctx.requestId };
+  return { caller, call };
+}
 
 /** Who an operator acts for; the rest of the input is each procedure's own. */
 const OnBehalf = z.object({ product: Slug.optional() }).optional();
 
-// The strict schemas of the procedures need not know `product`: it is taken out of what they parse.
-const onBehalfProcedure = keyedProcedure
-  .input(OnBehalf)
-  .use(async ({ getRawInput, next }) =>
-    next({ getRawInput: async () => withoutProduct(await getRawInput()) }),
-  );
+// The type is of what callers send. `takeProduct` is what reads it: middlewares are dear, and it would be one more.
+const onBehalfProcedure = t.procedure as unknown as ReturnType<typeof t.procedure.input<typeof OnBehalf>>;
 
 /** For products, and for operators who name one. */
 export function platformProcedure(...scopes: readonly [Scope, ...Scope[]]) {
-  return onBehalfProcedure.use(async ({ ctx, input, next }) => {
-    const productId = await findProductId(ctx, { scopes, product: input?.product });
-    const claimScope = ctx.caller.kind === "operator" ? toOperatorScope(ctx.caller) : productId;
-    return next({ ctx: { productId, claimScope }, input: undefined });
-  });
+  return onBehalfProcedure.use(async ({ ctx, getRawInput, next, ...call }) =>
+    bound(ctx, call, async () => {
+      const admitted = await admit(ctx, call);
+      const { product, ...taken } = takeProduct(await getRawInput());
+      const productId = await findProductId(ctx, admitted.caller, { scopes, product });
+      const { caller } = admitted;
+      const claimScope = caller.kind === "operator" ? toOperatorScope(caller) : productId;
+      return next({ ctx: { ...admitted, productId, claimScope }, ...taken });
+    }),
+  );
 }
 
 /** The trail of a product, or of the installation itself for an operator who names none. */
-export const auditProcedure = onBehalfProcedure.use(async ({ ctx, input, next }) => {
-  const product = input?.product;
-  const isWhole = ctx.caller.kind === "operator" && product === undefined;
-  const auditScope = isWhole ? PLATFORM_SCOPE : await findProductId(ctx, { scopes: ["read"], product });
-  return next({ ctx: { auditScope }, input: undefined });
-});
+export const auditProcedure = onBehalfProcedure.use(async ({ ctx, getRawInput, next, ...call }) =>
+  bound(ctx, call, async () => {
+    const admitted = await admit(ctx, call);
+    const { product, ...taken } = takeProduct(await getRawInput());
+    const isWhole = admitted.caller.kind === "operator" && product === undefined;
+    const auditScope = isWhole
+      ? PLATFORM_SCOPE
+      : await findProductId(ctx, admitted.caller, { scopes: ["read"], product });
+    return next({ ctx: { ...admitted, auditScope }, ...taken });
+  }),
+);
 
 /** For operators alone. */
-export const operatorProcedure = keyedProcedure.use(async ({ ctx, next }) => {
-  if (ctx.caller.kind !== "operator") throw new DomainError("SCOPE_MISSING", "this takes an operator's key");
-  return next({ ctx: { claimScope: toOperatorScope(ctx.caller) } });
-});
+export const operatorProcedure = t.procedure.use(async ({ ctx, next, ...call }) =>
+  bound(ctx, call, async () => {
+    const admitted = await admit(ctx, call);
+    const { caller } = admitted;
+    if (caller.kind !== "operator") throw new DomainError("SCOPE_MISSING", "this takes an operator's key");
+    return next({ ctx: { ...admitted, claimScope: toOperatorScope(caller) } });
+  }),
+);
 
 async function findProductId(
-  ctx: RequestContext & { caller: Caller },
+  ctx: RequestContext,
+  caller: Caller,
   wanted: { scopes: readonly Scope[]; product: string | undefined },
 ): Promise<string> {
-  const { caller } = ctx;
   if (caller.kind === "operator") {
     if (wanted.product === undefined) throw badProduct("an operator names the product");
     return (await getProductBySlug(ctx.app, wanted.product)).productId;
@@ -87,8 +104,22 @@ function badProduct(message: string): DomainError {
   return new DomainError("INVALID_INPUT", message, { issues: [{ path: "product", message }] });
 }
 
-function withoutProduct(rawInput: unknown): unknown {
-  if (typeof rawInput !== "object" || rawInput === null || Array.isArray(rawInput)) return rawInput;
+interface Taken {
+  product: string | undefined;
+  getRawInput: () => Promise<unknown>;
+}
+
+/** The strict schemas of the procedures need not know `product`: it is taken out of what they parse. */
+function takeProduct(rawInput: unknown): Taken {
+  if (rawInput === undefined || (isObject(rawInput) && !Object.hasOwn(rawInput, "product"))) {
+    return { product: undefined, getRawInput: async () => rawInput };
+  }
+  const parsed = OnBehalf.safeParse(rawInput);
+  if (!parsed.success) throw new TRPCError({ code: "BAD_REQUEST", cause: parsed.error });
   const { product: _product, ...rest } = rawInput as Record<string, unknown>;
-  return rest;
+  return { product: parsed.data?.product, getRawInput: async () => rest };
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
