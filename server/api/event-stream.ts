@@ -1,3 +1,4 @@
+import type { OutgoingHttpHeaders } from "node:http";
 import type { FastifyReply } from "fastify";
 
 /** After this long without a byte a client may take its connection for dead. */
@@ -15,18 +16,17 @@ const HEADERS = {
 
 /** A reply of server-sent events: its head leaves with the first of them, and pings keep it alive. */
 export class EventStream {
+  /** Until the head has left. */
+  #reply: FastifyReply | undefined;
   readonly #to: FastifyReply["raw"];
   readonly #ping: NodeJS.Timeout;
   #onRoom: (() => void) | undefined;
 
   constructor(reply: FastifyReply) {
+    this.#reply = reply;
     this.#to = reply.raw;
     this.#ping = setTimeout(() => this.#sendPing(), PING_INTERVAL_MS);
     reply.hijack();
-    for (const [name, value] of Object.entries({ ...reply.getHeaders(), ...HEADERS })) {
-      if (value !== undefined) this.#to.setHeader(name, value);
-    }
-    this.#to.writeHead(200);
     this.#to.once("close", () => {
       clearTimeout(this.#ping);
       this.#makeRoom();
@@ -43,6 +43,7 @@ export class EventStream {
   write(events: string): boolean {
     if (this.#to.destroyed || this.#to.writableEnded) return true;
     this.#ping.refresh();
+    this.#writeHead();
     return this.#to.write(events);
   }
 
@@ -56,7 +57,15 @@ export class EventStream {
 
   end(): void {
     clearTimeout(this.#ping);
-    if (!this.#to.destroyed) this.#to.end();
+    if (this.#to.destroyed) return;
+    this.#writeHead();
+    this.#to.end();
+  }
+
+  #writeHead(): void {
+    const ours = this.#reply?.getHeaders() as OutgoingHttpHeaders | undefined;
+    if (ours) this.#to.writeHead(200, { ...ours, ...HEADERS });
+    this.#reply = undefined;
   }
 
   #makeRoom(): void {
@@ -67,8 +76,8 @@ export class EventStream {
 
   #sendPing(): void {
     // Whoever does not read has more to read already.
-    if (!this.#to.writableNeedDrain) this.#to.write(PING);
-    this.#ping.refresh();
+    if (this.#to.writableNeedDrain) this.#ping.refresh();
+    else this.write(PING);
   }
 }
 

@@ -62,6 +62,7 @@ export async function* streamTurn(
 async function hasEventSoon(ctx: StreamContext, turnId: string): Promise<boolean> {
   const turn = ctx.call.turns.find(ctx.productId, turnId);
   if (turn === undefined) return false;
+  if (turn.lastSeq > 0) return true;
   const patience = AbortSignal.timeout(FIRST_EVENT_PATIENCE_MS);
   using reader = new ReaderWake(patience);
   reader.join(turn);
