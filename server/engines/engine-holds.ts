@@ -37,7 +37,7 @@ const INTERRUPT_GRACE_MS = 5_000;
  */
 export class EngineHolds {
   readonly #usages = new Map<string, Usage>();
-  readonly #activity = new Map<string, string>();
+  readonly #activity = new Map<string, number>();
   #gateEpoch = 0;
 
   /** Moves when any gate closes or opens: the same before a read and after it says that no verb came between. */
@@ -45,11 +45,11 @@ export class EngineHolds {
     return this.#gateEpoch;
   }
 
-  /** The instants of last use since this was last called, by engine id. */
+  /** The instants of last use since this was last called, as ISO text by engine id. */
   takeActivity(): ReadonlyMap<string, string> {
-    const activity = new Map(this.#activity);
+    const activity = [...this.#activity].map(([id, ms]) => [id, new Date(ms).toISOString()] as const);
     this.#activity.clear();
-    return activity;
+    return new Map(activity);
   }
 
   /** Queues at a closed gate until it opens or the signal aborts (then throws its reason). */
@@ -111,10 +111,10 @@ export class EngineHolds {
   #add(engineId: string, usage: Usage): Hold {
     const holder = new AbortController();
     usage.holders.add(holder);
-    this.#activity.set(engineId, new Date().toISOString());
+    this.#activity.set(engineId, Date.now());
     const release = () => {
       if (!usage.holders.delete(holder)) return;
-      this.#activity.set(engineId, new Date().toISOString());
+      this.#activity.set(engineId, Date.now());
       this.#notify(engineId, usage);
     };
     return { interrupted: holder.signal, release, [Symbol.dispose]: release };
