@@ -26,15 +26,17 @@ export async function* readTurn(
   let failingSince = 0;
   for (;;) {
     const url = replicas.current;
-    let setback = new EnginehouseError("CONNECTION_LOST", "the stream stopped before the turn's end");
+    let refusal: EnginehouseError | undefined;
     try {
       yield* readOn(transport, progress, signal);
       if (progress.isEnded) return;
     } catch (error) {
       if (!(error instanceof EnginehouseError && error.isTransient)) throw error;
-      setback = error;
+      refusal = error;
       replicas.leave(url);
     }
+    const setback =
+      refusal ?? new EnginehouseError("CONNECTION_LOST", "the stream stopped before the turn's end");
     const { failures } = progress;
     const now = performance.now();
     if (failures === 0) failingSince = now;

@@ -166,7 +166,7 @@ class StartedTurn implements Turn {
       const { events, gap, end } = item;
       if (gap) throw fromGap(gap, end);
       // The types are the contract's, which the engine has promised to keep.
-      yield* events as readonly TurnEvent[];
+      for (const event of events as readonly TurnEvent[]) yield event;
       if (end && isBad(end)) throw fromEnd(end);
     }
   }
