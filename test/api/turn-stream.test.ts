@@ -1,7 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
+import { connect } from "node:net";
 import { request, type IncomingMessage, type ServerResponse } from "node:http";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { createTRPCClient, httpLink, httpSubscriptionLink, TRPCClientError } from "@trpc/client";
 import { initTRPC, tracked } from "@trpc/server";
 import { resolveResponse } from "@trpc/server/http";
@@ -203,6 +204,21 @@ describe("turns.events", () => {
       (await api.query("turns.get", { key, input: { turnId } })).body.result.data.status;
     await expect.poll(status).toBe("completed");
   });
+});
+
+test("streams that are queued behind another on their connection let go of the turn with it", async () => {
+  const turnId = await start(quiet);
+  const turn = api.ctx.turns.find(productId, turnId);
+  if (turn === undefined) throw new Error("the turn is not live");
+  const [join, leave] = [vi.spyOn(turn, "join"), vi.spyOn(turn, "leave")];
+  const body = JSON.stringify({ turnId });
+  const head = ["POST /trpc/turns.events HTTP/1.1", "Host: localhost", `Authorization: Bearer ${key}`];
+  const size = ["Content-Type: application/json", `Content-Length: ${body.length}`];
+  const socket = connect(Number(new URL(api.url).port), "127.0.0.1");
+  socket.write(`${[...head, ...size].join("\r\n")}\r\n\r\n${body}`.repeat(12));
+  await expect.poll(() => join.mock.calls.length).toBe(12);
+  socket.resetAndDestroy();
+  await expect.poll(() => leave.mock.calls.length).toBe(12);
 });
 
 describe("a stream that is open", () => {
