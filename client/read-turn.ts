@@ -26,17 +26,16 @@ export async function* readTurn(
   let failingSince = 0;
   for (;;) {
     const url = replicas.current;
-    let refusal: EnginehouseError | undefined;
+    let setback: EnginehouseError | undefined;
     try {
       yield* readOn(transport, progress, signal);
       if (progress.isEnded) return;
     } catch (error) {
       if (!(error instanceof EnginehouseError && error.isTransient)) throw error;
-      refusal = error;
+      setback = error;
       replicas.leave(url);
     }
-    const setback =
-      refusal ?? new EnginehouseError("CONNECTION_LOST", "the stream stopped before the turn's end");
+    setback ??= new EnginehouseError("CONNECTION_LOST", "the stream stopped before the turn's end");
     const { failures } = progress;
     const now = performance.now();
     if (failures === 0) failingSince = now;

@@ -36,7 +36,8 @@ export async function executeTurn(
   signal: AbortSignal,
 ): Promise<OpenedTurn> {
   const connection = new AbortController();
-  const rest = readConnection(transport, { path: "turns.execute", input, connection }, signal);
+  const wanted = { path: "turns.execute", input };
+  const rest = readConnection(transport, wanted, AbortSignal.any([signal, connection.signal]));
   for (;;) {
     const first = await rest.next();
     if (first.done === true) break;
@@ -82,23 +83,21 @@ export function readTurnConnection(
   signal: AbortSignal,
 ): AsyncGenerator<SequencedItem | "alive", void> {
   const input = { turnId, ...(afterSeq > 0 && { lastEventId: String(afterSeq) }) };
-  const connection = new AbortController();
-  return readConnection(transport, { path: "turns.events", input, connection }, signal);
+  return readConnection(transport, { path: "turns.events", input }, signal);
 }
 
 interface WantedStream {
   path: string;
   input: object;
-  /** Ends the reading, as the signal does. */
-  connection: AbortController;
 }
 
 async function* readConnection(
   transport: Transport,
-  { path, input, connection }: WantedStream,
+  wanted: WantedStream,
   signal: AbortSignal,
 ): AsyncGenerator<SequencedItem | "alive", void> {
   signal.throwIfAborted();
+  const connection = new AbortController();
   const onAbort = () => connection.abort(signal.reason);
   signal.addEventListener("abort", onAbort, { once: true });
   const silence = {
@@ -107,7 +106,7 @@ async function* readConnection(
   };
   const connecting = setTimeout(silence.onSilence, silence.silenceMs);
   try {
-    const body = await openBody(transport, { path, input, signal: connection.signal });
+    const body = await openBody(transport, wanted, connection.signal);
     clearTimeout(connecting);
     for await (const message of readSse(body, silence)) {
       if (message.event === "connected") silence.silenceMs = toSilenceMs(message);
@@ -117,7 +116,7 @@ async function* readConnection(
       else if (message.event === undefined) yield toItem(message);
     }
   } catch (error) {
-    connection.signal.throwIfAborted();
+    signal.throwIfAborted();
     throw toEnginehouseError(error);
   } finally {
     clearTimeout(connecting);
@@ -128,7 +127,8 @@ async function* readConnection(
 
 async function openBody(
   transport: Transport,
-  { path, input, signal }: { path: string; input: object; signal: AbortSignal },
+  { path, input }: WantedStream,
+  signal: AbortSignal,
 ): Promise<ReadableStream<Uint8Array>> {
   const response = await transport.sendOnce({
     path,
