@@ -1,6 +1,7 @@
 import { tracked, type TrackedEnvelope } from "@trpc/server";
 import { abortable } from "../abortable.ts";
 import type { AppContext, CallContext } from "../context.ts";
+import { Deadline } from "../deadline.ts";
 import { ReaderWake } from "../turns/reader-wake.ts";
 import { readTurn } from "../turns/read-turn.ts";
 import type { TurnBatch } from "../turns/turn-batch.ts";
@@ -63,10 +64,10 @@ async function hasEventSoon(ctx: StreamContext, turnId: string): Promise<boolean
   const turn = ctx.call.turns.find(ctx.productId, turnId);
   if (turn === undefined) return false;
   if (turn.lastSeq > 0) return true;
-  const patience = AbortSignal.timeout(FIRST_EVENT_PATIENCE_MS);
-  using reader = new ReaderWake(patience);
+  using patience = new Deadline(FIRST_EVENT_PATIENCE_MS);
+  using reader = new ReaderWake(patience.signal);
   reader.join(turn);
-  while (turn.lastSeq === 0 && !patience.aborted) await reader.next();
+  while (turn.lastSeq === 0 && !patience.hasPassed) await reader.next();
   return turn.lastSeq > 0;
 }
 

@@ -14,7 +14,7 @@ export abstract class EngineCall<Answer> implements Dispatcher.DispatchHandler {
   #controller: Controller | undefined;
   #abortError: Error | undefined;
 
-  /** Resolves with what the call answers; the signal aborts it until then. To be called once. Never throws. */
+  /** Resolves with what the call answers; the signal aborts it until then. To be called once. Throws what `onHead` does. */
   async send(request: Dispatcher.DispatchOptions, signal: AbortSignal): Promise<Answer> {
     const onAbort = () => this.abort(signal.reason);
     signal.addEventListener("abort", onAbort, { once: true });
@@ -44,9 +44,9 @@ export abstract class EngineCall<Answer> implements Dispatcher.DispatchHandler {
     this.#answer.resolve(answer);
   }
 
-  /** The status line and the headers of the answer are there. */
+  /** The status line and the headers of the answer are there. What it throws ends the call. */
   protected abstract onHead(controller: Controller, status: number, headers: AnswerHeaders): void;
-  /** At any stage, and possibly once more after it. */
+  /** At any stage, and possibly once more, after the end too. */
   protected abstract onFailed(error: unknown): void;
 
   abstract onResponseData(controller: Controller, chunk: Buffer): void;
@@ -59,7 +59,14 @@ export abstract class EngineCall<Answer> implements Dispatcher.DispatchHandler {
 
   onResponseStart(controller: Controller, status: number, headers: AnswerHeaders): void {
     // 1xx come before the answer.
-    if (status >= 200) this.onHead(controller, status, headers);
+    if (status < 200) return;
+    try {
+      this.onHead(controller, status, headers);
+    } catch (error) {
+      // To undici it is one more way in which a connection fails.
+      this.#answer.reject(error);
+      throw error;
+    }
   }
 
   onResponseError(_controller: unknown, error: unknown): void {

@@ -37,6 +37,7 @@ export async function driveTurn(ctx: TurnContext, drive: Drive): Promise<void> {
   const stopClocks = startClocks(ctx, turn, watchdog);
   try {
     const result = await running;
+    watchdog.stop();
     use.interrupted.removeEventListener("abort", onInterrupted);
     await conclude(ctx, drive, result);
   } finally {
@@ -47,7 +48,7 @@ export async function driveTurn(ctx: TurnContext, drive: Drive): Promise<void> {
 /** Returns what stops them. */
 function startClocks(ctx: TurnContext, turn: LiveTurn, watchdog: IdleWatchdog): () => void {
   let stopAnswer: (() => void) | undefined;
-  // A turn of the loop later, when the request has left.
+  // A turn of the loop later: a request on a kept connection has left by then, and nothing here is in its way.
   const start = setImmediate(() => {
     const { config, clock } = ctx.turns.options;
     stopAnswer = clock.after(ctx.turns.timing.startAnswerMs, () => turn.answer());

@@ -9,6 +9,7 @@ export class IdleWatchdog {
   readonly #openQuestions = new Set<unknown>();
   #heardAt: number;
   #isPaused = false;
+  #isStopped = false;
   #cancel: (() => void) | undefined;
 
   constructor(clock: Clock, idleMs: number) {
@@ -40,8 +41,9 @@ export class IdleWatchdog {
     this.#heardAt = this.#clock.now();
   }
 
-  /** Calls back once the engine was silent for too long, unless it is stopped before. */
+  /** Calls back once the engine was silent for too long, unless it is stopped, before the start or after it. */
   start(onIdle: () => void): void {
+    if (this.#isStopped) return;
     const now = this.#clock.now();
     if (this.#isPaused || this.#openQuestions.size > 0) this.#heardAt = now;
     const leftMs = this.#heardAt + this.#idleMs - now;
@@ -50,6 +52,7 @@ export class IdleWatchdog {
   }
 
   stop(): void {
+    this.#isStopped = true;
     this.#cancel?.();
   }
 }

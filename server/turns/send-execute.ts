@@ -16,12 +16,12 @@ export interface ExecuteRequest {
 /** Gets what an engine streams, as it comes. */
 export interface StreamSink {
   onChunk(chunk: Buffer): void;
-  /** The last call: `isClean` when the engine ended its answer properly. */
+  /** Once, and the last call: `isClean` when the engine ended its answer properly. */
   onClose(isClean: boolean, why: string): void;
 }
 
 export interface StreamSource {
-  /** What is being read at this moment may still come. */
+  /** What has arrived is not read either, and is lost should the engine reset the connection meanwhile. */
   pause(): void;
   resume(): void;
 }
@@ -44,6 +44,8 @@ const ENGINE_NAMES: Readonly<Record<string, string>> = {
 };
 const ERROR_BODY_MAX_BYTES = 64 * 1024;
 const ERROR_BODY_TIMEOUT_MS = 5_000;
+// One for all: a stack for each stream would be dear, and tell nothing.
+const READ_NO_FURTHER = new Error("the stream is read no further");
 
 interface ExecuteOptions<Sink extends StreamSink> {
   request: ExecuteRequest;
@@ -53,7 +55,7 @@ interface ExecuteOptions<Sink extends StreamSink> {
   signal: AbortSignal;
 }
 
-/** Sends `/execute`, see `EngineCall`. Never throws. */
+/** Sends `/execute`, see `EngineCall`. Throws what `onAccepted` does. */
 export async function sendExecute<Sink extends StreamSink>(
   engine: Pick<EngineUse, "endpoint" | "apiKey">,
   { request, onAccepted, signal }: ExecuteOptions<Sink>,
@@ -78,7 +80,7 @@ class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink
   readonly #apiKey: string;
   readonly #onAccepted: (source: StreamSource) => Sink;
   #sink: Sink | undefined;
-  #error: ErrorAnswer | undefined;
+  #plain: PlainAnswer | undefined;
 
   constructor(apiKey: string, onAccepted: (source: StreamSource) => Sink) {
     super();
@@ -88,12 +90,12 @@ class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink
 
   onResponseData(_controller: unknown, chunk: Buffer): void {
     if (this.#sink) this.#sink.onChunk(chunk);
-    else if (this.#error) this.#addToError(this.#error, chunk);
+    else if (this.#plain) this.#addToPlain(this.#plain, chunk);
   }
 
   onResponseEnd(): void {
-    if (this.#sink) this.#sink.onClose(true, "the engine ended the stream");
-    else this.#answerError();
+    if (this.#sink) this.#closeSink(this.#sink, { isClean: true, why: "the engine ended the stream" });
+    else this.#answerPlain();
   }
 
   protected onHead(controller: StreamSource, status: number, headers: AnswerHeaders): void {
@@ -101,32 +103,36 @@ class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink
     if (status === 200 && /^text\/event-stream\s*(;|$)/i.test(contentType)) {
       const sink = this.#onAccepted(controller);
       this.#sink = sink;
-      const close = () => this.abort(new Error("the stream is read no further"));
-      this.answer({ kind: "streaming", sink, close });
+      this.answer({ kind: "streaming", sink, close: () => this.abort(READ_NO_FURTHER) });
       return;
     }
     const timer = setTimeout(() => this.abort(new Error("the answer takes too long")), ERROR_BODY_TIMEOUT_MS);
-    this.#error = { status, contentType, chunks: [], size: 0, timer };
+    this.#plain = { status, contentType, chunks: [], size: 0, timer };
   }
 
   protected onFailed(error: unknown): void {
     const why = explain(error);
-    if (this.#sink) this.#sink.onClose(false, why);
-    else if (this.#error) this.#answerError();
+    if (this.#sink) this.#closeSink(this.#sink, { isClean: false, why });
+    else if (this.#plain) this.#answerPlain();
     else this.answer({ kind: this.isSent ? "lost" : "unreachable", why });
   }
 
-  #addToError(error: ErrorAnswer, chunk: Buffer): void {
-    error.chunks.push(chunk);
-    error.size += chunk.length;
-    if (error.size > ERROR_BODY_MAX_BYTES) this.abort(new Error("the answer is too long"));
+  #closeSink(sink: Sink, { isClean, why }: { isClean: boolean; why: string }): void {
+    this.#sink = undefined;
+    sink.onClose(isClean, why);
+  }
+
+  #addToPlain(plain: PlainAnswer, chunk: Buffer): void {
+    plain.chunks.push(chunk);
+    plain.size += chunk.length;
+    if (plain.size > ERROR_BODY_MAX_BYTES) this.abort(new Error("the answer is too long"));
   }
 
   /** Cut short, its beginning and the status have to do. */
-  #answerError(): void {
-    const answer = this.#error;
+  #answerPlain(): void {
+    const answer = this.#plain;
     if (answer === undefined) return;
-    this.#error = undefined;
+    this.#plain = undefined;
     clearTimeout(answer.timer);
     const { status, contentType, chunks } = answer;
     const text = Buffer.concat(chunks).subarray(0, ERROR_BODY_MAX_BYTES).toString("utf8");
@@ -136,13 +142,14 @@ class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink
 }
 
 /** An answer that is no stream, as far as it is there. */
-interface ErrorAnswer {
+interface PlainAnswer {
   status: number;
   contentType: string;
   chunks: Buffer[];
   size: number;
   timer: NodeJS.Timeout;
 }
+
 /** The engine's names for the fields that we know; all others and what is inside them go through as they are. */
 export function toExecuteBody(request: ExecuteRequest): string {
   const entries = Object.entries(request).map(([name, value]) => [

@@ -65,7 +65,7 @@ export class UpstreamReader implements StreamSink {
     return this.#droppedEvents;
   }
 
-  /** The caller closes the connection afterwards. */
+  /** The caller closes the connection afterwards. Throws what went wrong with the reading itself. */
   async untilOver(): Promise<UpstreamOutcome> {
     // What the engine has said in the end counts, whoever wanted it to stop then.
     const onStop = () =>
@@ -83,6 +83,21 @@ export class UpstreamReader implements StreamSink {
 
   onChunk(chunk: Buffer): void {
     if (this.#isCutOff) return;
+    try {
+      this.#take(chunk);
+    } catch (error) {
+      // Whoever calls would take it for a failure of the connection.
+      this.#isCutOff = true;
+      this.#outcome.reject(error);
+    }
+  }
+
+  onClose(isClean: boolean, why: string): void {
+    if (this.#cause) this.#outcome.resolve({ kind: "ended", cause: this.#cause });
+    else this.#outcome.resolve({ kind: "closed", isClean, why });
+  }
+
+  #take(chunk: Buffer): void {
     const now = this.#registry.options.clock.now();
     this.#nowMs = now;
     this.#at = this.#registry.toIso(now);
@@ -96,11 +111,6 @@ export class UpstreamReader implements StreamSink {
     this.#turn.announce();
     if (this.#turn.isDirty) this.#registry.log.touch(this.#turn);
     if (this.#turn.unwrittenBytes > this.#registry.unwrittenLimit) this.#waitForLog();
-  }
-
-  onClose(isClean: boolean, why: string): void {
-    if (this.#cause) this.#outcome.resolve({ kind: "ended", cause: this.#cause });
-    else this.#outcome.resolve({ kind: "closed", isClean, why });
   }
 
   #decode(chunk: Buffer): string {

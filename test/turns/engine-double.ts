@@ -7,6 +7,8 @@ export interface Call {
   readonly text: string;
   readonly headers: IncomingMessage["headers"];
   readonly response: ServerResponse;
+  /** Of the connection that it came over. */
+  readonly remotePort: number | undefined;
   readonly isClosed: boolean;
   /** Sends the status line of a stream. */
   open(): void;
@@ -84,6 +86,7 @@ function toCall(request: IncomingMessage, response: ServerResponse, text: string
     text,
     headers: request.headers,
     response,
+    remotePort: request.socket.remotePort,
     get isClosed() {
       return isClosed;
     },

@@ -1,9 +1,11 @@
 import { randomUUID } from "node:crypto";
 import { createServer } from "node:net";
 import { once } from "node:events";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { noteAnnouncement } from "../../server/engines/engine-connections.ts";
 import { cancelTurn } from "../../server/turns/cancel-turn.ts";
 import { getTurn } from "../../server/turns/get-turn.ts";
+import { LiveTurn } from "../../server/turns/live-turn.ts";
 import { startTurn } from "../../server/turns/start-turn.ts";
 import { findFreePort } from "../support/free-port.ts";
 import { completed, delta, started, streamOf, type Call } from "./engine-double.ts";
@@ -149,6 +151,42 @@ describe("one turn for one id", () => {
       issues: [{ path: "request.taskId" }],
     });
   });
+});
+
+test.each([
+  ["accepts", () => vi.spyOn(LiveTurn.prototype, "markStreaming")],
+  ["says something", () => vi.spyOn(LiveTurn.prototype, "append")],
+])("an error of our own while the engine %s is not taken for the engine's", async (_when, spyOn) => {
+  world.engine.onCall = streamOf(started(), delta("a"), completed());
+  const spy = spyOn().mockImplementationOnce(() => {
+    throw new Error("ours");
+  });
+  try {
+    const input = world.input();
+    await startTurn(world.ctx, input);
+    const { end } = await readAll(world.ctx, input);
+    const message = "the orchestrator failed to read the turn";
+    expect(end).toMatchObject({ status: "failed", reason: "OUTCOME_UNKNOWN", message });
+  } finally {
+    spy.mockRestore();
+  }
+});
+
+test("a connection that the engine keeps takes one turn after the other", async () => {
+  world.engine.onCall = streamOf(started(), delta("a"), completed());
+  noteAnnouncement(world.engine.url, "timeout=5");
+  const ports = new Set<number | undefined>();
+  try {
+    for (const _turn of [1, 2, 3]) {
+      const input = world.input();
+      await startTurn(world.ctx, input);
+      ports.add(world.engine.calls.at(-1)?.remotePort);
+      expect((await readAll(world.ctx, input)).end).toMatchObject({ status: "completed" });
+    }
+  } finally {
+    noteAnnouncement(world.engine.url, undefined);
+  }
+  expect(ports.size).toBe(1);
 });
 
 describe("refusals before the stream", () => {
