@@ -25,7 +25,21 @@ async function bound<T>({ app }: RequestContext, { type, meta }: Call, work: () 
   return app.lease.run(work, { reachesEngine: meta?.reachesEngine === true });
 }
 
-async function admit(ctx: RequestContext, { type, meta }: Call) {
+/** Lets the caller in, or throws, and tells the work who it is; bound as it has to be. */
+async function admitted<T>(
+  ctx: RequestContext,
+  call: Call,
+  work: (admission: Admission) => Promise<T>,
+): Promise<T> {
+  return bound(ctx, call, async () => work(await admit(ctx, call)));
+}
+
+interface Admission {
+  caller: Caller;
+  call: AppContext & CallContext;
+}
+
+async function admit(ctx: RequestContext, { type, meta }: Call): Promise<Admission> {
   const caller = await ctx.authenticate();
   const isWork = type === "mutation" ? meta?.whileDraining !== true : meta?.beginsWork === true;
   if (isWork && ctx.app.drain.draining) {
@@ -40,43 +54,42 @@ async function admit(ctx: RequestContext, { type, meta }: Call) {
 /** Who an operator acts for; the rest of the input is each procedure's own. */
 const OnBehalf = z.object({ product: Slug.optional() }).optional();
 
-// The type is of what callers send. `takeProduct` is what reads it: middlewares are dear, and it would be one more.
+// The type is of what callers send. Middlewares are dear, so that `takeProduct` reads it and not one more of them: to
+// a middleware on this one `input` is undefined, whatever its type.
 const onBehalfProcedure = t.procedure as unknown as ReturnType<typeof t.procedure.input<typeof OnBehalf>>;
 
 /** For products, and for operators who name one. */
 export function platformProcedure(...scopes: readonly [Scope, ...Scope[]]) {
   return onBehalfProcedure.use(async ({ ctx, getRawInput, next, ...call }) =>
-    bound(ctx, call, async () => {
-      const admitted = await admit(ctx, call);
+    admitted(ctx, call, async (admission) => {
+      const { caller } = admission;
       const { product, ...taken } = takeProduct(await getRawInput());
-      const productId = await findProductId(ctx, admitted.caller, { scopes, product });
-      const { caller } = admitted;
+      const productId = await findProductId(ctx, caller, { scopes, product });
       const claimScope = caller.kind === "operator" ? toOperatorScope(caller) : productId;
-      return next({ ctx: { ...admitted, productId, claimScope }, ...taken });
+      return next({ ctx: { ...admission, productId, claimScope }, ...taken });
     }),
   );
 }
 
 /** The trail of a product, or of the installation itself for an operator who names none. */
 export const auditProcedure = onBehalfProcedure.use(async ({ ctx, getRawInput, next, ...call }) =>
-  bound(ctx, call, async () => {
-    const admitted = await admit(ctx, call);
+  admitted(ctx, call, async (admission) => {
+    const { caller } = admission;
     const { product, ...taken } = takeProduct(await getRawInput());
-    const isWhole = admitted.caller.kind === "operator" && product === undefined;
+    const isWhole = caller.kind === "operator" && product === undefined;
     const auditScope = isWhole
       ? PLATFORM_SCOPE
-      : await findProductId(ctx, admitted.caller, { scopes: ["read"], product });
-    return next({ ctx: { ...admitted, auditScope }, ...taken });
+      : await findProductId(ctx, caller, { scopes: ["read"], product });
+    return next({ ctx: { ...admission, auditScope }, ...taken });
   }),
 );
 
 /** For operators alone. */
 export const operatorProcedure = t.procedure.use(async ({ ctx, next, ...call }) =>
-  bound(ctx, call, async () => {
-    const admitted = await admit(ctx, call);
-    const { caller } = admitted;
+  admitted(ctx, call, async (admission) => {
+    const { caller } = admission;
     if (caller.kind !== "operator") throw new DomainError("SCOPE_MISSING", "this takes an operator's key");
-    return next({ ctx: { ...admitted, claimScope: toOperatorScope(caller) } });
+    return next({ ctx: { ...admission, claimScope: toOperatorScope(caller) } });
   }),
 );
 

@@ -55,6 +55,19 @@ test("an item leaves as one chunk, under the headers of the reply and of tRPC", 
   expect(text.endsWith("\r\n0\r\n\r\n")).toBe(true);
 });
 
+test("a stream that ends without a word is an empty stream all the same", async () => {
+  const opened = openStream();
+  const response = open();
+  (await opened).end();
+  const { statusCode, headers } = await response;
+  expect([statusCode, headers["content-type"], headers["x-request-id"]]).toEqual([
+    200,
+    "text/event-stream",
+    "r1",
+  ]);
+  expect(await (await response).toArray()).toEqual([]);
+});
+
 test("a quiet stream is pinged, however long it is quiet", async () => {
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
   try {

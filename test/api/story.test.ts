@@ -117,6 +117,11 @@ describe("whose product a call is for", () => {
     expect(absent.body.error.data.reason).toBe("PRODUCT_NOT_FOUND");
   });
 
+  test.each(["UPPER x", null, ["acme"], 7])("%j is no name of a product", async (product) => {
+    const reply = await api.query("engines.get", { key: ADMIN_KEY, input: { product, userId: "ada" } });
+    expect(reply.body.error.data).toMatchObject({ reason: "INVALID_INPUT", issues: [{ path: "product" }] });
+  });
+
   test("a product's key must not name any, not even its own", async () => {
     const { apiKey } = await api.register("shy");
     const reply = await api.query("engines.list", { key: apiKey, input: { product: "shy" } });
