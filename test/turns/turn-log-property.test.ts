@@ -146,11 +146,10 @@ async function readSome(
     ...(process ?? world).ctx,
     // A reader of the log that would wait has read what there is.
     clock: {
-      now: () => Date.now(),
+      ...systemClock,
       sleep: async () => {
         leaving.abort();
       },
-      after: systemClock.after,
     },
   };
   const key = { productId: turn.productId, turnId: turn.turnId };
