@@ -19,19 +19,16 @@ interface Call {
   meta: ProcedureMeta | undefined;
 }
 
-/** A stream is bounded by its reader; everything else by the lease, so that nobody hangs with the database. */
-async function bound<T>({ app }: RequestContext, { type, meta }: Call, work: () => Promise<T>): Promise<T> {
-  if (type === "subscription") return work();
-  return app.lease.run(work, { reachesEngine: meta?.reachesEngine === true });
-}
-
-/** Lets the caller in, or throws, and tells the work who it is; bound as it has to be. */
+/** Lets the caller in, or throws, and tells the work who it is. */
 async function admitted<T>(
   ctx: RequestContext,
   call: Call,
   work: (admission: Admission) => Promise<T>,
 ): Promise<T> {
-  return bound(ctx, call, async () => work(await admit(ctx, call)));
+  const run = async () => work(await admit(ctx, call));
+  // A stream is bounded by its reader; everything else by the lease, so that nobody hangs with the database.
+  if (call.type === "subscription") return run();
+  return ctx.app.lease.run(run, { reachesEngine: call.meta?.reachesEngine === true });
 }
 
 interface Admission {

@@ -37,7 +37,6 @@ export async function driveTurn(ctx: TurnContext, drive: Drive): Promise<void> {
   const stopClocks = startClocks(ctx, turn, watchdog);
   try {
     const result = await running;
-    watchdog.stop();
     use.interrupted.removeEventListener("abort", onInterrupted);
     await conclude(ctx, drive, result);
   } finally {
@@ -45,7 +44,7 @@ export async function driveTurn(ctx: TurnContext, drive: Drive): Promise<void> {
   }
 }
 
-/** Returns what stops them. */
+/** Returns what stops them; the watchdog stops with the reading. */
 function startClocks(ctx: TurnContext, turn: LiveTurn, watchdog: IdleWatchdog): () => void {
   let stopAnswer: (() => void) | undefined;
   // A turn of the loop later: a request on a kept connection has left by then, and nothing here is in its way.
@@ -57,7 +56,6 @@ function startClocks(ctx: TurnContext, turn: LiveTurn, watchdog: IdleWatchdog): 
   return () => {
     clearImmediate(start);
     stopAnswer?.();
-    watchdog.stop();
   };
 }
 
@@ -68,6 +66,8 @@ async function runTurn(ctx: TurnContext, drive: Drive, watchdog: IdleWatchdog): 
     // Nothing here should throw; if it does, the turn still ends, and what the engine does is not known.
     ctx.log.error({ turnId: drive.turn.turnId, error: toErrorMessage(error) }, "driving a turn failed");
     return { kind: "ended", cause: toUnknownOutcome("the orchestrator failed to read the turn") };
+  } finally {
+    watchdog.stop();
   }
 }
 
