@@ -37,8 +37,11 @@ export interface Client {
  * A client of one Enginehouse. What fails on its way is tried again with growing pauses, on the next replica if there
  * is one: connections that are refused, replicas that shut down, and, unless it might do something twice, connections
  * that break and gateways' 502, 503 and 504. Mutations are sent with an idempotency key for that, but for `rpc.call`.
+ *
+ * Throws a TypeError for a key or an address that no service can have.
  */
 export function createClient(options: ClientOptions): Client {
+  requireKey(options.key);
   const closing = new AbortController();
   const transport = new Transport({
     replicas: new ReplicaUrls(options.urls ?? [options.url]),
@@ -54,4 +57,12 @@ export function createClient(options: ClientOptions): Client {
     execute: (input) => openTurn({ api, transport, closed }, input),
     close: () => closing.abort(new EnginehouseError("CLIENT_CLOSED", "the client is closed")),
   };
+}
+
+/** A header could not carry another one, which would look like a connection that fails. */
+function requireKey(key: string): void {
+  if (/^[\x21-\x7e]+$/.test(key)) return;
+  // Without the key: it may be a good one with a line break at its end.
+  const what = key === "" ? "it is empty" : "it holds a space, a line break or what is not ASCII";
+  throw new TypeError(`a client needs a platform key or an operator's: ${what}`);
 }

@@ -3,10 +3,10 @@ export class ReplicaUrls {
   readonly #urls: readonly string[];
   #index = 0;
 
-  /** Base addresses such as `https://enginehouse.internal`. */
+  /** Base addresses such as `https://enginehouse.internal`. Throws a TypeError for anything else. */
   constructor(urls: readonly string[]) {
     if (urls.length === 0) throw new TypeError("a client needs a url");
-    this.#urls = urls.map((url) => new URL(url).href.replace(/\/+$/, ""));
+    this.#urls = urls.map(toBaseUrl);
   }
 
   get count(): number {
@@ -21,4 +21,15 @@ export class ReplicaUrls {
   leave(url: string): void {
     if (url === this.current) this.#index = (this.#index + 1) % this.#urls.length;
   }
+}
+
+function toBaseUrl(url: string): string {
+  const parsed = URL.canParse(url) ? new URL(url) : undefined;
+  // `localhost:8080` parses, too: as the scheme `localhost`.
+  if (parsed?.protocol !== "http:" && parsed?.protocol !== "https:") {
+    throw new TypeError(
+      `${JSON.stringify(url)} is no address of a service: it begins with http:// or https://`,
+    );
+  }
+  return parsed.href.replace(/\/+$/, "");
 }

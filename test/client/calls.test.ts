@@ -143,6 +143,17 @@ test("with several replicas a call goes to the next at once, and stays there", a
   expect([draining.seen.length, service.seen.length]).toEqual([1, 2]);
 });
 
+test("a key or an address that no service can have is refused before any call, without showing the key", () => {
+  for (const key of ["", " ", "ehp_secret\n", "ehp_sécret"]) {
+    const create = () => createClient({ url: "http://127.0.0.1:8080", key });
+    expect(create, key).toThrow(TypeError);
+    expect(create, key).toThrow(/^a client needs a platform key or an operator's: (?!.*cret)/);
+  }
+  for (const url of ["", "localhost:8080", "/trpc", "ftp://enginehouse.internal"]) {
+    expect(() => createClient({ url, key: "key" }), url).toThrow(/begins with http:\/\/ or https:\/\//);
+  }
+});
+
 test("a base address may have a path and end in a slash", async () => {
   await using service = await openFailingService([]);
   const { api } = createClient({ url: `${service.url}/internal/`, key: "key", retry });
