@@ -2,7 +2,7 @@ import { findSchemaState } from "../../db/migrate.ts";
 import type { AppContext } from "../context.ts";
 import { toErrorMessage } from "../errors.ts";
 
-export const SUBSYSTEM_STATES = ["ok", "degraded", "failed"] as const;
+export const SUBSYSTEM_STATES = ["ok", "degraded", "draining", "failed"] as const;
 export type SubsystemState = (typeof SUBSYSTEM_STATES)[number];
 
 export interface Readiness {
@@ -23,13 +23,17 @@ export function openReadiness(ctx: ReadinessContext): () => Promise<Readiness> {
   return async () => {
     const [schemaLook, runtimeLook] = await Promise.all([schema(), runtime()]);
     const subsystems = {
-      process: ctx.drain.draining ? "failed" : "ok",
+      process: ctx.drain.draining ? "draining" : "ok",
       database: schemaLook.ok ? "ok" : "failed",
       migrations: toMigrationState(schemaLook),
       runtime: runtimeLook.ok ? "ok" : "degraded",
     } as const satisfies Record<string, SubsystemState>;
-    return { ok: Object.values(subsystems).every((state) => state !== "failed"), subsystems };
+    return { ok: Object.values(subsystems).every(isUsable), subsystems };
   };
+}
+
+function isUsable(state: SubsystemState): boolean {
+  return state === "ok" || state === "degraded";
 }
 
 type Look<Value> = { ok: true; value: Value } | { ok: false };

@@ -231,6 +231,10 @@ describe("a process on its way out", () => {
     leaving.ctx.drain.begin();
     const ready = await fetch(`${leaving.url}/readyz`);
     expect(ready.status).toBe(503);
+    expect(await ready.json()).toMatchObject({
+      ok: false,
+      subsystems: { process: "draining", database: "ok" },
+    });
     expect((await fetch(`${leaving.url}/healthz`)).status).toBe(200);
     const refused = await leaving.mutate("engines.start", { key: apiKey, input: { userId: "ada" } });
     expect(refused.body.error.data).toMatchObject({ reason: "DRAINING", httpStatus: 503 });
