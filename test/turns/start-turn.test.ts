@@ -259,6 +259,20 @@ describe("refusals before the stream", () => {
     });
   });
 
+  test("an error body that never ends is cut off, and what there is of it has to do", async () => {
+    world.engine.onCall = (call) => {
+      call.response.writeHead(500, { "content-type": "application/json" });
+      call.response.write('{"error":"CODE",');
+    };
+    const input = world.input();
+    await expect(startTurn(world.ctx, input)).rejects.toMatchObject({
+      reason: "ENGINE_ERROR",
+      engineError: { status: 500, code: "HTTP_500" },
+    });
+    await expect.poll(() => world.engine.calls.at(-1)?.isClosed).toBe(true);
+    expect((await getTurn(world.ctx, input)).end).toMatchObject({ reason: "ENGINE_REFUSED" });
+  }, 20_000);
+
   test("an engine that echoes its key does not make us tell it", async () => {
     world.engine.onCall = (call) =>
       answer(401, { error: "NO", message: `bad ${String(call.headers["x-engine-key"])}` })(call);
