@@ -8,7 +8,7 @@ import { openHttpServer } from "./api/http-server.ts";
 import { systemClock } from "./clock.ts";
 import type { Config } from "./config.ts";
 import type { AppContext } from "./context.ts";
-import { ensureDevSecrets } from "./dev-secrets.ts";
+import { ensureDevSecrets, toSecretsPath } from "./dev-secrets.ts";
 import { DrainState } from "./drain-state.ts";
 import { Converger } from "./engines/converger.ts";
 import { EngineHolds } from "./engines/engine-holds.ts";
@@ -33,8 +33,13 @@ export interface App {
   readonly ctx: AppContext;
   /** The bootstrap operator's generated key until a start has shown it. */
   readonly newAdminKey: string | undefined;
-  /** Not ready at once, no new turns, drains, and closes everything in reverse order. Safe to call twice. */
-  close(): Promise<void>;
+  /** Where the keys are that a development start made for itself. */
+  readonly secretsPath: string | undefined;
+  /**
+   * Not ready at once, no new turns, drains until `hurry` aborts at the latest, and closes everything in reverse
+   * order. Safe to call twice.
+   */
+  close(hurry?: AbortSignal): Promise<void>;
 }
 
 export interface OpenAppInput {
@@ -49,7 +54,7 @@ export interface OpenAppInput {
 /** Composes the service and serves. What was opened when it throws is closed again. */
 export async function openApp(input: OpenAppInput): Promise<App> {
   await using stack = new AsyncDisposableStack();
-  const { config, newAdminKey } = await withSecrets(input.config, stack);
+  const { config, ...secrets } = await withSecrets(input.config, stack);
   await ensureCatalog(config.catalogPath);
   const database = await openMigratedDatabase({ config, log: input.log }, stack);
   const instance = await ensureInstance(database.db, randomUUIDv7());
@@ -73,27 +78,33 @@ export async function openApp(input: OpenAppInput): Promise<App> {
 
   const opened = stack.move();
   let closing: Promise<void> | undefined;
-  const close = async () => {
-    closing ??= drainAndClose(ctx, opened);
+  const close = async (hurry = new AbortController().signal) => {
+    closing ??= drainAndClose(ctx, opened, hurry);
     return closing;
   };
-  return { url: server.url, ctx, newAdminKey, close };
+  return { url: server.url, ctx, ...secrets, close };
 }
 
 /** Readers see their turns to the end, an interrupted one too; whoever still reads then resumes at the next process. */
-async function drainAndClose(ctx: AppContext, opened: AsyncDisposableStack): Promise<void> {
+async function drainAndClose(
+  ctx: AppContext,
+  opened: AsyncDisposableStack,
+  hurry: AbortSignal,
+): Promise<void> {
   ctx.drain.begin();
   ctx.turns.refuseNew();
   const { drainDelayMs, drainMs } = ctx.config;
   ctx.log.info({ drainDelayMs, drainMs, turns: ctx.turns.size }, "draining");
   try {
-    await ctx.clock.sleep(drainDelayMs);
-    await ctx.turns.drain(drainMs);
+    await ctx.clock.sleep(drainDelayMs, hurry).catch(() => {
+      // In a hurry.
+    });
+    await ctx.turns.drain(drainMs, hurry);
     ctx.turns.handOver();
   } finally {
     await opened.disposeAsync();
   }
-  ctx.log.info({}, "closed");
+  ctx.log.info({}, "closed; engines go on without us, and the next start finds them");
 }
 
 /** Engines run as users of their own, and have to be able to read it whatever our umask is. */
@@ -106,12 +117,12 @@ async function ensureCatalog(path: string): Promise<void> {
 async function withSecrets(
   config: Config,
   stack: AsyncDisposableStack,
-): Promise<{ config: Config; newAdminKey: string | undefined }> {
-  if (config.production) return { config, newAdminKey: undefined };
+): Promise<Pick<App, "newAdminKey" | "secretsPath"> & { config: Config }> {
+  const none = { config, newAdminKey: undefined, secretsPath: undefined };
+  if (config.production) return none;
   await mkdir(config.dataDir, { recursive: true, mode: 0o700 });
   stack.use(await lockDataDir(config.dataDir));
-  if (config.masterKeys !== undefined && config.adminKeyHash !== undefined)
-    return { config, newAdminKey: undefined };
+  if (config.masterKeys !== undefined && config.adminKeyHash !== undefined) return none;
   const secrets = await ensureDevSecrets(config.dataDir);
   const showKey = !secrets.isShown && config.adminKeyHash === undefined;
   return {
@@ -121,6 +132,7 @@ async function withSecrets(
       adminKeyHash: config.adminKeyHash ?? hashKey(secrets.adminKey),
     },
     newAdminKey: showKey ? secrets.adminKey : undefined,
+    secretsPath: toSecretsPath(config.dataDir),
   };
 }
 

@@ -15,7 +15,7 @@ export type DevSecrets = z.infer<typeof DevSecrets>;
 
 /** The keys of an installation that was given none: made once, kept in the data directory for its owner's eyes only. */
 export async function ensureDevSecrets(dataDir: string): Promise<DevSecrets> {
-  const text = await readFile(toPath(dataDir), "utf8").catch((error: unknown) => {
+  const text = await readFile(toSecretsPath(dataDir), "utf8").catch((error: unknown) => {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
     throw error;
   });
@@ -36,12 +36,12 @@ export async function markSecretsShown(dataDir: string): Promise<void> {
 
 async function writeSecrets(dataDir: string, secrets: DevSecrets): Promise<void> {
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
-  const draft = `${toPath(dataDir)}.${randomBytes(6).toString("hex")}`;
+  const draft = `${toSecretsPath(dataDir)}.${randomBytes(6).toString("hex")}`;
   await writeFile(draft, JSON.stringify(secrets), { mode: 0o600, flush: true });
   await chmod(draft, 0o600);
-  await rename(draft, toPath(dataDir));
+  await rename(draft, toSecretsPath(dataDir));
 }
 
-function toPath(dataDir: string): string {
+export function toSecretsPath(dataDir: string): string {
   return join(dataDir, "secrets.json");
 }

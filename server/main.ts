@@ -26,6 +26,7 @@ const log = openLog(config.log);
 for (const warning of warnings) log.warn({}, warning);
 
 const leaving = new AbortController();
+const hurry = new AbortController();
 let exitCode = 0;
 
 const opening = openApp({
@@ -45,7 +46,7 @@ async function leave(why: string): Promise<void> {
   log.info({ why }, "stopping");
   const app = await opening.catch(() => undefined);
   try {
-    await app?.close();
+    await app?.close(hurry.signal);
   } catch (error) {
     exitCode = 1;
     log.error({ error: toErrorMessage(error) }, "close failed");
@@ -53,9 +54,17 @@ async function leave(why: string): Promise<void> {
   process.exit(exitCode);
 }
 
+/** A terminal and npm may both send the same one. */
+const SAME_SIGNAL_MS = 500;
+let firstSignalAt: number | undefined;
+
 for (const signal of ["SIGTERM", "SIGINT"] as const) {
   process.on(signal, () => {
     void leave(signal);
+    firstSignalAt ??= performance.now();
+    if (hurry.signal.aborted || performance.now() - firstSignalAt < SAME_SIGNAL_MS) return;
+    log.info({ why: signal }, "stopping at once");
+    hurry.abort(new Error(`hurried by ${signal}`));
   });
 }
 
@@ -72,9 +81,10 @@ process.on("unhandledRejection", (error) => {
 
 try {
   const app = await opening;
-  log.info({ url: app.url }, "listening");
+  const { url, secretsPath } = app;
+  log.info({ url, ...(secretsPath !== undefined && { secretsPath }) }, "listening");
   if (app.newAdminKey !== undefined) {
-    process.stdout.write(toWelcome(app.url, app.newAdminKey));
+    process.stdout.write(toWelcome(url, app.newAdminKey));
     await markSecretsShown(config.dataDir);
   }
 } catch (error) {

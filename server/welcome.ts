@@ -12,9 +12,12 @@ Register a product and run its first turn; save as try.ts in this folder, then: 
   import { createClient } from "./client/index.ts";
 
   const operator = createClient({ url: "${url}", key: "${adminKey}" });
-  const { apiKey } = await operator.api.products.register.mutate({ slug: "acme", name: "Acme" });
+  // With an idempotency key a call may be made again: it does nothing more and answers the same.
+  const acme1 = { slug: "acme", name: "Acme", idempotencyKey: "acme-1" };
+  const { apiKey } = await operator.api.products.register.mutate(acme1);
+  console.log("the product's key:", apiKey);
   const acme = createClient({ url: "${url}", key: apiKey });
-  await acme.api.engines.provision.mutate({ userId: "ada" });
+  await acme.api.engines.provision.mutate({ userId: "ada", idempotencyKey: "ada-1" });
   const turn = acme.execute({ userId: "ada", request: { message: "Hello", taskId: "first" } });
   console.log(await turn.text());
 

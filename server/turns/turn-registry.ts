@@ -125,10 +125,13 @@ export class TurnRegistry implements AsyncDisposable {
     this.#isDraining = true;
   }
 
-  /** Refuses new turns, waits up to `ms` for those under way, ends the rest, and returns when all is written. */
-  async drain(ms: number): Promise<void> {
+  /**
+   * Refuses new turns, waits up to `ms` for those under way, or until `hurry` aborts, ends the rest, and returns when
+   * all is written.
+   */
+  async drain(ms: number, hurry?: AbortSignal): Promise<void> {
     this.refuseNew();
-    await this.#untilEmpty(ms);
+    await this.#untilEmpty(ms, hurry);
     for (const turn of this.#turns.values()) {
       turn.stop(toEndCause("interrupted", "DRAINING", { message: "the orchestrator is shutting down" }));
     }
@@ -143,11 +146,12 @@ export class TurnRegistry implements AsyncDisposable {
     await this.drain(0);
   }
 
-  async #untilEmpty(ms: number): Promise<void> {
+  async #untilEmpty(ms: number, hurry?: AbortSignal): Promise<void> {
     const patience = new AbortController();
+    const signal = hurry ? AbortSignal.any([patience.signal, hurry]) : patience.signal;
     const settled = Promise.all([...this.#turns.values()].map((turn) => turn.untilSettled()));
-    const timeout = this.options.clock.sleep(ms, patience.signal).catch(() => {
-      // Everything settled first.
+    const timeout = this.options.clock.sleep(ms, signal).catch(() => {
+      // Everything settled first, or there is a hurry.
     });
     await Promise.race([settled, timeout]);
     patience.abort();

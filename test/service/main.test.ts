@@ -1,14 +1,30 @@
-import { stat } from "node:fs/promises";
+import { execFile } from "node:child_process";
+import { stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { expect, test } from "vitest";
 import { openTempDir } from "../support/temp-dir.ts";
 import { openTestDatabase } from "../support/test-database.ts";
 import { ADMIN_KEY, callProcedure, findEmbeddedPid, spawnService, startService } from "./spawn-service.ts";
 
 /** Processes of the reference engine are ended through the service, so every test destroys what it provisioned. */
-async function registerProduct(url: string, key = ADMIN_KEY): Promise<string> {
-  const { data } = await callProcedure({ url, key }, "products.register", { slug: "acme", name: "Acme" });
+async function registerProduct(url: string): Promise<string> {
+  const place = { url, key: ADMIN_KEY };
+  const { data } = await callProcedure(place, "products.register", { slug: "acme", name: "Acme" });
   return String(data["apiKey"]);
+}
+
+/** Runs the lines that a first start shows, as a file in the clone would be, and returns what they print. */
+async function runSnippet(output: string, directory: string): Promise<string> {
+  const lines = output.slice(output.indexOf("  import "), output.lastIndexOf("turn.text());") + 13);
+  const file = join(directory, "try.ts");
+  await writeFile(
+    file,
+    lines.replace("./client/index.ts", new URL("../../client/index.ts", import.meta.url).href),
+  );
+  const { stdout, stderr } = await promisify(execFile)(process.execPath, [file]);
+  expect(stderr).toBe("");
+  return stdout;
 }
 
 test("a start without any configuration serves, shows its key once, and keeps everything over a restart", async () => {
@@ -18,9 +34,12 @@ test("a start without any configuration serves, shows its key once, and keeps ev
   await expect.poll(() => first.output()).toMatch(/eha_[A-Za-z0-9]{36}/);
   const adminKey = /eha_[A-Za-z0-9]{36}/.exec(first.output())?.[0] ?? "";
   expect((await stat(join(dataDir, "secrets.json"))).mode & 0o777).toBe(0o600);
-  const key = await registerProduct(first.url, adminKey);
-  const provisioned = await callProcedure({ url: first.url, key }, "engines.provision", { userId: "ada" });
-  expect(provisioned.status).toBe(200);
+  const shown = await runSnippet(first.output(), home.path);
+  expect(shown).toMatch(/\nThis is message 1 /);
+  // Whoever runs it again gets the same product, the same key and the same engine.
+  const [firstLine = ""] = shown.split("\n");
+  expect(await runSnippet(first.output(), home.path)).toContain(firstLine);
+  const key = firstLine.slice(firstLine.indexOf("ehp_"));
   expect(await first.signal("SIGTERM")).toBe(0);
   expect(await findEmbeddedPid(dataDir)).toBeUndefined();
 
@@ -90,6 +109,34 @@ test("after kill -9 the next start adopts the same Postgres, and a turn that was
   expect(verdict.data).toMatchObject({ ok: true });
   expect(await second.signal("SIGTERM")).toBe(0);
   expect(await findEmbeddedPid(home.path)).toBeUndefined();
+}, 60_000);
+
+test("a second signal ends the drain at once: turns end interrupted, and it is still a clean close", async () => {
+  await using home = await openTempDir();
+  await using database = await openTestDatabase();
+  const environment = {
+    ORCH_DATA_DIR: home.path,
+    ORCH_DATABASE_URL: database.url,
+    ORCH_ADMIN_KEY: ADMIN_KEY,
+    ORCH_DRAIN_S: "3600",
+    ORCH_STOP_GRACE_S: "1",
+  };
+  await using first = await startService(environment);
+  const key = await registerProduct(first.url);
+  await callProcedure({ url: first.url, key }, "engines.provision", { userId: "ada" });
+  const turnId = crypto.randomUUID();
+  const request = { message: "hello", taskId: "t", reference: { words: 2_000, delayMs: 1_000 } };
+  await callProcedure({ url: first.url, key }, "turns.start", { turnId, userId: "ada", request });
+  const hurry = setInterval(() => void first.signal("SIGTERM"), 200);
+  try {
+    expect(await first.exited).toBe(0);
+  } finally {
+    clearInterval(hurry);
+  }
+  await using second = await startService(environment);
+  const turn = await callProcedure({ url: second.url, key }, "turns.get", { turnId });
+  expect(turn.data).toMatchObject({ status: "interrupted", end: { reason: "DRAINING" } });
+  await callProcedure({ url: second.url, key }, "engines.destroy", { userId: "ada", whenBusy: "interrupt" });
 }, 60_000);
 
 test("of two starts at once on one data directory one serves and the other refuses by name", async () => {
