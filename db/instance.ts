@@ -1,6 +1,6 @@
 import type { Db } from "./client.ts";
 import { orchNow } from "./engines.ts";
-import { instance } from "./schema.ts";
+import { engines, instance, tombstones } from "./schema.ts";
 
 export type InstanceRow = typeof instance.$inferSelect;
 
@@ -10,6 +10,14 @@ export async function ensureInstance(db: Db, id: string): Promise<InstanceRow> {
   const [row] = await db.select().from(instance);
   if (row === undefined) throw new Error("the instance row is missing right after it was written");
   return row;
+}
+
+/** What ties this database to its runtime: engines, or what may be left of those that were destroyed. */
+export async function findPlaced(db: Db): Promise<"engines" | "tombstones" | undefined> {
+  const [engine] = await db.select({ id: engines.id }).from(engines).limit(1);
+  if (engine !== undefined) return "engines";
+  const [tombstone] = await db.select({ id: tombstones.engineId }).from(tombstones).limit(1);
+  return tombstone && "tombstones";
 }
 
 /** Remembers which runtime this database's engines live on. */

@@ -1,5 +1,5 @@
 import { fileURLToPath } from "node:url";
-import { recordRuntime, type InstanceRow } from "../db/instance.ts";
+import { findPlaced, recordRuntime, type InstanceRow } from "../db/instance.ts";
 import type { Db } from "../db/client.ts";
 import type { Config } from "./config.ts";
 import type { Log } from "./log.ts";
@@ -18,12 +18,16 @@ export interface OpenRuntimeInput {
 const REFERENCE_ENGINE = fileURLToPath(new URL("../engine/main.ts", import.meta.url));
 
 /**
- * Opens the runtime that this database's engines live on. The first choice is remembered: a daemon that is away
- * later is unreachable, and never a silent change to another runtime.
+ * Opens the runtime that this database's engines live on. While there is one of them the choice is remembered: a
+ * daemon that is away later is unreachable, and never a silent change to another runtime.
  */
-export async function openRuntime(input: OpenRuntimeInput): Promise<EngineRuntime> {
-  const { config, instance, log } = input;
-  const { kind, why } = await chooseRuntime(config, instance);
+export async function openRuntime(given: OpenRuntimeInput): Promise<EngineRuntime> {
+  const { config, log } = given;
+  const placed = await findPlaced(given.db);
+  const isFree = placed === undefined && config.backend !== given.instance.runtimeKind;
+  const instance = isFree ? toUnplaced(given.instance) : given.instance;
+  const input = { ...given, instance };
+  const { kind, why } = await chooseRuntime(config, instance, placed);
   log.info({ runtime: kind, why, instanceId: instance.id }, "runtime chosen");
   const runtime = await openKind(kind, input);
   try {
@@ -43,9 +47,15 @@ export async function openRuntime(input: OpenRuntimeInput): Promise<EngineRuntim
   }
 }
 
+/** Nothing of it is anywhere, so that it may go wherever the next start says. */
+function toUnplaced(instance: InstanceRow): InstanceRow {
+  return { ...instance, runtimeKind: null, runtimeHost: null };
+}
+
 async function chooseRuntime(
   config: Config,
   instance: InstanceRow,
+  placed: "engines" | "tombstones" | undefined,
 ): Promise<{ kind: RuntimeKind; why: string }> {
   const known = instance.runtimeKind;
   if (known === "docker" || known === "process") {
@@ -53,7 +63,10 @@ async function chooseRuntime(
       return { kind: known, why: "this database's engines live there" };
     throw new Error(
       `ORCH_ENGINE_BACKEND is ${config.backend}, but this database's engines live on the ${known} runtime: ` +
-        "destroy them first, or use another database",
+        (placed === "tombstones"
+          ? `those that were destroyed are looked for once more, so run on ${known} for five minutes, `
+          : "destroy them first, ") +
+        "or use another database",
     );
   }
   if (config.backend !== "auto") return { kind: config.backend, why: "ORCH_ENGINE_BACKEND says so" };
