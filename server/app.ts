@@ -8,6 +8,7 @@ import { openHttpServer } from "./api/http-server.ts";
 import { systemClock } from "./clock.ts";
 import type { Config } from "./config.ts";
 import type { AppContext } from "./context.ts";
+import { withDefaultImage } from "./default-image.ts";
 import { ensureDevSecrets, toSecretsPath } from "./dev-secrets.ts";
 import { DrainState } from "./drain-state.ts";
 import { Converger } from "./engines/converger.ts";
@@ -54,11 +55,13 @@ export interface OpenAppInput {
 /** Composes the service and serves. What was opened when it throws is closed again. */
 export async function openApp(input: OpenAppInput): Promise<App> {
   await using stack = new AsyncDisposableStack();
-  const { config, ...secrets } = await withSecrets(input.config, stack);
-  await ensureCatalog(config.catalogPath);
-  const database = await openMigratedDatabase({ config, log: input.log }, stack);
+  const { config: given, ...secrets } = await withSecrets(input.config, stack);
+  await ensureCatalog(given.catalogPath);
+  const database = await openMigratedDatabase({ config: given, log: input.log }, stack);
   const instance = await ensureInstance(database.db, randomUUIDv7());
-  const runtime = stack.use(await openRuntime({ db: database.db, config, log: input.log, instance }));
+  const place = { db: database.db, config: given, log: input.log, instance };
+  const runtime = stack.use(await openRuntime(place));
+  const config = await withDefaultImage(given, { runtime, log: input.log });
   const replica = await openReplica({ db: database.db, config, input }, runtime, stack);
   const ctx = toContext({ config, log: input.log, database, instance, runtime, replica });
   stack.use(ctx.lease);

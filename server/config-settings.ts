@@ -90,7 +90,10 @@ export const SETTINGS = {
     requiredInProduction: true,
   }),
   dockerHost: optional("ORCH_DOCKER_HOST", "DOCKER_HOST, else the usual socket", dockerHost),
-  engineImage: optional("ORCH_ENGINE_IMAGE", "none", { ...image, requiredInProduction: true }),
+  engineImage: optional("ORCH_ENGINE_IMAGE", "the reference engine's, built at the start", {
+    ...image,
+    requiredInProduction: true,
+  }),
   engineImageAllow: withDefault("ORCH_ENGINE_IMAGE_ALLOW", "", imageList),
   allowUnpinnedImage: withDefault("ORCH_ALLOW_UNPINNED_IMAGE", "false", flag),
   engineCommand: optional("ORCH_ENGINE_COMMAND", "the reference engine", command),

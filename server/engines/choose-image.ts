@@ -30,8 +30,11 @@ export function chooseImage(
       "this image is neither the default, nor the product's, nor on ORCH_ENGINE_IMAGE_ALLOW",
     );
   }
-  const pins = ctx.runtime.kind === "docker" && !config.allowUnpinnedImage;
-  if (pins && !isPinnedImage(choice.image)) {
+  if (ctx.runtime.kind !== "docker") return choice;
+  if (choice.imageFrom === "default" && config.engineImage === undefined) {
+    throw new DomainError("IMAGE_NOT_PINNED", "no image is configured: name one, or set ORCH_ENGINE_IMAGE");
+  }
+  if (!config.allowUnpinnedImage && !isPinnedImage(choice.image)) {
     throw new DomainError("IMAGE_NOT_PINNED", "the image needs a tag other than latest, or a digest");
   }
   return choice;

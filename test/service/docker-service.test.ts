@@ -115,4 +115,28 @@ describe.skipIf(!isDockerAvailable())("the service over Docker", { timeout: 120_
       await removeEverything(service);
     }
   });
+
+  test("a development start that names no image runs the reference engine", async () => {
+    await using home = await openTempDir();
+    await using database = await openTestDatabase();
+    const service = await startService({
+      ORCH_DATA_DIR: home.path,
+      ORCH_DATABASE_URL: database.url,
+      ORCH_ADMIN_KEY: ADMIN_KEY,
+      ORCH_ENGINE_BACKEND: "docker",
+      ORCH_ENGINE_NETWORK: `eh-test-${randomBytes(4).toString("hex")}`,
+      ...(DOCKER_HOST === undefined ? {} : { DOCKER_HOST }),
+    });
+    try {
+      const place = { url: service.url, key: ADMIN_KEY };
+      const { data } = await callProcedure(place, "products.register", { slug: "acme", name: "Acme" });
+      const acme = { url: service.url, key: String(data["apiKey"]) };
+      await callProcedure(acme, "engines.provision", { userId: "ada" });
+      const engine = await callProcedure(acme, "engines.get", { userId: "ada" });
+      expect(engine.data).toMatchObject({ status: "running", image: expect.stringContaining("reference:") });
+      await callProcedure(acme, "engines.destroy", { userId: "ada" });
+    } finally {
+      await removeEverything(service);
+    }
+  });
 });

@@ -1,0 +1,24 @@
+import type { Config } from "./config.ts";
+import { toErrorMessage } from "./errors.ts";
+import type { Log } from "./log.ts";
+import type { EngineRuntime } from "./runtime/engine-runtime.ts";
+import { buildReferenceImage } from "./runtime/reference-image.ts";
+
+/**
+ * A development start on Docker that names no image runs the reference engine, as one on processes does: its image is
+ * built here and now. Where that cannot be, engines that are there go on, and new ones wait for an image.
+ */
+export async function withDefaultImage(
+  config: Config,
+  { runtime, log }: { runtime: Pick<EngineRuntime, "kind">; log: Log },
+): Promise<Config> {
+  if (runtime.kind !== "docker" || config.engineImage !== undefined || config.production) return config;
+  try {
+    return { ...config, engineImage: await buildReferenceImage({ dockerHost: config.dockerHost, log }) };
+  } catch (error) {
+    const message =
+      "the reference engine's image cannot be built: set ORCH_ENGINE_IMAGE to provision engines";
+    log.warn({ error: toErrorMessage(error) }, message);
+    return config;
+  }
+}
