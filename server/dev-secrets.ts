@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { chmod, mkdir, readFile, rename, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { resolve } from "node:path";
 import { z } from "zod";
 import { createKey } from "./keys/key-format.ts";
 import { generateMasterKeys } from "./keys/keyring.ts";
@@ -43,5 +43,5 @@ async function writeSecrets(dataDir: string, secrets: DevSecrets): Promise<void>
 }
 
 export function toSecretsPath(dataDir: string): string {
-  return join(dataDir, "secrets.json");
+  return resolve(dataDir, "secrets.json");
 }

@@ -57,6 +57,7 @@ async function leave(why: string): Promise<void> {
 /** A terminal and npm may both send the same one. */
 const SAME_SIGNAL_MS = 500;
 let firstSignalAt: number | undefined;
+let isOpen = false;
 
 for (const signal of ["SIGTERM", "SIGINT"] as const) {
   process.on(signal, () => {
@@ -65,6 +66,8 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
     if (hurry.signal.aborted || performance.now() - firstSignalAt < SAME_SIGNAL_MS) return;
     log.info({ why: signal }, "stopping at once");
     hurry.abort(new Error(`hurried by ${signal}`));
+    // What a start hangs in need not end.
+    if (!isOpen) process.exit(1);
   });
 }
 
@@ -81,10 +84,11 @@ process.on("unhandledRejection", (error) => {
 
 try {
   const app = await opening;
-  const { url, secretsPath } = app;
+  isOpen = true;
+  const { url, newAdminKey: adminKey, secretsPath } = app;
   log.info({ url, ...(secretsPath !== undefined && { secretsPath }) }, "listening");
-  if (app.newAdminKey !== undefined) {
-    process.stdout.write(toWelcome(url, app.newAdminKey));
+  if (adminKey !== undefined && secretsPath !== undefined) {
+    process.stdout.write(toWelcome({ url, adminKey, secretsPath, showsKey: process.stdout.isTTY }));
     await markSecretsShown(config.dataDir);
   }
 } catch (error) {

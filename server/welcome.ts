@@ -1,17 +1,26 @@
-/** What a first start shows once: the operator's key, and the lines that do something with it. */
-export function toWelcome(url: string, adminKey: string): string {
+export interface WelcomeInput {
+  url: string;
+  adminKey: string;
+  /** The file that keeps it. */
+  secretsPath: string;
+  /** Whether a person looks on: what is not a terminal may be a log. */
+  showsKey: boolean;
+}
+
+/** What a first start shows once: where the operator's key is, and the lines that do something with it. */
+export function toWelcome({ url, adminKey, secretsPath, showsKey }: WelcomeInput): string {
   return `
 Enginehouse is ready at ${url}
 
-The operator's key, shown this once (kept in the data directory, readable by you alone):
-
-  ${adminKey}
+The operator's key ${showsKey ? `is ${adminKey}, shown this once, and` : "is"} kept in ${secretsPath}
 
 Register a product and run its first turn; save as try.ts in this folder, then: npx node try.ts
 
+  import { readFileSync } from "node:fs";
   import { createClient } from "./client/index.ts";
 
-  const operator = createClient({ url: "${url}", key: "${adminKey}" });
+  const { adminKey } = JSON.parse(readFileSync(${JSON.stringify(secretsPath)}, "utf8"));
+  const operator = createClient({ url: "${url}", key: adminKey });
   // With an idempotency key a call may be made again: it does nothing more and answers the same.
   const acme1 = { slug: "acme", name: "Acme", idempotencyKey: "acme-1" };
   const { apiKey } = await operator.api.products.register.mutate(acme1);
