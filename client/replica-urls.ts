@@ -31,5 +31,6 @@ function toBaseUrl(url: string): string {
       `${JSON.stringify(url)} is no address of a service: it begins with http:// or https://`,
     );
   }
-  return parsed.href.replace(/\/+$/, "");
+  // Some give the whole of tRPC's address, as other clients of tRPC take it.
+  return parsed.href.replace(/\/+$/, "").replace(/\/trpc$/, "");
 }

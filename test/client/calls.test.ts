@@ -154,11 +154,13 @@ test("a key or an address that no service can have is refused before any call, w
   }
 });
 
-test("a base address may have a path and end in a slash", async () => {
+test("a base address may have a path, end in a slash, and name the route", async () => {
   await using service = await openFailingService([]);
-  const { api } = createClient({ url: `${service.url}/internal/`, key: "key", retry });
-  await api.health.live.query();
-  expect(service.seen[0]?.url).toBe("/internal/trpc/health.live");
+  for (const path of ["/internal/", "/internal/trpc", "/internal/trpc/"]) {
+    const { api } = createClient({ url: `${service.url}${path}`, key: "key", retry });
+    await api.health.live.query();
+    expect(service.seen.at(-1)?.url).toBe("/internal/trpc/health.live");
+  }
 });
 
 test("a message of a megabyte arrives as it was sent", async () => {
