@@ -34,7 +34,10 @@ export function openLog(options: LogOptions): Log {
   if (!options.pretty) return pino({ ...settings, formatters }, openGatheredLines());
   return pino({
     ...settings,
-    transport: { target: "pino-pretty", options: { ignore: "pid,hostname", translateTime: "HH:MM:ss" } },
+    transport: {
+      target: "pino-pretty",
+      options: { ignore: "pid,hostname", translateTime: "HH:MM:ss", singleLine: true },
+    },
   });
 }
 

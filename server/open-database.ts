@@ -1,7 +1,9 @@
 import { openDatabase, type Database } from "../db/client.ts";
 import { openEmbeddedPostgres } from "../db/embedded.ts";
 import { findSchemaState, migrateDatabase } from "../db/migrate.ts";
+import { isDatabaseUnavailable } from "../db/postgres-error.ts";
 import type { Config } from "./config.ts";
+import { toErrorMessage } from "./errors.ts";
 import type { Log } from "./log.ts";
 
 /**
@@ -12,7 +14,20 @@ export async function openMigratedDatabase(
   input: { config: Config; log: Log },
   stack: AsyncDisposableStack,
 ): Promise<Database> {
-  const { config, log } = input;
+  try {
+    return await openMigrated(input, stack);
+  } catch (error) {
+    if (input.config.databaseUrl === undefined || !isDatabaseUnavailable(error)) throw error;
+    throw new Error(`the database of ORCH_DATABASE_URL does not serve: ${toErrorMessage(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+async function openMigrated(
+  { config, log }: { config: Config; log: Log },
+  stack: AsyncDisposableStack,
+): Promise<Database> {
   const url = config.databaseUrl ?? stack.use(await openEmbedded(config, log)).url;
   if (config.migrateOnBoot) {
     const { applied } = await migrateDatabase({ url: config.migrationDatabaseUrl ?? url });

@@ -121,9 +121,8 @@ function fromTrpc(error: TRPCError): ApiError {
   }
   if (cause instanceof DomainError) return fromDomain(cause);
   if (code === "BAD_REQUEST" && cause instanceof z.ZodError) {
-    return listed("INVALID_INPUT", "the input does not have the right shape", {
-      issues: cause.issues.slice(0, MAX_ISSUES).map(toInputIssue),
-    });
+    const issues = cause.issues.slice(0, MAX_ISSUES).map(toInputIssue);
+    return listed("INVALID_INPUT", `the input does not have the right shape${toHint(issues)}`, { issues });
   }
   const httpStatus = getHTTPStatusCodeFromError(error);
   if (httpStatus >= 500) return listed("INTERNAL", "internal error");
@@ -164,6 +163,13 @@ export function toProtocolError(code: TRPC_ERROR_CODE_KEY, message: string): Api
 
 function toInputIssue(issue: z.core.$ZodIssue): InputIssue {
   return { path: cut(issue.path.map(String).join(".")), message: cut(issue.message) };
+}
+
+/** The first of them, for whoever sees the message alone. */
+function toHint([first, ...others]: readonly InputIssue[]): string {
+  if (first === undefined) return "";
+  const place = first.path === "" ? "" : `${first.path}: `;
+  return `: ${place}${first.message}${others.length === 0 ? "" : ` (and ${others.length} more)`}`;
 }
 
 function cut(text: string): string {

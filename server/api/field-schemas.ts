@@ -49,4 +49,4 @@ export const JsonObject = z
   });
 
 /** In one spelling, so that two of them are equal when Postgres says so. */
-export const Uuid = z.guid().toLowerCase();
+export const Uuid = z.guid({ error: "must be a UUID" }).toLowerCase();

@@ -2,7 +2,7 @@ import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { fastify, type FastifyInstance, type FastifyRequest } from "fastify";
 import type { AppContext } from "../context.ts";
-import { DomainError } from "../errors.ts";
+import { DomainError, toErrorMessage } from "../errors.ts";
 import { logRequest } from "./log-request.ts";
 import { answerMalformedHttp } from "./malformed-http.ts";
 import { openReadiness, type Readiness } from "./readiness.ts";
@@ -72,9 +72,12 @@ async function listen(server: FastifyInstance, { host, port }: HttpServerOptions
   try {
     return await server.listen({ host, port });
   } catch (error) {
-    const isTaken = error instanceof Error && "code" in error && error.code === "EADDRINUSE";
-    if (!isTaken) throw error;
-    throw new Error(`port ${port} of ${host} is taken: set ORCH_PORT`, { cause: error });
+    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    if (code === "EADDRINUSE") {
+      throw new Error(`port ${port} of ${host} is taken: set ORCH_PORT`, { cause: error });
+    }
+    const what = `cannot listen on port ${port} of ${host} (ORCH_HOST, ORCH_PORT)`;
+    throw new Error(`${what}: ${toErrorMessage(error)}`, { cause: error });
   }
 }
 

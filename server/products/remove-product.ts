@@ -85,5 +85,8 @@ export async function destroyAllEngines(
 }
 
 function notEmpty(engineCount: number): DomainError {
-  return new DomainError("PRODUCT_NOT_EMPTY", `the product still has ${engineCount} engine(s)`);
+  return new DomainError(
+    "PRODUCT_NOT_EMPTY",
+    `the product still has ${engineCount} engine(s): destroy them first, or say destroyEngines: true`,
+  );
 }
