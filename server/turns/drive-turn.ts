@@ -1,11 +1,12 @@
 import type { EngineUse } from "../engines/use-engine.ts";
 import { DomainError, toErrorMessage } from "../errors.ts";
+import type { ExecuteBody } from "./execute-body.ts";
 import { explainClose } from "./explain-close.ts";
 import { IdleWatchdog } from "./idle-watchdog.ts";
 import type { LiveTurn } from "./live-turn.ts";
 import { eraseTurn } from "./record-turn.ts";
 import { toRefusal } from "./refusal.ts";
-import { sendExecute, type ExecuteAnswer, type ExecuteRequest, type StreamSource } from "./send-execute.ts";
+import { sendExecute, type ExecuteAnswer, type StreamSource } from "./send-execute.ts";
 import { toEndCause, type EndCause } from "./turn-end.ts";
 import type { TurnContext } from "./turn-registry.ts";
 import { UpstreamReader } from "./upstream-reader.ts";
@@ -13,7 +14,7 @@ import { UpstreamReader } from "./upstream-reader.ts";
 export interface Drive {
   turn: LiveTurn;
   use: EngineUse;
-  request: ExecuteRequest;
+  body: ExecuteBody;
 }
 
 /** What came of a turn: an end to record, with an error for whoever waits for its start, or nothing at all. */
@@ -84,7 +85,7 @@ async function exchange(ctx: TurnContext, drive: Drive, watchdog: IdleWatchdog):
     turn.answer();
     return new UpstreamReader(ctx.turns, { turn, watchdog, source });
   };
-  const answer = await sendExecute(use, { request: drive.request, onAccepted, signal: turn.stopSignal });
+  const answer = await sendExecute(use, { body: drive.body, onAccepted, signal: turn.stopSignal });
   if (answer.kind !== "streaming") return toResult(turn, answer);
   try {
     return await readStream(ctx, { turn, watchdog, reader: answer.sink });

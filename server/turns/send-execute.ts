@@ -4,6 +4,7 @@ import { isKept } from "../engines/engine-connections.ts";
 import type { EngineUse } from "../engines/use-engine.ts";
 import type { EngineErrorDetail } from "../errors.ts";
 import { parseEngineError } from "./engine-error.ts";
+import type { ExecuteBody } from "./execute-body.ts";
 
 export interface ExecuteRequest {
   message: unknown;
@@ -37,18 +38,13 @@ export type ExecuteAnswer<Sink extends StreamSink> =
   /** The request went out and no answer came back. */
   | { kind: "lost"; why: string };
 
-const ENGINE_NAMES: Readonly<Record<string, string>> = {
-  taskId: "task_id",
-  editMessageId: "edit_message_id",
-  retryMessageId: "retry_message_id",
-};
 const ERROR_BODY_MAX_BYTES = 64 * 1024;
 const ERROR_BODY_TIMEOUT_MS = 5_000;
 // One for all: a stack for each stream would be dear, and tell nothing.
 const READ_NO_FURTHER = new Error("the stream is read no further");
 
 interface ExecuteOptions<Sink extends StreamSink> {
-  request: ExecuteRequest;
+  body: ExecuteBody;
   /** The engine has accepted: what it streams goes to the sink, from this very moment on. */
   onAccepted: (source: StreamSource) => Sink;
   /** Gives the request up; once the engine has accepted, that is `close`. */
@@ -58,7 +54,7 @@ interface ExecuteOptions<Sink extends StreamSink> {
 /** Sends `/execute`, see `EngineCall`. Throws what `onAccepted` does. */
 export async function sendExecute<Sink extends StreamSink>(
   engine: Pick<EngineUse, "endpoint" | "apiKey">,
-  { request, onAccepted, signal }: ExecuteOptions<Sink>,
+  { body, onAccepted, signal }: ExecuteOptions<Sink>,
 ): Promise<ExecuteAnswer<Sink>> {
   const options: Dispatcher.DispatchOptions = {
     origin: engine.endpoint,
@@ -70,8 +66,7 @@ export async function sendExecute<Sink extends StreamSink>(
       accept: "text/event-stream",
       "x-engine-key": engine.apiKey,
     },
-    // As text it would be kept, with the page that it is cut from, for as long as the stream is open.
-    body: new TextEncoder().encode(toExecuteBody(request)),
+    body: body.take(),
   };
   return new ExecuteCall(engine.apiKey, onAccepted).send(options, signal);
 }
@@ -148,13 +143,4 @@ interface PlainAnswer {
   chunks: Buffer[];
   size: number;
   timer: NodeJS.Timeout;
-}
-
-/** The engine's names for the fields that we know; all others and what is inside them go through as they are. */
-export function toExecuteBody(request: ExecuteRequest): string {
-  const entries = Object.entries(request).map(([name, value]) => [
-    Object.hasOwn(ENGINE_NAMES, name) ? ENGINE_NAMES[name] : name,
-    value,
-  ]);
-  return JSON.stringify(Object.fromEntries(entries));
 }

@@ -2,6 +2,7 @@ import type { BegunTurn, TurnRow, TurnStatus } from "../../db/turns.ts";
 import type { EngineUse } from "../engines/use-engine.ts";
 import { DomainError } from "../errors.ts";
 import { driveTurn, toStopError } from "./drive-turn.ts";
+import { ExecuteBody } from "./execute-body.ts";
 import { toFingerprint } from "./fingerprint.ts";
 import { beginTurn, eraseTurn, recordTurn, TurnTakenError } from "./record-turn.ts";
 import type { LiveTurn } from "./live-turn.ts";
@@ -94,9 +95,10 @@ function requireUsableTaskId(taskId: unknown): void {
 
 /** From the engine to the end of the turn. Never throws: what goes wrong reaches those who wait for the turn. */
 async function launchTurn(ctx: TurnContext, turn: LiveTurn, input: StartTurnInput): Promise<void> {
+  const body = new ExecuteBody(input.request);
   try {
-    const use = await useAndRecord(ctx, turn, input);
-    await driveTurn(ctx, { turn, use, request: input.request });
+    const use = await useAndRecord(ctx, turn, { ...input, body });
+    await driveTurn(ctx, { turn, use, body });
   } catch (error) {
     ctx.turns.remove(turn);
     turn.refuse(toStartError(turn, error));
@@ -109,12 +111,17 @@ function toStartError(turn: LiveTurn, error: unknown): unknown {
 }
 
 /** The engine, held, with the turn recorded for it. */
-async function useAndRecord(ctx: TurnContext, turn: LiveTurn, input: StartTurnInput): Promise<EngineUse> {
-  const { productId, userId, expectGeneration, timeoutMs = ENGINE_TIMEOUT_MS } = input;
+async function useAndRecord(
+  ctx: TurnContext,
+  turn: LiveTurn,
+  input: StartTurnInput & { body: ExecuteBody },
+): Promise<EngineUse> {
+  const { productId, userId, expectGeneration, timeoutMs = ENGINE_TIMEOUT_MS, body } = input;
   let beginning: Promise<BegunTurn> | undefined;
   // Mostly the engine runs and the turn is new: then this is the only round trip.
   const findFirst = async () => {
     beginning = beginTurn(ctx, turn, expectGeneration);
+    body.prepareSoon();
     const { engine } = await beginning;
     turn.markNew();
     return engine;
