@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { AppContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
 import type { Caller, Scope } from "../keys/authenticate.ts";
-import { getProductBySlug } from "../products/get-product.ts";
+import { getAuditedProductId, getProductBySlug } from "../products/get-product.ts";
 import { Slug } from "./field-schemas.ts";
 import type { RequestContext } from "./request-context.ts";
 import { t, type ProcedureMeta } from "./trpc.ts";
@@ -68,15 +68,18 @@ export function platformProcedure(...scopes: readonly [Scope, ...Scope[]]) {
   );
 }
 
-/** The trail of a product, or of the installation itself for an operator who names none. */
+/**
+ * The trail of a product, or of the installation itself for an operator who names none. A removed product's slug may be
+ * another's by now, so that an operator may name an id, too.
+ */
 export const auditProcedure = onBehalfProcedure.use(async ({ ctx, getRawInput, next, ...call }) =>
   admitted(ctx, call, async (admission) => {
     const { caller } = admission;
     const { product, ...taken } = takeProduct(await getRawInput());
-    const isWhole = caller.kind === "operator" && product === undefined;
-    const auditScope = isWhole
-      ? PLATFORM_SCOPE
-      : await findProductId(ctx, caller, { scopes: ["read"], product });
+    const auditScope =
+      caller.kind === "operator"
+        ? await findAuditScope(ctx, product)
+        : await findProductId(ctx, caller, { scopes: ["read"], product });
     return next({ ctx: { ...admission, auditScope }, ...taken });
   }),
 );
@@ -89,6 +92,10 @@ export const operatorProcedure = t.procedure.use(async ({ ctx, next, ...call }) 
     return next({ ctx: { ...admission, claimScope: toOperatorScope(caller) } });
   }),
 );
+
+async function findAuditScope(ctx: RequestContext, product: string | undefined): Promise<string> {
+  return product === undefined ? PLATFORM_SCOPE : getAuditedProductId(ctx.app, product);
+}
 
 async function findProductId(
   ctx: RequestContext,

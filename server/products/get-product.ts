@@ -19,3 +19,17 @@ export async function getProductBySlug(ctx: Pick<AppContext, "db">, slug: string
   if (row === undefined) throw productNotFound();
   return toProduct({ ...row, engineCount: await countEngines(ctx.db, row.id) });
 }
+
+const ID_PATTERN = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/**
+ * Whose audit trail is meant: the live product's of that slug, else the product's of that id, removed or not. Throws
+ * PRODUCT_NOT_FOUND.
+ */
+export async function getAuditedProductId(ctx: Pick<AppContext, "db">, slugOrId: string): Promise<string> {
+  const live = await findProductBySlug(ctx.db, slugOrId);
+  if (live) return live.id;
+  const known = ID_PATTERN.test(slugOrId) ? await findProduct(ctx.db, slugOrId) : undefined;
+  if (known === undefined) throw productNotFound();
+  return known.id;
+}

@@ -109,6 +109,27 @@ describe("whose product a call is for", () => {
     expect(audit.body.result.data.items[0].actor).toMatchObject({ kind: "operator", name: "bootstrap" });
   });
 
+  test("an operator reads the trail of a product that was removed by its id, whoever has its slug now", async () => {
+    const removed = await api.register("fleeting");
+    const { productId } = removed;
+    await api.issue(productId);
+    await api.mutate("products.remove", { key: ADMIN_KEY, input: { productId } });
+    await api.register("fleeting");
+    const actionsOf = async (product: string) => {
+      const { body } = await api.query("audit.list", { key: ADMIN_KEY, input: { product } });
+      return body.result.data.items.map((row: { action: string }) => row.action);
+    };
+    const issued = "platform_key.issued";
+    expect([await actionsOf(productId), await actionsOf("fleeting")]).toEqual([[issued, issued], [issued]]);
+    const verdict = await api.query("audit.verify", { key: ADMIN_KEY, input: { product: productId } });
+    expect(verdict.body.result.data).toMatchObject({ ok: true });
+    const stranger = await api.query("audit.list", { key: ADMIN_KEY, input: { product: randomUUID() } });
+    expect(stranger.body.error.data.reason).toBe("PRODUCT_NOT_FOUND");
+    // What it did can be read; nothing can be done in its name.
+    const reply = await api.query("engines.list", { key: ADMIN_KEY, input: { product: productId } });
+    expect(reply.body.error.data.reason).toBe("PRODUCT_NOT_FOUND");
+  });
+
   test("an operator who names none, or one that does not exist, is told so", async () => {
     const none = await api.query("engines.get", { key: ADMIN_KEY, input: { userId: "ada" } });
     expect(none.body.error.data).toMatchObject({ reason: "INVALID_INPUT", issues: [{ path: "product" }] });
