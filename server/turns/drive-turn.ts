@@ -175,6 +175,20 @@ function stoppedBeforeSending(turn: LiveTurn): Result {
   return { kind: "not_begun", error: toStopError(cause) };
 }
 
+/** Takes a recorded turn that was cancelled before its engine was held to its end. */
+export async function endCancelled(ctx: TurnContext, turn: LiveTurn): Promise<void> {
+  const result = stoppedBeforeSending(turn);
+  if (result.kind === "ended") await writeEnd(ctx, turn, result.cause);
+  ctx.turns.remove(turn);
+  turn.answer();
+}
+
+async function writeEnd(ctx: TurnContext, turn: LiveTurn, cause: EndCause): Promise<void> {
+  turn.finish(cause);
+  ctx.turns.log.touch(turn);
+  await turn.untilSettled();
+}
+
 /** What the caller of start gets when the turn was stopped before its engine had it. */
 export function toStopError(cause: EndCause): DomainError {
   const message = cause.message ?? "the turn was stopped";
@@ -203,11 +217,9 @@ async function conclude(ctx: TurnContext, drive: Drive, result: Result): Promise
       use.release();
       break;
     case "ended":
-      turn.finish(result.cause);
-      ctx.turns.log.touch(turn);
       if (result.cause.engineMayContinue) ctx.turns.lingering.add(use, turn.taskId);
       else use.release();
-      await turn.untilSettled();
+      await writeEnd(ctx, turn, result.cause);
       if (result.startError) turn.failStart(result.startError);
       break;
   }

@@ -54,12 +54,16 @@ function isLeftover(ctx: TurnContext, row: TurnRow): boolean {
   return row.status === "starting" && row.ownerReplica === ctx.turns.options.replica.id;
 }
 
-/** Writes the turn's row for an engine that is held. Throws TURN_IN_PROGRESS and TurnTakenError likewise. */
-export async function recordTurn(ctx: TurnContext, turn: LiveTurn, use: EngineUse): Promise<void> {
-  const row = { ...toNewRow(ctx, turn), engineId: use.engineId, generation: use.generation };
+/** Writes the turn's row for an engine. Throws TURN_IN_PROGRESS and TurnTakenError likewise. */
+export async function recordTurn(
+  ctx: TurnContext,
+  turn: LiveTurn,
+  { engineId, generation }: Pick<EngineUse, "engineId" | "generation">,
+): Promise<void> {
+  const row = { ...toNewRow(ctx, turn), engineId, generation };
   const startedAt = await insert(ctx, row, () => insertTurn(ctx.raw, row));
   if (startedAt === undefined) throw new TurnTakenError();
-  turn.markRecorded({ engineId: use.engineId, generation: use.generation, startedAt });
+  turn.markRecorded({ engineId, generation, startedAt });
 }
 
 function toNewRow(ctx: TurnContext, turn: LiveTurn): Omit<NewTurn, "engineId" | "generation"> {

@@ -1,7 +1,7 @@
 import type { BegunTurn, TurnRow, TurnStatus } from "../../db/turns.ts";
 import type { EngineUse } from "../engines/use-engine.ts";
 import { DomainError } from "../errors.ts";
-import { driveTurn, toStopError } from "./drive-turn.ts";
+import { driveTurn, endCancelled, toStopError } from "./drive-turn.ts";
 import { ExecuteBody } from "./execute-body.ts";
 import { toFingerprint } from "./fingerprint.ts";
 import { beginTurn, eraseTurn, recordTurn, TurnTakenError } from "./record-turn.ts";
@@ -98,7 +98,8 @@ async function launchTurn(ctx: TurnContext, turn: LiveTurn, input: StartTurnInpu
   const body = new ExecuteBody(input.request);
   try {
     const use = await useAndRecord(ctx, turn, { ...input, body });
-    await driveTurn(ctx, { turn, use, body });
+    if (use) await driveTurn(ctx, { turn, use, body });
+    else await endCancelled(ctx, turn);
   } catch (error) {
     ctx.turns.remove(turn);
     turn.refuse(toStartError(turn, error));
@@ -110,21 +111,22 @@ function toStartError(turn: LiveTurn, error: unknown): unknown {
   return toStopError(turn.stopCause);
 }
 
-/** The engine, held, with the turn recorded for it. */
+/** The engine, held, with the turn recorded for it; undefined when it is recorded and was cancelled before that. */
 async function useAndRecord(
   ctx: TurnContext,
   turn: LiveTurn,
   input: StartTurnInput & { body: ExecuteBody },
-): Promise<EngineUse> {
+): Promise<EngineUse | undefined> {
   const { productId, userId, expectGeneration, timeoutMs = ENGINE_TIMEOUT_MS, body } = input;
   let beginning: Promise<BegunTurn> | undefined;
+  let seen: BegunTurn["engine"];
   // Mostly the engine runs and the turn is new: then this is the only round trip.
   const findFirst = async () => {
     beginning = beginTurn(ctx, turn, expectGeneration);
     body.prepareSoon();
-    const { engine } = await beginning;
+    seen = (await beginning).engine;
     turn.markNew();
-    return engine;
+    return seen;
   };
   // A row that waits would look, after a crash, as if the engine might have the turn.
   const onBlocked = async () => {
@@ -144,6 +146,10 @@ async function useAndRecord(
       if (failure instanceof TurnTakenError) throw failure;
       return undefined;
     });
+    if (seen && isCancelled(turn, error)) {
+      await recordUnsent(ctx, turn, { engine: seen, startedAt: begun?.startedAt });
+      return undefined;
+    }
     if (begun?.startedAt !== undefined) await eraseTurn(ctx, turn);
     throw error;
   }
@@ -169,6 +175,24 @@ async function recordFor(
     use.release();
     throw error;
   }
+}
+
+function isCancelled(turn: LiveTurn, error: unknown): boolean {
+  // A refusal says more: there would be no turn even if nobody had cancelled it.
+  return (
+    turn.stopCause?.reason === "CANCELLED" && turn.record === undefined && !(error instanceof DomainError)
+  );
+}
+
+/** A turn that its engine will never have still has its end, for whoever cancelled it and for whoever starts it again. */
+async function recordUnsent(
+  ctx: TurnContext,
+  turn: LiveTurn,
+  { engine, startedAt }: { engine: NonNullable<BegunTurn["engine"]>; startedAt: string | undefined },
+): Promise<void> {
+  const place = { engineId: engine.id, generation: engine.generation };
+  if (startedAt === undefined) await recordTurn(ctx, turn, place);
+  else turn.markRecorded({ ...place, startedAt });
 }
 
 /** So that it can be written anew. */

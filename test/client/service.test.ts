@@ -101,6 +101,15 @@ describe("the client and the service", { timeout: 60_000 }, () => {
     expect(await turn.end).toMatchObject({ status: "cancelled", reason: "CANCELLED" });
   });
 
+  test.each([0, 1, 2, 4, 8, 16])("a turn cancelled %i ms after it was asked for returns, too", async (ms) => {
+    const turn = client.execute(toRequest({ words: 1_000, delayMs: 10 }));
+    const text = turn.text();
+    if (ms > 0) await new Promise((resolve) => setTimeout(resolve, ms));
+    expect(await turn.cancel()).toMatchObject({ turnId: turn.turnId, status: "cancelled" });
+    await text;
+    expect(await turn.end).toMatchObject({ status: "cancelled", reason: "CANCELLED" });
+  });
+
   test("refusals have their reasons, from execute and from api", async () => {
     const stranger = createClient({ url: service.url, key: `${apiKey.slice(0, -1)}_` });
     await expect(stranger.execute(toRequest()).text()).rejects.toMatchObject({ reason: "INVALID_KEY" });

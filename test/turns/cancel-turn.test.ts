@@ -1,4 +1,6 @@
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { abortable } from "../../server/abortable.ts";
+import type { UseEngineInput } from "../../server/engines/use-engine.ts";
 import { cancelTurn } from "../../server/turns/cancel-turn.ts";
 import { startTurn } from "../../server/turns/start-turn.ts";
 import { completed, delta, streamOf } from "./engine-double.ts";
@@ -108,4 +110,41 @@ test("who insists on the engine gets it from a lingering hold", async () => {
   });
   gate[Symbol.dispose]();
   expect(world.holds.count(engine.engineId)).toBe(0);
+});
+
+describe("a turn whose engine never had it is on record as cancelled, and never begins under that id", () => {
+  test.each([
+    ["its row is being written", async (wanted: UseEngineInput) => void wanted.findFirst?.()],
+    ["its engine boots", async (wanted: UseEngineInput) => void (await wanted.findFirst?.())],
+    [
+      "a verb has closed its engine's gate",
+      async (wanted: UseEngineInput) => {
+        await wanted.findFirst?.();
+        await wanted.onBlocked?.();
+      },
+    ],
+  ])("while %s", async (_what, getThere) => {
+    const { ctx } = world.openProcess();
+    const { useEngine } = ctx.turns.options;
+    const isThere = Promise.withResolvers<void>();
+    ctx.turns.options.useEngine = async (wanted) => {
+      await getThere(wanted);
+      isThere.resolve();
+      return abortable(new Promise<never>(() => {}), wanted.signal ?? new AbortController().signal);
+    };
+    const input = world.input();
+    const before = world.engine.calls.length;
+    const starting = startTurn(ctx, input);
+    await isThere.promise;
+    const turn = await cancelTurn(ctx, input);
+    expect(turn).toMatchObject({
+      status: "cancelled",
+      end: { reason: "CANCELLED", engineMayContinue: false },
+    });
+    expect(await starting).toMatchObject({ status: "cancelled", created: true });
+    expect((await readAll(ctx, input)).end).toEqual(turn.end);
+    ctx.turns.options.useEngine = useEngine;
+    expect(await startTurn(ctx, input)).toMatchObject({ status: "cancelled", created: false });
+    expect(world.engine.calls).toHaveLength(before);
+  });
 });
