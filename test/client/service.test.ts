@@ -1,8 +1,13 @@
+import { execFile } from "node:child_process";
 import { randomUUID } from "node:crypto";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createClient, findReason, type Client, type TurnEvent } from "../../client/index.ts";
 import { runFirstTurn } from "../../demo/client-example.ts";
 import { openCutProxy } from "../../demo/cut-proxy.ts";
+import { openTempDir } from "../support/temp-dir.ts";
 import { openServiceProcess, type ServiceProcess } from "./service-process.ts";
 
 const toRequest = (steering: object = {}) => ({
@@ -36,6 +41,25 @@ describe("the client and the service", { timeout: 60_000 }, () => {
     printed.length = 0;
     await runFirstTurn(service.url, newcomer.apiKey, (text) => printed.push(text));
     expect(printed.join("")).toMatch(/^This is message 2 .*\ncompleted\n$/s);
+  });
+
+  test("the README's example does what it says, again and again", async () => {
+    const reader = await service.openProduct("reader");
+    await using folder = await openTempDir();
+    const root = new URL("../../", import.meta.url);
+    const readme = await readFile(new URL("README.md", root), "utf8");
+    const example = /^```ts\n(?<code>.*?)^```$/ms.exec(readme)?.groups?.["code"] ?? "";
+    const file = join(folder.path, "try.ts");
+    const here = example
+      .replace("./client/index.ts", new URL("client/index.ts", root).href)
+      .replace("http://127.0.0.1:8080", service.url);
+    await writeFile(file, here);
+    for (const count of [1, 2]) {
+      const env = { PATH: process.env["PATH"], PLATFORM_KEY: reader.apiKey };
+      const { stdout, stderr } = await promisify(execFile)(process.execPath, [file], { env });
+      expect(stdout).toMatch(new RegExp(`^This is message ${count} .*completed\n$`, "s"));
+      expect(stderr).toBe("");
+    }
   });
 
   test("a turn has every type of event of the contract, typed and numbered", async () => {
