@@ -3,6 +3,7 @@ import { ensureTurnPartitionAt } from "../../db/turn-partitions.ts";
 import { isDatabaseUnavailable } from "../../db/postgres-error.ts";
 import type { AppContext } from "../context.ts";
 import { toErrorMessage } from "../errors.ts";
+import { chooseFairly } from "./choose-fairly.ts";
 import type { Flush, LiveTurn } from "./live-turn.ts";
 
 export interface TurnLogOptions extends Pick<AppContext, "raw" | "clock" | "log"> {
@@ -114,17 +115,14 @@ export class TurnLog {
     return next;
   }
 
-  /** What is due, as one batch and one more for each suspect. */
+  /** What is due and has its turn, as one batch and one more for each suspect. */
   #takeBatches(): Flush[][] {
     const now = this.#options.clock.now();
     const maxAgeMs = this.#maxAgeMs;
     const common: Flush[] = [];
     const alone: Flush[][] = [];
-    let bytes = 0;
-    for (const turn of this.#dirty) {
-      if (bytes >= COMMIT_MAX_BYTES) break;
-      if (!this.#isClosing && turn.dueAt(maxAgeMs) > now) continue;
-      bytes += turn.unwrittenBytes;
+    const due = [...this.#dirty].filter((turn) => this.#isClosing || turn.dueAt(maxAgeMs) <= now);
+    for (const turn of chooseFairly(due, COMMIT_MAX_BYTES)) {
       if (this.#suspects.has(turn)) alone.push([turn.takeFlush()]);
       else common.push(turn.takeFlush());
     }
@@ -167,7 +165,9 @@ export class TurnLog {
       );
       turn.markLost();
     }
-    if (!turn.isDirty) this.#dirty.delete(turn);
+    // What it has got since is behind everybody else's.
+    this.#dirty.delete(turn);
+    if (turn.isDirty) this.#dirty.add(turn);
   }
 
   async #recover(batch: Flush[], error: unknown): Promise<boolean> {
