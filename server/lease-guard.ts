@@ -8,11 +8,11 @@ const POLL_MS = 500;
  * every call that waits is answered DATABASE_UNAVAILABLE. What it began goes on or is undone by its transaction.
  */
 export class LeaseGuard implements Disposable {
-  readonly #replica: Replica;
+  readonly #replica: Pick<Replica, "holdsLease">;
   readonly #waiting = new Set<() => void>();
   readonly #timer: NodeJS.Timeout;
 
-  constructor(replica: Replica) {
+  constructor(replica: Pick<Replica, "holdsLease">) {
     this.#replica = replica;
     this.#timer = setInterval(() => {
       if (!this.#replica.holdsLease()) this.#refuseAll();

@@ -58,7 +58,7 @@ const ctx = {
   raw,
   clock: systemClock,
   drain: new DrainState(),
-  lease: new LeaseGuard({ id: "no-op", holdsLease: () => true }),
+  lease: new LeaseGuard({ holdsLease: () => true }),
 } as Partial<AppContext> as AppContext;
 await using server = await openHttpServer(ctx, { host: "127.0.0.1", port: 0 });
 log.info({ url: server.url }, "listening");

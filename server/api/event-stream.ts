@@ -19,13 +19,13 @@ export class EventStream {
   /** Until the head has left. */
   #reply: FastifyReply | undefined;
   readonly #to: FastifyReply["raw"];
-  readonly #ping: NodeJS.Timeout;
+  /** From the head on. */
+  #ping: NodeJS.Timeout | undefined;
   #onRoom: (() => void) | undefined;
 
   constructor(reply: FastifyReply) {
     this.#reply = reply;
     this.#to = reply.raw;
-    this.#ping = setTimeout(() => this.#sendPing(), PING_INTERVAL_MS);
     reply.hijack();
     this.#to.once("close", () => {
       clearTimeout(this.#ping);
@@ -42,8 +42,8 @@ export class EventStream {
    */
   write(events: string): boolean {
     if (this.#to.destroyed || this.#to.writableEnded) return true;
-    this.#ping.refresh();
     this.#writeHead();
+    this.#ping?.refresh();
     return this.#to.write(events);
   }
 
@@ -56,16 +56,19 @@ export class EventStream {
   }
 
   end(): void {
+    if (!this.#to.destroyed) {
+      this.#writeHead();
+      this.#to.end();
+    }
     clearTimeout(this.#ping);
-    if (this.#to.destroyed) return;
-    this.#writeHead();
-    this.#to.end();
   }
 
   #writeHead(): void {
     const ours = this.#reply?.getHeaders() as OutgoingHttpHeaders | undefined;
-    if (ours) this.#to.writeHead(200, { ...ours, ...HEADERS });
+    if (ours === undefined) return;
     this.#reply = undefined;
+    this.#to.writeHead(200, { ...ours, ...HEADERS });
+    this.#ping = setTimeout(() => this.#sendPing(), PING_INTERVAL_MS);
   }
 
   #makeRoom(): void {
@@ -76,7 +79,7 @@ export class EventStream {
 
   #sendPing(): void {
     // Whoever does not read has more to read already.
-    if (this.#to.writableNeedDrain) this.#ping.refresh();
+    if (this.#to.writableNeedDrain) this.#ping?.refresh();
     else this.write(PING);
   }
 }

@@ -26,8 +26,7 @@ async function admitted<T>(
   work: (admission: Admission) => Promise<T>,
 ): Promise<T> {
   const run = async () => work(await admit(ctx, call));
-  // A stream is bounded by its reader; everything else by the lease, so that nobody hangs with the database.
-  if (call.type === "subscription") return run();
+  // So that nobody hangs with the database. Of a stream this is the way to it: it bounds its own look-ups.
   return ctx.app.lease.run(run, { reachesEngine: call.meta?.reachesEngine === true });
 }
 

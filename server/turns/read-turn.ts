@@ -1,6 +1,7 @@
 import { readTurnLog } from "../../db/turn-events.ts";
 import { isTurnLogRetired } from "../../db/turn-partitions.ts";
 import { findTurn, type TurnKey, type TurnRow } from "../../db/turns.ts";
+import type { AppContext } from "../context.ts";
 import type { LiveTurn } from "./live-turn.ts";
 import { toBatches } from "./log-batches.ts";
 import { BATCH_MAX_BYTES, type TurnBatch, type TurnGap } from "./turn-batch.ts";
@@ -8,6 +9,9 @@ import { ReaderWake } from "./reader-wake.ts";
 import { parseEnd, type TurnEnd } from "./turn-end.ts";
 import type { TurnContext } from "./turn-registry.ts";
 import { turnNotFound } from "./turn-view.ts";
+
+/** `lease`: a database that hangs ends a reader's look at the log, as it ends everybody's calls. */
+export type ReadContext = TurnContext & { lease: Pick<AppContext["lease"], "run"> };
 
 export interface ReadTurnInput extends TurnKey {
   /** Everything up to here has been read; 0 for all. */
@@ -26,11 +30,11 @@ const POLL_MS = 1_000;
  * What a turn has after a cursor, as it comes, up to the end; then it returns. Leaving early has no effect on the
  * turn, and a reader that is slow costs nothing but its cursor.
  *
- * @throws TURN_NOT_FOUND, the signal's reason, and an AbortError when the replica hands its readers over: then the
+ * @throws TURN_NOT_FOUND, DATABASE_UNAVAILABLE, the signal's reason, and an AbortError when the replica hands its readers over: then the
  * same read, from the last cursor, is to be made again elsewhere.
  */
 export async function* readTurn(
-  ctx: TurnContext,
+  ctx: ReadContext,
   input: ReadTurnInput,
 ): AsyncGenerator<TurnBatch, void, void> {
   let cursor = input.afterSeq;
@@ -41,7 +45,9 @@ export async function* readTurn(
     input.signal.throwIfAborted();
     // Kept once found: a turn that has ended is still read to its end from memory.
     live ??= joinLive(ctx, input, reader);
-    const step = (live && readLive(live, reader, cursor)) ?? (await readRecorded(ctx, input, cursor));
+    const step =
+      (live && readLive(live, reader, cursor)) ??
+      (await ctx.lease.run(async () => readRecorded(ctx, input, cursor)));
     if (step.kind === "wait") {
       await step.until;
       continue;

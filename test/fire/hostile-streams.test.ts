@@ -8,7 +8,7 @@ import { UpstreamReader } from "../../server/turns/upstream-reader.ts";
 import type { TurnEvent } from "../../server/turns/turn-batch.ts";
 import type { TurnEnd } from "../../server/turns/turn-end.ts";
 import { startTurn, type StartTurnInput } from "../../server/turns/start-turn.ts";
-import type { TurnContext } from "../../server/turns/turn-registry.ts";
+import type { ReadContext } from "../../server/turns/read-turn.ts";
 import { type Call, completed, delta, sse, started, streamOf } from "../turns/engine-double.ts";
 import { openTurnWorld, type Read, readAll, type TurnWorld } from "../turns/turn-world.ts";
 
@@ -18,7 +18,7 @@ const TURN_MAX_BYTES = 4 * 1024 * 1024;
 const IDLE_MS = 300;
 
 let world: TurnWorld;
-let impatient: TurnContext;
+let impatient: ReadContext;
 beforeAll(async () => {
   world = await openTurnWorld({
     timing: { startAnswerMs: 100 },

@@ -24,6 +24,20 @@ const toEnvironment = (dataDir: string, databaseUrl: string) => ({
   ORCH_LEASE_S: "3",
 });
 
+/** All that a subscription says until it ends. */
+async function readStream(
+  place: { url: string; key: string },
+  procedure: string,
+  input: object,
+): Promise<string> {
+  const response = await fetch(`${place.url}/trpc/${procedure}`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${place.key}`, "content-type": "application/json" },
+    body: JSON.stringify(input),
+  });
+  return response.text();
+}
+
 async function readiness(service: Service): Promise<number> {
   const response = await fetch(`${service.url}/readyz`);
   await response.arrayBuffer();
@@ -72,8 +86,18 @@ test("a database that hangs answers nobody, so the lease does, and calls work ag
   await using link = await openFlakyLink(database.url);
   await using service = await startService(toEnvironment(home.path, link.url));
   const place = await openPlace(service.url, "ada");
+  const turnId = crypto.randomUUID();
+  const start = { userId: "ada", request: { message: "hello", taskId: "t" } };
+  await readStream(place, "turns.execute", { ...start, turnId });
 
   link.hang();
+  const streams = ["turns.events", "turns.execute"].map((procedure) =>
+    readStream(
+      place,
+      procedure,
+      procedure === "turns.events" ? { turnId } : { ...start, turnId: crypto.randomUUID() },
+    ),
+  );
   const answers = await Promise.all(
     ["engines.get", "engines.stop", "products.list"].map((procedure) =>
       callProcedure(
@@ -84,6 +108,10 @@ test("a database that hangs answers nobody, so the lease does, and calls work ag
     ),
   );
   for (const answer of answers) expect(answer).toMatchObject({ status: 503, reason: "DATABASE_UNAVAILABLE" });
+  // Refused, and not kept with pings until somebody has mended the database.
+  for (const text of await Promise.all(streams)) {
+    expect(text).toMatch(/event: serialized-error\ndata: .*"reason":"DATABASE_UNAVAILABLE"/);
+  }
   link.restore();
 
   await expect

@@ -3,12 +3,13 @@ import { openDatabase, type Database } from "../../db/client.ts";
 import { systemClock } from "../../server/clock.ts";
 import { EngineHolds, type Hold } from "../../server/engines/engine-holds.ts";
 import { DomainError } from "../../server/errors.ts";
+import { LeaseGuard } from "../../server/lease-guard.ts";
 import type { Log } from "../../server/log.ts";
 import type { TurnBatch, TurnEvent, TurnGap } from "../../server/turns/turn-batch.ts";
 import type { TurnEnd } from "../../server/turns/turn-end.ts";
-import { readTurn } from "../../server/turns/read-turn.ts";
+import { readTurn, type ReadContext } from "../../server/turns/read-turn.ts";
 import { startTurn, type StartTurnInput } from "../../server/turns/start-turn.ts";
-import { TurnRegistry, type TurnContext, type TurnTiming } from "../../server/turns/turn-registry.ts";
+import { TurnRegistry, type TurnTiming } from "../../server/turns/turn-registry.ts";
 import { openTestDatabase } from "../support/test-database.ts";
 import { openEngineDouble, type EngineDouble } from "./engine-double.ts";
 
@@ -39,7 +40,7 @@ export interface TurnWorld extends AsyncDisposable {
   readonly holds: EngineHolds;
   readonly engines: EngineRowDouble[];
   /** The first process. */
-  readonly ctx: TurnContext;
+  readonly ctx: ReadContext;
   readonly productId: string;
   addEngine(userId: string, productId?: string): Promise<EngineRowDouble>;
   addProduct(): Promise<string>;
@@ -50,7 +51,7 @@ export interface TurnWorld extends AsyncDisposable {
 export interface TurnProcess {
   /** Ends as kill -9 does: nothing more reaches the database. */
   kill(): Promise<void>;
-  readonly ctx: TurnContext;
+  readonly ctx: ReadContext;
   readonly replicaId: string;
   readonly database: Database;
   lease: boolean;
@@ -63,6 +64,7 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
   const holds = new EngineHolds();
   const engines: EngineRowDouble[] = [];
   const processes: TurnProcess[] = [];
+  const guards: LeaseGuard[] = [];
   const world = { database, databaseUrl: testDatabase.url, engine, holds, engines };
 
   const addProduct = async () => {
@@ -127,7 +129,9 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
         ...own.timing,
       },
     });
-    const ctx: TurnContext = { raw: link.raw, clock: systemClock, log: silentLog, turns };
+    const lease = new LeaseGuard(turns.options.replica);
+    guards.push(lease);
+    const ctx: ReadContext = { raw: link.raw, clock: systemClock, log: silentLog, turns, lease };
     const kill = async () => {
       await link.raw.end({ timeout: 0 });
       turns.timing.closeMs = 1;
@@ -163,6 +167,7 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
     [Symbol.asyncDispose]: async () => {
       await engine[Symbol.asyncDispose]();
       await Promise.all(processes.map((one) => one.ctx.turns[Symbol.asyncDispose]()));
+      for (const guard of guards) guard[Symbol.dispose]();
       await Promise.all(processes.map((one) => one.database.close()));
       await database.close();
       await testDatabase.close();
@@ -184,7 +189,7 @@ export interface Read {
 
 /** Reads to the end, or until `stop` says that it is enough. */
 export async function readAll(
-  ctx: TurnContext,
+  ctx: ReadContext,
   key: { productId: string; turnId: string },
   options: { afterSeq?: number; signal?: AbortSignal; stop?: (read: Read) => boolean } = {},
 ): Promise<Read> {
