@@ -1,4 +1,12 @@
-import { httpLink, httpSubscriptionLink, splitLink, type Operation, type TRPCLink } from "@trpc/client";
+import { observable } from "@trpc/server/observable";
+import {
+  TRPCClientError,
+  httpLink,
+  httpSubscriptionLink,
+  splitLink,
+  type Operation,
+  type TRPCLink,
+} from "@trpc/client";
 import { EventSource, type FetchLike } from "eventsource";
 import type { AppRouter } from "../server/api/router.ts";
 import { findRepeat } from "./mutation-repeats.ts";
@@ -32,7 +40,21 @@ export function toApiLinks(transport: Transport, closed: AbortSignal): TRPCLink<
 function stopWhenClosed(closed: AbortSignal): TRPCLink<AppRouter> {
   return () =>
     ({ op, next }) =>
-      next({ ...op, signal: op.signal ? AbortSignal.any([op.signal, closed]) : closed });
+      observable((observer) => {
+        // One of its own for each call: Node 20 warns of many listeners on the one that they would share.
+        const signal = AbortSignal.any(op.signal ? [op.signal, closed] : [closed]);
+        return next({ ...op, signal }).subscribe({
+          next: (value) => observer.next(value),
+          // tRPC tells of an abort, and not of its reason.
+          error: (error) =>
+            observer.error(closed.aborted ? TRPCClientError.from(toError(closed.reason)) : error),
+          complete: () => observer.complete(),
+        });
+      });
+}
+
+function toError(reason: unknown): Error {
+  return reason instanceof Error ? reason : new Error(String(reason));
 }
 
 const addIdempotencyKey: TRPCLink<AppRouter> =

@@ -79,6 +79,7 @@ export function toEnginehouseError(error: unknown): EnginehouseError {
   if (error instanceof TRPCClientError) {
     const { data, message } = error as TRPCClientError<AppRouter>;
     if (data?.reason !== undefined) return fromErrorShape({ message, data });
+    if (error.cause instanceof EnginehouseError) return error.cause;
   }
   const message = error instanceof Error ? error.message : String(error);
   return new EnginehouseError("CONNECTION_LOST", message, { cause: error });
@@ -93,5 +94,6 @@ export function findReason(error: unknown): FailureReason | undefined {
   if (!(error instanceof TRPCClientError)) return undefined;
   const { data, cause } = error as TRPCClientError<AppRouter>;
   if (data?.reason !== undefined) return data.reason;
+  if (cause instanceof EnginehouseError) return cause.reason;
   return cause instanceof ConnectionError ? "CONNECTION_LOST" : undefined;
 }

@@ -72,7 +72,8 @@ export async function openConsumer(): Promise<Consumer> {
       const program = isOld
         ? join(directory, "node_modules", `node-${node}`, "bin", "node")
         : process.execPath;
-      const { stdout } = await exec(program, args, { cwd: directory, timeout: 30_000 });
+      const { stdout, stderr } = await exec(program, args, { cwd: directory, timeout: 30_000 });
+      if (stderr !== "") throw new Error(`Node ${node} complains: ${stderr}`);
       return stdout;
     },
     [Symbol.asyncDispose]: () => opened.disposeAsync(),

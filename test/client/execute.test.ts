@@ -299,8 +299,11 @@ test("closing the client ends its turns, calls and subscriptions", async () => {
   await vi.waitFor(() => expect(service.seen).toHaveLength(3));
   client.close();
   await expect(reading).rejects.toMatchObject({ reason: "CLIENT_CLOSED" });
-  await expect(asking).rejects.toThrow();
+  expect(findReason(await asking.catch((error: unknown) => error))).toBe("CLIENT_CLOSED");
   await following.catch(() => undefined);
+  const late: unknown = await client.api.health.live.query().catch((error: unknown) => error);
+  expect(findReason(late)).toBe("CLIENT_CLOSED");
+  await expect(client.execute(input).cancel()).rejects.toMatchObject({ reason: "CLIENT_CLOSED" });
   await expect(client.execute(input).text()).rejects.toMatchObject({ reason: "CLIENT_CLOSED" });
 });
 
