@@ -2,14 +2,13 @@ import { z } from "zod";
 import { TURN_STATUSES } from "../../db/schema.ts";
 import { END_REASONS, END_STATUSES } from "../turns/turn-end.ts";
 import { isDeeperThan } from "../json-depth.ts";
-import { plainText } from "./field-schemas.ts";
+import { plainObject, plainText } from "./field-schemas.ts";
 
 const REQUEST_MAX_DEPTH = 64;
 /** How the engine spells what is camelCase here: both at once would be two answers to one question. */
 const ENGINE_SPELLINGS = ["task_id", "edit_message_id", "retry_message_id"] as const;
 
-/** The body of `/execute`, known fields in our spelling; the others go to the engine as they are. */
-export const ExecuteRequestSchema = z
+const KnownRequest = z
   .looseObject({
     message: z.string().min(1),
     /** The thread. */
@@ -31,6 +30,9 @@ export const ExecuteRequestSchema = z
       });
     }
   });
+
+/** The body of `/execute`, known fields in our spelling; the others go to the engine as they are. */
+export const ExecuteRequestSchema = plainObject<z.input<typeof KnownRequest>>().pipe(KnownRequest);
 
 export const EndSchema = z.object({
   status: z.enum(END_STATUSES),

@@ -118,6 +118,25 @@ describe("text that Postgres or a log could not hold is refused wherever it coul
   });
 });
 
+test.each([
+  [
+    "turns.start",
+    "expectGeneration",
+    () => ({ turnId: randomUUID(), userId: "ada", request, expectGeneration: 2 ** 31 }),
+  ],
+  ["rpc.call", "expectGeneration", () => ({ userId: "ada", method: "m", expectGeneration: 2 ** 31 })],
+  [
+    "platformKeys.issue",
+    "expiresAt",
+    () => ({ productId, name: "k", expiresAt: "9999-12-31T23:59:59-23:59" }),
+  ],
+  ["platformKeys.issue", "expiresAt", () => ({ productId, name: "k", expiresAt: "0000-12-31T23:59:59Z" })],
+])("%s: a %s that Postgres cannot hold is refused", async (path, field, toInput) => {
+  const who = path.startsWith("platformKeys") ? ADMIN_KEY : key;
+  const { body } = await api.mutate(path, { key: who, input: toInput() });
+  expect(body.error.data).toMatchObject({ reason: "INVALID_INPUT", issues: [{ path: field }] });
+});
+
 test("cursors that nobody gave out are refused, not searched for", async () => {
   const cursor = Buffer.from("x' or 1=1").toString("base64url");
   for (const [path, who, more] of [
@@ -149,16 +168,31 @@ describe("free-form JSON", () => {
     expect(body.result.data.result).toEqual(params);
   });
 
-  test("named __proto__ harms nobody", async () => {
+  test("named __proto__ arrives as it was sent or is refused, and harms nobody", async () => {
     const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
-    const text =
-      '{"userId":"ada","method":"m","params":{"__proto__":{"polluted":1},"a":{"__proto__":{"polluted":1}}}}';
-    const response = await fetch(`${api.url}/trpc/rpc.call`, { method: "POST", headers, body: text });
-    expect(response.status).toBe(200);
+    const send = async (path: string, body: string) =>
+      fetch(`${api.url}/trpc/${path}`, { method: "POST", headers, body });
+    let arrived = "";
+    api.behave("/rpc", (response, request, body) => {
+      arrived = body;
+      answer(200, { result: 1 })(response, request, body);
+    });
+    const proto = '{"__proto__":{"polluted":1}}';
+    const inner = await send("rpc.call", `{"userId":"ada","method":"m","params":{"a":${proto}}}`);
+    expect(inner.status).toBe(200);
+    expect(arrived).toContain(proto);
+    for (const [path, body, field] of [
+      ["rpc.call", `{"userId":"ada","method":"m","params":${proto}}`, "params"],
+      ["rpc.setConfig", `{"userId":"ada","config":${proto}}`, "config"],
+      ["turns.start", `{"turnId":"${randomUUID()}","userId":"ada","request":${proto}}`, "request"],
+      ["rpc.call", '{"__proto__":{"x":1},"userId":"ada","method":"m"}', ""],
+    ] as const) {
+      const refused = await send(path, body);
+      expect(await refused.json(), body).toMatchObject({
+        error: { data: { reason: "INVALID_INPUT", issues: [{ path: field }] } },
+      });
+    }
     expect(({} as { polluted?: number }).polluted).toBeUndefined();
-    const outer = '{"__proto__":{"userId":"ada"},"method":"m"}';
-    const refused = await fetch(`${api.url}/trpc/rpc.call`, { method: "POST", headers, body: outer });
-    expect(refused.status).toBe(400);
   });
 
   test("is refused when it nests deeper than 64 levels, and no depth brings anybody down", async () => {
