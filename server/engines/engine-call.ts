@@ -2,6 +2,8 @@ import type { Dispatcher } from "undici";
 import { toErrorMessage } from "../errors.ts";
 import { engineConnections } from "./engine-connections.ts";
 
+const MAX_INTERIMS = 100;
+
 type Controller = Dispatcher.DispatchController;
 export type AnswerHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
@@ -13,6 +15,7 @@ export abstract class EngineCall<Answer> implements Dispatcher.DispatchHandler {
   readonly #answer = Promise.withResolvers<Answer>();
   #controller: Controller | undefined;
   #abortError: Error | undefined;
+  #interims = 0;
 
   /** Resolves with what the call answers; the signal aborts it until then. To be called once. Throws what `onHead` does. */
   async send(request: Dispatcher.DispatchOptions, signal: AbortSignal): Promise<Answer> {
@@ -58,8 +61,10 @@ export abstract class EngineCall<Answer> implements Dispatcher.DispatchHandler {
   }
 
   onResponseStart(controller: Controller, status: number, headers: AnswerHeaders): void {
-    // 1xx come before the answer.
-    if (status < 200) return;
+    if (status < 200) {
+      this.#hearInterim();
+      return;
+    }
     try {
       this.onHead(controller, status, headers);
     } catch (error) {
@@ -71,6 +76,12 @@ export abstract class EngineCall<Answer> implements Dispatcher.DispatchHandler {
 
   onResponseError(_controller: unknown, error: unknown): void {
     this.onFailed(error);
+  }
+
+  /** 1xx come before the answer, and never one after the other for long. */
+  #hearInterim(): void {
+    this.#interims += 1;
+    if (this.#interims > MAX_INTERIMS) this.abort(new Error("the engine sends interim answers without end"));
   }
 
   #dispatch(request: Dispatcher.DispatchOptions): void {

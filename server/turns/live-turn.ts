@@ -112,6 +112,10 @@ export class LiveTurn {
   get bytes(): number {
     return this.#bytes;
   }
+  /** What came, or what the log makes of it where that is more: events of a few bytes are lines of a hundred there. */
+  get size(): number {
+    return Math.max(this.#bytes, this.#window.totalBytes);
+  }
   get unwrittenBytes(): number {
     return this.#window.unwrittenBytes;
   }

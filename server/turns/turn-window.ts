@@ -24,6 +24,7 @@ export class TurnWindow {
   #jsons: string[] = [];
   #sizes: number[] = [];
   #unwrittenBytes = 0;
+  #totalBytes = 0;
 
   get lastSeq(): number {
     return this.#writtenSeq + this.#events.length;
@@ -33,6 +34,10 @@ export class TurnWindow {
   }
   get unwrittenBytes(): number {
     return this.#unwrittenBytes;
+  }
+  /** Of all events that there ever were. */
+  get totalBytes(): number {
+    return this.#totalBytes;
   }
   /** Of the oldest event that is still here; one past the last when there is none. */
   get firstSeq(): number {
@@ -46,6 +51,7 @@ export class TurnWindow {
     this.#jsons.push(json);
     this.#sizes.push(size);
     this.#unwrittenBytes += size;
+    this.#totalBytes += size;
   }
 
   /** One batch of what comes after `cursor`, which is not older than the window, up to `lastSeq`. */

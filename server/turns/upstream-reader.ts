@@ -107,7 +107,7 @@ export class UpstreamReader implements StreamSink {
     this.#parser.feed(this.#decode(chunk));
     if (hadCause) return;
     const { turnMaxBytes } = this.#registry.options.config;
-    if (this.#turn.bytes > turnMaxBytes) this.#endTooLarge("TURN_TOO_LARGE", turnMaxBytes);
+    if (this.#turn.size > turnMaxBytes) this.#endTooLarge("TURN_TOO_LARGE", turnMaxBytes);
     this.#turn.announce();
     if (this.#turn.isDirty) this.#registry.log.touch(this.#turn);
     if (this.#turn.unwrittenBytes > this.#registry.unwrittenLimit) this.#waitForLog();

@@ -7,6 +7,7 @@ import { LiveTurn } from "../../server/turns/live-turn.ts";
 import { UpstreamReader } from "../../server/turns/upstream-reader.ts";
 import type { TurnEvent } from "../../server/turns/turn-batch.ts";
 import type { TurnEnd } from "../../server/turns/turn-end.ts";
+import { getTurn } from "../../server/turns/get-turn.ts";
 import { startTurn, type StartTurnInput } from "../../server/turns/start-turn.ts";
 import type { ReadContext } from "../../server/turns/read-turn.ts";
 import { type Call, completed, delta, sse, started, streamOf } from "../turns/engine-double.ts";
@@ -77,6 +78,9 @@ const reset = (text: string) => (call: Call) => {
   call.open();
   void call.write(text).then(() => call.response.socket?.resetAndDestroy());
 };
+const done = completed();
+const INTERIM = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+const WHOLE = `HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\nevent: a\ndata: 1\n\n${done}`;
 const fiveThousand = Array.from({ length: 5_000 }, (_, index) => delta(`${index}`)).join("");
 const exactly = `data: ${"x".repeat(EVENT_MAX_BYTES - "message".length)}\n\n`;
 const oneMore = `data: ${"x".repeat(EVENT_MAX_BYTES - "message".length + 1)}\n\n`;
@@ -99,7 +103,6 @@ const OUTCOME_UNKNOWN: Partial<TurnEnd> = {
   engineMayContinue: true,
 };
 const TIMEOUT: Partial<TurnEnd> = { status: "failed", reason: "ENGINE_TIMEOUT", engineMayContinue: true };
-const done = completed();
 
 /** What the engine does, how the turn ends, and what its readers see of it but the lifecycle's events. */
 const TABLE: [string, (call: Call) => void, Partial<TurnEnd>, Seen[]][] = [
@@ -212,6 +215,8 @@ const TABLE: [string, (call: Call) => void, Partial<TurnEnd>, Seen[]][] = [
   ],
   ["a reset", reset(delta("a")), BROKEN, [["text_delta", { text: "a" }]]],
   ["a reset before any answer", (call) => call.response.socket?.resetAndDestroy(), OUTCOME_UNKNOWN, []],
+  ["interim answers without end", rawly(`${INTERIM.repeat(5_000)}${WHOLE}`), OUTCOME_UNKNOWN, []],
+  ["some interim answers", rawly(`${INTERIM.repeat(50)}${WHOLE}`), COMPLETED, [["a", 1]]],
   ["half a status line", rawly("HTTP/1.1 20"), OUTCOME_UNKNOWN, []],
   [
     "a chunk of no length",
@@ -296,6 +301,15 @@ describe("an engine that sends", () => {
     expect(logged.end).toEqual(read.end);
     await expectNextTurnToWork(input);
   });
+});
+
+test("events of a few bytes count as what the log makes of them", async () => {
+  const input = world.input();
+  const small = "data\n\n";
+  const read = await runAs(streamOf(small.repeat(TURN_MAX_BYTES / small.length / 2)), input);
+  expect(read.end).toMatchObject(TURN_TOO_LARGE);
+  const { bytes } = await getTurn(world.ctx, input);
+  expect(bytes).toBeLessThan(TURN_MAX_BYTES);
 });
 
 describe("an engine that never ends is cut off soon after its limit", () => {
