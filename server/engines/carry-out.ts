@@ -198,7 +198,10 @@ function toCreated(spec: ContainerSpec, containerId: string): ContainerObservati
   };
 }
 
-/** What the container was is recorded first: an exit of another process than that is an exit of this boot. */
+/**
+ * What the container was is recorded first: an exit of another process than that is an exit of this boot. Its time
+ * counts from here: a process before it may have used up its whole grace, and an image may have been large.
+ */
 async function startContainer(
   ctx: ConvergeContext,
   row: EngineRowAt,
@@ -206,6 +209,7 @@ async function startContainer(
 ): Promise<void> {
   const written = await record(ctx, row, {
     bootOf: toProcessIdentity(container),
+    bootStartedAt: orchNow,
     containerId: container.containerId,
   });
   if (written === undefined) return;

@@ -92,6 +92,20 @@ describe("the life of an engine", () => {
     expect(restarted).toMatchObject({ status: "running", generation: before.generation + 1, restarts: 1 });
   });
 
+  test("the time of a boot begins when the process starts, however long the one before it took to go", async () => {
+    const stopMs = 1_000;
+    await provisionEngine(house.ctx, toCall(house, "clio"));
+    house.runtime.onCall = async ({ call, when }) => {
+      if (call !== "stop" || when !== "before") return;
+      house.runtime.onCall = undefined;
+      await new Promise((resolve) => setTimeout(resolve, stopMs));
+    };
+    const begin = Date.now();
+    const { bootMs } = await restartEngine(house.ctx, toCall(house, "clio"));
+    // A timer may be a millisecond early, and clocks round.
+    expect(bootMs).toBeLessThan(Date.now() - begin - stopMs + 10);
+  });
+
   test("a stop during a start ends in stopped, never running", async () => {
     await provisionEngine(house.ctx, toCall(house, "dora"));
     await stopEngine(house.ctx, toCall(house, "dora"));
