@@ -122,14 +122,8 @@ test("after kill -9 the next start adopts the same Postgres, and a turn that was
 
 test("a second signal ends the drain at once: turns end interrupted, and it is still a clean close", async () => {
   await using home = await openTempDir();
-  await using database = await openTestDatabase();
-  const environment = {
-    ORCH_DATA_DIR: home.path,
-    ORCH_DATABASE_URL: database.url,
-    ORCH_ADMIN_KEY: ADMIN_KEY,
-    ORCH_DRAIN_S: "3600",
-    ORCH_STOP_GRACE_S: "1",
-  };
+  const stopping = { ORCH_DRAIN_S: "3600", ORCH_STOP_GRACE_S: "1" };
+  const environment = { ORCH_DATA_DIR: home.path, ORCH_ADMIN_KEY: ADMIN_KEY, ...stopping };
   await using first = await startService(environment);
   const key = await registerProduct(first.url);
   await callProcedure({ url: first.url, key }, "engines.provision", { userId: "ada" });
