@@ -1,6 +1,7 @@
 import type { Config } from "./config.ts";
 import { toErrorMessage } from "./errors.ts";
 import type { Log } from "./log.ts";
+import { isDockerReachable } from "./runtime/docker-reachable.ts";
 import type { EngineRuntime } from "./runtime/engine-runtime.ts";
 import { buildReferenceImage } from "./runtime/reference-image.ts";
 
@@ -13,6 +14,12 @@ export async function withDefaultImage(
   { runtime, log }: { runtime: Pick<EngineRuntime, "kind">; log: Log },
 ): Promise<Config> {
   if (runtime.kind !== "docker" || config.engineImage !== undefined || config.production) return config;
+  const what = "the reference engine's image cannot be built: set ORCH_ENGINE_IMAGE, or start again";
+  // A daemon that is away, or hangs, holds no start up.
+  if (!(await isDockerReachable(config.dockerHost))) {
+    log.warn({}, `${what} once the Docker daemon answers`);
+    return config;
+  }
   try {
     return { ...config, engineImage: await buildReferenceImage({ dockerHost: config.dockerHost, log }) };
   } catch (error) {

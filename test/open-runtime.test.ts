@@ -1,15 +1,17 @@
 import { randomUUID } from "node:crypto";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { openDatabase, type Database } from "../db/client.ts";
 import { ensureInstance, recordRuntime } from "../db/instance.ts";
 import { deleteTombstone, insertTombstone } from "../db/tombstones.ts";
 import { openLog } from "../server/log.ts";
-import { openRuntime } from "../server/open-runtime.ts";
+import { openRuntime, settleRuntime } from "../server/open-runtime.ts";
 import { testConfig } from "./engines/test-config.ts";
 import { openTempDir, type TempDir } from "./support/temp-dir.ts";
 import { openTestDatabase, type TestDatabase } from "./support/test-database.ts";
 
 const log = openLog({ level: "silent", pretty: false });
+const ELSEWHERE = { runtimeKind: "docker", runtimeHost: "docker:a-daemon-that-is-gone" };
+const engineId = randomUUID();
 let home: TempDir;
 let database: TestDatabase;
 let client: Database;
@@ -24,37 +26,50 @@ afterAll(async () => {
   await database[Symbol.asyncDispose]();
   await home.close();
 });
+beforeEach(async () => {
+  await deleteTombstone(client.db, engineId);
+  await findInstance();
+  await recordRuntime(client.db, ELSEWHERE);
+});
 
-test("a database that nothing lives on goes wherever the next start says, and one with traces stays", async () => {
+const findInstance = async () => ensureInstance(client.db, randomUUID());
+
+/** What a start does once it has the database; `meanwhile` happens before it is the only orchestrator. */
+async function start(backend: "auto" | "process", meanwhile = async () => {}): Promise<string> {
   const { db } = client;
-  const wants = async (backend: "auto" | "process") => {
-    const instance = await ensureInstance(db, randomUUID());
-    const config = testConfig({ backend, engineImage: undefined, dataDir: home.path });
-    await using runtime = await openRuntime({ db, config, log, instance });
-    return runtime.host;
-  };
-  const elsewhere = { runtimeKind: "docker", runtimeHost: "docker:a-daemon-that-is-gone" };
-  await ensureInstance(db, randomUUID());
-  await recordRuntime(db, elsewhere);
+  const instance = await findInstance();
+  const config = testConfig({ backend, engineImage: undefined, dataDir: home.path });
+  await using runtime = await openRuntime({ db, config, log, instance });
+  await meanwhile();
+  await settleRuntime({ db, instance }, runtime);
+  return runtime.host;
+}
 
-  // A start that failed, or engines that are destroyed, tie nothing.
-  const host = await wants("process");
+async function leaveTraces(): Promise<void> {
+  const { runtimeHost } = ELSEWHERE;
+  const trace = { engineId, productId: randomUUID(), userId: "ada", volumeName: "v", runtimeHost };
+  await insertTombstone(client.db, trace);
+}
+
+test("a database that nothing lives on goes where a start says, and from then on lives there", async () => {
+  const host = await start("process");
   expect(host).toMatch(/^process:/);
-  expect(await ensureInstance(db, randomUUID())).toMatchObject({ runtimeKind: "process", runtimeHost: host });
+  expect(await findInstance()).toMatchObject({ runtimeKind: "process", runtimeHost: host });
+  expect(await start("auto")).toBe(host);
+  await recordRuntime(client.db, { runtimeKind: "process", runtimeHost: "process:another machine" });
+  expect(await start("process")).toBe(host);
+});
 
-  await recordRuntime(db, elsewhere);
-  const engineId = randomUUID();
-  const { runtimeHost } = elsewhere;
-  await insertTombstone(db, {
-    engineId,
-    productId: randomUUID(),
-    userId: "ada",
-    volumeName: "v",
-    runtimeHost,
-  });
-  await expect(wants("process")).rejects.toThrow(
+test("while there is a trace of an engine it stays where that is", async () => {
+  await leaveTraces();
+  await expect(start("process")).rejects.toThrow(
     /live on the docker runtime.*run on docker for five minutes/,
   );
-  await deleteTombstone(db, engineId);
-  expect(await wants("auto")).toBe(host);
+  await recordRuntime(client.db, { runtimeKind: "process", runtimeHost: "process:another machine" });
+  await expect(start("process")).rejects.toThrow("live on process:another machine");
+});
+
+test("a start that waited while another orchestrator made engines changes nothing", async () => {
+  await expect(start("process", leaveTraces)).rejects.toThrow(`live on ${ELSEWHERE.runtimeHost}`);
+  expect(await findInstance()).toMatchObject(ELSEWHERE);
 });
