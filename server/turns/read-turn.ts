@@ -20,8 +20,8 @@ export interface ReadTurnInput extends TurnKey {
 }
 
 type Source = TurnKey & Pick<TurnRow, "startedAt">;
-/** `wait`: there is nothing new. */
-type Step = { kind: "batches"; batches: TurnBatch[] } | { kind: "wait"; until: Promise<void> };
+/** `wait`: there is nothing new. It begins when it is called: a step that nobody takes leaves no promise behind. */
+type Step = { kind: "batches"; batches: TurnBatch[] } | { kind: "wait"; wait: () => Promise<void> };
 
 /** How often a turn that another process owns is looked at. */
 const POLL_MS = 1_000;
@@ -30,8 +30,8 @@ const POLL_MS = 1_000;
  * What a turn has after a cursor, as it comes, up to the end; then it returns. Leaving early has no effect on the
  * turn, and a reader that is slow costs nothing but its cursor.
  *
- * @throws TURN_NOT_FOUND, DATABASE_UNAVAILABLE, the signal's reason, and an AbortError when the replica hands its readers over: then the
- * same read, from the last cursor, is to be made again elsewhere.
+ * @throws TURN_NOT_FOUND, DATABASE_UNAVAILABLE, the signal's reason, and an AbortError when the replica hands its
+ * readers over: then the same read, from the last cursor, is to be made again elsewhere.
  */
 export async function* readTurn(
   ctx: ReadContext,
@@ -49,7 +49,7 @@ export async function* readTurn(
       (live && readLive(live, reader, cursor)) ??
       (await ctx.lease.run(async () => readRecorded(ctx, input, cursor)));
     if (step.kind === "wait") {
-      await step.until;
+      await step.wait();
       continue;
     }
     for (const batch of step.batches) {
@@ -76,7 +76,7 @@ function readLive(turn: LiveTurn, reader: ReaderWake, cursor: number): Step | un
     case "batch":
       return { kind: "batches", batches: [step.batch] };
     case "wait":
-      return { kind: "wait", until: reader.next() };
+      return { kind: "wait", wait: async () => reader.next() };
     case "unknown_cursor":
       return unknownCursor(cursor, turn.lastSeq);
     case "log":
@@ -98,7 +98,7 @@ async function readRecorded(ctx: TurnContext, input: ReadTurnInput, cursor: numb
   if (last) return { kind: "batches", batches };
   if (end) return { kind: "batches", batches: [await toGapAndEnd(ctx, row, { cursor, end })] };
   if (cursor > row.reservedSeq) return unknownCursor(cursor, row.lastSeq);
-  return { kind: "wait", until: ctx.clock.sleep(POLL_MS, input.signal) };
+  return { kind: "wait", wait: async () => ctx.clock.sleep(POLL_MS, input.signal) };
 }
 
 async function readPage(ctx: TurnContext, source: Source, cursor: number): Promise<TurnBatch[]> {

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { DomainError } from "../../server/errors.ts";
 import { cancelTurn } from "../../server/turns/cancel-turn.ts";
 import { getTurn } from "../../server/turns/get-turn.ts";
 import { recoverTurns } from "../../server/turns/recover-turns.ts";
@@ -101,6 +102,28 @@ describe("cursors", () => {
     await call.write(completed());
     call.end();
     expect((await readAll(world.ctx, input)).end).toMatchObject({ status: "completed" });
+  });
+
+  test("a look at the log that the lease has given up on leaves nothing behind when it comes back", async () => {
+    const { input, call } = await openTurn();
+    const other = world.openProcess();
+    const looked = Promise.withResolvers<void>();
+    const refusal = new DomainError("DATABASE_UNAVAILABLE", "the lease is lost");
+    const lease = {
+      run: async <T>(work: () => Promise<T>): Promise<T> => {
+        void work().then(() => looked.resolve());
+        throw refusal;
+      },
+    };
+    const leaving = new AbortController();
+    const reading = readAll({ ...other.ctx, lease }, input, { signal: leaving.signal });
+    await expect(reading).rejects.toBe(refusal);
+    await looked.promise;
+    // A wait that had begun would reject now, with nobody to hear it, which fails the run.
+    leaving.abort();
+    await call.write(completed());
+    call.end();
+    expect((await readAll(other.ctx, input)).end).toMatchObject({ status: "completed" });
   });
 
   test("the end is not shown before it is written", async () => {
