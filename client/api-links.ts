@@ -38,18 +38,41 @@ export function toApiLinks(transport: Transport, closed: AbortSignal): TRPCLink<
 }
 
 function stopWhenClosed(closed: AbortSignal): TRPCLink<AppRouter> {
+  // Once for all calls: before Node 24 each signal made of a long-lived one leaves something behind on it, and Node 20
+  // warns of many listeners.
+  const calls = new Set<AbortController>();
+  closed.addEventListener("abort", () => {
+    for (const call of calls) call.abort(closed.reason);
+  });
   return () =>
     ({ op, next }) =>
       observable((observer) => {
-        // One of its own for each call: Node 20 warns of many listeners on the one that they would share.
-        const signal = AbortSignal.any(op.signal ? [op.signal, closed] : [closed]);
-        return next({ ...op, signal }).subscribe({
+        const call = new AbortController();
+        const onAbort = () => call.abort(op.signal?.reason);
+        const forget = () => {
+          calls.delete(call);
+          op.signal?.removeEventListener("abort", onAbort);
+        };
+        calls.add(call);
+        op.signal?.addEventListener("abort", onAbort, { once: true });
+        if (closed.aborted) call.abort(closed.reason);
+        else if (op.signal?.aborted === true) onAbort();
+        const asking = next({ ...op, signal: call.signal }).subscribe({
           next: (value) => observer.next(value),
-          // tRPC tells of an abort, and not of its reason.
-          error: (error) =>
-            observer.error(closed.aborted ? TRPCClientError.from(toError(closed.reason)) : error),
-          complete: () => observer.complete(),
+          error: (error) => {
+            forget();
+            // tRPC tells of an abort, and not of its reason.
+            observer.error(closed.aborted ? TRPCClientError.from(toError(closed.reason)) : error);
+          },
+          complete: () => {
+            forget();
+            observer.complete();
+          },
         });
+        return () => {
+          forget();
+          asking.unsubscribe();
+        };
       });
 }
 

@@ -60,9 +60,12 @@ export function createClient(options: ClientOptions): Client {
 }
 
 /** A header could not carry another one, which would look like a connection that fails. */
-function requireKey(key: string): void {
-  if (/^[\x21-\x7e]+$/.test(key)) return;
+function requireKey(key: unknown): void {
+  if (typeof key === "string" && /^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$/.test(key)) return;
   // Without the key: it may be a good one with a line break at its end.
-  const what = key === "" ? "it is empty" : "it holds a space, a line break or what is not ASCII";
+  const isAbsent = key === undefined || key === "";
+  const what = isAbsent
+    ? "there is none"
+    : "this holds a line break, a space at an end, or what is not ASCII";
   throw new TypeError(`a client needs a platform key or an operator's: ${what}`);
 }

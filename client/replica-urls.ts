@@ -26,10 +26,12 @@ export class ReplicaUrls {
 function toBaseUrl(url: string): string {
   const parsed = URL.canParse(url) ? new URL(url) : undefined;
   // `localhost:8080` parses, too: as the scheme `localhost`.
-  if (parsed?.protocol !== "http:" && parsed?.protocol !== "https:") {
-    throw new TypeError(
-      `${JSON.stringify(url)} is no address of a service: it begins with http:// or https://`,
-    );
+  if (!parsed || !(parsed.protocol === "http:" || parsed.protocol === "https:")) {
+    throw new TypeError("the url of a client begins with http:// or https://");
+  }
+  // Without the url: a password may be in it.
+  if (parsed.username + parsed.password + parsed.search + parsed.hash !== "") {
+    throw new TypeError("the url of a client is an address and a path, without user, query or fragment");
   }
   // Some give the whole of tRPC's address, as other clients of tRPC take it.
   return parsed.href.replace(/\/+$/, "").replace(/\/trpc$/, "");

@@ -149,9 +149,18 @@ test("a key or an address that no service can have is refused before any call, w
     expect(create, key).toThrow(TypeError);
     expect(create, key).toThrow(/^a client needs a platform key or an operator's: (?!.*cret)/);
   }
-  for (const url of ["", "localhost:8080", "/trpc", "ftp://enginehouse.internal"]) {
-    expect(() => createClient({ url, key: "key" }), url).toThrow(/begins with http:\/\/ or https:\/\//);
+  for (const url of ["", "localhost:8080", "/trpc", "ftp://user:secret@enginehouse.internal"]) {
+    expect(() => createClient({ url, key: "key" }), url).toThrow(
+      /^the url of a client begins with http:(?!.*secret)/,
+    );
   }
+  for (const rest of ["?product=acme", "#acme", "user:secret@127.0.0.1"]) {
+    const url = rest.endsWith("1") ? `http://${rest}` : `http://127.0.0.1:8080/${rest}`;
+    expect(() => createClient({ url, key: "key" }), url).toThrow(
+      /^the url of a client is an address(?!.*secret)/,
+    );
+  }
+  expect(() => createClient({ url: "http://127.0.0.1:8080", key: "a b" }).close()).not.toThrow();
 });
 
 test("a base address may have a path, end in a slash, and name the route", async () => {
