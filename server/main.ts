@@ -56,19 +56,26 @@ async function leave(why: string): Promise<void> {
 
 /** A terminal and npm may both send the same one. */
 const SAME_SIGNAL_MS = 500;
-let firstSignalAt: number | undefined;
+let lastSignalAt = -SAME_SIGNAL_MS;
 let isOpen = false;
 
 for (const signal of ["SIGTERM", "SIGINT"] as const) {
   process.on(signal, () => {
-    void leave(signal);
-    firstSignalAt ??= performance.now();
-    if (hurry.signal.aborted || performance.now() - firstSignalAt < SAME_SIGNAL_MS) return;
-    log.info({ why: signal }, "stopping at once");
-    hurry.abort(new Error(`hurried by ${signal}`));
-    // What a start hangs in need not end.
-    if (!isOpen) process.exit(1);
+    if (performance.now() - lastSignalAt < SAME_SIGNAL_MS) return;
+    lastSignalAt = performance.now();
+    if (!leaving.signal.aborted) void leave(signal);
+    else hurryUp(signal);
   });
+}
+
+/** The drain ends; and what a start or a close hangs in need not end. */
+function hurryUp(signal: NodeJS.Signals): void {
+  if (hurry.signal.aborted || !isOpen) {
+    log.warn({ why: signal }, "going without a close");
+    process.exit(1);
+  }
+  log.info({ why: signal }, "stopping at once");
+  hurry.abort(new Error(`hurried by ${signal}`));
 }
 
 process.on("unhandledRejection", (error) => {
