@@ -22,6 +22,8 @@ export function chooseFairly<Turn extends { readonly unwrittenBytes: number }>(
     maxBytes / 2,
     due.toSorted((a, b) => a.unwrittenBytes - b.unwrittenBytes),
   );
+  // The first of them in any case: it may be larger than the room.
+  chooseUntil(Math.max(maxBytes, bytes + 1), due.slice(0, 1));
   chooseUntil(maxBytes, due);
   return chosen;
 }

@@ -3,6 +3,9 @@ import { appendToTurnLog, type TurnAppend } from "../../db/turn-events.ts";
 import { insertTurn } from "../../db/turns.ts";
 import { ensureTurnPartitions } from "../../server/turns/ensure-turn-partitions.ts";
 import { getTurn } from "../../server/turns/get-turn.ts";
+import type { LiveTurn } from "../../server/turns/live-turn.ts";
+import { recordTurn } from "../../server/turns/record-turn.ts";
+import { COMPLETED } from "../../server/turns/turn-end.ts";
 import { startTurn } from "../../server/turns/start-turn.ts";
 import type { TurnContext } from "../../server/turns/turn-registry.ts";
 import { completed, delta, started, streamOf } from "./engine-double.ts";
@@ -65,6 +68,52 @@ describe("commits", () => {
     expect((await readAll(broken.ctx, poisoned)).end).toMatchObject({ status: "completed" });
   });
 });
+
+test("while engines flood the log every turn gets on, and a quiet one ends between their commits", async () => {
+  const { ctx } = world.openProcess();
+  await ensureTurnPartitions(ctx);
+  const at = new Date().toISOString();
+  const data = "x".repeat(60_000);
+  const flood = (turn: LiveTurn) => {
+    for (let count = 0; count < 20; count += 1) {
+      turn.append({ at, type: "message", data }, JSON.stringify(data), Date.now());
+    }
+    ctx.turns.log.touch(turn);
+    if (!turn.hasEnd) turn.onWritten(() => flood(turn));
+  };
+  const floods = await Promise.all(range(1, 16).map(async () => openLiveTurn(ctx)));
+  floods.forEach(flood);
+  const quiet = await openLiveTurn(ctx);
+  quiet.finish(COMPLETED);
+  ctx.turns.log.touch(quiet);
+  await quiet.untilSettled();
+  for (const turn of floods) await expect.poll(() => turn.read(0).kind, { timeout: 20_000 }).not.toBe("wait");
+  for (const turn of floods) {
+    await expect.poll(() => loggedSeq(turn.turnId), { timeout: 20_000 }).toBeGreaterThan(0);
+    turn.finish(COMPLETED);
+    ctx.turns.log.touch(turn);
+    ctx.turns.remove(turn);
+  }
+  await Promise.all(floods.map(async (turn) => turn.untilSettled()));
+}, 60_000);
+
+/** A turn that streams, without any engine. */
+async function openLiveTurn(ctx: TurnContext): Promise<LiveTurn> {
+  const { productId, turnId, userId, request } = world.input();
+  const [engine] = world.engines;
+  const fingerprint = "f".repeat(64);
+  const turn = ctx.turns.open({ productId, turnId, userId, taskId: request.taskId, fingerprint });
+  const place = { engineId: engine?.engineId ?? "", generation: 1 };
+  await recordTurn(ctx, turn, place);
+  turn.markStreaming(Date.now());
+  return turn;
+}
+
+async function loggedSeq(turnId: string): Promise<number> {
+  const [row] = await world.database.raw<{ seq: number | null }[]>`
+    select max(last_seq)::float8 as seq from turn_events where turn_id = ${turnId}`;
+  return row?.seq ?? 0;
+}
 
 describe("the database away", () => {
   test("turns go on in memory, and nothing is lost when it comes back", async () => {
