@@ -1,3 +1,4 @@
+import { isDatabaseUnavailable } from "../../db/postgres-error.ts";
 import { findTurn, takeOverTurn, type TurnKey } from "../../db/turns.ts";
 import { DomainError } from "../errors.ts";
 import { getTurn } from "./get-turn.ts";
@@ -30,8 +31,9 @@ async function cancelLive(ctx: TurnContext, turn: LiveTurn): Promise<boolean> {
   turn.stop(CANCELLED);
   try {
     await turn.untilRecorded();
-  } catch {
-    // Whoever started it was told why.
+  } catch (error) {
+    // Whoever started it was told why; where that is not known, neither is whether there is a turn.
+    if (isDatabaseUnavailable(error)) throw error;
     return false;
   }
   const patience = new AbortController();

@@ -17,6 +17,8 @@ export interface Drive {
   body: ExecuteBody;
 }
 
+const CANCELLED_UNSENT = "the turn was cancelled before its engine had it";
+
 /** What came of a turn: an end to record, with an error for whoever waits for its start, or nothing at all. */
 type Result =
   | { kind: "ended"; cause: EndCause; startError?: DomainError | undefined }
@@ -170,7 +172,8 @@ function stoppedBeforeSending(turn: LiveTurn): Result {
   const cause = turn.stopCause;
   if (cause === undefined) return { kind: "lost" };
   if (turn.isAnswered || cause.reason === "CANCELLED") {
-    return { kind: "ended", cause: { ...cause, engineMayContinue: false } };
+    const message = cause.reason === "CANCELLED" ? CANCELLED_UNSENT : cause.message;
+    return { kind: "ended", cause: { ...cause, message, engineMayContinue: false } };
   }
   return { kind: "not_begun", error: toStopError(cause) };
 }
@@ -198,7 +201,7 @@ export function toStopError(cause: EndCause): DomainError {
     case "ENGINE_STOPPED":
       return new DomainError("ENGINE_STOPPED", message);
     case "CANCELLED":
-      return new DomainError("TURN_NOT_FOUND", "the turn was cancelled before its engine had it");
+      return new DomainError("TURN_NOT_FOUND", CANCELLED_UNSENT);
     default:
       return new DomainError("ENGINE_UNHEALTHY", message, { retryAfterMs: 1_000 });
   }

@@ -1,4 +1,10 @@
-import type { ExecuteRequest } from "./send-execute.ts";
+export interface ExecuteRequest {
+  message: unknown;
+  taskId: string;
+  editMessageId?: unknown;
+  retryMessageId?: unknown;
+  [field: string]: unknown;
+}
 
 const ENGINE_NAMES: Readonly<Record<string, string>> = {
   taskId: "task_id",

@@ -6,14 +6,6 @@ import type { EngineErrorDetail } from "../errors.ts";
 import { parseEngineError } from "./engine-error.ts";
 import type { ExecuteBody } from "./execute-body.ts";
 
-export interface ExecuteRequest {
-  message: unknown;
-  taskId: string;
-  editMessageId?: unknown;
-  retryMessageId?: unknown;
-  [field: string]: unknown;
-}
-
 /** Gets what an engine streams, as it comes. */
 export interface StreamSink {
   onChunk(chunk: Buffer): void;

@@ -2,11 +2,10 @@ import type { BegunTurn, TurnRow, TurnStatus } from "../../db/turns.ts";
 import type { EngineUse } from "../engines/use-engine.ts";
 import { DomainError } from "../errors.ts";
 import { driveTurn, endCancelled, toStopError } from "./drive-turn.ts";
-import { ExecuteBody } from "./execute-body.ts";
+import { ExecuteBody, type ExecuteRequest } from "./execute-body.ts";
 import { toFingerprint } from "./fingerprint.ts";
 import { beginTurn, eraseTurn, recordTurn, TurnTakenError } from "./record-turn.ts";
 import type { LiveTurn } from "./live-turn.ts";
-import type { ExecuteRequest } from "./send-execute.ts";
 import type { TurnContext } from "./turn-registry.ts";
 
 export interface StartTurnInput {
@@ -46,7 +45,7 @@ export async function startTurn(ctx: TurnContext, input: StartTurnInput): Promis
     const { productId, turnId, userId, request } = input;
     // Nothing awaits between the look at the registry and this: of two calls with one id, one is first.
     const turn = live ?? ctx.turns.open({ productId, turnId, userId, taskId: request.taskId, fingerprint });
-    if (!live) void launchTurn(ctx, turn, input);
+    if (!live) void launchTurn(ctx, turn, toLaunch(input));
     const result = await joinTurn(turn, fingerprint);
     if (result) return { ...result, created: !live && result.created };
   }
@@ -93,11 +92,20 @@ function requireUsableTaskId(taskId: unknown): void {
   });
 }
 
+/** What a turn's life needs of its start; the request itself, which may be large, only until it is sent. */
+type Launch = Pick<StartTurnInput, "productId" | "userId" | "expectGeneration" | "timeoutMs"> & {
+  body: ExecuteBody;
+};
+
+function toLaunch({ request, productId, userId, expectGeneration, timeoutMs }: StartTurnInput): Launch {
+  return { productId, userId, expectGeneration, timeoutMs, body: new ExecuteBody(request) };
+}
+
 /** From the engine to the end of the turn. Never throws: what goes wrong reaches those who wait for the turn. */
-async function launchTurn(ctx: TurnContext, turn: LiveTurn, input: StartTurnInput): Promise<void> {
-  const body = new ExecuteBody(input.request);
+async function launchTurn(ctx: TurnContext, turn: LiveTurn, launch: Launch): Promise<void> {
+  const { body } = launch;
   try {
-    const use = await useAndRecord(ctx, turn, { ...input, body });
+    const use = await useAndRecord(ctx, turn, launch);
     if (use) await driveTurn(ctx, { turn, use, body });
     else await endCancelled(ctx, turn);
   } catch (error) {
@@ -107,17 +115,18 @@ async function launchTurn(ctx: TurnContext, turn: LiveTurn, input: StartTurnInpu
 }
 
 function toStartError(turn: LiveTurn, error: unknown): unknown {
-  if (error instanceof TurnTakenError || turn.record || !turn.stopCause) return error;
-  return toStopError(turn.stopCause);
+  // Only what the stop itself has cut short is told as the stop.
+  const isCutShort = error instanceof Error && error.name === "AbortError";
+  return isCutShort && turn.stopCause && !turn.record ? toStopError(turn.stopCause) : error;
 }
 
 /** The engine, held, with the turn recorded for it; undefined when it is recorded and was cancelled before that. */
 async function useAndRecord(
   ctx: TurnContext,
   turn: LiveTurn,
-  input: StartTurnInput & { body: ExecuteBody },
+  launch: Launch,
 ): Promise<EngineUse | undefined> {
-  const { productId, userId, expectGeneration, timeoutMs = ENGINE_TIMEOUT_MS, body } = input;
+  const { productId, userId, expectGeneration, timeoutMs = ENGINE_TIMEOUT_MS, body } = launch;
   let beginning: Promise<BegunTurn> | undefined;
   let seen: BegunTurn["engine"];
   // Mostly the engine runs and the turn is new: then this is the only round trip.
@@ -141,11 +150,8 @@ async function useAndRecord(
     await recordFor(ctx, turn, { use, begun: await beginning });
     return use;
   } catch (error) {
-    const begun = await beginning?.catch((failure: unknown) => {
-      // It outweighs what was said for want of patience.
-      if (failure instanceof TurnTakenError) throw failure;
-      return undefined;
-    });
+    // What it says outweighs what was said for want of patience.
+    const begun = await beginning;
     if (seen && isCancelled(turn, error)) {
       await recordUnsent(ctx, turn, { engine: seen, startedAt: begun?.startedAt });
       return undefined;
@@ -162,13 +168,13 @@ async function recordFor(
   { use, begun }: { use: EngineUse; begun: BegunTurn | undefined },
 ): Promise<void> {
   const { engineId, generation } = use;
-  const { engine, startedAt } = begun ?? {};
   try {
-    if (startedAt === undefined) await recordTurn(ctx, turn, use);
-    else if (engine?.id === engineId && engine.generation === generation) {
-      turn.markRecorded({ engineId, generation, startedAt });
+    if (begun?.startedAt === undefined) await recordTurn(ctx, turn, use);
+    else if (begun.engine?.id === engineId && begun.engine.generation === generation) {
+      turn.markRecorded({ engineId, generation, startedAt: begun.startedAt });
     } else {
       await takeBack(ctx, turn);
+      begun.startedAt = undefined;
       await recordTurn(ctx, turn, use);
     }
   } catch (error) {

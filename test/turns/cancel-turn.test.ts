@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { abortable } from "../../server/abortable.ts";
 import type { UseEngineInput } from "../../server/engines/use-engine.ts";
@@ -8,6 +9,7 @@ import { openTurnWorld, readAll, seqsOf, type TurnWorld, type WorldOptions } fro
 
 let world: TurnWorld;
 let users = 0;
+const never = new AbortController().signal;
 beforeAll(async () => {
   world = await openTurnWorld();
 });
@@ -112,6 +114,17 @@ test("who insists on the engine gets it from a lingering hold", async () => {
   expect(world.holds.count(engine.engineId)).toBe(0);
 });
 
+test("a cancel hides no refusal: of a task that is busy both are told so, and there is no turn", async () => {
+  const { ctx, input: busy } = await openTurn();
+  const input = { ...busy, turnId: randomUUID() };
+  const { useEngine } = ctx.turns.options;
+  ctx.turns.options.useEngine = async (wanted) => abortable(useEngine(wanted), wanted.signal ?? never);
+  const starting = startTurn(ctx, input);
+  const cancelling = cancelTurn(ctx, input);
+  await expect(starting).rejects.toMatchObject({ reason: "TURN_IN_PROGRESS" });
+  await expect(cancelling).rejects.toMatchObject({ reason: "TURN_NOT_FOUND" });
+});
+
 describe("a turn whose engine never had it is on record as cancelled, and never begins under that id", () => {
   test.each([
     ["its row is being written", async (wanted: UseEngineInput) => void wanted.findFirst?.()],
@@ -130,7 +143,7 @@ describe("a turn whose engine never had it is on record as cancelled, and never 
     ctx.turns.options.useEngine = async (wanted) => {
       await getThere(wanted);
       isThere.resolve();
-      return abortable(new Promise<never>(() => {}), wanted.signal ?? new AbortController().signal);
+      return abortable(new Promise<never>(() => {}), wanted.signal ?? never);
     };
     const input = world.input();
     const before = world.engine.calls.length;
