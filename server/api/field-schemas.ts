@@ -39,7 +39,7 @@ export const Cursor = plainText(1_000).optional();
 export const Limit = z.int().min(1).max(1_000).default(100);
 export const Seq = z.int().min(0);
 /** ISO 8601 with an offset, and in UTC of a year that has four digits, as Postgres and others want it. */
-export const Instant = z.iso.datetime({ offset: true }).refine(
+export const Instant = z.iso.datetime({ offset: true, abort: true }).refine(
   (text) => {
     const year = new Date(text).getUTCFullYear();
     return year >= 1 && year <= 9999;

@@ -2,7 +2,8 @@ import type { Dispatcher } from "undici";
 import { toErrorMessage } from "../errors.ts";
 import { engineConnections } from "./engine-connections.ts";
 
-const MAX_INTERIMS = 100;
+/** More than a proxy sends that says every second, for an hour, that it is still there. */
+const MAX_INTERIMS = 4_000;
 
 type Controller = Dispatcher.DispatchController;
 export type AnswerHeaders = Readonly<Record<string, string | string[] | undefined>>;

@@ -215,7 +215,7 @@ const TABLE: [string, (call: Call) => void, Partial<TurnEnd>, Seen[]][] = [
   ],
   ["a reset", reset(delta("a")), BROKEN, [["text_delta", { text: "a" }]]],
   ["a reset before any answer", (call) => call.response.socket?.resetAndDestroy(), OUTCOME_UNKNOWN, []],
-  ["interim answers without end", rawly(`${INTERIM.repeat(5_000)}${WHOLE}`), OUTCOME_UNKNOWN, []],
+  ["interim answers without end", rawly(`${INTERIM.repeat(10_000)}${WHOLE}`), OUTCOME_UNKNOWN, []],
   ["some interim answers", rawly(`${INTERIM.repeat(50)}${WHOLE}`), COMPLETED, [["a", 1]]],
   ["half a status line", rawly("HTTP/1.1 20"), OUTCOME_UNKNOWN, []],
   [
