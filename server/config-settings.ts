@@ -90,7 +90,7 @@ export const SETTINGS = {
     requiredInProduction: true,
   }),
   dockerHost: optional("ORCH_DOCKER_HOST", "DOCKER_HOST, else the usual socket", dockerHost),
-  engineImage: optional("ORCH_ENGINE_IMAGE", "the reference engine's, built at the start", {
+  engineImage: optional("ORCH_ENGINE_IMAGE", "in Docker the reference engine's, built at the start", {
     ...image,
     requiredInProduction: true,
   }),
