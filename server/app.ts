@@ -82,7 +82,7 @@ export async function openApp(input: OpenAppInput): Promise<App> {
 
   const opened = stack.move();
   let closing: Promise<void> | undefined;
-  const close = async (hurry = new AbortController().signal) => {
+  const close = async (hurry?: AbortSignal) => {
     closing ??= drainAndClose(ctx, opened, hurry);
     return closing;
   };
@@ -93,7 +93,7 @@ export async function openApp(input: OpenAppInput): Promise<App> {
 async function drainAndClose(
   ctx: AppContext,
   opened: AsyncDisposableStack,
-  hurry: AbortSignal,
+  hurry: AbortSignal | undefined,
 ): Promise<void> {
   ctx.drain.begin();
   ctx.turns.refuseNew();

@@ -18,8 +18,8 @@ export function fromCursor(cursor: string | undefined, pattern: RegExp): string 
   throw new DomainError("INVALID_INPUT", message, { issues: [{ path: "cursor", message }] });
 }
 
-/** What a list by id has as positions. */
-export const UUID_POSITION = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+/** Our ids, which a list by id has as positions. */
+export const UUID_PATTERN = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 /** What a list by sequence number has as positions. */
 export const SEQ_POSITION = /^[1-9][0-9]{0,15}$/;
 

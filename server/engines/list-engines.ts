@@ -1,5 +1,5 @@
 import { listEngineRows } from "../../db/engines.ts";
-import { fromCursor, toPage, UUID_POSITION, type Page } from "../admission/page-cursor.ts";
+import { fromCursor, toPage, UUID_PATTERN, type Page } from "../admission/page-cursor.ts";
 import type { AppContext } from "../context.ts";
 import type { EngineStatus } from "./engine-status.ts";
 import { toEngine, type Engine } from "./engine-view.ts";
@@ -19,7 +19,7 @@ export async function listEngines(
   const rows = await listEngineRows(ctx.db, {
     productId: input.productId,
     status: input.status,
-    afterId: fromCursor(input.cursor, UUID_POSITION),
+    afterId: fromCursor(input.cursor, UUID_PATTERN),
     limit: input.limit + 1,
   });
   return toPage(rows, input.limit, { item: (row) => toEngine(ctx, row), position: (row) => row.id });

@@ -1,6 +1,6 @@
 import { listPlatformKeyRows } from "../../db/platform-keys.ts";
 import { findProduct } from "../../db/products.ts";
-import { fromCursor, toPage, UUID_POSITION, type Page } from "../admission/page-cursor.ts";
+import { fromCursor, toPage, UUID_PATTERN, type Page } from "../admission/page-cursor.ts";
 import type { AppContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
 import { toKey, type Key } from "./key-view.ts";
@@ -16,7 +16,7 @@ export async function listPlatformKeys(
   ctx: Pick<AppContext, "db">,
   input: ListPlatformKeysInput,
 ): Promise<Page<Key>> {
-  const afterId = fromCursor(input.cursor, UUID_POSITION);
+  const afterId = fromCursor(input.cursor, UUID_PATTERN);
   if ((await findProduct(ctx.db, input.productId)) === undefined) {
     throw new DomainError("PRODUCT_NOT_FOUND", "there is no such product");
   }

@@ -1,5 +1,6 @@
 import { countEngines } from "../../db/engines.ts";
 import { findProduct, findProductBySlug } from "../../db/products.ts";
+import { UUID_PATTERN } from "../admission/page-cursor.ts";
 import type { AppContext } from "../context.ts";
 import { productNotFound, toProduct, type Product } from "./product-view.ts";
 
@@ -20,8 +21,6 @@ export async function getProductBySlug(ctx: Pick<AppContext, "db">, slug: string
   return toProduct({ ...row, engineCount: await countEngines(ctx.db, row.id) });
 }
 
-const ID_PATTERN = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-
 /**
  * Whose audit trail is meant: the live product's of that slug, else the product's of that id, removed or not. Throws
  * PRODUCT_NOT_FOUND.
@@ -29,7 +28,7 @@ const ID_PATTERN = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 export async function getAuditedProductId(ctx: Pick<AppContext, "db">, slugOrId: string): Promise<string> {
   const live = await findProductBySlug(ctx.db, slugOrId);
   if (live) return live.id;
-  const known = ID_PATTERN.test(slugOrId) ? await findProduct(ctx.db, slugOrId) : undefined;
+  const known = UUID_PATTERN.test(slugOrId) ? await findProduct(ctx.db, slugOrId) : undefined;
   if (known === undefined) throw productNotFound();
   return known.id;
 }
