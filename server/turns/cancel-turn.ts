@@ -1,5 +1,5 @@
 import { isDatabaseUnavailable } from "../../db/postgres-error.ts";
-import { findTurn, takeOverTurn, type TurnKey } from "../../db/turns.ts";
+import { findTurn, takeOverTurn, type TurnKey, type TurnRow } from "../../db/turns.ts";
 import { DomainError } from "../errors.ts";
 import { getTurn } from "./get-turn.ts";
 import type { LiveTurn } from "./live-turn.ts";
@@ -8,7 +8,7 @@ import type { TurnContext } from "./turn-registry.ts";
 import { turnNotFound, type Turn } from "./turn-view.ts";
 
 const WRITE_TIMEOUT_MS = 10_000;
-const TAKE_OVER_ATTEMPTS = 5;
+const ATTEMPTS = 5;
 
 const CANCELLED = toEndCause("cancelled", "CANCELLED", {
   message: "the turn was cancelled; its engine has no way to be told",
@@ -20,8 +20,11 @@ const CANCELLED = toEndCause("cancelled", "CANCELLED", {
  * @throws TURN_NOT_FOUND, and DATABASE_UNAVAILABLE when the end was decided but could not be written yet.
  */
 export async function cancelTurn(ctx: TurnContext, input: TurnKey): Promise<Turn> {
-  const live = ctx.turns.find(input.productId, input.turnId);
-  if (live === undefined || !(await cancelLive(ctx, live))) await cancelForeign(ctx, input);
+  for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+    const live = ctx.turns.find(input.productId, input.turnId);
+    if (live && (await cancelLive(ctx, live))) break;
+    if (await cancelRecorded(ctx, input)) break;
+  }
   return getTurn(ctx, input);
 }
 
@@ -48,13 +51,20 @@ async function cancelLive(ctx: TurnContext, turn: LiveTurn): Promise<boolean> {
   });
 }
 
-/** Of another process, which stops when it next tries to write. */
-async function cancelForeign(ctx: TurnContext, input: TurnKey): Promise<void> {
-  for (let attempt = 0; attempt < TAKE_OVER_ATTEMPTS; attempt += 1) {
-    const row = await findTurn(ctx.raw, input);
-    if (row === undefined) throw turnNotFound();
-    if (row.end !== null) return;
-    const end = JSON.stringify(CANCELLED);
-    if (await takeOverTurn(ctx.raw, { row, status: CANCELLED.status, end })) return;
-  }
+/**
+ * Of another process, which stops when it next tries to write. False: meanwhile it changed hands, or was begun here,
+ * and is to be looked for again.
+ */
+async function cancelRecorded(ctx: TurnContext, input: TurnKey): Promise<boolean> {
+  const row = await findTurn(ctx.raw, input);
+  if (row === undefined) throw turnNotFound();
+  if (row.end !== null) return true;
+  if (isDrivenHere(ctx, row)) return false;
+  return takeOverTurn(ctx.raw, { row, status: CANCELLED.status, end: JSON.stringify(CANCELLED) });
+}
+
+/** A row of ours that nobody drives is what a failed start has left; it is ended like any other. */
+function isDrivenHere(ctx: TurnContext, row: TurnRow): boolean {
+  const live = ctx.turns.find(row.productId, row.turnId);
+  return live?.fence === row.fence && row.ownerReplica === ctx.turns.options.replica.id;
 }

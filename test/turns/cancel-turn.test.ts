@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { abortable } from "../../server/abortable.ts";
 import type { UseEngineInput } from "../../server/engines/use-engine.ts";
 import { cancelTurn } from "../../server/turns/cancel-turn.ts";
@@ -61,6 +61,19 @@ test("a turn in starting can be cancelled", async () => {
     status: "cancelled",
     end: { engineMayContinue: true },
   });
+});
+
+test("a cancel that comes a moment before its turn ends it as any other, and nothing of it is missing", async () => {
+  const { ctx, input, call } = await openTurn();
+  await call.write(delta("a"));
+  await readAll(ctx, input, { stop: () => true });
+  const find = vi.spyOn(ctx.turns, "find").mockReturnValueOnce(undefined);
+  const turn = await cancelTurn(ctx, input);
+  expect(find.mock.results[0]).toEqual({ type: "return", value: undefined });
+  expect(turn).toMatchObject({ status: "cancelled", lastSeq: 2, end: { lastSeq: 2 } });
+  const read = await readAll(ctx, input);
+  expect(seqsOf(read)).toEqual([1]);
+  expect(read.gaps).toEqual([]);
 });
 
 test("cancelling while start still waits for the engine answers both", async () => {
