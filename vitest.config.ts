@@ -7,10 +7,10 @@ export default defineConfig({
     pool: "forks",
     // Most tests wait for processes, sockets and containers: a few more workers than the two cores keep them busy.
     maxWorkers: 4,
-    // What is waited for comes when it comes: a loaded machine must not make a test fail.
-    expect: { poll: { timeout: 15_000 } },
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    // What is waited for comes when it comes: a loaded machine must not make a test fail. These end what hangs.
+    expect: { poll: { timeout: 30_000 } },
+    testTimeout: 120_000,
+    hookTimeout: 180_000,
     teardownTimeout: 60_000,
     reporters: ["default"],
   },

@@ -205,7 +205,7 @@ describe("liveness and readiness", () => {
           ((await response.json()) as { subsystems: { runtime: string } }).subsystems.runtime,
         ];
       };
-      await expect.poll(state, { timeout: 10_000 }).toEqual([200, "degraded"]);
+      await expect.poll(state).toEqual([200, "degraded"]);
     } finally {
       api.house.runtime.unreachable(false);
     }

@@ -34,7 +34,7 @@ console.log(JSON.stringify(await makeRightCalls(url, key, userId)));
 `;
 
 /** One installation for all; where no registry answers there is nothing to install from. */
-describe("the client as a package", { timeout: 60_000 }, () => {
+describe("the client as a package", () => {
   const opened = new AsyncDisposableStack();
   let consumer: Consumer | undefined;
   let service: ServiceProcess;
@@ -47,7 +47,7 @@ describe("the client as a package", { timeout: 60_000 }, () => {
     // Both, whatever becomes of the other, so that both are closed in the end.
     const outcomes = await Promise.allSettled([install(), startService()]);
     for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
-  }, 180_000);
+  }, 600_000);
   afterAll(async () => {
     vi.unstubAllEnvs();
     await opened.disposeAsync();

@@ -54,7 +54,7 @@ export async function openConsumer(): Promise<Consumer> {
     "--fetch-retries=1",
     "--fetch-retry-mintimeout=500",
   ];
-  await exec("npm", ["install", ...flags], { cwd: directory, timeout: 120_000 });
+  await exec("npm", ["install", ...flags], { cwd: directory, timeout: 600_000 });
   const opened = stack.move();
   return {
     directory,
@@ -72,7 +72,7 @@ export async function openConsumer(): Promise<Consumer> {
       const program = isOld
         ? join(directory, "node_modules", `node-${node}`, "bin", "node")
         : process.execPath;
-      const { stdout, stderr } = await exec(program, args, { cwd: directory, timeout: 30_000 });
+      const { stdout, stderr } = await exec(program, args, { cwd: directory, timeout: 120_000 });
       if (stderr !== "") throw new Error(`Node ${node} complains: ${stderr}`);
       return stdout;
     },

@@ -17,7 +17,7 @@ const toRequest = (steering: object = {}) => ({
 const range = (count: number) => Array.from({ length: count }, (_, index) => index + 1);
 
 /** One service for all, which some tests restart: each finds it running and leaves it so. */
-describe("the client and the service", { timeout: 60_000 }, () => {
+describe("the client and the service", () => {
   let service: ServiceProcess;
   let client: Client;
   let apiKey: string;

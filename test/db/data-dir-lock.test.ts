@@ -1,12 +1,9 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { expect, test, vi } from "vitest";
+import { expect, test } from "vitest";
 import { DataDirLockedError, lockDataDir } from "../../db/data-dir-lock.ts";
 import { openTempDir } from "../support/temp-dir.ts";
 import { startOpener } from "./opener.ts";
-
-// Clusters are made and processes started here, which takes long beside everything else.
-vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 
 test("of ten processes at once after a holder was killed exactly one gets the directory, and the rest name it", async () => {
   await using dir = await openTempDir();

@@ -1,6 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import { getPostgresBinaries } from "../../db/embedded-binaries.ts";
 import { initialiseCluster } from "../../db/embedded-cluster.ts";
 import { getLauncher, rootLaunchers } from "../../db/embedded-launcher.ts";
@@ -8,9 +8,6 @@ import { stopPostmaster } from "../../db/embedded-postmaster.ts";
 import { findProcess } from "../../db/process-identity.ts";
 import { startPostmaster } from "../../db/embedded-start.ts";
 import { openTempDir } from "../support/temp-dir.ts";
-
-// Clusters are made and processes started here, which takes long beside everything else.
-vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 
 describe.skipIf(process.getuid?.() !== 0)("as root", () => {
   test("every way to run Postgres that works here works below a directory that is closed to others, and they can alternate", async () => {

@@ -3,14 +3,11 @@ import { once } from "node:events";
 import { readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import postgres from "postgres";
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openEmbeddedPostgres, type EmbeddedPostgres } from "../../db/embedded.ts";
 import { findProcess } from "../../db/process-identity.ts";
 import { openTempDir, type TempDir } from "../support/temp-dir.ts";
 import { startOpener } from "./opener.ts";
-
-// Clusters are made and processes started here, which takes long beside everything else.
-vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 
 async function query(url: string, text: string): Promise<unknown[]> {
   const sql = postgres(url, { max: 1, onnotice: () => {} });

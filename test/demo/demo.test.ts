@@ -81,7 +81,7 @@ async function interrupt(point: Interruption): Promise<string[]> {
   return problems.map((problem) => `${JSON.stringify(point)}: ${problem}`);
 }
 
-test("a signal at any of 20 points, once or twice, leaves nothing behind", { timeout: 300_000 }, async () => {
+test("a signal at any of 20 points, once or twice, leaves nothing behind", { timeout: 900_000 }, async () => {
   const waiting = [...POINTS];
   const problems: string[] = [];
   const work = async () => {

@@ -77,7 +77,7 @@ test("a second engine on the same brain refuses to start and the first goes on",
   expect(await waitForExit(child)).toBe(1);
   expect(output.stderr).toContain("database is locked");
   expect((await engine.get("/health")).status).toBe(200);
-}, 20_000);
+});
 
 test("a taken port is one clear line and exit 1", async () => {
   await using home = await openHome();

@@ -18,9 +18,7 @@ test("SIGTERM lets a turn finish, meanwhile refuses new work, and a second signa
   const turn = await engine.open({ message: "hi", task_id: "t", reference: { words: 300, delayMs: 10 } });
   const seen = await readUntil(turn, "text_delta");
   engine.signal("SIGTERM");
-  await expect
-    .poll(() => engine.get("/health"), { timeout: 20_000 })
-    .toMatchObject({ status: 503, body: { status: "draining" } });
+  await expect.poll(() => engine.get("/health")).toMatchObject({ status: 503, body: { status: "draining" } });
   const refused = { status: 503, body: { error: "DRAINING" } };
   expect(await engine.post("/execute", { message: "x", task_id: "u" })).toMatchObject(refused);
   expect(await engine.rpc("get_config")).toMatchObject(refused);

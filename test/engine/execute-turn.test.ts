@@ -250,7 +250,7 @@ test("a turn whose reader left goes on to its end, busy until then, and the brai
   await expect(turn.next()).rejects.toThrow();
   expect((await engine.post("/execute", { message: "x", task_id: "left" })).status).toBe(409);
   expect((await engine.post("/hitl/respond", { task_id: "left", answer: "go on" })).status).toBe(200);
-  await expect.poll(async () => (await readThread("left")).length, { timeout: 20_000 }).toBe(2);
+  await expect.poll(async () => (await readThread("left")).length).toBe(2);
   expect((await readThread("left")).at(-1)?.text).toContain('A human answered: "go on".');
 });
 
@@ -264,13 +264,13 @@ test("a reader that leaves without reading anything does not keep its turn from 
   });
   expect(response.status).toBe(200);
   reader.abort();
-  await expect.poll(async () => (await readThread("unread")).length, { timeout: 20_000 }).toBe(2);
+  await expect.poll(async () => (await readThread("unread")).length).toBe(2);
 });
 
 test("a message of many megabytes is answered", async () => {
   const events = await engine.execute({ message: "word ".repeat(2_000_000), task_id: "large" });
   expect(toText(events)).toContain("it has 2000000 words.");
-}, 20_000);
+});
 
 test("hostile text comes back as it was sent", async () => {
   const message = '\u0000 \ud800 \u2028 😀 "quoted" </script> \r\n data: x';

@@ -45,7 +45,7 @@ test("a reader that does not read holds its writer back at one event, and leavin
     }
     await stream.writer.end();
   })();
-  await expect.poll(() => stream.res.writableNeedDrain, { timeout: 20_000 }).toBe(true);
+  await expect.poll(() => stream.res.writableNeedDrain).toBe(true);
   expect(sent).toBeLessThan(64);
   stream.socket.destroy();
   await writing;
@@ -62,7 +62,7 @@ test("an end waits until a slow reader has everything", async () => {
     for (let count = 0; count < 16; count += 1) await stream.writer.send("text_delta", MEGABYTE);
     await stream.writer.end();
   })();
-  await expect.poll(() => stream.res.writableNeedDrain, { timeout: 20_000 }).toBe(true);
+  await expect.poll(() => stream.res.writableNeedDrain).toBe(true);
   stream.socket.resume();
   await writing;
   await once(stream.socket, "end");

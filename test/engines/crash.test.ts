@@ -154,7 +154,7 @@ describe.each(Object.entries(scenarios))("%s", (name, scenario) => {
       finished = await dieAndResume(scenario, userId, boundary);
     }
     expect(finished, "the verb has more boundaries than were tried").toBe(true);
-  }, 60_000);
+  });
 });
 
 /** True when the verb finished before it reached the boundary. */

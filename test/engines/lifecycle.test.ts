@@ -374,7 +374,7 @@ describe("what goes wrong", () => {
     expect(await house.ctx.converger.refresh(engine.engineId)).toMatchObject({ status: "failed" });
     expect((await getEngine(house.ctx, toCall(house, "quinn"))).nextRestartAt).not.toBeNull();
     await expect
-      .poll(async () => (await house.ctx.converger.refresh(engine.engineId))?.status, { timeout: 5_000 })
+      .poll(async () => (await house.ctx.converger.refresh(engine.engineId))?.status)
       .toBe("running");
     house.runtime.onCall = async ({ call, when, input }) => {
       const container = site.daemon.containers.get(String(input));
@@ -383,13 +383,10 @@ describe("what goes wrong", () => {
     };
     await house.runtime.crash(engine.engineId);
     await expect
-      .poll(
-        async () => {
-          await house.ctx.converger.refresh(engine.engineId);
-          return findEngineById(house.ctx.db, engine.engineId);
-        },
-        { timeout: 10_000 },
-      )
+      .poll(async () => {
+        await house.ctx.converger.refresh(engine.engineId);
+        return findEngineById(house.ctx.db, engine.engineId);
+      })
       .toMatchObject({ status: "failed", nextRestartAt: null, hostPort: null });
     house.runtime.onCall = undefined;
     expect((await getEngine(house.ctx, toCall(house, "quinn"))).statusReason).toMatch(/^restarts_spent: /);

@@ -109,9 +109,9 @@ test("after a thousand rounds of fire the service holds no more than after a hun
   await fireRounds(target, 100, 1_000);
   for (const name of ["descriptors", "resources", "heapBytes"] as const) {
     const held = async () => (await inspector.measure())[name];
-    await expect.poll(held, { timeout: 10_000, message: name }).toBeLessThanOrEqual(early[name] * TOLERANCE);
+    await expect.poll(held, { message: name }).toBeLessThanOrEqual(early[name] * TOLERANCE);
   }
   expect(service.output()).not.toMatch(/"level":"(?:error|warn)"/);
   expect((await callProcedure(target, "engines.get", { userId: "ada" })).status).toBe(200);
   await callProcedure(target, "engines.destroy", { userId: "ada" });
-}, 240_000);
+}, 600_000);

@@ -104,7 +104,7 @@ const engineIdOf = async (userId: string): Promise<string> =>
 const expectRunning = async (userId: string, generation: number) => {
   const engineId = await engineIdOf(userId);
   const look = async () => api.ctx.converger.refresh(engineId);
-  await expect.poll(look, { timeout: 10_000 }).toMatchObject({ status: "running", generation });
+  await expect.poll(look).toMatchObject({ status: "running", generation });
 };
 
 describe("an engine that answers", () => {
@@ -173,7 +173,7 @@ describe("an engine that crashes", () => {
     const { turnId, reply } = await start();
     judge(reply, null);
     await expect
-      .poll(() => endOf(turnId), { timeout: 10_000 })
+      .poll(() => endOf(turnId))
       .toMatchObject({
         status: "interrupted",
         reason: "ENGINE_RESTARTED",

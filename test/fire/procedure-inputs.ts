@@ -133,6 +133,6 @@ export async function openFireSite(api: Api): Promise<FireSite> {
   });
   const status = async () =>
     (await api.query("turns.get", { key, input: { turnId } })).body.result.data.status;
-  await vi.waitFor(async () => expect(await status()).toBe("completed"), { timeout: 10_000 });
+  await vi.waitFor(async () => expect(await status()).toBe("completed"), { timeout: 30_000 });
   return { key, turnId, spareId: spare.productId, spareKeyId };
 }

@@ -20,7 +20,7 @@ interface About {
   catalog: string[];
 }
 
-describe.skipIf(!isDockerAvailable())("what a container is given", { timeout: 60_000 }, () => {
+describe.skipIf(!isDockerAvailable())("what a container is given", () => {
   const instanceId = `container-${randomUUID()}`;
   let subject: DockerSubject;
   let runtime: EngineRuntime;
@@ -37,7 +37,7 @@ describe.skipIf(!isDockerAvailable())("what a container is given", { timeout: 60
       environment: { ANTHROPIC_API_KEY: "provider key = with / odd & characters" },
     });
     containerId = await boot(runtime, spec);
-  }, 120_000);
+  });
 
   afterAll(async () => {
     await runtime.removeInstance();
@@ -137,9 +137,7 @@ describe.skipIf(!isDockerAvailable())("what a container is given", { timeout: 60
     await boot(runtime, fragile);
     const before = await observeOne(runtime, fragile.engineId);
     await ask(fragile, "/exit?code=3");
-    await expect
-      .poll(async () => (await observeOne(runtime, fragile.engineId)).restartCount, { timeout: 10_000 })
-      .toBe(1);
+    await expect.poll(async () => (await observeOne(runtime, fragile.engineId)).restartCount).toBe(1);
     await untilHealthy(fragile);
     const after = await observeOne(runtime, fragile.engineId);
     expect(after).toMatchObject({ containerId: before.containerId, state: "running", exitCode: null });
@@ -213,14 +211,11 @@ describe.skipIf(!isDockerAvailable())("what a container is given", { timeout: 60
     await untilHealthy(small);
     // To /tmp, which counts as the container's memory.
     await expect
-      .poll(
-        async () => {
-          await ask(small, `/fill?path=/tmp/fill&megabytes=128`);
-          const [observation] = await runtime.observe(small.engineId);
-          return observation !== undefined && (observation.oomKilled || observation.restartCount > 0);
-        },
-        { timeout: 15_000 },
-      )
+      .poll(async () => {
+        await ask(small, `/fill?path=/tmp/fill&megabytes=128`);
+        const [observation] = await runtime.observe(small.engineId);
+        return observation !== undefined && (observation.oomKilled || observation.restartCount > 0);
+      })
       .toBe(true);
   });
 });

@@ -31,7 +31,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
     beforeAll(async () => {
       subject = await openSubject();
       runtime = await subject.open(instanceId);
-    }, 120_000);
+    });
 
     afterAll(async () => {
       await runtime.removeInstance();
@@ -425,9 +425,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         const spec = await subject.makeSpec({ environment: { FIXTURE_EXIT_CODE: "42" } });
         const { containerId } = await runtime.ensure(spec);
         await runtime.start(containerId);
-        await expect
-          .poll(async () => (await observeOne(runtime, spec.engineId)).exitCode, { timeout: 10_000 })
-          .toBe(42);
+        await expect.poll(async () => (await observeOne(runtime, spec.engineId)).exitCode).toBe(42);
         await runtime.stop(containerId, 0);
         expect((await observeOne(runtime, spec.engineId)).state).toBe("exited");
       });
@@ -458,9 +456,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         await runtime.stop(containerId, 10);
         await runtime.start(containerId);
         await runtime.remove(containerId);
-        await expect
-          .poll(seen, { timeout: 10_000 })
-          .toEqual(["kill", "die", "stop", "start", "kill", "die", "destroy"]);
+        await expect.poll(seen).toEqual(["kill", "die", "stop", "start", "kill", "die", "destroy"]);
         expect(record.events.every((event) => event.containerId === containerId)).toBe(true);
         expect(record.events.every((event) => event.engineId === spec.engineId)).toBe(true);
         await record.stop();

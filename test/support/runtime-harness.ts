@@ -30,7 +30,7 @@ export async function ask(
 
 export async function untilHealthy(spec: Pick<ContainerSpec, "hostPort">): Promise<void> {
   const isHealthy = async () => expect(await ask(spec, "/health")).toMatchObject({ status: "ok" });
-  await vi.waitFor(isHealthy, { timeout: 15_000, interval: 25 });
+  await vi.waitFor(isHealthy, { timeout: 30_000, interval: 25 });
 }
 
 /** Created, started and answering. */

@@ -271,7 +271,7 @@ describe("refusals before the stream", () => {
     });
     await expect.poll(() => world.engine.calls.at(-1)?.isClosed).toBe(true);
     expect((await getTurn(world.ctx, input)).end).toMatchObject({ reason: "ENGINE_REFUSED" });
-  }, 20_000);
+  });
 
   test("an engine that echoes its key does not make us tell it", async () => {
     world.engine.onCall = (call) =>

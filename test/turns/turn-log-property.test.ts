@@ -59,7 +59,7 @@ interface Reader {
 test("whatever is appended, flushed, cut and killed, each reader gets each event once, in order, and gaps are declared", async () => {
   const steps = fc.array(step, { minLength: 1, maxLength: 14 });
   await fc.assert(fc.asyncProperty(steps, play), { numRuns: 40 });
-}, 120_000);
+}, 300_000);
 
 async function play(steps: Step[]): Promise<void> {
   const owner = world.openProcess({ databaseUrl: link.url });

@@ -194,7 +194,7 @@ export async function readAll(
   options: { afterSeq?: number; signal?: AbortSignal; stop?: (read: Read) => boolean } = {},
 ): Promise<Read> {
   const read: Read = { batches: [], events: [], gaps: [], end: undefined };
-  const { afterSeq = 0, signal = AbortSignal.timeout(20_000) } = options;
+  const { afterSeq = 0, signal = AbortSignal.timeout(60_000) } = options;
   for await (const batch of readTurn(ctx, { ...key, afterSeq, signal })) {
     read.batches.push(batch);
     read.events.push(...batch.events);
