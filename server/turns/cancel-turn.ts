@@ -1,5 +1,5 @@
 import { isDatabaseUnavailable } from "../../db/postgres-error.ts";
-import { findTurn, takeOverTurn, type TurnKey, type TurnRow } from "../../db/turns.ts";
+import { findTurn, takeOverTurn, type TurnKey } from "../../db/turns.ts";
 import { DomainError } from "../errors.ts";
 import { getTurn } from "./get-turn.ts";
 import type { LiveTurn } from "./live-turn.ts";
@@ -59,12 +59,6 @@ async function cancelRecorded(ctx: TurnContext, input: TurnKey): Promise<boolean
   const row = await findTurn(ctx.raw, input);
   if (row === undefined) throw turnNotFound();
   if (row.end !== null) return true;
-  if (isDrivenHere(ctx, row)) return false;
+  if (ctx.turns.findOwn(row)) return false;
   return takeOverTurn(ctx.raw, { row, status: CANCELLED.status, end: JSON.stringify(CANCELLED) });
-}
-
-/** A row of ours that nobody drives is what a failed start has left; it is ended like any other. */
-function isDrivenHere(ctx: TurnContext, row: TurnRow): boolean {
-  const live = ctx.turns.find(row.productId, row.turnId);
-  return live?.fence === row.fence && row.ownerReplica === ctx.turns.options.replica.id;
 }

@@ -25,6 +25,8 @@ type Step = { kind: "batches"; batches: TurnBatch[] } | { kind: "wait"; wait: ()
 
 /** How often a turn that another process owns is looked at. */
 const POLL_MS = 1_000;
+/** And one whose row this process has written and whose engine it is about to hold. */
+const OWN_POLL_MS = 20;
 
 /**
  * What a turn has after a cursor, as it comes, up to the end; then it returns. Leaving early has no effect on the
@@ -98,7 +100,8 @@ async function readRecorded(ctx: TurnContext, input: ReadTurnInput, cursor: numb
   if (last) return { kind: "batches", batches };
   if (end) return { kind: "batches", batches: [await toGapAndEnd(ctx, row, { cursor, end })] };
   if (cursor > row.reservedSeq) return unknownCursor(cursor, row.lastSeq);
-  return { kind: "wait", wait: async () => ctx.clock.sleep(POLL_MS, input.signal) };
+  const pollMs = ctx.turns.findOwn(row) ? OWN_POLL_MS : POLL_MS;
+  return { kind: "wait", wait: async () => ctx.clock.sleep(pollMs, input.signal) };
 }
 
 async function readPage(ctx: TurnContext, source: Source, cursor: number): Promise<TurnBatch[]> {

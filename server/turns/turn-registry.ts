@@ -1,3 +1,4 @@
+import type { TurnKey, TurnRow } from "../../db/turns.ts";
 import type { Config } from "../config.ts";
 import type { AppContext } from "../context.ts";
 import type { EngineUse, UseEngineInput } from "../engines/use-engine.ts";
@@ -83,6 +84,13 @@ export class TurnRegistry implements AsyncDisposable {
 
   find(productId: string, turnId: string): LiveTurn | undefined {
     return this.#turns.get(toKey(productId, turnId));
+  }
+
+  /** The turn that this process drives under a row; undefined when the row is another's, or a failed start left it. */
+  findOwn(row: TurnKey & Pick<TurnRow, "ownerReplica" | "fence">): LiveTurn | undefined {
+    if (row.ownerReplica !== this.options.replica.id) return undefined;
+    const turn = this.find(row.productId, row.turnId);
+    return turn?.fence === row.fence ? turn : undefined;
   }
 
   /** An instant as ISO text, written once per millisecond for all turns. */

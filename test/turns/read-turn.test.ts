@@ -126,6 +126,35 @@ describe("cursors", () => {
     expect((await readAll(other.ctx, input)).end).toMatchObject({ status: "completed" });
   });
 
+  test("a reader that came while the turn was being begun gets its events as they come", async () => {
+    const { ctx } = world.openProcess();
+    // As if the poll of what another process owns never came.
+    const clock = { ...ctx.clock, sleep: async (ms: number) => ctx.clock.sleep(ms < 1_000 ? ms : 3_600_000) };
+    const { useEngine } = ctx.turns.options;
+    const isWritten = Promise.withResolvers<void>();
+    const isSeen = Promise.withResolvers<void>();
+    ctx.turns.options.useEngine = async (wanted) => {
+      const seen = await wanted.findFirst?.();
+      isWritten.resolve();
+      await isSeen.promise;
+      return useEngine({ ...wanted, findFirst: async () => seen });
+    };
+    const input = world.input();
+    world.engine.onCall = streamOf(delta("a"), completed());
+    const starting = startTurn(ctx, input);
+    await isWritten.promise;
+    const lease = {
+      run: async <T>(work: () => Promise<T>): Promise<T> => {
+        const looked = await work();
+        isSeen.resolve();
+        return looked;
+      },
+    };
+    const read = await readAll({ ...ctx, clock, lease }, input);
+    expect(seqsOf(read)).toEqual([1, 2]);
+    await starting;
+  });
+
   test("the end is not shown before it is written", async () => {
     const { input, call } = await openTurn();
     await call.write(completed());
