@@ -164,7 +164,7 @@ class StartedTurn implements Turn {
   async *#events(signal: AbortSignal): AsyncGenerator<TurnEvent, void> {
     for await (const { item } of this.#items(0, signal)) {
       const { events, gap, end } = item;
-      if (gap && !isPastCancel(gap, end)) throw fromGap(gap, end);
+      if (gap) throw fromGap(gap, end);
       // The types are the contract's, which the engine has promised to keep.
       for (const event of events as readonly TurnEvent[]) yield event;
       if (end && isBad(end)) throw fromEnd(end);
@@ -231,11 +231,6 @@ class StartedTurn implements Turn {
 
 function isBad(end: TurnEnd): boolean {
   return end.status === "failed" || end.status === "interrupted";
-}
-
-/** Numbers that the owner of a turn had kept for itself when another replica cancelled it; the events are no loss. */
-function isPastCancel(gap: TurnGap, end: TurnEnd | undefined): boolean {
-  return end?.status === "cancelled" && gap.reason === "lost";
 }
 
 /** Numbers that an interrupted turn had kept for itself are missing with it, and its end says why. */

@@ -157,23 +157,6 @@ test("numbers that an interrupted turn had kept are told by its end", async () =
   await expect(turn.text()).rejects.toMatchObject({ reason: "OWNER_LOST", end: { lastSeq: 10 }, gap });
 });
 
-test("a turn that another replica cancelled returns, whatever numbers its owner had kept", async () => {
-  const gap = { fromSeq: 4, toSeq: 9, reason: "lost" };
-  const end = toEnd(10, { status: "cancelled", reason: "CANCELLED", message: "cancelled" });
-  await using service = await openTurnService([three, { lastSeq: 10, gap, events: [], end }]);
-  const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
-  expect(await turn.text()).toBe("1 3 ");
-  expect(await turn.end).toMatchObject({ status: "cancelled", lastSeq: 10 });
-});
-
-test("of a turn that was cancelled long ago, what retention took is told", async () => {
-  const gap = { fromSeq: 4, toSeq: 9, reason: "retention" };
-  const end = toEnd(10, { status: "cancelled", reason: "CANCELLED", message: "cancelled" });
-  await using service = await openTurnService([three, { lastSeq: 10, gap, events: [], end }]);
-  const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
-  await expect(turn.text()).rejects.toMatchObject({ reason: "EVENTS_MISSING", gap });
-});
-
 test("a cursor that the server does not know is an error, and no endless reading", async () => {
   let connections = 0;
   await using service = await openFakeService(({ path, response }) => {
