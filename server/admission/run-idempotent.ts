@@ -78,8 +78,8 @@ export async function runIdempotent<R>(
   const owner = { scope, key, replicaId: ctx.replica.id };
   const found = await openClaim(ctx, { ...owner, procedure, fingerprint });
   if (found.state === "done") return openOutcome(ctx.keyring, owner, found.replySealed) as R;
-  if (found.resumed && call.onLost === "outcome_unknown") return storeLostOutcome(ctx, owner);
-  return runClaimed(ctx, { ...owner, ...found }, work);
+  if (found.resumed && call.onLost === "outcome_unknown") return await storeLostOutcome(ctx, owner);
+  return await runClaimed(ctx, { ...owner, ...found }, work);
 }
 
 type OpenedClaim =

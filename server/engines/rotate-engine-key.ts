@@ -44,7 +44,7 @@ export async function rotateEngineKey(
     subject: key.hash,
     decide: (current) => decideRotate(current, key, sealed),
   });
-  return finish(ctx, row, key.plaintext);
+  return await finish(ctx, row, key.plaintext);
 }
 
 /** An earlier attempt with the same idempotency key stored its key and died: that key is the answer. */

@@ -150,6 +150,30 @@ test("of many calls at once with one key one runs, the others hear that it is ru
   }
 });
 
+test.each(["resume", "outcome_unknown"] as const)(
+  "a call that comes while the first one works hears that it is running, and the reply is the first one's (%s)",
+  async (onLost) => {
+    const ctx = await openReplica();
+    const call = makeCall({ onLost });
+    const begun = Promise.withResolvers<void>();
+    const blocked = Promise.withResolvers<string>();
+    let runs = 0;
+    const work = async () => {
+      runs += 1;
+      begun.resolve();
+      return blocked.promise;
+    };
+    const first = runIdempotent(ctx, call, work);
+    await begun.promise;
+    const refusal = { reason: "IDEMPOTENCY_IN_PROGRESS", retryAfterMs: 1_000 };
+    await expect(runIdempotent(ctx, call, work)).rejects.toMatchObject(refusal);
+    blocked.resolve("done");
+    expect(await first).toBe("done");
+    expect(await runIdempotent(ctx, call, work)).toBe("done");
+    expect(runs).toBe(1);
+  },
+);
+
 test("calls without a key run each time", async () => {
   const ctx = await openReplica();
   const call = makeCall({ key: undefined });

@@ -29,7 +29,7 @@ const claim = NO_CLAIM;
 async function withoutDatabase<T>(use: (offline: PlatformContext) => Promise<T>): Promise<T> {
   const url = `postgres://nobody@127.0.0.1:${await findFreePort()}/none`;
   await using database = openDatabase({ url, poolSize: 1, applicationName: "offline-test" });
-  return use({ ...ctx, db: database.db, raw: database.raw });
+  return await use({ ...ctx, db: database.db, raw: database.raw });
 }
 
 /** The same context with something that happens before each query. */
