@@ -50,6 +50,7 @@ async function beginDestroy(ctx: AppContext & CallContext, input: DestroyEngineI
   });
   const row = await recordIntent(ctx, {
     ...input,
+    engineId: found.id,
     action: "engine.destroy_requested",
     decide: decideDestroy,
   });

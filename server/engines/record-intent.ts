@@ -27,6 +27,8 @@ export interface Intent {
 export interface RecordIntentInput {
   productId: string;
   userId: string;
+  /** Whose gate is closed: for a later engine of the same user nothing may be written. */
+  engineId?: string;
   action: AuditAction;
   claim: IdempotencyClaim;
   /** Noted with the idempotency key, so that a retry after a crash resumes; the engine's id by default. */
@@ -37,7 +39,8 @@ export interface RecordIntentInput {
 
 /**
  * Writes what is wanted, with its audit row, in one transaction; nothing is done yet. Returns the row as it is
- * after. Throws ENGINE_NOT_FOUND and whatever `decide` throws.
+ * after. What an earlier attempt with the same idempotency key has written is not written again, whatever has become
+ * of the engine since. Throws ENGINE_NOT_FOUND and whatever `decide` throws.
  */
 export async function recordIntent(
   ctx: Pick<AppContext, "db"> & CallContext,
@@ -46,7 +49,11 @@ export async function recordIntent(
   return ctx.db.transaction(async (tx) => {
     // Read without a lock first: the idempotency row comes before the engine's in the lock order.
     const found = await findEngine(tx, { productId: input.productId, userId: input.userId });
-    if (found === undefined) throw engineNotFound();
+    if (found === undefined || found.id !== (input.engineId ?? found.id)) throw engineNotFound();
+    if (isRecorded(input)) {
+      if (input.claim.subject !== found.id) throw engineNotFound();
+      return found;
+    }
     await input.claim.setSubject(tx, input.subject ?? found.id);
     const row = await lockEngine(tx, input);
     if (row === undefined || row.id !== found.id) throw engineNotFound();
@@ -64,6 +71,11 @@ export async function recordIntent(
     });
     return written;
   });
+}
+
+/** By an earlier attempt with the same key, for the engine that it has noted. */
+function isRecorded({ claim, subject }: RecordIntentInput): boolean {
+  return claim.resumed && claim.subject !== null && subject === undefined;
 }
 
 async function applyIntent(tx: Db, row: EngineRow, intent: Intent): Promise<EngineRow> {

@@ -20,10 +20,7 @@ export interface RestartEngineInput {
   claim: IdempotencyClaim;
 }
 
-/**
- * Ends the process that is on record and starts another: the generation moves. A retry with the same idempotency
- * key after a crash does not restart a second time.
- */
+/** Ends the process that is on record and starts another: the generation moves. */
 export async function restartEngine(
   ctx: AppContext & CallContext,
   input: RestartEngineInput,
@@ -34,10 +31,12 @@ export async function restartEngine(
     deadlineMs: input.deadlineMs,
     reason: "ENGINE_RESTARTED",
   });
-  const resumed = input.claim.resumed && input.claim.subject === found.id;
-  const row = resumed
-    ? found
-    : await recordIntent(ctx, { ...input, action: "engine.restart_requested", decide: decideRestart });
+  const row = await recordIntent(ctx, {
+    ...input,
+    engineId: found.id,
+    action: "engine.restart_requested",
+    decide: decideRestart,
+  });
   const restarted = await driveEngine(ctx, { engineId: row.id });
   if (restarted === undefined) throw engineNotFound();
   refuseUnlessRunning(restarted);

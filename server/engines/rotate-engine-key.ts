@@ -40,6 +40,7 @@ export async function rotateEngineKey(
   const sealed = ctx.keyring.seal(key.plaintext, found.id);
   const row = await recordIntent(ctx, {
     ...input,
+    engineId: found.id,
     action: "engine_key.rotate_requested",
     subject: key.hash,
     decide: (current) => decideRotate(current, key, sealed),

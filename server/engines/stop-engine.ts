@@ -30,6 +30,7 @@ export async function stopEngine(ctx: AppContext & CallContext, input: StopEngin
   });
   const row = await recordIntent(ctx, {
     ...input,
+    engineId: found.id,
     action: "engine.stop_requested",
     decide: (current) => decideStop(current, input),
   });

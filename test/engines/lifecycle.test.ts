@@ -1,6 +1,9 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { randomUUID } from "node:crypto";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { afterMs, findEngine, findEngineById, updateEngineIf } from "../../db/engines.ts";
+import { NO_CLAIM } from "../../server/admission/idempotency-claim.ts";
 import { destroyEngine } from "../../server/engines/destroy-engine.ts";
+import { EngineHolds } from "../../server/engines/engine-holds.ts";
 import { toDefaultImage } from "../../server/engines/engine-spec.ts";
 import { getEngine } from "../../server/engines/get-engine.ts";
 import { listEngines } from "../../server/engines/list-engines.ts";
@@ -28,6 +31,8 @@ afterAll(async () => {
   await house[Symbol.asyncDispose]();
   await site[Symbol.asyncDispose]();
 });
+
+type Call = ReturnType<typeof toCall>;
 
 const containersOf = (engineId: string) =>
   [...site.daemon.containers.values()].filter((container) => container.spec.engineId === engineId);
@@ -185,6 +190,59 @@ describe("the life of an engine", () => {
     await stopEngine(house.ctx, { ...toCall(house, "hal"), whenBusy: "interrupt" });
     expect(again.interrupted.reason).toBe("ENGINE_STOPPED");
   });
+
+  test.each([
+    ["stop", stopEngine],
+    ["restart", restartEngine],
+    ["destroy", destroyEngine],
+    ["rotate", async (ctx: House["ctx"], call: Call) => rotateEngineKey(ctx, { ...call, when: "idle" })],
+  ] as const)(
+    "a %s that waits while its engine is destroyed leaves the next one alone",
+    async (verb, act) => {
+      const userId = `successor of ${verb}`;
+      await provisionEngine(house.ctx, toCall(house, userId));
+      // Past the gate, as if it had been destroyed by a call that had it before.
+      const past = { ...house.ctx, holds: new EngineHolds() };
+      const closeGate = house.ctx.holds.closeGate.bind(house.ctx.holds);
+      const gating = vi.spyOn(house.ctx.holds, "closeGate").mockImplementationOnce(async (...args) => {
+        const gate = await closeGate(...args);
+        await destroyEngine(past, toCall(house, userId));
+        await provisionEngine(past, toCall(house, userId));
+        return gate;
+      });
+      await expect(act(house.ctx, toCall(house, userId))).rejects.toMatchObject({
+        reason: "ENGINE_NOT_FOUND",
+      });
+      expect(gating).toHaveBeenCalledOnce();
+      gating.mockRestore();
+      const next = await getEngine(house.ctx, toCall(house, userId));
+      expect(next).toMatchObject({ status: "running", desired: "running", generation: 1 });
+    },
+  );
+
+  test.each([
+    ["stop", stopEngine, startEngine, "running"],
+    ["start", startEngine, stopEngine, "stopped"],
+    ["restart", restartEngine, stopEngine, "stopped"],
+  ] as const)(
+    "a %s that is tried again under its key undoes nothing that came since",
+    async (verb, act, undo, status) => {
+      const userId = `again ${verb}`;
+      const { engine } = await provisionEngine(house.ctx, toCall(house, userId));
+      if (verb === "start") await stopEngine(house.ctx, toCall(house, userId));
+      await act(house.ctx, toCall(house, userId));
+      await undo(house.ctx, toCall(house, userId));
+      const claim = { ...NO_CLAIM, resumed: true, subject: engine.engineId };
+      const answer = act(house.ctx, toCall(house, userId, claim));
+      if (verb === "stop") expect(await answer).toMatchObject({ status });
+      else await expect(answer).rejects.toMatchObject({ reason: "ENGINE_STOPPED" });
+      expect(await getEngine(house.ctx, toCall(house, userId))).toMatchObject({ status });
+      const gone = { ...claim, subject: randomUUID() };
+      await expect(act(house.ctx, toCall(house, userId, gone))).rejects.toMatchObject({
+        reason: "ENGINE_NOT_FOUND",
+      });
+    },
+  );
 
   test("a call that comes while the engine restarts waits for it and gets the new process", async () => {
     await provisionEngine(house.ctx, toCall(house, "ida"));
