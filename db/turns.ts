@@ -133,8 +133,6 @@ export async function listTurnRows(raw: RawSql, page: TurnPage): Promise<TurnRow
 
 // An end that its owner did not write goes past everything the owner may have shown, and the fence moves so that
 // nothing of the owner's comes after it.
-const endPast = (raw: RawSql) => raw`
-  fence = fence + 1, last_seq = reserved_seq + 1, ended_at = orch_now()`;
 
 /** Ends the live turns of owners that are gone, and answers how many. `deadReplicas` undefined: of all but `me`. */
 export async function endTurnsOfOthers(
@@ -146,7 +144,8 @@ export async function endTurnsOfOthers(
     ? raw`owner_replica = any(${[...deadReplicas]}::uuid[]) and owner_replica <> ${me}`
     : raw`owner_replica <> ${me}`;
   const result = await raw`
-    update turns set ${endPast(raw)},
+    update turns set
+      fence = fence + 1, last_seq = reserved_seq + 1, ended_at = orch_now(),
       status = case status when 'starting' then 'failed' else 'interrupted' end,
       "end" = json_build_object(
         'status', case status when 'starting' then 'failed' else 'interrupted' end,
@@ -166,13 +165,17 @@ export interface TakeOver {
   status: TurnStatus;
   /** The end as JSON, but for its lastSeq. */
   end: string;
+  /** Its engine never had it, so that nobody was shown anything: its end is its first item. */
+  isUnsent: boolean;
 }
 
-/** Ends a live turn of another owner. False: it changed hands or ended meanwhile. */
-export async function takeOverTurn(raw: RawSql, { row, status, end }: TakeOver): Promise<boolean> {
+/** Ends a live turn that this process does not drive. False: it changed hands or ended meanwhile. */
+export async function takeOverTurn(raw: RawSql, given: TakeOver): Promise<boolean> {
+  const { row, status, end, isUnsent } = given;
+  const lastSeq = isUnsent ? raw`last_seq + 1` : raw`reserved_seq + 1`;
   const result = await raw`
-    update turns set ${endPast(raw)}, status = ${status},
-      "end" = (${end}::text::jsonb || jsonb_build_object('lastSeq', reserved_seq + 1))::text
+    update turns set fence = fence + 1, last_seq = ${lastSeq}, ended_at = orch_now(), status = ${status},
+      "end" = (${end}::text::jsonb || jsonb_build_object('lastSeq', ${lastSeq}))::text
     where product_id = ${row.productId} and id = ${row.turnId} and status in ('starting', 'streaming')
       and owner_replica = ${row.ownerReplica} and fence = ${row.fence}`;
   return result.count > 0;

@@ -1,8 +1,10 @@
 import { isDatabaseUnavailable } from "../../db/postgres-error.ts";
 import { findTurn, takeOverTurn, type TurnKey } from "../../db/turns.ts";
 import { DomainError } from "../errors.ts";
+import { CANCELLED_UNSENT } from "./drive-turn.ts";
 import { getTurn } from "./get-turn.ts";
 import type { LiveTurn } from "./live-turn.ts";
+import { isLeftover } from "./record-turn.ts";
 import { toEndCause } from "./turn-end.ts";
 import type { TurnContext } from "./turn-registry.ts";
 import { turnNotFound, type Turn } from "./turn-view.ts";
@@ -13,6 +15,8 @@ const ATTEMPTS = 5;
 const CANCELLED = toEndCause("cancelled", "CANCELLED", {
   message: "the turn was cancelled; its engine has no way to be told",
 });
+/** Of a turn that its engine never had. */
+const UNSENT = toEndCause("cancelled", "CANCELLED", { message: CANCELLED_UNSENT, engineMayContinue: false });
 
 /**
  * Ends our reading of a turn and answers what it is then; one that has ended stays as it is. The engine may go on.
@@ -22,10 +26,16 @@ const CANCELLED = toEndCause("cancelled", "CANCELLED", {
 export async function cancelTurn(ctx: TurnContext, input: TurnKey): Promise<Turn> {
   for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
     const live = ctx.turns.find(input.productId, input.turnId);
-    if (live && (await cancelLive(ctx, live))) break;
-    if (await cancelRecorded(ctx, input)) break;
+    const isEnded = (live && (await cancelLive(ctx, live))) || (await cancelRecorded(ctx, input));
+    if (isEnded) return getTurn(ctx, input);
   }
-  return getTurn(ctx, input);
+  throw new DomainError(
+    "DATABASE_UNAVAILABLE",
+    "the turn was started anew each time it was to be cancelled",
+    {
+      retryAfterMs: 1_000,
+    },
+  );
 }
 
 /** False: it never came to be, or it is a second start of a turn that is recorded already. */
@@ -45,20 +55,26 @@ async function cancelLive(ctx: TurnContext, turn: LiveTurn): Promise<boolean> {
   });
   await Promise.race([turn.untilSettled(), late]);
   patience.abort();
-  if (turn.isSettled) return true;
+  // One that its engine refused has no end, and its id may have been used again since.
+  if (turn.isSettled) return !turn.isLost;
   throw new DomainError("DATABASE_UNAVAILABLE", "the turn is cancelled, which could not be written yet", {
     retryAfterMs: 1_000,
   });
 }
 
 /**
- * Of another process, which stops when it next tries to write. False: meanwhile it changed hands, or was begun here,
- * and is to be looked for again.
+ * Of another process, which stops when it next tries to write, or left by a start of ours that failed. False: it
+ * changed hands, or was begun here meanwhile, and is to be looked for again.
  */
 async function cancelRecorded(ctx: TurnContext, input: TurnKey): Promise<boolean> {
   const row = await findTurn(ctx.raw, input);
-  if (row === undefined) throw turnNotFound();
+  if (row === undefined) {
+    if (ctx.turns.find(input.productId, input.turnId)) return false;
+    throw turnNotFound();
+  }
   if (row.end !== null) return true;
   if (ctx.turns.findOwn(row)) return false;
-  return takeOverTurn(ctx.raw, { row, status: CANCELLED.status, end: JSON.stringify(CANCELLED) });
+  const isUnsent = isLeftover(ctx, row);
+  const end = isUnsent ? UNSENT : CANCELLED;
+  return takeOverTurn(ctx.raw, { row, status: end.status, end: JSON.stringify(end), isUnsent });
 }

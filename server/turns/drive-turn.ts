@@ -17,7 +17,7 @@ export interface Drive {
   body: ExecuteBody;
 }
 
-const CANCELLED_UNSENT = "the turn was cancelled before its engine had it";
+export const CANCELLED_UNSENT = "the turn was cancelled before its engine had it";
 
 /** What came of a turn: an end to record, with an error for whoever waits for its start, or nothing at all. */
 type Result =

@@ -49,8 +49,11 @@ async function requireNotTaken(ctx: TurnContext, turn: LiveTurn): Promise<void> 
   await deleteStartingTurn(ctx.raw, row);
 }
 
-/** `starting`, ours, and nobody drives it: its start failed before anything was sent, and so did its removal. */
-function isLeftover(ctx: TurnContext, row: TurnRow): boolean {
+/**
+ * Of a row that nobody here drives: whether it is ours and in `starting`. Then its start failed before anything was
+ * sent, and so did its removal.
+ */
+export function isLeftover(ctx: TurnContext, row: TurnRow): boolean {
   return row.status === "starting" && row.ownerReplica === ctx.turns.options.replica.id;
 }
 

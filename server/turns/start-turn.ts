@@ -6,6 +6,7 @@ import { ExecuteBody, type ExecuteRequest } from "./execute-body.ts";
 import { toFingerprint } from "./fingerprint.ts";
 import { beginTurn, eraseTurn, recordTurn, TurnTakenError } from "./record-turn.ts";
 import type { LiveTurn } from "./live-turn.ts";
+import type { EndCause } from "./turn-end.ts";
 import type { TurnContext } from "./turn-registry.ts";
 
 export interface StartTurnInput {
@@ -115,9 +116,14 @@ async function launchTurn(ctx: TurnContext, turn: LiveTurn, launch: Launch): Pro
 }
 
 function toStartError(turn: LiveTurn, error: unknown): unknown {
-  // Only what the stop itself has cut short is told as the stop.
-  const isCutShort = error instanceof Error && error.name === "AbortError";
-  return isCutShort && turn.stopCause && !turn.record ? toStopError(turn.stopCause) : error;
+  const stopCause = findStop(turn, error);
+  return stopCause ? toStopError(stopCause) : error;
+}
+
+/** The stop that has cut a start short. What else went wrong says more: there would be no turn without the stop either. */
+function findStop(turn: LiveTurn, error: unknown): EndCause | undefined {
+  const isCutShort = error instanceof Error && error.name === "AbortError" && turn.record === undefined;
+  return isCutShort ? turn.stopCause : undefined;
 }
 
 /** The engine, held, with the turn recorded for it; undefined when it is recorded and was cancelled before that. */
@@ -152,7 +158,7 @@ async function useAndRecord(
   } catch (error) {
     // What it says outweighs what was said for want of patience.
     const begun = await beginning;
-    if (seen && isCancelled(turn, error)) {
+    if (seen && findStop(turn, error)?.reason === "CANCELLED") {
       await recordUnsent(ctx, turn, { engine: seen, startedAt: begun?.startedAt });
       return undefined;
     }
@@ -181,13 +187,6 @@ async function recordFor(
     use.release();
     throw error;
   }
-}
-
-function isCancelled(turn: LiveTurn, error: unknown): boolean {
-  // A refusal says more: there would be no turn even if nobody had cancelled it.
-  return (
-    turn.stopCause?.reason === "CANCELLED" && turn.record === undefined && !(error instanceof DomainError)
-  );
 }
 
 /** A turn that its engine will never have still has its end, for whoever cancelled it and for whoever starts it again. */

@@ -1,14 +1,18 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { findTurn } from "../../db/turns.ts";
 import { abortable } from "../../server/abortable.ts";
 import type { UseEngineInput } from "../../server/engines/use-engine.ts";
 import { cancelTurn } from "../../server/turns/cancel-turn.ts";
+import { getTurn } from "../../server/turns/get-turn.ts";
+import type { ReadContext } from "../../server/turns/read-turn.ts";
 import { startTurn } from "../../server/turns/start-turn.ts";
-import { completed, delta, streamOf } from "./engine-double.ts";
+import { completed, delta, streamOf, type Call } from "./engine-double.ts";
 import { openTurnWorld, readAll, seqsOf, type TurnWorld, type WorldOptions } from "./turn-world.ts";
 
 let world: TurnWorld;
 let users = 0;
+const UNSENT = "the turn was cancelled before its engine had it";
 const never = new AbortController().signal;
 beforeAll(async () => {
   world = await openTurnWorld();
@@ -138,6 +142,100 @@ test("a cancel hides no refusal: of a task that is busy both are told so, and th
   await expect(cancelling).rejects.toMatchObject({ reason: "TURN_NOT_FOUND" });
 });
 
+/** The database as `ctx` has it, but for the statements that begin so. */
+function intercept(
+  ctx: ReadContext,
+  begin: string,
+  answer: (ask: () => Promise<unknown>) => Promise<unknown>,
+) {
+  const apply: ProxyHandler<ReadContext["raw"]>["apply"] = (raw, _this, args) => {
+    const ask = () => Reflect.apply(raw, undefined, args) as Promise<unknown>;
+    return String((args as unknown[][])[0]?.[0])
+      .trimStart()
+      .startsWith(begin)
+      ? answer(ask)
+      : ask();
+  };
+  return { ...ctx, raw: new Proxy(ctx.raw, { apply }) };
+}
+
+const refuse = (call: Call) => {
+  call.response.writeHead(503, { "content-type": "application/json" }).end("{}");
+};
+
+test("a start that is refused while it is cancelled, and tried again at once, is cancelled all the same", async () => {
+  const { ctx } = world.openProcess();
+  const erasing = Promise.withResolvers<void>();
+  const isCancelling = Promise.withResolvers<void>();
+  const slow = intercept(ctx, "delete from turns", async (ask) => {
+    erasing.resolve();
+    await isCancelling.promise;
+    return ask();
+  });
+  const input = world.input();
+  world.engine.onCall = refuse;
+  const again = startTurn(slow, input).catch(async () => startTurn(ctx, input));
+  await erasing.promise;
+  world.engine.onCall = (call) => call.open();
+  const cancelling = cancelTurn(ctx, input);
+  isCancelling.resolve();
+  const turn = await cancelling;
+  expect(turn).toMatchObject({ status: "cancelled", end: { reason: "CANCELLED" } });
+  await again;
+  expect(await getTurn(ctx, input)).toEqual(turn);
+});
+
+test("what a failed start has left is cancelled as a turn that its engine never had", async () => {
+  const { ctx } = world.openProcess();
+  const deaf = intercept(ctx, "delete from turns", async () => {
+    throw new Error("not now");
+  });
+  const input = world.input();
+  world.engine.onCall = refuse;
+  await expect(startTurn(deaf, input)).rejects.toMatchObject({ reason: "ENGINE_UNHEALTHY" });
+  expect(await getTurn(ctx, input)).toMatchObject({ status: "starting" });
+  const turn = await cancelTurn(ctx, input);
+  expect(turn).toMatchObject({
+    status: "cancelled",
+    lastSeq: 1,
+    end: { lastSeq: 1, message: UNSENT, engineMayContinue: false },
+  });
+  expect(await readAll(ctx, input)).toMatchObject({ events: [], gaps: [], end: turn.end });
+  expect(await startTurn(ctx, input)).toMatchObject({ status: "cancelled", created: false });
+});
+
+test("of a start whose record is in doubt both are told so, and no engine gets the turn", async () => {
+  const { ctx } = world.openProcess();
+  const { useEngine } = ctx.turns.options;
+  // The engine's gate was closed for a moment: what was written has been taken back, and is written again.
+  ctx.turns.options.useEngine = async (wanted) => {
+    const seen = await wanted.findFirst?.();
+    await wanted.onBlocked?.();
+    return useEngine({ ...wanted, findFirst: async () => seen });
+  };
+  const input = world.input();
+  let cancelling: Promise<unknown> | undefined;
+  const torn = intercept(ctx, "insert into turns", async (ask) => {
+    cancelling ??= cancelTurn(ctx, input).catch((error: unknown) => error);
+    await ask();
+    throw Object.assign(new Error("torn"), { code: "CONNECTION_CLOSED" });
+  });
+  const before = world.engine.calls.length;
+  await expect(startTurn(torn, input)).rejects.toThrow("torn");
+  expect(await cancelling).toMatchObject({ message: "torn" });
+  expect(world.engine.calls).toHaveLength(before);
+  expect(await cancelTurn(ctx, input)).toMatchObject({ status: "cancelled", end: { message: UNSENT } });
+});
+
+test("a row is a process's own by its owner and its fence, and not by its id alone", async () => {
+  const { ctx, input } = await openTurn();
+  const row = await findTurn(ctx.raw, input);
+  if (!row) throw new Error("there is no row");
+  expect(ctx.turns.findOwn(row)).toBe(ctx.turns.find(input.productId, input.turnId));
+  for (const other of [{ fence: row.fence + 1 }, { ownerReplica: randomUUID() }, { turnId: randomUUID() }])
+    expect(ctx.turns.findOwn({ ...row, ...other })).toBeUndefined();
+});
+
 describe("a turn whose engine never had it is on record as cancelled, and never begins under that id", () => {
   test.each([
     ["its row is being written", async (wanted: UseEngineInput) => void wanted.findFirst?.()],
@@ -165,7 +263,7 @@ describe("a turn whose engine never had it is on record as cancelled, and never 
     const turn = await cancelTurn(ctx, input);
     expect(turn).toMatchObject({
       status: "cancelled",
-      end: { reason: "CANCELLED", engineMayContinue: false },
+      end: { reason: "CANCELLED", message: UNSENT, engineMayContinue: false },
     });
     expect(await starting).toMatchObject({ status: "cancelled", created: true });
     expect((await readAll(ctx, input)).end).toEqual(turn.end);
