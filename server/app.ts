@@ -19,6 +19,7 @@ import { hashKey } from "./keys/key-format.ts";
 import { openKeyring } from "./keys/keyring.ts";
 import type { Log } from "./log.ts";
 import { LeaseGuard } from "./lease-guard.ts";
+import { startHeartbeatLoop } from "./loops/heartbeat-loop.ts";
 import { startLoops } from "./loops/start-loops.ts";
 import { openMigratedDatabase } from "./open-database.ts";
 import { openRuntime, settleRuntime } from "./open-runtime.ts";
@@ -52,6 +53,8 @@ export interface OpenAppInput {
   signal: AbortSignal;
 }
 
+const DECLARED_DEAD = "declared dead by another replica";
+
 /** Composes the service and serves. What was opened when it throws is closed again. */
 export async function openApp(input: OpenAppInput): Promise<App> {
   await using stack = new AsyncDisposableStack();
@@ -61,22 +64,21 @@ export async function openApp(input: OpenAppInput): Promise<App> {
   const instance = await ensureInstance(database.db, randomUUIDv7());
   const place = { db: database.db, config: given, log: input.log, instance };
   const runtime = stack.use(await openRuntime(place));
-  const replica = await openReplica({ db: database.db, config: given, input }, runtime, stack);
+  const replica = await openReplica({ ...database, config: given, input }, runtime, stack);
   await settleRuntime(place, runtime);
   const config = await withDefaultImage(given, { runtime, log: input.log });
   const ctx = toContext({ config, log: input.log, database, instance, runtime, replica });
   stack.use(ctx.lease);
   stack.defer(() => ctx.converger.close());
 
-  input.signal.throwIfAborted();
   await ensureTurnPartitions(ctx);
+  // What the start waited for may have taken longer than others wait for a beat.
+  await replica.beat();
+  if (replica.declaredDead) throw new Error(DECLARED_DEAD);
+  input.signal.throwIfAborted();
   await recoverTurns(ctx, "all but me");
   await markAllDue(ctx.db, runtime.host);
-  const loops = startLoops(ctx, {
-    replica,
-    onDeclaredDead: () => input.onFatal("declared dead by another replica"),
-  });
-  for (const loop of loops) stack.use(loop);
+  for (const loop of startLoops(ctx)) stack.use(loop);
   const server = await openHttpServer(ctx, { host: config.host, port: config.port });
   stack.defer(() => server.close());
 
@@ -141,7 +143,7 @@ async function withSecrets(
 }
 
 async function openReplica(
-  ctx: Pick<AppContext, "db" | "config"> & { input: OpenAppInput },
+  ctx: Pick<AppContext, "db" | "raw" | "config"> & { input: OpenAppInput },
   runtime: EngineRuntime,
   stack: AsyncDisposableStack,
 ): Promise<HeldReplica> {
@@ -149,6 +151,8 @@ async function openReplica(
   const place = { ...ctx, log, clock: systemClock, runtimeHost: runtime.host };
   const replica = await registerSoleReplica(place, signal);
   stack.defer(() => replica.leave());
+  const onDeclaredDead = () => ctx.input.onFatal(DECLARED_DEAD);
+  stack.use(startHeartbeatLoop({ ...place, replica }, { onDeclaredDead }));
   return replica;
 }
 

@@ -32,7 +32,9 @@ export async function openRuntime(given: OpenRuntimeInput): Promise<EngineRuntim
   // Nothing of it is anywhere, so that it may be another host, too.
   const instance = isFree ? { ...given.instance, runtimeKind: null, runtimeHost: null } : given.instance;
   log.info({ runtime: kind, why, instanceId: instance.id }, "runtime chosen");
-  const runtime = await openKind(kind, { ...given, instance });
+  // A marker that is on record is looked for all the same, until `settleRuntime` leaves another.
+  const marked = given.instance.runtimeHost !== null;
+  const runtime = await openKind(kind, { ...given, instance, marked });
   if (instance.runtimeHost === null || instance.runtimeHost === runtime.host) return runtime;
   await runtime[Symbol.asyncDispose]();
   throw livesElsewhere(instance, runtime);
@@ -105,9 +107,12 @@ function toRefusal({ backend }: Config, known: RuntimeKind, placed: NonNullable<
   );
 }
 
-async function openKind(kind: RuntimeKind, input: OpenRuntimeInput): Promise<EngineRuntime> {
-  const { config, instance, log } = input;
-  const place = { instanceId: instance.id, marked: instance.runtimeHost !== null, log };
+async function openKind(
+  kind: RuntimeKind,
+  input: OpenRuntimeInput & { marked: boolean },
+): Promise<EngineRuntime> {
+  const { config, instance, marked, log } = input;
+  const place = { instanceId: instance.id, marked, log };
   if (kind === "docker") {
     const host = instance.runtimeHost ?? undefined;
     return openDockerRuntime({ ...place, dockerHost: config.dockerHost, host });

@@ -35,10 +35,11 @@ beforeEach(async () => {
 const findInstance = async () => ensureInstance(client.db, randomUUID());
 
 /** What a start does once it has the database; `meanwhile` happens before it is the only orchestrator. */
-async function start(backend: "auto" | "process", meanwhile = async () => {}): Promise<string> {
+async function start(backend: "auto" | "docker" | "process", meanwhile = async () => {}): Promise<string> {
   const { db } = client;
   const instance = await findInstance();
-  const config = testConfig({ backend, engineImage: undefined, dataDir: home.path });
+  const dockerHost = `unix://${home.path}/no-daemon.sock`;
+  const config = testConfig({ backend, dockerHost, engineImage: undefined, dataDir: home.path });
   await using runtime = await openRuntime({ db, config, log, instance });
   await meanwhile();
   await settleRuntime({ db, instance }, runtime);
@@ -72,4 +73,22 @@ test("while there is a trace of an engine it stays where that is", async () => {
 test("a start that waited while another orchestrator made engines changes nothing", async () => {
   await expect(start("process", leaveTraces)).rejects.toThrow(`live on ${ELSEWHERE.runtimeHost}`);
   expect(await findInstance()).toMatchObject(ELSEWHERE);
+});
+
+test("nor does one whose own runtime was on record when it began to wait", async () => {
+  await start("process");
+  const move = async () => {
+    await recordRuntime(client.db, ELSEWHERE);
+    await leaveTraces();
+  };
+  await expect(start("process", move)).rejects.toThrow(`live on ${ELSEWHERE.runtimeHost}`);
+  expect(await findInstance()).toMatchObject(ELSEWHERE);
+});
+
+test("a daemon that is on record need not be there for a start, with engines or without", async () => {
+  for (const prepare of [async () => {}, leaveTraces]) {
+    await prepare();
+    expect(await start("docker")).toBe(ELSEWHERE.runtimeHost);
+    expect(await findInstance()).toMatchObject(ELSEWHERE);
+  }
 });

@@ -3,29 +3,35 @@ import { startLoop, type Loop } from "../loop.ts";
 import { removeDeadReplicas, type HeldReplica } from "../replica.ts";
 import { recoverTurns } from "../turns/recover-turns.ts";
 
-export interface HeartbeatInput {
+type HeartbeatContext = Pick<AppContext, "db" | "raw" | "config" | "clock" | "log"> & {
   replica: HeldReplica;
+};
+
+export interface HeartbeatInput {
   /** Called when others have declared this process dead: it must go. */
   onDeclaredDead(): void;
 }
 
-/** Beats, and looks for replicas that do not. Its own beats must be unbroken for a lease before it judges others. */
-export function startHeartbeatLoop(ctx: AppContext, input: HeartbeatInput): Loop {
+/**
+ * Beats, and looks for replicas that do not. Its own beats must be unbroken for a lease before it judges others. To be
+ * started with the registration: who is silent for a lease is dead to the others, whatever keeps it from serving.
+ */
+export function startHeartbeatLoop(ctx: HeartbeatContext, input: HeartbeatInput): Loop {
   let unbrokenSince = performance.now();
   // Their rows are gone, their turns may still be live: kept until the turns were recovered.
   const unrecovered = new Set<string>();
   const tick = async () => {
-    const heldBefore = input.replica.holdsLease();
+    const heldBefore = ctx.replica.holdsLease();
     try {
-      await input.replica.beat();
+      await ctx.replica.beat();
     } catch (error) {
       unbrokenSince = performance.now();
       throw error;
     }
-    if (input.replica.declaredDead) return input.onDeclaredDead();
+    if (ctx.replica.declaredDead) return input.onDeclaredDead();
     if (!heldBefore) unbrokenSince = performance.now();
     const unbroken = performance.now() - unbrokenSince >= ctx.config.leaseMs;
-    const { dead } = await removeDeadReplicas(ctx, { ownId: input.replica.id, unbroken });
+    const { dead } = await removeDeadReplicas(ctx, { ownId: ctx.replica.id, unbroken });
     for (const id of dead) unrecovered.add(id);
     if (unrecovered.size === 0) return;
     await recoverTurns(ctx, [...unrecovered]);

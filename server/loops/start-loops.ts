@@ -2,20 +2,18 @@ import { recordActivity } from "../../db/engines.ts";
 import type { AppContext } from "../context.ts";
 import { checkDueEngines } from "../engines/check-due-engines.ts";
 import { startLoop, type Loop } from "../loop.ts";
-import { startHeartbeatLoop, type HeartbeatInput } from "./heartbeat-loop.ts";
 import { startRuntimeEventsLoop } from "./runtime-events-loop.ts";
 import { startUpkeepLoop } from "./upkeep-loop.ts";
 
 const DUE_INTERVAL_MS = 500;
 const ACTIVITY_INTERVAL_MS = 5_000;
 
-/** Every timer of the process; the caller closes them, last first. */
-export function startLoops(ctx: AppContext, heartbeat: HeartbeatInput): Loop[] {
+/** Every timer of the process but the heartbeat; the caller closes them, last first. */
+export function startLoops(ctx: AppContext): Loop[] {
   const { clock, log } = ctx;
   const checkDue = async () => checkDueEngines(ctx);
   const flushActivity = async () => recordActivity(ctx.db, ctx.holds.takeActivity());
   return [
-    startHeartbeatLoop(ctx, heartbeat),
     startUpkeepLoop(ctx),
     startRuntimeEventsLoop(ctx),
     startLoop({ name: "due engines", intervalMs: DUE_INTERVAL_MS, clock, log, tick: checkDue }),

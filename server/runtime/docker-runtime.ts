@@ -51,14 +51,18 @@ export async function openDockerRuntime(options: DockerRuntimeOptions): Promise<
       networkMutex: new KeyedMutex(),
       pulls: new Map(),
     };
-    return toRuntime({ client, instanceId, log, ...state }, { host, marked });
+    const isRecorded = options.host !== undefined;
+    return toRuntime({ client, instanceId, log, ...state }, { host, isRecorded, marked });
   } catch (error) {
     client[Symbol.dispose]();
     throw error;
   }
 }
 
-function toRuntime(ctx: DockerContext, { host, marked }: { host: string; marked: boolean }): EngineRuntime {
+function toRuntime(
+  ctx: DockerContext,
+  { host, isRecorded, marked }: { host: string; isRecorded: boolean; marked: boolean },
+): EngineRuntime {
   let isMarked = marked;
   return {
     kind: "docker",
@@ -68,6 +72,8 @@ function toRuntime(ctx: DockerContext, { host, marked }: { host: string; marked:
       else if (!(await hasMarker(ctx))) throw toChanged(ctx.instanceId);
     },
     markInstance: async () => {
+      // The one on record may have been away when this was opened, and another one in its place by now.
+      if (isRecorded && (await readHost(ctx.client)) !== host) throw toChanged(ctx.instanceId);
       await createMarker(ctx);
       isMarked = true;
     },

@@ -113,6 +113,16 @@ describe.skipIf(!isDockerAvailable() || !SOCKET.startsWith("/"))("the docker run
     }
   });
 
+  it("marks no other daemon than the one on record, whichever answers by then", async () => {
+    const dockerHost = process.env["DOCKER_HOST"];
+    const given = { instanceId, marked: false, dockerHost, log };
+    await using other = await openDockerRuntime({ ...given, host: "docker:another" });
+    expect(await failureOf(other.markInstance())).toBe("changed");
+    await using same = await openDockerRuntime({ ...given, host: direct.host });
+    await same.markInstance();
+    await same.check();
+  });
+
   it("sends the environment in no URL, and quotes it in no failure", async () => {
     const secret = `sk-${randomUUID()}`;
     const spec = await subject.makeSpec({ environment: { OPENAI_API_KEY: secret } });

@@ -175,7 +175,7 @@ describe("owners that are gone", () => {
     await dead.kill();
 
     const waiting = readAll(world.ctx, input, { afterSeq: 1 });
-    expect(await recoverTurns(world.ctx, "all but me")).toBeGreaterThanOrEqual(1);
+    expect(await recoverTurns(world.ctx.turns.options, "all but me")).toBeGreaterThanOrEqual(1);
     const read = await readAll(world.ctx, input);
     const reserved = (read.end?.lastSeq ?? 0) - 1;
     expect(seqsOf(read)).toEqual([1]);
@@ -199,7 +199,7 @@ describe("owners that are gone", () => {
     const input = world.input();
     expect(await startTurn(dead.ctx, input)).toMatchObject({ status: "starting" });
     await dead.kill();
-    expect(await recoverTurns(world.ctx, [dead.replicaId])).toBe(1);
+    expect(await recoverTurns(world.ctx.turns.options, [dead.replicaId])).toBe(1);
     expect((await readAll(world.ctx, input)).end).toMatchObject({
       status: "failed",
       reason: "OUTCOME_UNKNOWN",
@@ -211,8 +211,8 @@ describe("owners that are gone", () => {
     const other = world.openProcess();
     const theirs = await openTurn(other.ctx);
     const mine = await openTurn();
-    expect(await recoverTurns(world.ctx, [world.ctx.turns.options.replica.id])).toBe(0);
-    expect(await recoverTurns(world.ctx, [])).toBe(0);
+    expect(await recoverTurns(world.ctx.turns.options, [world.ctx.turns.options.replica.id])).toBe(0);
+    expect(await recoverTurns(world.ctx.turns.options, [])).toBe(0);
     for (const { input, call } of [theirs, mine]) {
       await call.write(completed());
       call.end();
@@ -226,7 +226,7 @@ describe("owners that are gone", () => {
     await call.write(delta("a"));
     const reading = readAll(zombie.ctx, input);
     await expect.poll(async () => (await loggedSeq(input.turnId)) ?? 0).toBe(1);
-    await recoverTurns(world.ctx, [zombie.replicaId]);
+    await recoverTurns(world.ctx.turns.options, [zombie.replicaId]);
     await call.write(delta("nobody will see this in the log"));
     const read = await reading;
     expect(read.end).toMatchObject({ status: "interrupted", reason: "OWNER_LOST" });

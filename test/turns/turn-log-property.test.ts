@@ -93,7 +93,7 @@ async function play(steps: Step[]): Promise<void> {
       }
     }
   }
-  if (isDead) await recoverTurns(world.ctx, [owner.replicaId]);
+  if (isDead) await recoverTurns(world.ctx.turns.options, [owner.replicaId]);
   else {
     turn.finish(COMPLETED);
     owner.ctx.turns.log.touch(turn);

@@ -1,0 +1,69 @@
+import { once } from "node:events";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import postgres from "postgres";
+import { expect, test } from "vitest";
+import { openTempDir } from "../support/temp-dir.ts";
+import { openTestDatabase } from "../support/test-database.ts";
+import { ADMIN_KEY, spawnService } from "./spawn-service.ts";
+
+/** A daemon that answers what a start asks of it, and then leaves everything unanswered that has to do with images. */
+async function openSlowDaemon(socketPath: string) {
+  const asked = Promise.withResolvers<ServerResponse>();
+  let volume = "";
+  const answer = async (request: IncomingMessage, response: ServerResponse) => {
+    const path = request.url ?? "";
+    if (path.includes("/images/") || path.includes("/build")) asked.resolve(response);
+    else if (path.endsWith("/_ping")) response.end("OK");
+    else if (path.endsWith("/info")) response.end('{"ID":"slow"}');
+    else {
+      if (request.method === "POST") volume = await text(request);
+      response.end(volume);
+    }
+  };
+  const server = createServer((request, response) => void answer(request, response)).listen(socketPath);
+  await once(server, "listening");
+  return {
+    asked: asked.promise,
+    [Symbol.asyncDispose]: async () => {
+      server.closeAllConnections();
+      server.close();
+      await once(server, "close");
+    },
+  };
+}
+
+test("a start that takes longer than a lease is alive to others, and serves nothing once it is not", async () => {
+  await using home = await openTempDir();
+  await using database = await openTestDatabase();
+  const socketPath = join(home.path, "docker.sock");
+  await using daemon = await openSlowDaemon(socketPath);
+  const sql = postgres(database.url, { max: 1 });
+  await using service = spawnService({
+    ORCH_ADMIN_KEY: ADMIN_KEY,
+    ORCH_DATA_DIR: home.path,
+    ORCH_DATABASE_URL: database.url,
+    ORCH_ENGINE_BACKEND: "docker",
+    DOCKER_HOST: `unix://${socketPath}`,
+    ORCH_HEARTBEAT_S: "1",
+    ORCH_LEASE_S: "3",
+  });
+  try {
+    const pending = await Promise.race([daemon.asked, service.listening]);
+    const findBeat = async () =>
+      (await sql`select heartbeat_at::text as at from replicas`)[0]?.["at"] as unknown;
+    const first = await findBeat();
+    expect(first).toBeTypeOf("string");
+    await expect.poll(findBeat).not.toBe(first);
+    // What another orchestrator does to one that is silent.
+    await sql`delete from replicas`;
+    await expect.poll(() => service.output()).toContain("declared dead by another replica");
+    if (typeof pending === "string") throw new Error("it listened before its image was built");
+    pending.writeHead(500).end();
+    expect(await service.exited).toBe(1);
+    expect(service.output()).not.toContain('"msg":"listening"');
+  } finally {
+    await sql.end();
+  }
+});
