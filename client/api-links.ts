@@ -9,6 +9,7 @@ import {
 } from "@trpc/client";
 import { EventSource, type FetchLike } from "eventsource";
 import type { AppRouter } from "../server/api/router.ts";
+import { followSignals } from "./follow-signals.ts";
 import { findRepeat } from "./mutation-repeats.ts";
 import type { Transport } from "./transport.ts";
 
@@ -38,39 +39,25 @@ export function toApiLinks(transport: Transport, closed: AbortSignal): TRPCLink<
 }
 
 function stopWhenClosed(closed: AbortSignal): TRPCLink<AppRouter> {
-  // Once for all calls: before Node 24 each signal made of a long-lived one leaves something behind on it, and Node 20
-  // warns of many listeners.
-  const calls = new Set<AbortController>();
-  closed.addEventListener("abort", () => {
-    for (const call of calls) call.abort(closed.reason);
-  });
   return () =>
     ({ op, next }) =>
       observable((observer) => {
         const call = new AbortController();
-        const onAbort = () => call.abort(op.signal?.reason);
-        const forget = () => {
-          calls.delete(call);
-          op.signal?.removeEventListener("abort", onAbort);
-        };
-        calls.add(call);
-        op.signal?.addEventListener("abort", onAbort, { once: true });
-        if (closed.aborted) call.abort(closed.reason);
-        else if (op.signal?.aborted === true) onAbort();
+        const unfollow = followSignals(call, [closed, op.signal ?? undefined]);
         const asking = next({ ...op, signal: call.signal }).subscribe({
           next: (value) => observer.next(value),
           error: (error) => {
-            forget();
+            unfollow();
             // tRPC tells of an abort, and not of its reason.
             observer.error(closed.aborted ? TRPCClientError.from(toError(closed.reason)) : error);
           },
           complete: () => {
-            forget();
+            unfollow();
             observer.complete();
           },
         });
         return () => {
-          forget();
+          unfollow();
           asking.unsubscribe();
         };
       });

@@ -30,7 +30,8 @@ function toBaseUrl(url: string): string {
     throw new TypeError("the url of a client begins with http:// or https://");
   }
   // Without the url: a password may be in it.
-  if (parsed.username + parsed.password + parsed.search + parsed.hash !== "") {
+  // An empty query or fragment is none to the parser, and would still be in front of our path.
+  if (parsed.username + parsed.password !== "" || /[?#]/.test(parsed.href)) {
     throw new TypeError("the url of a client is an address and a path, without user, query or fragment");
   }
   // Some give the whole of tRPC's address, as other clients of tRPC take it.

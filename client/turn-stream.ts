@@ -1,5 +1,6 @@
 import type { EventSourceMessage } from "eventsource-parser";
 import { EnginehouseError, fromErrorShape, toEnginehouseError, type ErrorData } from "./enginehouse-error.ts";
+import { followSignals } from "./follow-signals.ts";
 import { readSse } from "./read-sse.ts";
 import type { Transport } from "./transport.ts";
 import type { TurnItem } from "./turn-event.ts";
@@ -33,18 +34,25 @@ export interface OpenedTurn {
 export async function executeTurn(
   transport: Transport,
   input: object,
-  signal: AbortSignal,
+  signals: readonly (AbortSignal | undefined)[],
 ): Promise<OpenedTurn> {
   const connection = new AbortController();
+  // Also while nobody has taken it yet; whoever takes it or drops it aborts it in the end.
+  connection.signal.addEventListener("abort", followSignals(connection, signals), { once: true });
   const wanted = { path: "turns.execute", input };
-  const rest = readConnection(transport, wanted, AbortSignal.any([signal, connection.signal]));
-  for (;;) {
-    const first = await rest.next();
-    if (first.done === true) break;
-    // While its engine boots the server is alive, and the turn has not begun.
-    if (first.value !== "alive") return { first: first.value, rest, connection };
+  const rest = readConnection(transport, wanted, connection.signal);
+  try {
+    for (;;) {
+      const first = await rest.next();
+      if (first.done === true) break;
+      // While its engine boots the server is alive, and the turn has not begun.
+      if (first.value !== "alive") return { first: first.value, rest, connection };
+    }
+    throw new EnginehouseError("CONNECTION_LOST", "the stream stopped before the turn began");
+  } catch (error) {
+    connection.abort();
+    throw error;
   }
-  throw new EnginehouseError("CONNECTION_LOST", "the stream stopped before the turn began");
 }
 
 /** What an opened turn brings from now on, until the signal aborts or its reader leaves. */

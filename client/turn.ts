@@ -2,6 +2,7 @@ import type { TRPCClient } from "@trpc/client";
 import type { TRPCBuiltRouter } from "@trpc/server";
 import type { AppRouter } from "../server/api/router.ts";
 import { EnginehouseError, findReason, fromEnd, toEnginehouseError } from "./enginehouse-error.ts";
+import { followSignals } from "./follow-signals.ts";
 import { readTurn } from "./read-turn.ts";
 import type { Transport } from "./transport.ts";
 import type { TurnEnd, TurnEvent, TurnGap } from "./turn-event.ts";
@@ -65,7 +66,8 @@ const START_AGAIN: readonly string[] = ["CONNECTION_LOST", "DRAINING", "DATABASE
 class StartedTurn implements Turn {
   readonly turnId: string;
   readonly #ctx: TurnContext;
-  readonly #signal: AbortSignal;
+  /** What ends everything that is done here for the turn, and not the turn. */
+  readonly #stops: readonly (AbortSignal | undefined)[];
   readonly #started: Promise<void>;
   readonly #end = defer<TurnEnd>();
   #isReadWanted = false;
@@ -81,7 +83,7 @@ class StartedTurn implements Turn {
   constructor(ctx: TurnContext, { turnId = crypto.randomUUID(), signal, ...input }: ExecuteInput) {
     this.turnId = turnId;
     this.#ctx = ctx;
-    this.#signal = signal ? AbortSignal.any([signal, ctx.closed]) : ctx.closed;
+    this.#stops = [ctx.closed, signal];
     // A microtask later it is known whether somebody reads.
     this.#started = Promise.resolve().then(() => this.#start({ ...input, turnId }));
     // Both are looked at by whoever reads; a caller who does not read is not told.
@@ -98,17 +100,19 @@ class StartedTurn implements Turn {
 
   [Symbol.asyncIterator](): AsyncIterator<TurnEvent, void, undefined> {
     this.#isReadWanted = true;
-    const left = new AbortController();
-    const events = this.#events(AbortSignal.any([this.#signal, left.signal]));
+    const reading = new AbortController();
+    let hasLeft = false;
+    const events = this.#events(reading);
     return {
       // A reader that leaves while it waits for the next event neither waits for that event nor hears of an abort.
       next: () =>
         events.next().catch((error: unknown) => {
-          if (!left.signal.aborted) throw error;
+          if (!hasLeft) throw error;
           return { done: true, value: undefined };
         }),
       return: async () => {
-        left.abort();
+        hasLeft = true;
+        reading.abort();
         // Before anybody has read: what is being opened is nobody's as soon as it is there.
         void this.#started.then(
           () => this.#dropUnread(),
@@ -141,28 +145,32 @@ class StartedTurn implements Turn {
 
   async #start(input: StartInput): Promise<void> {
     const { api } = this.#ctx;
+    const starting = new AbortController();
+    const unfollow = followSignals(starting, this.#stops);
     try {
-      this.#signal.throwIfAborted();
+      starting.signal.throwIfAborted();
       if (this.#isReadWanted) this.#opened = await this.#execute(input);
-      if (this.#opened === undefined) await api.turns.start.mutate(input, { signal: this.#signal });
+      if (this.#opened === undefined) await api.turns.start.mutate(input, { signal: starting.signal });
     } catch (error) {
       this.#throwIfStopped();
       throw toEnginehouseError(error);
+    } finally {
+      unfollow();
     }
   }
 
   /** undefined: it is not known to have begun, and is to be started by what tries again. */
   async #execute(input: StartInput): Promise<OpenedTurn | undefined> {
     try {
-      return await executeTurn(this.#ctx.transport, input, this.#signal);
+      return await executeTurn(this.#ctx.transport, input, this.#stops);
     } catch (error) {
       if (error instanceof EnginehouseError && START_AGAIN.includes(error.reason)) return undefined;
       throw error;
     }
   }
 
-  async *#events(signal: AbortSignal): AsyncGenerator<TurnEvent, void> {
-    for await (const { item } of this.#items(0, signal)) {
+  async *#events(reading: AbortController): AsyncGenerator<TurnEvent, void> {
+    for await (const { item } of this.#items(0, reading)) {
       const { events, gap, end } = item;
       if (gap) throw fromGap(gap, end);
       // The types are the contract's, which the engine has promised to keep.
@@ -171,14 +179,15 @@ class StartedTurn implements Turn {
     }
   }
 
-  async *#items(afterSeq: number, signal: AbortSignal): AsyncGenerator<SequencedItem, void> {
+  async *#items(afterSeq: number, reading: AbortController): AsyncGenerator<SequencedItem, void> {
     this.#readers += 1;
+    const unfollow = followSignals(reading, this.#stops);
     try {
       await this.#started;
       const opened = afterSeq === 0 ? this.#opened : undefined;
       if (opened) this.#opened = undefined;
       const place = { turnId: this.turnId, afterSeq, opened };
-      for await (const received of readTurn(this.#ctx.transport, place, signal)) {
+      for await (const received of readTurn(this.#ctx.transport, place, reading.signal)) {
         this.#lastSeq = Math.max(this.#lastSeq, received.lastSeq);
         if (received.item.end) this.#settle(received.item.end);
         yield received;
@@ -187,6 +196,7 @@ class StartedTurn implements Turn {
       this.#throwIfStopped();
       throw error;
     } finally {
+      unfollow();
       this.#readers -= 1;
       this.#readForEnd();
     }
@@ -208,7 +218,7 @@ class StartedTurn implements Turn {
     await this.#started;
     // Whoever has begun to read meanwhile finds the end, too.
     if (this.#isEnded || this.#readers > 0) return;
-    for await (const { item } of this.#items(this.#lastSeq, this.#signal)) {
+    for await (const { item } of this.#items(this.#lastSeq, new AbortController())) {
       if (item.end) return;
     }
   }
@@ -225,7 +235,7 @@ class StartedTurn implements Turn {
 
   #throwIfStopped(): void {
     if (this.#ctx.closed.aborted) throw new EnginehouseError("CLIENT_CLOSED", "the client is closed");
-    this.#signal.throwIfAborted();
+    for (const stop of this.#stops) stop?.throwIfAborted();
   }
 }
 

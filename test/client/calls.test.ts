@@ -1,3 +1,4 @@
+import { getEventListeners } from "node:events";
 import { TRPCClientError } from "@trpc/client";
 import { expect, test } from "vitest";
 import { createClient, findReason } from "../../client/index.ts";
@@ -132,6 +133,35 @@ test("an abort ends the waiting between two attempts", async () => {
   await expect(closing).rejects.toThrow();
 });
 
+test("of calls that share a signal nothing is left on it, and once it has aborted none goes out", async () => {
+  await using service = await openFailingService([refuse("ENGINE_NOT_FOUND")]);
+  const client = createClient({ url: service.url, key: "key", retry });
+  const shared = new AbortController();
+  const ask = async () => client.api.engines.get.query({ userId: "ada" }, { signal: shared.signal });
+  await expect(ask()).rejects.toThrow();
+  const asking = Array.from({ length: 20 }, ask);
+  await expect.poll(() => getEventListeners(shared.signal, "abort")).toHaveLength(1);
+  await Promise.all(asking);
+  expect(getEventListeners(shared.signal, "abort")).toEqual([]);
+  shared.abort();
+  await expect(ask()).rejects.toThrow();
+  expect(service.seen).toHaveLength(21);
+});
+
+test("a client that is closed sends nothing any more", async () => {
+  await using service = await openFailingService([]);
+  const client = createClient({ url: service.url, key: "key", retry });
+  client.close();
+  for (const ask of [
+    async () => client.api.engines.get.query({ userId: "ada" }),
+    async () => client.execute({ userId: "ada", request: { message: "m", taskId: "t" } }).text(),
+  ]) {
+    const error = await ask().catch((thrown: unknown) => thrown);
+    expect(findReason(error)).toBe("CLIENT_CLOSED");
+  }
+  expect(service.seen).toEqual([]);
+});
+
 test("with several replicas a call goes to the next at once, and stays there", async () => {
   const dead = `http://127.0.0.1:${await findFreePort()}`;
   await using draining = await openFakeService(({ response }) => sendRefusal(response, "DRAINING"));
@@ -154,7 +184,7 @@ test("a key or an address that no service can have is refused before any call, w
       /^the url of a client begins with http:(?!.*secret)/,
     );
   }
-  for (const rest of ["?product=acme", "#acme", "user:secret@127.0.0.1"]) {
+  for (const rest of ["?product=acme", "?", "#acme", "#", "user:secret@127.0.0.1"]) {
     const url = rest.endsWith("1") ? `http://${rest}` : `http://127.0.0.1:8080/${rest}`;
     expect(() => createClient({ url, key: "key" }), url).toThrow(
       /^the url of a client is an address(?!.*secret)/,

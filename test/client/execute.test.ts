@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { once } from "node:events";
+import { getEventListeners, once } from "node:events";
 import { afterEach, expect, test, vi } from "vitest";
 import { createClient, EnginehouseError, findReason, type TurnEvent } from "../../client/index.ts";
 import {
@@ -244,6 +244,30 @@ test("an aborted signal stops the reading with its own reason, and cancels nothi
   await expect(reading).rejects.toThrow("enough");
   await expect(turn.end).rejects.toThrow("enough");
   expect(service.seen.map(({ path }) => path)).not.toContain("turns.cancel");
+});
+
+test("of turns that share a signal nothing is left on it, whatever becomes of them", async () => {
+  await using service = await openTurnService([three, { lastSeq: 4, events: [], end: toEnd(4) }]);
+  await using refusing = await openFakeService(({ response }) => sendRefusal(response, "ENGINE_NOT_FOUND"));
+  const { signal } = new AbortController();
+  const listeners = () => getEventListeners(signal, "abort");
+  const client = createClient({ url: service.url, key: "key", retry });
+  const turns = Array.from({ length: 20 }, () => client.execute({ ...input, signal }));
+  const reading = turns.map(async (turn, index) => {
+    if (index % 3 === 0) await turn.text();
+    else if (index % 3 === 1) await turn.end;
+    else for await (const _event of turn) break;
+  });
+  expect(listeners().length).toBeLessThanOrEqual(1);
+  await Promise.all(reading);
+  await expect.poll(listeners).toEqual([]);
+  const refused = createClient({ url: refusing.url, key: "key", retry }).execute({ ...input, signal });
+  await expect(refused.text()).rejects.toMatchObject({ reason: "ENGINE_NOT_FOUND" });
+  await expect.poll(listeners).toEqual([]);
+  // Nobody reads this one.
+  client.execute({ ...input, signal });
+  await expect.poll(() => service.seen.filter(({ path }) => path === "turns.start")).toHaveLength(1);
+  await expect.poll(listeners).toEqual([]);
 });
 
 test("a signal that is aborted already starts nothing", async () => {
