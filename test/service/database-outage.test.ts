@@ -119,3 +119,21 @@ test("a database that hangs answers nobody, so the lease does, and calls work ag
   const destroyed = await callProcedure(place, "engines.destroy", { userId: "ada" });
   expect(destroyed.data).toMatchObject({ destroyed: true });
 });
+
+test("a close that the database keeps waiting is ended by a third signal", async () => {
+  await using home = await openTempDir();
+  await using database = await openTestDatabase();
+  await using link = await openFlakyLink(database.url);
+  await using service = await startService(toEnvironment(home.path, link.url));
+  link.hang();
+  const output = () => service.output();
+  void service.signal("SIGTERM");
+  await expect.poll(output).toContain("draining");
+  const hurry = setInterval(() => void service.signal("SIGTERM"), 100);
+  try {
+    expect(await service.exited).toBe(1);
+  } finally {
+    clearInterval(hurry);
+  }
+  expect(output()).toMatch(/stopping at once.*going without a close/s);
+});
