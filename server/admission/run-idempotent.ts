@@ -21,7 +21,7 @@ import { openOutcome, sealOutcome } from "./sealed-outcome.ts";
  *                       │  ▲
  *                       │  └──retry takes over, resumed──┐
  *                       ├──the owner died────────────────┤
- *                       ├──work goes on (KEEPS_SUBJECT)──┘
+ *                       ├──work stands (KEEPS_SUBJECT)───┘
  *                       └──any other failure──▶ no row: the key is free
  */
 
@@ -42,8 +42,15 @@ export interface IdempotentCall {
   onLost: "resume" | "outcome_unknown";
 }
 
-/** Failures after which what was begun goes on or can go on: a retry resumes it instead of beginning anew. */
+/**
+ * Failures after which what was begun goes on or can go on, or others have wanted something else since: a retry
+ * resumes it instead of beginning anew. Of what had not begun nothing is kept.
+ */
 const KEEPS_SUBJECT: ReadonlySet<Reason> = new Set([
+  "ENGINE_BUSY",
+  "ENGINE_DESTROYING",
+  "ENGINE_NOT_FOUND",
+  "ENGINE_STOPPED",
   "DEADLINE_EXCEEDED",
   "RUNTIME_UNREACHABLE",
   "RUNTIME_CHANGED",

@@ -50,7 +50,7 @@ export async function recordIntent(
     // Read without a lock first: the idempotency row comes before the engine's in the lock order.
     const found = await findEngine(tx, { productId: input.productId, userId: input.userId });
     if (found === undefined || found.id !== (input.engineId ?? found.id)) throw engineNotFound();
-    if (isRecorded(input)) {
+    if (input.subject === undefined && isRecorded(input.claim)) {
       if (input.claim.subject !== found.id) throw engineNotFound();
       return found;
     }
@@ -73,9 +73,9 @@ export async function recordIntent(
   });
 }
 
-/** By an earlier attempt with the same key, for the engine that it has noted. */
-function isRecorded({ claim, subject }: RecordIntentInput): boolean {
-  return claim.resumed && claim.subject !== null && subject === undefined;
+/** By an earlier attempt with the same key, for the engine that it has noted: nobody has to make room for it again. */
+export function isRecorded(claim: IdempotencyClaim): boolean {
+  return claim.resumed && claim.subject !== null;
 }
 
 async function applyIntent(tx: Db, row: EngineRow, intent: Intent): Promise<EngineRow> {

@@ -216,7 +216,7 @@ describe("a call that fails", () => {
     expect(again).toBe(false);
   });
 
-  test.each(["DEADLINE_EXCEEDED", "RUNTIME_UNREACHABLE"] as const)(
+  test.each(["DEADLINE_EXCEEDED", "RUNTIME_UNREACHABLE", "ENGINE_STOPPED", "ENGINE_NOT_FOUND"] as const)(
     "with %s keeps what it noted, and a retry on any replica resumes it",
     async (reason) => {
       const [one, two] = await Promise.all([openReplica(), openReplica()]);

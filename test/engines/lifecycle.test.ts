@@ -233,10 +233,16 @@ describe("the life of an engine", () => {
       await act(house.ctx, toCall(house, userId));
       await undo(house.ctx, toCall(house, userId));
       const claim = { ...NO_CLAIM, resumed: true, subject: engine.engineId };
-      const answer = act(house.ctx, toCall(house, userId, claim));
+      using use =
+        status === "running"
+          ? await useEngine(house.ctx, { ...toCall(house, userId), timeoutMs: 1_000 })
+          : undefined;
+      const call = { ...toCall(house, userId, claim), whenBusy: "interrupt" as const };
+      const answer = act(house.ctx, call);
       if (verb === "stop") expect(await answer).toMatchObject({ status });
       else await expect(answer).rejects.toMatchObject({ reason: "ENGINE_STOPPED" });
       expect(await getEngine(house.ctx, toCall(house, userId))).toMatchObject({ status });
+      expect(use?.interrupted.aborted ?? false).toBe(false);
       const gone = { ...claim, subject: randomUUID() };
       await expect(act(house.ctx, toCall(house, userId, gone))).rejects.toMatchObject({
         reason: "ENGINE_NOT_FOUND",
