@@ -18,7 +18,7 @@ export interface UseEngineInput {
   signal?: AbortSignal | undefined;
   /** Reads the engine in place of the first look at it, for a caller with something to do in the same round trip. */
   findFirst?: (() => Promise<UsableEngine | undefined>) | undefined;
-  /** Called when after that first look a closed gate has to be waited for. */
+  /** Called each time before a boot or a closed gate is waited for: what `findFirst` did for the engine is early now. */
   onBlocked?: (() => Promise<void>) | undefined;
 }
 
@@ -74,13 +74,14 @@ async function tryUse(
   const row = await abortable(input.find?.() ?? findEngine(ctx.db, key), signal);
   if (row === undefined) throw engineNotFound();
   if (isBooting(row)) {
+    await input.onBlocked?.();
     // The boot is somebody's drive already, or becomes ours: it is shared.
     const outcome = await abortable(ctx.converger.join(row.id), signal);
     // Nobody can drive it just now; asking again at once would only keep everybody busy.
     if (outcome !== "settled" && outcome !== "gone") await ctx.clock.sleep(BLOCKED_RETRY_MS, signal);
     return undefined;
   }
-  if (input.find && ctx.holds.isGated(row.id)) await input.onBlocked?.();
+  if (ctx.holds.isGated(row.id)) await input.onBlocked?.();
   const hold = await ctx.holds.acquire(row.id, signal);
   try {
     if (ctx.holds.gateEpoch !== epoch) {

@@ -25,7 +25,7 @@ type Step = { kind: "batches"; batches: TurnBatch[] } | { kind: "wait"; wait: ()
 
 /** How often a turn that another process owns is looked at. */
 const POLL_MS = 1_000;
-/** And one whose row this process has written and whose engine it is about to hold. */
+/** And one whose row this process has written, which it does only for an engine that it can hold at once. */
 const OWN_POLL_MS = 20;
 
 /**

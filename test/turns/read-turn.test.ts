@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Clock } from "../../server/clock.ts";
 import { DomainError } from "../../server/errors.ts";
 import { cancelTurn } from "../../server/turns/cancel-turn.ts";
 import { getTurn } from "../../server/turns/get-turn.ts";
@@ -129,7 +130,8 @@ describe("cursors", () => {
   test("a reader that came while the turn was being begun gets its events as they come", async () => {
     const { ctx } = world.openProcess();
     // As if the poll of what another process owns never came.
-    const clock = { ...ctx.clock, sleep: async (ms: number) => ctx.clock.sleep(ms < 1_000 ? ms : 3_600_000) };
+    const sleep: Clock["sleep"] = async (ms, signal) => ctx.clock.sleep(ms < 1_000 ? ms : 3_600_000, signal);
+    const clock = { ...ctx.clock, sleep };
     const { useEngine } = ctx.turns.options;
     const isWritten = Promise.withResolvers<void>();
     const isSeen = Promise.withResolvers<void>();
