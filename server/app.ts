@@ -66,7 +66,7 @@ export async function openApp(input: OpenAppInput): Promise<App> {
   const runtime = stack.use(await openRuntime(place));
   const replica = await openReplica({ ...database, config: given, input }, runtime, stack);
   await settleRuntime(place, runtime);
-  const config = await withDefaultImage(given, { runtime, log: input.log });
+  const config = await withDefaultImage(given, { runtime, log: input.log, signal: input.signal });
   const ctx = toContext({ config, log: input.log, database, instance, runtime, replica });
   stack.use(ctx.lease);
   stack.defer(() => ctx.converger.close());

@@ -1,3 +1,4 @@
+import { abortable } from "./abortable.ts";
 import type { Config } from "./config.ts";
 import { toErrorMessage } from "./errors.ts";
 import type { Log } from "./log.ts";
@@ -7,11 +8,12 @@ import { buildReferenceImage } from "./runtime/reference-image.ts";
 
 /**
  * A development start on Docker that names no image runs the reference engine, as one on processes does: its image is
- * built here and now. Where that cannot be, engines that are there go on, and new ones wait for an image.
+ * built here and now. Where that cannot be, engines that are there go on, and new ones wait for an image. Throws the
+ * signal's reason when the start is given up; the daemon may build on.
  */
 export async function withDefaultImage(
   config: Config,
-  { runtime, log }: { runtime: Pick<EngineRuntime, "kind">; log: Log },
+  { runtime, log, signal }: { runtime: Pick<EngineRuntime, "kind">; log: Log; signal: AbortSignal },
 ): Promise<Config> {
   if (runtime.kind !== "docker" || config.engineImage !== undefined || config.production) return config;
   const what = "the reference engine's image cannot be built: set ORCH_ENGINE_IMAGE, or start again";
@@ -21,8 +23,10 @@ export async function withDefaultImage(
     return config;
   }
   try {
-    return { ...config, engineImage: await buildReferenceImage({ dockerHost: config.dockerHost, log }) };
+    const building = buildReferenceImage({ dockerHost: config.dockerHost, log });
+    return { ...config, engineImage: await abortable(building, signal) };
   } catch (error) {
+    signal.throwIfAborted();
     const message =
       "the reference engine's image cannot be built: set ORCH_ENGINE_IMAGE to provision engines";
     log.warn({ error: toErrorMessage(error) }, message);

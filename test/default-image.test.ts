@@ -31,13 +31,15 @@ async function openBrokenDaemon({ answersPing }: { answersPing: boolean }) {
   };
 }
 
+const { signal } = new AbortController();
+
 async function ask(config: Config, kind: "docker" | "process" = "docker") {
   const warnings: string[] = [];
   const log = { debug: () => {}, info: () => {}, error: () => {}, child: () => log, warn };
   function warn(_fields: object, message: string) {
     warnings.push(message);
   }
-  return { given: await withDefaultImage(config, { runtime: { kind }, log }), warnings };
+  return { given: await withDefaultImage(config, { runtime: { kind }, log, signal }), warnings };
 }
 
 test("no image is built where one is named, in production, or for engines that are processes", async () => {
