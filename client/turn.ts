@@ -183,7 +183,7 @@ class StartedTurn implements Turn {
     this.#readers += 1;
     const unfollow = followSignals(reading, this.#stops);
     try {
-      await this.#started;
+      await orAborted(this.#started, reading.signal);
       const opened = afterSeq === 0 ? this.#opened : undefined;
       if (opened) this.#opened = undefined;
       const place = { turnId: this.turnId, afterSeq, opened };
@@ -254,6 +254,19 @@ interface Deferred<Value> {
   promise: Promise<Value>;
   resolve(value: Value): void;
   reject(error: unknown): void;
+}
+
+/** The promise, or the signal's reason as soon as it aborts. */
+async function orAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  const aborted = defer<never>();
+  const onAbort = () => aborted.reject(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    await Promise.race([promise, aborted.promise]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
 }
 
 /** Promise.withResolvers, which Node 20 does not have. */

@@ -231,6 +231,32 @@ test("a reader that waits for an event can be told to leave", async () => {
   expect((await waiting).done).toBe(true);
 });
 
+test("a reader can leave while the engine boots", async () => {
+  const asked = Promise.withResolvers<void>();
+  await using service = await openFakeService(({ response }) => {
+    startStream(response);
+    response.write(CONNECTED, () => asked.resolve());
+  });
+  const client = createClient({ url: service.url, key: "key", retry });
+  const events = client.execute(input)[Symbol.asyncIterator]();
+  const waiting = events.next();
+  await asked.promise;
+  await events.return?.();
+  expect((await waiting).done).toBe(true);
+  client.close();
+});
+
+test("an abort is the end's own reason, also of a turn that nobody has read and that has not begun", async () => {
+  const asked = Promise.withResolvers<void>();
+  await using service = await openFakeService(() => asked.resolve());
+  const leaving = new AbortController();
+  const client = createClient({ url: service.url, key: "key", retry });
+  const turn = client.execute({ ...input, signal: leaving.signal });
+  await asked.promise;
+  leaving.abort(new Error("enough"));
+  await expect(turn.end).rejects.toThrow("enough");
+});
+
 test("an aborted signal stops the reading with its own reason, and cancels nothing", async () => {
   await using service = await openTurnService([three], { isOpen: true });
   const leaving = new AbortController();
