@@ -1,10 +1,13 @@
 import { randomUUID } from "node:crypto";
+import { access, readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { openDatabase, type Database } from "../db/client.ts";
 import { ensureInstance, recordRuntime } from "../db/instance.ts";
 import { deleteTombstone, insertTombstone } from "../db/tombstones.ts";
 import { openLog } from "../server/log.ts";
 import { openRuntime, settleRuntime } from "../server/open-runtime.ts";
+import type { EngineRuntime } from "../server/runtime/engine-runtime.ts";
 import { testConfig } from "./engines/test-config.ts";
 import { openTempDir, type TempDir } from "./support/temp-dir.ts";
 import { openTestDatabase, type TestDatabase } from "./support/test-database.ts";
@@ -35,15 +38,22 @@ beforeEach(async () => {
 const findInstance = async () => ensureInstance(client.db, randomUUID());
 
 /** What a start does once it has the database; `meanwhile` happens before it is the only orchestrator. */
-async function start(backend: "auto" | "docker" | "process", meanwhile = async () => {}): Promise<string> {
+async function start(
+  backend: "auto" | "docker" | "process",
+  meanwhile: (runtime: EngineRuntime) => Promise<void> = async () => {},
+): Promise<string> {
   const { db } = client;
   const instance = await findInstance();
   const dockerHost = `unix://${home.path}/no-daemon.sock`;
   const config = testConfig({ backend, dockerHost, engineImage: undefined, dataDir: home.path });
   await using runtime = await openRuntime({ db, config, log, instance });
-  await meanwhile();
+  await meanwhile(runtime);
   await settleRuntime({ db, instance }, runtime);
   return runtime.host;
+}
+
+async function expectChanged(runtime: EngineRuntime): Promise<void> {
+  await expect(runtime.check()).rejects.toMatchObject({ kind: "changed" });
 }
 
 async function leaveTraces(): Promise<void> {
@@ -91,4 +101,14 @@ test("a daemon that is on record need not be there for a start, with engines or 
     expect(await start("docker")).toBe(ELSEWHERE.runtimeHost);
     expect(await findInstance()).toMatchObject(ELSEWHERE);
   }
+});
+
+test("a marker that is on record is looked for from the first moment on, and is there once it is settled", async () => {
+  const host = await start("process");
+  const folders = await readdir(home.path, { recursive: true });
+  const marker = folders.find((name) => name.includes("marker-"));
+  if (marker === undefined) throw new Error("there is no marker");
+  await rm(join(home.path, marker));
+  expect(await start("process", expectChanged)).toBe(host);
+  await access(join(home.path, marker));
 });
