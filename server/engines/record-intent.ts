@@ -73,8 +73,21 @@ export async function recordIntent(
   });
 }
 
-/** By an earlier attempt with the same key, for the engine that it has noted: nobody has to make room for it again. */
-export function isRecorded(claim: IdempotencyClaim): boolean {
+/**
+ * The engine's gate, closed for an intent to come. undefined where an earlier attempt with the same key has recorded
+ * it: nobody has to make room for it again.
+ */
+export async function closeGateOnce(
+  ctx: Pick<AppContext, "holds">,
+  engine: EngineRow,
+  input: Parameters<AppContext["holds"]["closeGate"]>[1] & { claim: IdempotencyClaim },
+): Promise<Disposable | undefined> {
+  const { claim, whenBusy, deadlineMs, reason } = input;
+  return isRecorded(claim) ? undefined : ctx.holds.closeGate(engine.id, { whenBusy, deadlineMs, reason });
+}
+
+/** By an earlier attempt with the same key, for the engine that it has noted. */
+function isRecorded(claim: IdempotencyClaim): boolean {
   return claim.resumed && claim.subject !== null;
 }
 

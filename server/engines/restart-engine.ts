@@ -7,7 +7,7 @@ import type { WhenBusy } from "./engine-holds.ts";
 import { toEngine, type Engine } from "./engine-view.ts";
 import { engineNotFound, getEngineRow } from "./get-engine.ts";
 import { refuseUnlessRunning } from "./provision-engine.ts";
-import { isRecorded, recordIntent, type Intent } from "./record-intent.ts";
+import { closeGateOnce, recordIntent, type Intent } from "./record-intent.ts";
 import { BOOT_PATCH } from "./record-move.ts";
 import { refuseHopeless } from "./start-engine.ts";
 
@@ -26,13 +26,7 @@ export async function restartEngine(
   input: RestartEngineInput,
 ): Promise<Engine> {
   const found = await getEngineRow(ctx, input);
-  using _gate = isRecorded(input.claim)
-    ? undefined
-    : await ctx.holds.closeGate(found.id, {
-        whenBusy: input.whenBusy,
-        deadlineMs: input.deadlineMs,
-        reason: "ENGINE_RESTARTED",
-      });
+  using _gate = await closeGateOnce(ctx, found, { ...input, reason: "ENGINE_RESTARTED" });
   const row = await recordIntent(ctx, {
     ...input,
     engineId: found.id,

@@ -7,7 +7,7 @@ import type { WhenBusy } from "./engine-holds.ts";
 import { toStatusReason } from "./engine-status.ts";
 import { toEngine, type Engine } from "./engine-view.ts";
 import { engineNotFound, getEngineRow } from "./get-engine.ts";
-import { isRecorded, recordIntent, type Intent } from "./record-intent.ts";
+import { closeGateOnce, recordIntent, type Intent } from "./record-intent.ts";
 
 export interface StopEngineInput {
   productId: string;
@@ -23,13 +23,7 @@ export interface StopEngineInput {
 /** Already stopped is success. */
 export async function stopEngine(ctx: AppContext & CallContext, input: StopEngineInput): Promise<Engine> {
   const found = await getEngineRow(ctx, input);
-  using _gate = isRecorded(input.claim)
-    ? undefined
-    : await ctx.holds.closeGate(found.id, {
-        whenBusy: input.whenBusy,
-        deadlineMs: input.deadlineMs,
-        reason: "ENGINE_STOPPED",
-      });
+  using _gate = await closeGateOnce(ctx, found, { ...input, reason: "ENGINE_STOPPED" });
   const row = await recordIntent(ctx, {
     ...input,
     engineId: found.id,
