@@ -133,6 +133,8 @@ export async function listTurnRows(raw: RawSql, page: TurnPage): Promise<TurnRow
 
 // An end that its owner did not write goes past everything the owner may have shown, and the fence moves so that
 // nothing of the owner's comes after it.
+const endAt = (raw: RawSql, lastSeq = raw`reserved_seq + 1`) => raw`
+  fence = fence + 1, last_seq = ${lastSeq}, ended_at = orch_now()`;
 
 /** Ends the live turns of owners that are gone, and answers how many. `deadReplicas` undefined: of all but `me`. */
 export async function endTurnsOfOthers(
@@ -144,8 +146,7 @@ export async function endTurnsOfOthers(
     ? raw`owner_replica = any(${[...deadReplicas]}::uuid[]) and owner_replica <> ${me}`
     : raw`owner_replica <> ${me}`;
   const result = await raw`
-    update turns set
-      fence = fence + 1, last_seq = reserved_seq + 1, ended_at = orch_now(),
+    update turns set ${endAt(raw)},
       status = case status when 'starting' then 'failed' else 'interrupted' end,
       "end" = json_build_object(
         'status', case status when 'starting' then 'failed' else 'interrupted' end,
@@ -174,7 +175,7 @@ export async function takeOverTurn(raw: RawSql, given: TakeOver): Promise<boolea
   const { row, status, end, isUnsent } = given;
   const lastSeq = isUnsent ? raw`last_seq + 1` : raw`reserved_seq + 1`;
   const result = await raw`
-    update turns set fence = fence + 1, last_seq = ${lastSeq}, ended_at = orch_now(), status = ${status},
+    update turns set ${endAt(raw, lastSeq)}, status = ${status},
       "end" = (${end}::text::jsonb || jsonb_build_object('lastSeq', ${lastSeq}))::text
     where product_id = ${row.productId} and id = ${row.turnId} and status in ('starting', 'streaming')
       and owner_replica = ${row.ownerReplica} and fence = ${row.fence}`;

@@ -1,22 +1,15 @@
 import { isDatabaseUnavailable } from "../../db/postgres-error.ts";
 import { findTurn, takeOverTurn, type TurnKey } from "../../db/turns.ts";
 import { DomainError } from "../errors.ts";
-import { CANCELLED_UNSENT } from "./drive-turn.ts";
 import { getTurn } from "./get-turn.ts";
 import type { LiveTurn } from "./live-turn.ts";
 import { isLeftover } from "./record-turn.ts";
-import { toEndCause } from "./turn-end.ts";
+import { CANCELLED, CANCELLED_UNSENT } from "./turn-end.ts";
 import type { TurnContext } from "./turn-registry.ts";
 import { turnNotFound, type Turn } from "./turn-view.ts";
 
 const WRITE_TIMEOUT_MS = 10_000;
 const ATTEMPTS = 5;
-
-const CANCELLED = toEndCause("cancelled", "CANCELLED", {
-  message: "the turn was cancelled; its engine has no way to be told",
-});
-/** Of a turn that its engine never had. */
-const UNSENT = toEndCause("cancelled", "CANCELLED", { message: CANCELLED_UNSENT, engineMayContinue: false });
 
 /**
  * Ends our reading of a turn and answers what it is then; one that has ended stays as it is. The engine may go on.
@@ -38,7 +31,7 @@ export async function cancelTurn(ctx: TurnContext, input: TurnKey): Promise<Turn
   );
 }
 
-/** False: it never came to be, or it is a second start of a turn that is recorded already. */
+/** False: it never came to be, its engine refused it, or it is a second start of a turn that is recorded already. */
 async function cancelLive(ctx: TurnContext, turn: LiveTurn): Promise<boolean> {
   // Stopped first: one that still waits for its engine to boot would be recorded only after that.
   turn.stop(CANCELLED);
@@ -75,6 +68,6 @@ async function cancelRecorded(ctx: TurnContext, input: TurnKey): Promise<boolean
   if (row.end !== null) return true;
   if (ctx.turns.findOwn(row)) return false;
   const isUnsent = isLeftover(ctx, row);
-  const end = isUnsent ? UNSENT : CANCELLED;
+  const end = isUnsent ? CANCELLED_UNSENT : CANCELLED;
   return takeOverTurn(ctx.raw, { row, status: end.status, end: JSON.stringify(end), isUnsent });
 }

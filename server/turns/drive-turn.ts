@@ -7,7 +7,7 @@ import type { LiveTurn } from "./live-turn.ts";
 import { eraseTurn } from "./record-turn.ts";
 import { toRefusal } from "./refusal.ts";
 import { sendExecute, type ExecuteAnswer, type StreamSource } from "./send-execute.ts";
-import { toEndCause, type EndCause } from "./turn-end.ts";
+import { CANCELLED_UNSENT, toEndCause, type EndCause } from "./turn-end.ts";
 import type { TurnContext } from "./turn-registry.ts";
 import { UpstreamReader } from "./upstream-reader.ts";
 
@@ -16,8 +16,6 @@ export interface Drive {
   use: EngineUse;
   body: ExecuteBody;
 }
-
-export const CANCELLED_UNSENT = "the turn was cancelled before its engine had it";
 
 /** What came of a turn: an end to record, with an error for whoever waits for its start, or nothing at all. */
 type Result =
@@ -171,10 +169,8 @@ function toStopped(turn: LiveTurn): Result {
 function stoppedBeforeSending(turn: LiveTurn): Result {
   const cause = turn.stopCause;
   if (cause === undefined) return { kind: "lost" };
-  if (turn.isAnswered || cause.reason === "CANCELLED") {
-    const message = cause.reason === "CANCELLED" ? CANCELLED_UNSENT : cause.message;
-    return { kind: "ended", cause: { ...cause, message, engineMayContinue: false } };
-  }
+  if (cause.reason === "CANCELLED") return { kind: "ended", cause: CANCELLED_UNSENT };
+  if (turn.isAnswered) return { kind: "ended", cause: { ...cause, engineMayContinue: false } };
   return { kind: "not_begun", error: toStopError(cause) };
 }
 
@@ -201,7 +197,7 @@ export function toStopError(cause: EndCause): DomainError {
     case "ENGINE_STOPPED":
       return new DomainError("ENGINE_STOPPED", message);
     case "CANCELLED":
-      return new DomainError("TURN_NOT_FOUND", CANCELLED_UNSENT);
+      return new DomainError("TURN_NOT_FOUND", CANCELLED_UNSENT.message ?? message);
     default:
       return new DomainError("ENGINE_UNHEALTHY", message, { retryAfterMs: 1_000 });
   }

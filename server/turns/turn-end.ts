@@ -53,6 +53,15 @@ export function toEndCause(
   return { status, reason, engineError: null, engineMayContinue: true, ...rest };
 }
 
+export const CANCELLED = toEndCause("cancelled", "CANCELLED", {
+  message: "the turn was cancelled; its engine has no way to be told",
+});
+/** Of a turn that its engine never had. */
+export const CANCELLED_UNSENT = toEndCause("cancelled", "CANCELLED", {
+  message: "the turn was cancelled before its engine had it",
+  engineMayContinue: false,
+});
+
 export function parseEnd(text: string): TurnEnd {
   return JSON.parse(text) as TurnEnd;
 }
