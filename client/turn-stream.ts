@@ -60,14 +60,13 @@ export async function* readOpenedTurn(
   { first, rest, connection }: OpenedTurn,
   signal: AbortSignal,
 ): AsyncGenerator<SequencedItem | "alive", void> {
-  const onAbort = () => connection.abort(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
+  const unfollow = followSignals(connection, [signal]);
   try {
     signal.throwIfAborted();
     yield first;
     yield* rest;
   } finally {
-    signal.removeEventListener("abort", onAbort);
+    unfollow();
     connection.abort();
     await rest.return();
   }
@@ -106,8 +105,7 @@ async function* readConnection(
 ): AsyncGenerator<SequencedItem | "alive", void> {
   signal.throwIfAborted();
   const connection = new AbortController();
-  const onAbort = () => connection.abort(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
+  const unfollow = followSignals(connection, [signal]);
   const silence = {
     silenceMs: DEFAULT_SILENCE_MS,
     onSilence: () => connection.abort(new EnginehouseError("CONNECTION_LOST", "the server fell silent")),
@@ -128,7 +126,7 @@ async function* readConnection(
     throw toEnginehouseError(error);
   } finally {
     clearTimeout(connecting);
-    signal.removeEventListener("abort", onAbort);
+    unfollow();
     connection.abort();
   }
 }
