@@ -16,10 +16,10 @@ export async function withDefaultImage(
   { runtime, log, signal }: { runtime: Pick<EngineRuntime, "kind">; log: Log; signal: AbortSignal },
 ): Promise<Config> {
   if (runtime.kind !== "docker" || config.engineImage !== undefined || config.production) return config;
-  const what = "the reference engine's image cannot be built: set ORCH_ENGINE_IMAGE, or start again";
+  const what = "the reference engine's image cannot be built: set ORCH_ENGINE_IMAGE";
   // A daemon that is away, or hangs, holds no start up.
   if (!(await isDockerReachable(config.dockerHost))) {
-    log.warn({}, `${what} once the Docker daemon answers`);
+    log.warn({}, `${what}, or start again once the Docker daemon answers`);
     return config;
   }
   try {
@@ -27,9 +27,7 @@ export async function withDefaultImage(
     return { ...config, engineImage: await abortable(building, signal) };
   } catch (error) {
     signal.throwIfAborted();
-    const message =
-      "the reference engine's image cannot be built: set ORCH_ENGINE_IMAGE to provision engines";
-    log.warn({ error: toErrorMessage(error) }, message);
+    log.warn({ error: toErrorMessage(error) }, `${what} to provision engines`);
     return config;
   }
 }
