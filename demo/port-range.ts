@@ -4,16 +4,19 @@ import { createServer } from "node:net";
 
 export interface PortRange {
   min: number;
+  /** Inclusive. */
   max: number;
 }
 
 const SIZE = 6;
+const FIRST_PORT = 11_000;
+const RANGES = 1_500;
 const ATTEMPTS = 50;
 
 /** Some ports in a row that are free: away from the default range, where an installation may be running. */
 export async function findPortRange(): Promise<PortRange> {
   for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-    const min = randomInt(11_000, 29_000);
+    const min = FIRST_PORT + randomInt(RANGES) * SIZE;
     const range = { min, max: min + SIZE - 1 };
     if ((await findTakenPort(range)) === undefined) return range;
   }

@@ -2,7 +2,7 @@ import { getEventListeners } from "node:events";
 import { TRPCClientError } from "@trpc/client";
 import { expect, test } from "vitest";
 import { createClient, findReason } from "../../client/index.ts";
-import { findFreePort } from "../support/free-port.ts";
+import { takePort } from "../support/ports.ts";
 import { type Exchange, openFakeService, sendRefusal, sendResult } from "./fake-service.ts";
 
 const retry = { firstDelayMs: 1, maxDelayMs: 5, callForMs: 5_000 };
@@ -107,7 +107,7 @@ test("a refusal keeps its reason and is not asked again", async () => {
 });
 
 test("a service that is not there is waited for, within bounds", async () => {
-  const port = await findFreePort();
+  const port = await takePort();
   const url = `http://127.0.0.1:${port}`;
   const client = createClient({ url, key: "key", retry: { ...retry, callForMs: 30 } });
   const error: unknown = await client.api.health.live.query().catch((thrown: unknown) => thrown);
@@ -121,7 +121,7 @@ test("a service that is not there is waited for, within bounds", async () => {
 });
 
 test("an abort ends the waiting between two attempts", async () => {
-  const url = `http://127.0.0.1:${await findFreePort()}`;
+  const url = `http://127.0.0.1:${await takePort()}`;
   const slow = { firstDelayMs: 60_000, maxDelayMs: 60_000, callForMs: 600_000 };
   const client = createClient({ url, key: "key", retry: slow });
   const leaving = new AbortController();
@@ -163,7 +163,7 @@ test("a client that is closed sends nothing any more", async () => {
 });
 
 test("with several replicas a call goes to the next at once, and stays there", async () => {
-  const dead = `http://127.0.0.1:${await findFreePort()}`;
+  const dead = `http://127.0.0.1:${await takePort()}`;
   await using draining = await openFakeService(({ response }) => sendRefusal(response, "DRAINING"));
   await using service = await openFailingService([]);
   const slow = { firstDelayMs: 60_000, maxDelayMs: 60_000 };

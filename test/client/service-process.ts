@@ -4,9 +4,8 @@ import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { createClient, type Client } from "../../client/index.ts";
-import { findPortRange } from "../../demo/port-range.ts";
 import { openProcessRuntime } from "../../server/runtime/process-runtime.ts";
-import { findFreePort } from "../support/free-port.ts";
+import { takePort, takePortRange } from "../support/ports.ts";
 import { openTempDir } from "../support/temp-dir.ts";
 import { openTestDatabase } from "../support/test-database.ts";
 
@@ -28,8 +27,8 @@ export async function openServiceProcess(): Promise<ServiceProcess> {
   const temp = stack.use(await openTempDir());
   const database = stack.use(await openTestDatabase());
   const adminKey = randomBytes(32).toString("base64url");
-  const port = await findFreePort();
-  const ports = await findPortRange();
+  const port = await takePort();
+  const ports = takePortRange(6);
   const url = `http://127.0.0.1:${port}`;
   const env = {
     ...process.env,

@@ -10,7 +10,7 @@ import {
   type HostileEngine,
   openHostileEngine,
 } from "../rpc/hostile-engine.ts";
-import { findFreePort } from "../support/free-port.ts";
+import { takePort } from "../support/ports.ts";
 
 let engine: HostileEngine;
 beforeAll(async () => {
@@ -55,7 +55,7 @@ test.each(["nothing", "stallsMidway"] as const)(
 );
 
 test("nobody there, no url and a probe that is given up are not ready, and none of them throws", async () => {
-  const port = await findFreePort();
+  const port = await takePort();
   const signal = AbortSignal.abort();
   for (const probing of [
     probeHealth(`http://127.0.0.1:${port}`, { timeoutMs: 5_000 }),

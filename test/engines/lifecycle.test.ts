@@ -493,8 +493,7 @@ describe("what goes wrong", () => {
   });
 
   test("with every port in use the next provision is PORT_EXHAUSTION and leaves no row", async () => {
-    const portMin = 11_900;
-    await using small = await openSite({ config: { portMin, portMax: portMin } });
+    await using small = await openSite({ ports: 1 });
     await using other = await openHouse(small);
     await provisionEngine(other.ctx, toCall(other, "one"));
     await expect(provisionEngine(other.ctx, toCall(other, "two"))).rejects.toMatchObject({

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { openDatabase } from "../../db/client.ts";
 import { insertProduct } from "../../db/products.ts";
-import { systemClock } from "../../server/clock.ts";
+import { systemClock, type Clock } from "../../server/clock.ts";
 import type { Config } from "../../server/config.ts";
 import type { AppContext, CallContext } from "../../server/context.ts";
 import { DrainState } from "../../server/drain-state.ts";
@@ -17,6 +17,7 @@ import { TurnRegistry } from "../../server/turns/turn-registry.ts";
 import { NO_CLAIM, type IdempotencyClaim } from "../../server/admission/idempotency-claim.ts";
 import { MemoryDaemon } from "../support/memory-daemon.ts";
 import { openMemoryRuntime, type MemoryRuntime } from "../support/memory-runtime.ts";
+import { takePortRange } from "../support/ports.ts";
 import { openTestDatabase, type TestDatabase } from "../support/test-database.ts";
 import { testConfig } from "./test-config.ts";
 
@@ -36,13 +37,17 @@ export interface House extends AsyncDisposable {
   productId: string;
 }
 
+/** More than any test has engines. */
+const SITE_PORTS = 100;
+
 export async function openSite(
-  options: { config?: Partial<Config>; daemon?: MemoryDaemon } = {},
+  options: { config?: Partial<Config>; daemon?: MemoryDaemon; ports?: number } = {},
 ): Promise<Site> {
   const database = await openTestDatabase();
   const daemon = options.daemon ?? new MemoryDaemon();
   const client = openDatabase({ url: database.url, poolSize: 1, applicationName: "site" });
   const productId = randomUUID();
+  const { min: portMin, max: portMax } = takePortRange(options.ports ?? SITE_PORTS);
   await insertProduct(client.db, { id: productId, slug: "acme", name: "Acme", policy: {} });
   await client.close();
   return {
@@ -50,7 +55,7 @@ export async function openSite(
     daemon,
     productId,
     masterKeys: generateMasterKeys(),
-    config: testConfig(options.config),
+    config: testConfig({ portMin, portMax, ...options.config }),
     [Symbol.asyncDispose]: async () => {
       await daemon[Symbol.asyncDispose]();
       await database.close();
@@ -58,7 +63,7 @@ export async function openSite(
   };
 }
 
-export async function openHouse(site: Site): Promise<House> {
+export async function openHouse(site: Site, options: { clock?: Clock } = {}): Promise<House> {
   const { config } = site;
   const database = openDatabase({ url: site.database.url, poolSize: 4, applicationName: "house" });
   const runtime = openMemoryRuntime({ daemon: site.daemon });
@@ -74,7 +79,7 @@ export async function openHouse(site: Site): Promise<House> {
     replica,
     db: database.db,
     raw: database.raw,
-    clock: systemClock,
+    clock: options.clock ?? systemClock,
     keyring: openKeyring(site.masterKeys),
   };
   const takenPorts = new TakenPorts(systemClock);

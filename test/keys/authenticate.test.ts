@@ -8,7 +8,7 @@ import { issuePlatformKey } from "../../server/keys/issue-platform-key.ts";
 import { createKey } from "../../server/keys/key-format.ts";
 import { listPlatformKeys } from "../../server/keys/list-platform-keys.ts";
 import { revokePlatformKey } from "../../server/keys/revoke-platform-key.ts";
-import { findFreePort } from "../support/free-port.ts";
+import { takePort } from "../support/ports.ts";
 import { addProduct, openPlatformContext, type PlatformContext } from "../support/platform-context.ts";
 import { shiftDatabaseClock } from "../support/shift-clock.ts";
 
@@ -27,7 +27,7 @@ const claim = NO_CLAIM;
 
 /** A database that nobody can ask. */
 async function withoutDatabase<T>(use: (offline: PlatformContext) => Promise<T>): Promise<T> {
-  const url = `postgres://nobody@127.0.0.1:${await findFreePort()}/none`;
+  const url = `postgres://nobody@127.0.0.1:${await takePort()}/none`;
   await using database = openDatabase({ url, poolSize: 1, applicationName: "offline-test" });
   return await use({ ...ctx, db: database.db, raw: database.raw });
 }

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { DomainError, type Reason } from "../../server/errors.ts";
 import { postRpc, type RpcRequest } from "../../server/rpc/post-rpc.ts";
-import { findFreePort } from "../support/free-port.ts";
+import { takePort } from "../support/ports.ts";
 import {
   answer,
   type Behaviour,
@@ -125,7 +125,7 @@ test("a time-out says whether the effect is unknown", async () => {
 });
 
 test("a refused connection cannot have had an effect, and may be tried again", async () => {
-  const endpoint = `http://127.0.0.1:${await findFreePort()}`;
+  const endpoint = `http://127.0.0.1:${await takePort()}`;
   const error = await failure({}, endpoint);
   expect(error.reason).toBe("ENGINE_UNHEALTHY");
   expect(error.retryAfterMs).toBeGreaterThan(0);

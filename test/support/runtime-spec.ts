@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { ContainerSpec } from "../../server/runtime/engine-runtime.ts";
-import { pickPort } from "./runtime-port.ts";
+import { takePort } from "./ports.ts";
 
 export const FIXTURE_KEY = "ehe_a-key-that-never-enters-the-container";
 /** SHA-256 of FIXTURE_KEY. */
@@ -16,7 +16,7 @@ export async function makeSpec(overrides: Partial<ContainerSpec> = {}): Promise<
     specHash: "spec-hash",
     imageId: "fixture",
     volumeName: `engine-data-${engineId}`,
-    hostPort: overrides.hostPort ?? (await pickPort()),
+    hostPort: overrides.hostPort ?? (await takePort()),
     enginePort: 8000,
     network: "engine_net",
     catalogPath: "/",

@@ -7,7 +7,7 @@ import { cancelTurn } from "../../server/turns/cancel-turn.ts";
 import { getTurn } from "../../server/turns/get-turn.ts";
 import { LiveTurn } from "../../server/turns/live-turn.ts";
 import { startTurn } from "../../server/turns/start-turn.ts";
-import { findFreePort } from "../support/free-port.ts";
+import { takePort } from "../support/ports.ts";
 import { completed, delta, started, streamOf, type Call } from "./engine-double.ts";
 import { openTurnWorld, readAll, type TurnWorld } from "./turn-world.ts";
 
@@ -290,7 +290,7 @@ describe("refusals before the stream", () => {
   test("a refused connection is ENGINE_UNHEALTHY and leaves no turn", async () => {
     await using lonely = await openTurnWorld();
     const { useEngine } = lonely.ctx.turns.options;
-    const port = await findFreePort();
+    const port = await takePort();
     lonely.ctx.turns.options.useEngine = async (wanted) => ({
       ...(await useEngine(wanted)),
       endpoint: `http://127.0.0.1:${port}`,
