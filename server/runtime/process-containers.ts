@@ -7,7 +7,7 @@ import type { RuntimeEvent } from "./engine-runtime.ts";
 import type { ProcessContext } from "./process-context.ts";
 import { toProcessEnvironment } from "./process-environment.ts";
 import { killGroup, signalGroup, waitForState } from "./process-group.ts";
-import { readRunState } from "./process-run.ts";
+import { readRun, readRunState } from "./process-run.ts";
 import type { ProcessRun } from "./process-run.ts";
 import { spawnProcess } from "./process-spawn.ts";
 import type { ProcessContainer } from "./process-store.ts";
@@ -31,7 +31,8 @@ export async function startProcess(ctx: ProcessContext, containerId: string): Pr
   const tokenFile = store.pathOf(container, "start");
   const token = randomBytes(8).toString("hex");
   await writeFile(tokenFile, `${token}\n`, { mode: 0o600 });
-  // An orchestrator that died in the middle of a start may have left a child that writes its pid only now.
+  // An orchestrator that died in the middle of a start may have left a child that gets on only now: see the script.
+  await endStrays(ctx, container);
   if ((await findLive(ctx, container)) !== undefined) return;
   await rm(pidFile, { force: true });
   const dataPath = store.volumePath(container.spec.volumeName);
@@ -120,9 +121,12 @@ async function findLive(ctx: ProcessContext, container: ProcessContainer): Promi
   const run = await ctx.store.readRun(container);
   if (run === undefined) return undefined;
   const state = await readRunState(run);
-  if (state !== "gone") return { run, state };
-  await ctx.watch.settle(container, run);
-  return undefined;
+  if (state === "gone") {
+    await ctx.watch.settle(container, run);
+    return undefined;
+  }
+  ctx.watch.adopt(container, run);
+  return { run, state };
 }
 
 async function getLive(
@@ -141,6 +145,15 @@ async function endProcess(ctx: ProcessContext, container: ProcessContainer, run:
     await killGroup(run);
   }
   await ctx.watch.settle(container, run);
+}
+
+/** A child that took its pid file meanwhile, and was ended, is found dead where it is looked for. */
+async function endStrays({ store }: ProcessContext, container: ProcessContainer): Promise<void> {
+  for (const pidFile of await store.listStrayPidFiles(container)) {
+    const run = await readRun(pidFile);
+    if (run !== undefined) await killGroup(run);
+    await rm(pidFile, { force: true });
+  }
 }
 
 async function assertState(run: ProcessRun, state: "running" | "paused"): Promise<void> {

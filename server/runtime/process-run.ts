@@ -18,11 +18,11 @@ export type RunState = "running" | "paused" | "gone";
 /** How much later than its pid file a process may seem to have started, where clocks have only seconds. */
 const START_TOLERANCE_MS = 2_000;
 
-/** undefined: never started. */
+/** undefined: never started, or the file is not whole yet. */
 export async function readRun(pidFile: string): Promise<ProcessRun | undefined> {
   try {
-    const [pid = "", bootId = "", statLine = ""] = (await readFile(pidFile, "utf8")).split("\n");
-    if (pid === "") return undefined;
+    const [pid = "", bootId = "", statLine = "", end] = (await readFile(pidFile, "utf8")).split("\n");
+    if (pid === "" || end === undefined) return undefined;
     const { mtime } = await stat(pidFile);
     const startTicks = toLinuxRow(statLine)?.startTicks ?? null;
     return { pid: Number(pid), startedAt: mtime.toISOString(), bootId, startTicks };

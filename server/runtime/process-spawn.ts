@@ -31,17 +31,19 @@ export interface SpawnedProcess {
 const PID_FILE_TIMEOUT_MS = 10_000;
 
 /**
- * The child writes who it is before it becomes the engine, so that no crash of ours can lose it. Then it looks
- * whether it is still wanted: a later start wrote another token before it looked for the pid, so of two children
- * one sees that token, or the later start sees that pid. Shells add variables of their own to the environment,
- * which `env` takes out again.
+ * The child writes who it is before it becomes the engine, so that no crash of ours can lose it: first under the name
+ * of its token, as one that may not be wanted any more. Then it looks whether it is: a later start wrote another token
+ * before it looked for such files, so the child sees that token, or the later start sees the child and ends it. Only
+ * who has seen its own token takes the pid file, which may be another's by now. Shells add variables of their own to
+ * the environment, which `env` takes out again.
  */
 const SCRIPT = `
 stat= boot=
 [ -r "/proc/$$/stat" ] && read -r stat < "/proc/$$/stat"
 [ -r /proc/sys/kernel/random/boot_id ] && read -r boot < /proc/sys/kernel/random/boot_id
-printf '%s\\n%s\\n%s\\n' "$$" "$boot" "$stat" > "$1.$3" && mv "$1.$3" "$1" || exit 125
-read -r token < "$2" && [ "$token" = "$3" ] || exit 125
+printf '%s\\n%s\\n%s\\n' "$$" "$boot" "$stat" > "$1.$3" || exit 125
+if ! read -r token < "$2" || [ "$token" != "$3" ]; then rm -f "$1.$3"; exit 125; fi
+mv "$1.$3" "$1" || exit 125
 shift 3
 exec /usr/bin/env -u PWD -u OLDPWD -u SHLVL -u _ "$@"
 `;

@@ -32,6 +32,7 @@ interface ProcessVolume {
  *
  *     <root>/containers/<name>/container.json   the container's name is the folder's, and so the mutex
  *                              start            token of the latest start
+ *                              pid.<token>      of a child that does not know yet whether it is wanted
  *                              pid, exit.json   written by the process itself, and by who saw it end
  *                              stdout.log, stderr.log, tmp/
  *     <root>/volumes/<volume>.json, <volume>/   owner, and what stands for /data
@@ -101,6 +102,12 @@ export class ProcessStore {
   /** undefined: never started. */
   async readRun(container: ProcessContainer): Promise<ProcessRun | undefined> {
     return readRun(this.pathOf(container, "pid"));
+  }
+
+  /** Pid files of children that were started and did not get as far as to be the container's process. */
+  async listStrayPidFiles(container: ProcessContainer): Promise<string[]> {
+    const names = await readdir(this.#containerPath(toContainerName(container.spec)));
+    return names.filter((name) => name.startsWith("pid.")).map((name) => this.pathOf(container, name));
   }
 
   logFilesOf(container: ProcessContainer): LogFile[] {

@@ -61,6 +61,12 @@ export class ProcessWatch {
     void exited?.then(() => this.#settleQuietly(watched));
   }
 
+  /** One that is found running, whoever started it and whenever. */
+  adopt(container: ProcessContainer, run: ProcessRun): void {
+    const watched = this.#watched.get(container.containerId);
+    if (watched?.run.startedAt !== run.startedAt) this.add(container, run);
+  }
+
   /** Returns once the end of that run is settled; for a process that is known to be gone. */
   async settle(container: ProcessContainer, run: ProcessRun): Promise<void> {
     const watched = this.#watched.get(container.containerId);

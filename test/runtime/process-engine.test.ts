@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { mkdir, readdir, readFile, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { ContainerSpec, EngineRuntime } from "../../server/runtime/engine-runtime.ts";
@@ -36,6 +37,7 @@ describe("engines as processes", () => {
   const instanceId = `process-${randomUUID()}`;
   let dataDir: TempDir;
   let runtime: EngineRuntime;
+  const orphans: number[] = [];
 
   const open = (command: readonly string[] = COMMAND) =>
     openProcessRuntime({ instanceId, marked: false, dataDir: dataDir.path, command, log: quietLog });
@@ -48,6 +50,7 @@ describe("engines as processes", () => {
   });
 
   afterAll(async () => {
+    continueOrphans();
     await runtime.removeInstance();
     await runtime[Symbol.asyncDispose]();
     await dataDir.close();
@@ -167,11 +170,50 @@ describe("engines as processes", () => {
     await next.start(containerId);
     await untilHealthy(spec);
     const { pid } = await about(spec);
-    expect(await countProcesses(spec)).toBe(1);
+    continueOrphans();
+    await expect.poll(async () => countProcesses(spec)).toBe(1);
+    expect((await about(spec)).pid).toBe(pid);
     expect(await observeOne(next, spec.engineId)).toMatchObject({ containerId, state: "running" });
     await next.remove(containerId);
     expect(await isAlive(pid)).toBe(false);
-    expect(await countProcesses(spec)).toBe(0);
+    await expect.poll(async () => countProcesses(spec)).toBe(0);
+  });
+
+  it("that a dead start left on their way are taken for the engine, and heard when they end", async (test) => {
+    if (process.platform !== "linux") return test.skip("the orchestrator cannot see its children here");
+    const spec = await makeSpec();
+    const orphan = await killOrchestratorAfter("spawn", spec);
+    await using next = await open();
+    continueOrphans();
+    await untilHealthy(spec);
+    const { containerId } = await next.ensure(spec);
+    await next.start(containerId);
+    expect((await about(spec)).pid).toBe(orphan);
+    await using record = recordEvents(next);
+    await ask(spec, "/exit?code=9");
+    await expect.poll(() => record.events.map(({ kind }) => kind)).toEqual(["die"]);
+  });
+
+  it("end what a dead start left that does not know yet whether it is wanted", async (test) => {
+    if (process.platform !== "linux") return test.skip("told apart by start time alone here");
+    const spec = await makeSpec();
+    const { containerId } = await runtime.ensure(spec);
+    const undecided = spawn(process.execPath, ["-e", "setInterval(() => {}, 1e6)"], { detached: true });
+    const ended = once(undecided, "exit");
+    try {
+      await once(undecided, "spawn");
+      const bootId = await readFile("/proc/sys/kernel/random/boot_id", "utf8");
+      const statLine = await readFile(`/proc/${undecided.pid}/stat`, "utf8");
+      await writeFile(join(folderOf(spec), "pid.0123"), `${undecided.pid}\n${bootId}${statLine}`);
+      await runtime.start(containerId);
+      await expect.poll(() => undecided.signalCode).toBe("SIGKILL");
+    } finally {
+      undecided.kill("SIGTERM");
+      await ended;
+    }
+    await untilHealthy(spec);
+    expect(await readdir(folderOf(spec))).not.toContain("pid.0123");
+    await runtime.remove(containerId);
   });
 
   it("are not mistaken for a stranger who got their pid", async () => {
@@ -240,14 +282,22 @@ describe("engines as processes", () => {
     await runtime.check();
   });
 
-  /** Runs an orchestrator that kills itself at that point. */
-  async function killOrchestratorAfter(point: "spawn" | "start", spec: ContainerSpec): Promise<void> {
+  function continueOrphans(): void {
+    for (const orphan of orphans.splice(0)) process.kill(orphan, "SIGCONT");
+  }
+
+  /** Runs an orchestrator that kills itself at that point; after `spawn` it leaves an orphan, whose pid is returned. */
+  async function killOrchestratorAfter(point: "spawn" | "start", spec: ContainerSpec): Promise<number> {
     const input = JSON.stringify({ point, spec, instanceId, dataDir: dataDir.path, command: COMMAND });
     const orchestrator = spawn(process.execPath, [ORCHESTRATOR, input], {
-      stdio: ["ignore", "ignore", "inherit"],
+      stdio: ["ignore", "pipe", "inherit"],
     });
+    const said = text(orchestrator.stdout);
     const [, signal] = (await once(orchestrator, "exit")) as [number | null, string | null];
     expect(signal).toBe("SIGKILL");
+    const orphan = Number(await said);
+    if (point === "spawn") orphans.push(orphan);
+    return orphan;
   }
 });
 
@@ -266,8 +316,9 @@ async function groupOf(pid: number): Promise<number> {
   return Number(stdout.trim());
 }
 
-/** Processes that were told this engine's port, by what the system says of their environment. */
+/** Processes that were told of this engine, by what the system says of their environment. */
 async function countProcesses(spec: ContainerSpec): Promise<number> {
   const { stdout } = await promisify(execFile)("ps", ["-axeww", "-o", "command="], { maxBuffer: 2 ** 26 });
-  return stdout.split("\n").filter((line) => line.includes(`ENGINE_PORT=${spec.hostPort}`)).length;
+  return stdout.split("\n").filter((line) => line.includes(`/engine-data-${spec.engineId}/brain.sqlite`))
+    .length;
 }
