@@ -103,16 +103,24 @@ export async function getOwnContainer(
 }
 
 export async function findOwnContainer(
-  { client, instanceId, owned }: DockerContext,
+  ctx: DockerContext,
+  containerId: string,
+): Promise<ContainerInspectInfo | undefined> {
+  const inspected = await inspectContainer(ctx, containerId);
+  if (inspected?.Config.Labels[DOCKER_LABEL.instance] !== ctx.instanceId) return undefined;
+  ctx.owned.add(inspected.Id);
+  return inspected;
+}
+
+/** Whosever it is. */
+export async function inspectContainer(
+  { client }: Pick<DockerContext, "client">,
   idOrName: string,
 ): Promise<ContainerInspectInfo | undefined> {
   if (!isObjectName(idOrName)) return undefined;
-  const inspected = await client.call((docker, abortSignal) =>
+  return client.call((docker, abortSignal) =>
     docker.getContainer(idOrName).inspect({ abortSignal }).catch(unlessStatus(404)),
   );
-  if (inspected?.Config.Labels[DOCKER_LABEL.instance] !== instanceId) return undefined;
-  owned.add(inspected.Id);
-  return inspected;
 }
 
 export async function assertOwn(ctx: DockerContext, containerId: string): Promise<void> {

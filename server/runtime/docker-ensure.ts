@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { ContainerCreateOptions } from "dockerode";
+import type { ContainerCreateOptions, ContainerInspectInfo } from "dockerode";
 import { toContainerName } from "./container-name.ts";
-import { findOwnContainer } from "./docker-containers.ts";
+import { inspectContainer } from "./docker-containers.ts";
 import type { DockerContext } from "./docker-context.ts";
 import { createInDocker } from "./docker-create.ts";
 import { toCreateOptions } from "./docker-create-options.ts";
@@ -34,23 +34,32 @@ export async function ensureContainer(ctx: DockerContext, spec: ContainerSpec): 
 }
 
 async function adoptContainer(ctx: DockerContext, name: string, spec: ContainerSpec): Promise<string> {
-  const until = Date.now() + ADOPT_PATIENCE_MS;
+  const until = performance.now() + ctx.client.callTimeoutMs;
   for (;;) {
-    const found = await findOwnContainer(ctx, name);
-    if (found?.Config.Labels[DOCKER_LABEL.engine] === spec.engineId) return found.Id;
+    const found = await inspectContainer(ctx, name);
+    if (found !== undefined) return toAdopted(ctx, spec, found);
     // The daemon reserves a name before its container can be seen: another create may be under way.
-    if (found !== undefined || Date.now() > until) {
+    if (performance.now() >= until) {
       throw new RuntimeFailure(
         "conflict",
-        `the container name ${name} is taken by something that is not ours`,
+        `the container name ${name} is taken, and its container is not there`,
       );
     }
     await sleep(ADOPT_RETRY_MS);
   }
 }
 
-const ADOPT_PATIENCE_MS = 3_000;
 const ADOPT_RETRY_MS = 50;
+
+function toAdopted(ctx: DockerContext, spec: ContainerSpec, found: ContainerInspectInfo): string {
+  const { Labels: labels } = found.Config;
+  if (labels[DOCKER_LABEL.instance] !== ctx.instanceId || labels[DOCKER_LABEL.engine] !== spec.engineId) {
+    const name = toContainerName(spec);
+    throw new RuntimeFailure("conflict", `the container name ${name} is taken by something that is not ours`);
+  }
+  ctx.owned.add(found.Id);
+  return found.Id;
+}
 
 async function createContainer(
   { client }: DockerContext,
