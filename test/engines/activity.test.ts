@@ -10,7 +10,7 @@ test("the last use of an engine reaches its row, and never goes backwards", asyn
   await using house = await openHouse(site);
   const { engine } = await provisionEngine(house.ctx, toCall(house, "ada"));
   expect(engine.lastActivityAt).toBeNull();
-  (await useEngine(house.ctx, { ...toCall(house, "ada"), timeoutMs: 1_000 })).release();
+  (await useEngine(house.ctx, { ...toCall(house, "ada"), timeoutMs: 60_000 })).release();
   await recordActivity(house.ctx.db, house.ctx.holds.takeActivity());
   const { lastActivityAt } = await getEngine(house.ctx, toCall(house, "ada"));
   expect(lastActivityAt).not.toBeNull();

@@ -86,7 +86,7 @@ async function expectRunningWith(house: House, userId: string, apiKey: string): 
   expect(containers).toHaveLength(1);
   expect(containers[0]).toMatchObject({ state: "running" });
   expect(containers[0]?.spec.environment["ENGINE_KEY_HASH"]).toBe(hashKey(apiKey));
-  using use = await useEngine(house.ctx, { ...toCall(house, userId), timeoutMs: 1_000 });
+  using use = await useEngine(house.ctx, { ...toCall(house, userId), timeoutMs: 60_000 });
   expect(use.apiKey).toBe(apiKey);
 }
 

@@ -10,12 +10,14 @@ import { openHouse, openSite, toCall, type House, type Site } from "./open-house
 
 /** No look is ever too old to be planned on, however slow the machine is. */
 const clock = { ...systemClock, now: () => 0 };
+/** Nor does a probe fail, which would be followed by another look. */
+const config = { healthTimeoutMs: 60_000 };
 
 let site: Site;
 let house: House;
 
 beforeAll(async () => {
-  site = await openSite();
+  site = await openSite({ config });
 });
 beforeEach(async () => {
   house = await openHouse(site, { clock });
@@ -102,7 +104,7 @@ test("a process is recorded as ready when it answered, and not for the one befor
       };
     },
   });
-  await using slow = await openSite({ daemon });
+  await using slow = await openSite({ config, daemon });
   await using other = await openHouse(slow, { clock });
   other.runtime.onCall = async ({ call, when, input }) => {
     // After the process was seen and has answered, before it is seen again.
@@ -121,7 +123,7 @@ test("a process is recorded as ready when it answered, and not for the one befor
 test("an image that has to be pulled is pulled by the control loop, and the container is made right after", async () => {
   const images = new Set<string>();
   const daemon = new MemoryDaemon({ images });
-  await using bare = await openSite({ daemon });
+  await using bare = await openSite({ config, daemon });
   await using other = await openHouse(bare, { clock });
   other.runtime.onCall = ({ call, when }) => {
     if (call === "findImage" && when === "after") images.add(toDefaultImage(bare.config));

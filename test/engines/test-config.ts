@@ -30,7 +30,7 @@ export function testConfig(changes: Partial<Config> = {}): Config {
     portMin: 9001,
     portMax: 9999,
     catalogPath: join(tmpdir(), "enginehouse-test", "catalog"),
-    bootTimeoutMs: 5_000,
+    bootTimeoutMs: 60_000,
     healthIntervalMs: 30_000,
     healthTimeoutMs: 1_000,
     healthMaxFailures: 3,

@@ -18,7 +18,7 @@ afterAll(async () => {
 });
 
 const use = (userId: string, more: { timeoutMs?: number; expectGeneration?: number } = {}) =>
-  useEngine(house.ctx, { productId: house.productId, userId, timeoutMs: 2_000, ...more });
+  useEngine(house.ctx, { productId: house.productId, userId, timeoutMs: 60_000, ...more });
 
 test("nobody's engine is not found", async () => {
   await expect(use("nobody")).rejects.toMatchObject({ reason: "ENGINE_NOT_FOUND" });
@@ -26,7 +26,7 @@ test("nobody's engine is not found", async () => {
 
 test("a call that finds the engine provisioning waits for it", async () => {
   await provisionEngine(house.ctx, { ...toCall(house, "ada"), wait: false });
-  using held = await use("ada", { timeoutMs: 10_000 });
+  using held = await use("ada");
   expect(held).toMatchObject({ generation: 1 });
   expect((await fetch(`${held.endpoint}/health`)).status).toBe(200);
 });
@@ -45,7 +45,7 @@ test("whoever did something at the first look is told before a boot is waited fo
     return row;
   };
   const onBlocked = async () => void seen.push("blocked");
-  const asked = { ...key, timeoutMs: 10_000, findFirst, onBlocked };
+  const asked = { ...key, timeoutMs: 60_000, findFirst, onBlocked };
   using held = await useEngine(house.ctx, asked);
   expect(held.engineId).toBe(engine.engineId);
   expect(seen).toEqual(["first look", "blocked"]);
@@ -58,13 +58,15 @@ test("an engine of another generation than expected is refused before anything i
 });
 
 test("a boot that takes longer than the caller will wait is DEADLINE_EXCEEDED, and goes on", async () => {
+  const goOn = Promise.withResolvers<void>();
   house.runtime.onCall = async ({ call, when }) => {
-    if (call === "start" && when === "before") await new Promise((resolve) => setTimeout(resolve, 400));
+    if (call === "start" && when === "before") await goOn.promise;
   };
   await provisionEngine(house.ctx, { ...toCall(house, "cleo"), wait: false });
   await expect(use("cleo", { timeoutMs: 50 })).rejects.toMatchObject({ reason: "DEADLINE_EXCEEDED" });
   house.runtime.onCall = undefined;
-  (await use("cleo", { timeoutMs: 10_000 })).release();
+  goOn.resolve();
+  (await use("cleo")).release();
 });
 
 test("whoever waited at the gate of a stop is told that the engine is stopped", async () => {
@@ -73,7 +75,7 @@ test("whoever waited at the gate of a stop is told that the engine is stopped", 
   const before = house.ctx.holds.gateEpoch;
   const stopping = stopEngine(house.ctx, toCall(house, "dora"));
   await expect.poll(() => house.ctx.holds.gateEpoch).toBeGreaterThan(before);
-  const second = use("dora", { timeoutMs: 10_000 });
+  const second = use("dora");
   first.release();
   await stopping;
   await expect(second).rejects.toMatchObject({ reason: "ENGINE_STOPPED" });

@@ -69,11 +69,20 @@ describe("issue", () => {
   });
 });
 
+/** Ids are in the order of time, and those of one millisecond in any order. */
+async function nextMillisecond(): Promise<void> {
+  const now = Date.now();
+  await expect.poll(() => Date.now(), { interval: 1 }).toBeGreaterThan(now);
+}
+
 test("a list pages through the keys of one product, and shows nothing that could be used", async () => {
   const { product, apiKey } = await addProduct(ctx);
   await addProduct(ctx);
   const { productId } = product;
-  for (const name of ["two", "three"]) await issuePlatformKey(ctx, { productId, name, claim });
+  for (const name of ["two", "three"]) {
+    await nextMillisecond();
+    await issuePlatformKey(ctx, { productId, name, claim });
+  }
   const first = await listPlatformKeys(ctx, { productId, limit: 2 });
   expect(first.items.map(({ name }) => name)).toEqual(["default", "two"]);
   const rest = await listPlatformKeys(ctx, { productId, limit: 2, cursor: first.nextCursor ?? "" });

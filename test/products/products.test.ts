@@ -37,6 +37,11 @@ const deleteEngine = (productId: string) => async (userId: string) => {
     .delete(engines)
     .where(sql`${eq(engines.productId, productId)} and ${eq(engines.userId, userId)}`);
 };
+async function countWaiting(): Promise<number> {
+  const [row] = await ctx.raw<{ n: number }[]>`select count(*)::int as n from pg_stat_activity
+    where datname = current_database() and wait_event_type = 'Lock'`;
+  return row?.n ?? 0;
+}
 const refuseDestroy = async (): Promise<never> => {
   throw new Error("nothing to destroy");
 };
@@ -145,10 +150,19 @@ test("a policy takes what it knows and nothing else", () => {
   }
 });
 
+/** Ids are in the order of time, and those of one millisecond in any order. */
+async function nextMillisecond(): Promise<void> {
+  const now = Date.now();
+  await expect.poll(() => Date.now(), { interval: 1 }).toBeGreaterThan(now);
+}
+
 test("a list pages through live products in order of creation, with their engines counted", async () => {
   await using own = await openPlatformContext();
   const ids: string[] = [];
-  for (let round = 0; round < 5; round += 1) ids.push((await addProduct(own)).product.productId);
+  for (let round = 0; round < 5; round += 1) {
+    ids.push((await addProduct(own)).product.productId);
+    await nextMillisecond();
+  }
   const [first = "", second = "", third = ""] = ids;
   await addEngine(own, second, "ann");
   await addEngine(own, second, "bob");
@@ -277,18 +291,16 @@ describe("remove", () => {
   test("waits for a provision under way and is seen by the next one", async () => {
     const { productId } = (await addProduct(ctx)).product;
     const locked = Promise.withResolvers<void>();
-    const goOn = Promise.withResolvers<void>();
     const provision = ctx.db.transaction(async (tx) => {
       expect(await lockProduct(tx, productId)).toBeDefined();
       locked.resolve();
-      await goOn.promise;
+      // No longer than a lock is waited for, and an idle transaction is kept.
+      await expect.poll(countWaiting, { timeout: 10_000 }).toBeGreaterThan(0);
       await addEngine({ ...ctx, db: tx }, productId, "ann");
     });
     await locked.promise;
     const input = { productId, destroyEngines: true, destroyEngine: deleteEngine(productId), claim };
-    const removal = removeProduct(ctx, input);
-    goOn.resolve();
-    await Promise.all([provision, removal]);
+    await Promise.all([provision, removeProduct(ctx, input)]);
     expect((await getProduct(ctx, { productId })).engineCount).toBe(0);
     await ctx.db.transaction(async (tx) => {
       expect(await lockProduct(tx, productId)).toBeUndefined();
