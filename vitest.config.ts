@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config";
+import { WORKERS } from "./test/support/port-block.ts";
 
 export default defineConfig({
   test: {
@@ -6,11 +7,11 @@ export default defineConfig({
     globalSetup: ["test/support/global-setup.ts"],
     pool: "forks",
     // Most tests wait for processes, sockets and containers: a few more workers than the two cores keep them busy.
-    maxWorkers: 4,
+    maxWorkers: WORKERS,
     // What is waited for comes when it comes: a loaded machine must not make a test fail. These end what hangs.
     expect: { poll: { timeout: 30_000 } },
-    testTimeout: 120_000,
-    hookTimeout: 180_000,
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
     teardownTimeout: 60_000,
     reporters: ["default"],
   },

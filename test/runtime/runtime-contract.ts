@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { ContainerSpec, EngineRuntime } from "../../server/runtime/engine-runtime.ts";
 import { ask, boot, failureOf, observeOne, recordEvents, untilHealthy } from "../support/runtime-harness.ts";
-import { holdPort } from "../support/ports.ts";
+import { holdPort } from "../support/port-block.ts";
 import { FIXTURE_KEY_HASH } from "../support/runtime-spec.ts";
 
 export interface RuntimeUnderTest {

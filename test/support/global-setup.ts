@@ -3,6 +3,7 @@ import postgres from "postgres";
 import type { TestProject } from "vitest/node";
 import { migrateDatabase } from "../../db/migrate.ts";
 import { findDocker } from "./docker-available.ts";
+import { takePortBlock } from "./port-block.ts";
 import { openRunDir } from "./run-dir.ts";
 import { openTestCluster } from "./test-cluster.ts";
 import { runAsAdmin } from "./test-database.ts";
@@ -12,6 +13,8 @@ declare module "vitest" {
     databaseAdminUrl: string;
     databaseTemplate: string;
     dockerAvailable: boolean;
+    /** See `takePortRange`. */
+    firstPort: number;
   }
 }
 
@@ -24,6 +27,7 @@ export default async function setUp(project: TestProject): Promise<() => Promise
     const left = (await runDir.close()).filter((name) => name !== "cluster");
     if (left.length > 0) console.warn(`Tests left temporary files, removed now: ${left.join(", ")}`);
   });
+  const ports = opened.use(await takePortBlock());
   const cluster = opened.use(await openTestCluster(runDir.path));
   const template = `ehtest_${process.pid}_${randomBytes(4).toString("hex")}`;
   opened.defer(async () => dropDatabases(cluster.url, template));
@@ -31,6 +35,7 @@ export default async function setUp(project: TestProject): Promise<() => Promise
   project.provide("databaseAdminUrl", cluster.url);
   project.provide("databaseTemplate", template);
   project.provide("dockerAvailable", dockerAvailable);
+  project.provide("firstPort", ports.first);
   const kept = opened.move();
   return async () => kept.disposeAsync();
 }

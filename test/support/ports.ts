@@ -1,13 +1,7 @@
-import { once } from "node:events";
-import { createServer } from "node:net";
+import { inject } from "vitest";
 import type { PortRange } from "../../demo/port-range.ts";
+import { holdPort, PORTS_PER_FILE, WORKERS } from "./port-block.ts";
 
-/** Above those of the demo and of the benchmarks, and below those that Linux hands out by itself. */
-const FIRST_PORT = 20_000;
-const WORKERS = 12;
-const PORTS_PER_FILE = 1_000;
-
-const pool = (Number(process.env["VITEST_POOL_ID"] ?? "0") % WORKERS) * PORTS_PER_FILE;
 let taken = 0;
 
 /**
@@ -16,7 +10,8 @@ let taken = 0;
  */
 export function takePortRange(size: number): PortRange {
   if (taken + size > PORTS_PER_FILE) throw new Error(`a file of tests has ${PORTS_PER_FILE} ports`);
-  const min = FIRST_PORT + pool + taken;
+  const worker = Number(process.env["VITEST_POOL_ID"]) % WORKERS;
+  const min = inject("firstPort") + worker * PORTS_PER_FILE + taken;
   taken += size;
   return { min, max: min + size - 1 };
 }
@@ -30,22 +25,4 @@ export async function takePort(): Promise<number> {
     await holder[Symbol.asyncDispose]();
     return port;
   }
-}
-
-/** Keeps a port taken until it is disposed; undefined when somebody else has it. */
-export async function holdPort(port: number): Promise<AsyncDisposable | undefined> {
-  const server = createServer();
-  try {
-    server.listen({ port, host: "127.0.0.1", exclusive: true });
-    await once(server, "listening");
-  } catch {
-    // Taken: the caller asks for another one.
-    return undefined;
-  }
-  return {
-    [Symbol.asyncDispose]: async () => {
-      server.close();
-      await once(server, "close");
-    },
-  };
 }
