@@ -55,13 +55,19 @@ test("no image is built where one is named, in production, or for engines that a
   expect(daemon.paths).toEqual([]);
 });
 
-test("a daemon that hangs is asked nothing more, and one that cannot build is told of; the start goes on", async () => {
-  for (const answersPing of [false, true]) {
-    await using daemon = await openBrokenDaemon({ answersPing });
-    const config = testConfig({ dockerHost: daemon.dockerHost, engineImage: undefined, production: false });
-    const { given, warnings } = await ask(config);
-    expect(given).toEqual(config);
-    expect(warnings).toEqual([expect.stringContaining("set ORCH_ENGINE_IMAGE")]);
-    expect(daemon.paths.every((path) => path.endsWith("/_ping"))).toBe(!answersPing);
-  }
+test("a daemon that hangs is asked nothing more, and the start goes on", async () => {
+  await using daemon = await openBrokenDaemon({ answersPing: false });
+  const config = testConfig({ dockerHost: daemon.dockerHost, engineImage: undefined, production: false });
+  const warnings = [expect.stringMatching(/set ORCH_ENGINE_IMAGE, or start again/)];
+  expect(await ask(config)).toEqual({ given: config, warnings });
+  expect(daemon.paths.filter((path) => !path.endsWith("/_ping"))).toEqual([]);
+});
+
+test("a daemon that cannot build is told of, and the start goes on", async () => {
+  await using daemon = await openBrokenDaemon({ answersPing: true });
+  const config = testConfig({ dockerHost: daemon.dockerHost, engineImage: undefined, production: false });
+  const warnings = [expect.stringMatching(/set ORCH_ENGINE_IMAGE to provision/)];
+  // On a machine that stands still, its first answer may come too late.
+  await expect.poll(() => ask(config)).toEqual({ given: config, warnings });
+  expect(daemon.paths.filter((path) => !path.endsWith("/_ping"))).not.toEqual([]);
 });

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { openDatabase, type Database } from "../db/client.ts";
 import { insertReplica } from "../db/replicas.ts";
 import { systemClock } from "../server/clock.ts";
-import { openLog } from "../server/log.ts";
+import type { Log } from "../server/log.ts";
 import { registerReplica, removeDeadReplicas } from "../server/replica.ts";
 import { registerSoleReplica } from "../server/sole-replica.ts";
 import { testConfig } from "./engines/test-config.ts";
@@ -58,16 +58,29 @@ test("one that was declared dead learns it at its next beat and holds nothing an
   expect(replica.holdsLease()).toBe(false);
 });
 
-test("of three processes that start together one registers, and the others give up by name", async () => {
-  const quick = testConfig({ leaseMs: 300, drainDelayMs: 0, drainMs: 0 });
-  const log = openLog({ level: "silent", pretty: false });
-  const place = { db: database.db, config: quick, log, clock: systemClock, runtimeHost: "host" };
+const ignore = () => {};
+
+function logTo(tell: (fields: object) => void): Log {
+  const log: Log = { debug: ignore, info: tell, warn: ignore, error: ignore, child: () => log };
+  return log;
+}
+
+test("of three processes that start together one registers, and the others wait for it by name", async () => {
+  // Nobody beats here: however long the machine stands still, the first one's lease is not over.
+  const patient = testConfig({ leaseMs: 600_000 });
   const leaving = new AbortController();
-  const starts = Array.from({ length: 3 }, () => registerSoleReplica(place, leaving.signal));
-  await expect.poll(async () => (await database.raw`select id from replicas`).length).toBe(1);
-  const first = await Promise.race(starts);
+  const starts = [1, 2, 3].map(() => {
+    const waitedFor = new Set<unknown>();
+    const log = logTo((fields) => "other" in fields && waitedFor.add(fields.other));
+    const place = { db: database.db, config: patient, log, clock: systemClock, runtimeHost: "host" };
+    return { waitedFor, registered: registerSoleReplica(place, leaving.signal) };
+  });
+  const first = await Promise.race(starts.map(({ registered }) => registered));
+  const waiting = () => starts.filter(({ waitedFor }) => waitedFor.size > 0);
+  await expect.poll(() => waiting().length).toBe(2);
   leaving.abort(new Error("enough"));
-  const answers = await Promise.allSettled(starts);
+  const answers = await Promise.allSettled(starts.map(({ registered }) => registered));
   expect(answers.filter((answer) => answer.status === "fulfilled")).toHaveLength(1);
+  for (const { waitedFor } of waiting()) expect([...waitedFor]).toEqual([first.id]);
   expect((await database.raw`select id from replicas`).map((row) => row["id"])).toEqual([first.id]);
 });

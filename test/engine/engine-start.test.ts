@@ -2,11 +2,11 @@ import { DatabaseSync } from "node:sqlite";
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { openHome, spawnEngine, spawnMain, toEngineEnv, waitForExit } from "./spawn-engine.ts";
+import { openHome, spawnEngine, spawnMain, toEngineEnv } from "./spawn-engine.ts";
 
 test("an engine without its environment exits 1 with one line that names all that is wrong", async () => {
-  const { child, output } = spawnMain({ ENGINE_PORT: "70000", ENGINE_KEY_HASH: "ABC" });
-  expect(await waitForExit(child)).toBe(1);
+  const { ended, output } = spawnMain({ ENGINE_PORT: "70000", ENGINE_KEY_HASH: "ABC" });
+  expect(await ended).toBe(1);
   expect(output.stderr.trim().split("\n")).toHaveLength(1);
   for (const name of ["ENGINE_KEY_HASH", "SQLITE_DB_PATH", "CATALOG_DIR", "ENGINE_PORT"]) {
     expect(output.stderr).toContain(name);
@@ -55,8 +55,8 @@ test("a file that is no brain stops the engine at its start", async () => {
     home.brainPath,
     "this is not a database, and it is long enough to be taken for one".repeat(20),
   );
-  const { child, output } = spawnMain(toEngineEnv(home));
-  expect(await waitForExit(child)).toBe(1);
+  const { ended, output } = spawnMain(toEngineEnv(home));
+  expect(await ended).toBe(1);
   expect(output.stderr).toMatch(/^engine: the brain at .* cannot be opened: .*not a database\n$/);
 });
 
@@ -65,16 +65,16 @@ test("a brain of a later version is left alone", async () => {
   const db = new DatabaseSync(home.brainPath);
   db.exec("PRAGMA user_version = 99");
   db.close();
-  const { child, output } = spawnMain(toEngineEnv(home));
-  expect(await waitForExit(child)).toBe(1);
+  const { ended, output } = spawnMain(toEngineEnv(home));
+  expect(await ended).toBe(1);
   expect(output.stderr).toContain("version 99");
 });
 
 test("a second engine on the same brain refuses to start and the first goes on", async () => {
   await using home = await openHome();
   await using engine = await spawnEngine(home);
-  const { child, output } = spawnMain(toEngineEnv(home));
-  expect(await waitForExit(child)).toBe(1);
+  const { ended, output } = spawnMain(toEngineEnv(home));
+  expect(await ended).toBe(1);
   expect(output.stderr).toContain("database is locked");
   expect((await engine.get("/health")).status).toBe(200);
 });
@@ -83,7 +83,7 @@ test("a taken port is one clear line and exit 1", async () => {
   await using home = await openHome();
   await using other = await openHome();
   await using engine = await spawnEngine(home);
-  const { child, output } = spawnMain({ ...toEngineEnv(other), ENGINE_PORT: new URL(engine.url).port });
-  expect(await waitForExit(child)).toBe(1);
+  const { ended, output } = spawnMain({ ...toEngineEnv(other), ENGINE_PORT: new URL(engine.url).port });
+  expect(await ended).toBe(1);
   expect(output.stderr).toMatch(/^engine: .*EADDRINUSE.*\n$/);
 });

@@ -1,7 +1,19 @@
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
 import { openEngine } from "../../engine/engine.ts";
-import { callEngine, ENGINE_KEY, openHome, readAll, readUntil, spawnEngine, toText } from "./spawn-engine.ts";
+import {
+  callEngine,
+  ENGINE_KEY,
+  openHome,
+  readAll,
+  readUntil,
+  spawnEngine,
+  toText,
+  withoutHeartbeats,
+} from "./spawn-engine.ts";
+
+/** It comes back in an event that no buffer on the way takes whole: until it is read, the turn stands still. */
+const LONG_ANSWER = "x".repeat(12 * 1024 * 1024);
 
 test.each(["SIGTERM", "SIGINT"] as const)("%s ends an idle engine with exit 0", async (signal) => {
   await using home = await openHome();
@@ -15,14 +27,16 @@ test.each(["SIGTERM", "SIGINT"] as const)("%s ends an idle engine with exit 0", 
 test("SIGTERM lets a turn finish, meanwhile refuses new work, and a second signal changes nothing", async () => {
   await using home = await openHome();
   await using engine = await spawnEngine(home);
-  const turn = await engine.open({ message: "hi", task_id: "t", reference: { words: 300, delayMs: 10 } });
-  const seen = await readUntil(turn, "text_delta");
+  const turn = await engine.open({ message: "hi", task_id: "t", reference: { words: 300, askHuman: true } });
+  const seen = await readUntil(turn, "hitl_request");
+  await engine.post("/hitl/respond", { task_id: "t", answer: LONG_ANSWER });
   engine.signal("SIGTERM");
   await expect.poll(() => engine.get("/health")).toMatchObject({ status: 503, body: { status: "draining" } });
   const refused = { status: 503, body: { error: "DRAINING" } };
   expect(await engine.post("/execute", { message: "x", task_id: "u" })).toMatchObject(refused);
   expect(await engine.rpc("get_config")).toMatchObject(refused);
   engine.signal("SIGTERM");
+  expect((await engine.get("/health")).body).toMatchObject({ subsystems: { turns: { in_flight: 1 } } });
   const events = [...seen, ...(await readAll(turn))];
   expect(events.at(-1)?.data["phase"]).toBe("completed");
   expect(events.filter((event) => event.type === "text_delta")).toHaveLength(300);
@@ -39,7 +53,8 @@ test("SIGTERM ends a turn that waits for a human with an error event", async () 
   const turn = await engine.open({ message: "hi", task_id: "t", reference: { askHuman: true } });
   await readUntil(turn, "hitl_request");
   engine.signal("SIGTERM");
-  expect(await readAll(turn)).toMatchObject([{ type: "error", data: { error: "ENGINE_STOPPING" } }]);
+  const rest = withoutHeartbeats(await readAll(turn));
+  expect(rest).toMatchObject([{ type: "error", data: { error: "ENGINE_STOPPING" } }]);
   expect(await engine.exited()).toBe(0);
 });
 
@@ -58,10 +73,13 @@ test("a turn that outlasts the drain ends with an error event, and one that is r
   const calls = callEngine(engine.port);
   const slow = { words: 100_000, delayMs: 60_000 };
   const turn = await calls.open({ message: "hi", task_id: "read", reference: slow });
-  await calls.open({ message: "hi", task_id: "unread", reference: { words: 100_000 } });
+  const unread = await calls.open({ message: "hi", task_id: "unread", reference: { askHuman: true } });
+  await readUntil(unread, "hitl_request");
+  await calls.post("/hitl/respond", { task_id: "unread", answer: LONG_ANSWER });
   await readUntil(turn, "content_block_start");
   await engine.close();
   expect(await readAll(turn)).toMatchObject([{ type: "error", data: { error: "ENGINE_STOPPING" } }]);
+  await expect(readAll(unread)).rejects.toThrow();
 });
 
 test("threads and config are there after a restart", async () => {

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import {
   ENGINE_KEY,
   openHome,
+  readAll,
   readUntil,
   spawnEngine,
   toText,
@@ -232,11 +233,10 @@ test("a second turn of a busy task is 409, of another task is not, and the end f
   });
   expect((await engine.execute({ message: "x", task_id: "idle" })).at(-1)?.data["phase"]).toBe("completed");
   await engine.post("/hitl/respond", { task_id: "busy", answer: "yes" });
-  for await (const event of turn) {
-    if (event.data["phase"] !== "completed") continue;
-    const next = await engine.execute({ message: "x", task_id: "busy" });
-    expect(next.at(-1)?.data["phase"]).toBe("completed");
-  }
+  const end = (await readUntil(turn, "thread_lifecycle")).at(-1);
+  const next = await engine.execute({ message: "x", task_id: "busy" });
+  for (const event of [end, next.at(-1)]) expect(event?.data["phase"]).toBe("completed");
+  expect(await readAll(turn)).toEqual([]);
 });
 
 test("a turn whose reader left goes on to its end, busy until then, and the brain has the answer", async () => {

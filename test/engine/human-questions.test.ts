@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { openHome, readAll, readUntil, spawnEngine, toText } from "./spawn-engine.ts";
+import { openHome, readAll, readUntil, spawnEngine, toText, withoutHeartbeats } from "./spawn-engine.ts";
 
 test("a turn that asks waits for the answer, is listed meanwhile, and goes on with it", async () => {
   await using home = await openHome();
@@ -24,7 +24,7 @@ test("a turn that asks waits for the answer, is listed meanwhile, and goes on wi
     status: 200,
     body: { status: "resolved", request_id: asked?.["request_id"] },
   });
-  const rest = await readAll(turn);
+  const rest = withoutHeartbeats(await readAll(turn));
   expect(rest[0]).toEqual({
     type: "hitl_resolved",
     data: { request_id: asked?.["request_id"], task_id: "t", answer: "yes", feedback: "be brief" },

@@ -62,6 +62,8 @@ test("a method that is no string and params that are no object are 400", async (
 });
 
 test("quota_state and cache_state add up what the turns used", async () => {
+  await using home = await openHome();
+  await using engine = await spawnEngine(home);
   await engine.execute({ message: "one two three", task_id: "quota", reference: { words: 4 } });
   await engine.execute({ message: "four", task_id: "quota", reference: { words: 4 } });
   expect((await engine.rpc("quota_state")).body).toEqual({

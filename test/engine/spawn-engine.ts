@@ -52,18 +52,20 @@ export interface Output {
   stderr: string;
 }
 
-export function spawnMain(env: Record<string, string>): { child: ChildProcess; output: Output } {
+export interface SpawnedMain {
+  readonly child: ChildProcess;
+  readonly output: Output;
+  /** Resolves with the exit code, or the signal's name, when all output is here, too. */
+  readonly ended: Promise<number | string | null>;
+}
+
+export function spawnMain(env: Record<string, string>): SpawnedMain {
   const child = spawn(process.execPath, [ENGINE_MAIN], { env, stdio: ["ignore", "pipe", "pipe"] });
   const output: Output = { stdout: "", stderr: "" };
   child.stdout?.on("data", (chunk: Buffer) => (output.stdout += chunk.toString()));
   child.stderr?.on("data", (chunk: Buffer) => (output.stderr += chunk.toString()));
-  return { child, output };
-}
-
-/** Resolves with the exit code, or the signal's name. */
-export async function waitForExit(child: ChildProcess): Promise<number | string | null> {
-  if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
-  return child.exitCode ?? child.signalCode;
+  const ended = once(child, "close").then(() => child.exitCode ?? child.signalCode);
+  return { child, output, ended };
 }
 
 export interface RunningEngine extends AsyncDisposable, EngineCalls {
@@ -74,9 +76,9 @@ export interface RunningEngine extends AsyncDisposable, EngineCalls {
 
 /** A real engine process, killed when it is disposed of. */
 export async function spawnEngine(home: EngineHome): Promise<RunningEngine> {
-  const { child, output } = spawnMain(toEngineEnv(home));
+  const { child, output, ended } = spawnMain(toEngineEnv(home));
   const port = await new Promise<number>((resolve, reject) => {
-    child.once("exit", () => reject(new Error(`the engine exited: ${output.stderr}`)));
+    void ended.then(() => reject(new Error(`the engine exited: ${output.stderr}`)));
     child.stdout?.on("data", () => {
       const line = output.stdout.split("\n").find((text) => text.includes('"listening"'));
       if (line) resolve((JSON.parse(line) as { port: number }).port);
@@ -86,10 +88,10 @@ export async function spawnEngine(home: EngineHome): Promise<RunningEngine> {
     ...callEngine(port),
     output,
     signal: (signal) => void child.kill(signal),
-    exited: () => waitForExit(child),
+    exited: () => ended,
     [Symbol.asyncDispose]: async () => {
       child.kill("SIGKILL");
-      await waitForExit(child);
+      await ended;
     },
   };
 }
@@ -164,6 +166,11 @@ export async function readUntil(events: AsyncGenerator<Event, void>, type: strin
     seen.push(value);
     if (value.type === type) return seen;
   }
+}
+
+/** Those come whenever a turn has waited for long. */
+export function withoutHeartbeats(events: readonly Event[]): Event[] {
+  return events.filter((event) => event.type !== "heartbeat");
 }
 
 export function toText(events: readonly Event[]): string {

@@ -65,6 +65,7 @@ test("an end waits until a slow reader has everything", async () => {
   await expect.poll(() => stream.res.writableNeedDrain).toBe(true);
   stream.socket.resume();
   await writing;
+  expect(stream.res.writableFinished).toBe(true);
   await once(stream.socket, "end");
   expect(received).toBeGreaterThan(16 * MEGABYTE.length);
 });

@@ -59,22 +59,19 @@ async function findFreePort(): Promise<number> {
 }
 
 interface ServerInput {
-  home: string;
+  /** The folder of the cluster. */
+  dir: string;
   binaries: { initdb: string; postgres: string };
   launcher: Launcher;
-  password: string;
-  port: number;
 }
 
-async function startServer(input: ServerInput): Promise<ChildProcess> {
-  const dir = join(input.home, "cluster");
-  const pgdata = join(dir, "pgdata");
+async function makeCluster(input: ServerInput & { password: string }): Promise<void> {
+  const { dir } = input;
   await mkdir(dir, { mode: 0o700 });
   await writeFile(join(dir, "password"), input.password, { mode: 0o600 });
   await giveTree(input.launcher, dir);
-  const options = { cwd: dir, env: postgresEnvironment };
-  const [initdb, initdbArgs] = toCommand(input.launcher, input.binaries.initdb, [
-    `--pgdata=${pgdata}`,
+  const [command, args] = toCommand(input.launcher, input.binaries.initdb, [
+    `--pgdata=${join(dir, "pgdata")}`,
     "--username=enginehouse",
     `--pwfile=${join(dir, "password")}`,
     "--auth=scram-sha-256",
@@ -82,7 +79,10 @@ async function startServer(input: ServerInput): Promise<ChildProcess> {
     "--locale=C",
     "--no-sync",
   ]);
-  await run(initdb, initdbArgs, options);
+  await run(command, args, { cwd: dir, env: postgresEnvironment });
+}
+
+function startServer(input: ServerInput & { port: number }): ChildProcess {
   const settings = [
     "listen_addresses=127.0.0.1",
     "unix_socket_directories=",
@@ -92,12 +92,13 @@ async function startServer(input: ServerInput): Promise<ChildProcess> {
   ];
   const [command, args] = toCommand(input.launcher, input.binaries.postgres, [
     "-D",
-    pgdata,
+    join(input.dir, "pgdata"),
     "-p",
     String(input.port),
     ...settings.flatMap((setting) => ["-c", setting]),
   ]);
-  return spawn(command, args, { ...options, stdio: "ignore", detached: true });
+  const options = { cwd: input.dir, env: postgresEnvironment, detached: true };
+  return spawn(command, args, { ...options, stdio: "ignore" });
 }
 
 async function untilReady(url: string): Promise<string> {
@@ -134,9 +135,12 @@ try {
   const binaries = await installBinaries(home);
   const launcher = await getLauncher(binaries.postgres);
   const password = randomBytes(24).toString("hex");
+  const place = { dir: join(home, "cluster"), binaries, launcher };
+  await makeCluster({ ...place, password });
+  // Picked as late as can be: nobody holds it until the server does.
   const port = await findFreePort();
   const url = `postgres://enginehouse:${password}@127.0.0.1:${port}/postgres`;
-  server = await startServer({ home, binaries, launcher, password, port });
+  server = startServer({ ...place, port });
   console.log(`The database tests on Postgres ${await untilReady(url)}`);
   process.exitCode = await runTests(url);
 } finally {

@@ -263,7 +263,10 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
       it("kills a process that ignores SIGTERM, once the grace is over", async () => {
         const spec = await subject.makeSpec({ environment: { FIXTURE_IGNORE_SIGTERM: "1" } });
         const containerId = await boot(runtime, spec);
+        const toldAt = performance.now();
         await runtime.stop(containerId, 1);
+        // Timers count whole milliseconds and may come one early.
+        expect(performance.now() - toldAt).toBeGreaterThanOrEqual(998);
         expect(await observeOne(runtime, spec.engineId)).toMatchObject({ state: "exited", exitCode: 137 });
       });
 
@@ -456,7 +459,10 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         await runtime.stop(containerId, 10);
         await runtime.start(containerId);
         await runtime.remove(containerId);
-        await expect.poll(seen).toEqual(["kill", "die", "stop", "start", "kill", "die", "destroy"]);
+        // In Docker two watch the end of a process that is stopped, and either may be the first to tell.
+        const end = name === "docker" ? "(die stop|stop die)" : "die stop";
+        const order = new RegExp(`^kill ${end} start kill die destroy$`);
+        await expect.poll(() => seen().join(" ")).toMatch(order);
         expect(record.events.every((event) => event.containerId === containerId)).toBe(true);
         expect(record.events.every((event) => event.engineId === spec.engineId)).toBe(true);
         await record.stop();
@@ -473,13 +479,18 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
       it("give the last lines of both streams, oldest first", async () => {
         const spec = await subject.makeSpec();
         const containerId = await boot(runtime, spec);
+        const streams = subject.isReal ? ["stderr", "stdout"] : ["stdout"];
         await expect
-          .poll(async () => (await runtime.logs(containerId, 100)).map(({ line }) => line))
-          .toContainEqual(expect.stringMatching(/^listening on \d+$/));
+          .poll(async () => new Set((await runtime.logs(containerId, 100)).map(({ stream }) => stream)))
+          .toEqual(new Set(streams));
         const lines = await runtime.logs(containerId, 100);
-        expect(lines.find(({ line }) => line.startsWith("listening"))?.stream).toBe("stdout");
+        expect(lines.find(({ stream }) => stream === "stdout")?.line).toMatch(/^listening on \d+$/);
         for (const { at } of lines) expect(at).toBe(new Date(at).toISOString());
-        expect(lines.map(({ at }) => at)).toEqual(lines.map(({ at }) => at).sort());
+        // What comes by two ways need not be dated in the order in which it arrives.
+        for (const stream of streams) {
+          const times = lines.filter((line) => line.stream === stream).map(({ at }) => at);
+          expect(times).toEqual(times.toSorted());
+        }
         expect(await runtime.logs(containerId, 1)).toEqual(lines.slice(-1));
         expect(await runtime.logs(containerId, 0)).toEqual([]);
       });

@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type Docker from "dockerode";
@@ -16,9 +17,11 @@ export interface FixtureImage extends AsyncDisposable {
 export async function buildFixtureImage(): Promise<FixtureImage> {
   const client = await openDockerClient({ dockerHost: process.env["DOCKER_HOST"], callTimeoutMs: 60_000 });
   const source = await readFile(join(import.meta.dirname, "runtime-fixture-engine.ts"));
+  // Equal content is built once by the daemon: whoever removes his image takes the other's away while it is built.
+  const description = { name: `fixture-${randomUUID()}`, type: "module" };
   const files = new Map([
     ["/engine/main.ts", source],
-    ["/engine/package.json", Buffer.from('{"type":"module"}')],
+    ["/engine/package.json", Buffer.from(JSON.stringify(description))],
   ]);
   const name = `enginehouse-fixture-${process.pid}`;
   const tag = await buildNodeImage(client, { name, files, entry: "/engine/main.ts" });

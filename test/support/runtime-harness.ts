@@ -14,7 +14,7 @@ export const quietLog = { info: () => {}, warn: () => {} };
 export async function ask(
   spec: Pick<ContainerSpec, "hostPort">,
   path: string,
-  timeoutMs = 2_000,
+  timeoutMs = 30_000,
 ): Promise<unknown> {
   try {
     const response = await fetch(`http://127.0.0.1:${spec.hostPort}${path}`, {
@@ -29,7 +29,7 @@ export async function ask(
 }
 
 export async function untilHealthy(spec: Pick<ContainerSpec, "hostPort">): Promise<void> {
-  const isHealthy = async () => expect(await ask(spec, "/health")).toMatchObject({ status: "ok" });
+  const isHealthy = async () => expect(await ask(spec, "/health", 2_000)).toMatchObject({ status: "ok" });
   await vi.waitFor(isHealthy, { timeout: 30_000, interval: 25 });
 }
 
