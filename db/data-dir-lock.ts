@@ -13,7 +13,7 @@ export class DataDirLockedError extends Error {
   override readonly name = "DataDirLockedError";
 }
 
-const attempts = 20;
+const attempts = 200;
 const retryPauseMs = 50;
 
 /**
@@ -32,7 +32,7 @@ export async function lockDataDir(dataDir: string): Promise<DataDirLock> {
     const database = tryLock(dir);
     if (database) return holdLock(dir, database);
     const holder = await findHolder(dir);
-    // A holder without a name has just won, or just gone: ask again for a moment.
+    // A holder without a name has just won, or just gone: ask again for a while.
     if (holder !== undefined || attempt === attempts) throw toRefusal(dir, holder);
     await delay(retryPauseMs);
   }

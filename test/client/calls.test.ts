@@ -120,17 +120,26 @@ test("a service that is not there is waited for, within bounds", async () => {
   expect(await asking).toEqual({ late: true });
 });
 
-test("an abort ends the waiting between two attempts", async () => {
+test("an abort and a close end the waiting between two attempts", async () => {
   const url = `http://127.0.0.1:${await takePort()}`;
-  const slow = { firstDelayMs: 60_000, maxDelayMs: 60_000, callForMs: 600_000 };
-  const client = createClient({ url, key: "key", retry: slow });
+  let failures = 0;
+  const countingFetch: typeof fetch = async (...request) =>
+    fetch(...request).finally(() => {
+      failures += 1;
+    });
+  // Longer than the test may take.
+  const slow = { firstDelayMs: 3_600_000, maxDelayMs: 3_600_000, callForMs: 36_000_000 };
+  const client = createClient({ url, key: "key", retry: slow, fetch: countingFetch });
   const leaving = new AbortController();
   const asking = client.api.health.live.query(undefined, { signal: leaving.signal });
+  await expect.poll(() => failures).toBe(1);
   leaving.abort();
   await expect(asking).rejects.toThrow();
   const closing = client.api.health.live.query();
+  await expect.poll(() => failures).toBe(2);
   client.close();
   await expect(closing).rejects.toThrow();
+  expect(failures).toBe(2);
 });
 
 test("of calls that share a signal nothing is left on it, and once it has aborted none goes out", async () => {

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { getEventListeners, once } from "node:events";
-import { afterEach, expect, test, vi } from "vitest";
+import { afterEach, expect, test } from "vitest";
 import { createClient, EnginehouseError, findReason, type TurnEvent } from "../../client/index.ts";
 import {
   CONNECTED,
@@ -185,7 +185,7 @@ test("a refused start is the reader's error and the end's, with what the server 
 test("a turn that nobody looks at is no unhandled rejection", async () => {
   await using service = await openFakeService(({ response }) => sendRefusal(response, "INVALID_KEY"));
   createClient({ url: service.url, key: "key", retry }).execute(input);
-  await vi.waitFor(() => expect(service.seen).toHaveLength(1));
+  await expect.poll(() => service.seen).toHaveLength(1);
 });
 
 test("a start whose answer is lost is sent again under the same id, and only then read", async () => {
@@ -329,7 +329,7 @@ test.each([
 test("a turn that is not read at once is started by itself, and read when somebody does", async () => {
   await using service = await openTurnService([three, { lastSeq: 4, events: [], end: toEnd(4) }]);
   const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
-  await vi.waitFor(() => expect(service.seen.map(({ path }) => path)).toEqual(["turns.start"]));
+  await expect.poll(() => service.seen.map(({ path }) => path)).toEqual(["turns.start"]);
   expect(await turn.text()).toBe("1 3 ");
   expect(service.seen.map(({ path }) => path)).toEqual(["turns.start", "turns.events"]);
 });
@@ -346,7 +346,7 @@ test("closing the client ends its turns, calls and subscriptions", async () => {
   const following = (async () => {
     for await (const _item of client.api.turns.events.subscribe({ turnId: randomUUID() }));
   })();
-  await vi.waitFor(() => expect(service.seen).toHaveLength(3));
+  await expect.poll(() => service.seen).toHaveLength(3);
   client.close();
   await expect(reading).rejects.toMatchObject({ reason: "CLIENT_CLOSED" });
   expect(findReason(await asking.catch((error: unknown) => error))).toBe("CLIENT_CLOSED");

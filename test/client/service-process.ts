@@ -40,8 +40,6 @@ export async function openServiceProcess(): Promise<ServiceProcess> {
     ORCH_PORT: String(port),
     ORCH_PORT_MIN: String(ports.min),
     ORCH_PORT_MAX: String(ports.max),
-    ORCH_HEARTBEAT_S: "1",
-    ORCH_LEASE_S: "3",
     ORCH_LOG_PRETTY: "false",
   };
   let child: ChildProcess | undefined;

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdir, readFile, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -131,15 +131,36 @@ describe("a server that runs", () => {
   });
 });
 
-test("a start that is killed during initdb leaves nothing that the next one does not remove", async () => {
-  await using dir = await openTempDir();
-  const opener = startOpener(dir.path);
-  await expect.poll(() => readdir(dir.path)).toContainEqual(expect.stringMatching(/^postgres\.new-/));
-  const draft = (await readdir(dir.path)).find((name) => name.startsWith("postgres.new-"));
-  process.kill(Number(draft?.split("-")[1]), "SIGKILL");
-  await opener;
+/** Whether it was killed before its cluster was whole: it may be faster than this process. */
+async function killDuringInitdb(dataDir: string): Promise<boolean> {
+  const opening = startOpener(dataDir);
+  let names: string[] = [];
+  const list = async () => (names = await readdir(dataDir));
+  await expect.poll(list).toContainEqual(expect.stringMatching(/^postgres(\.new-|$)/));
+  const draft = names.find((name) => name.startsWith("postgres.new-"));
+  if (draft !== undefined) process.kill(Number(draft.split("-")[1]), "SIGKILL");
+  const opener = await opening;
+  await opener.kill();
+  return !(await list()).includes("postgres");
+}
 
-  await using opened = await openFast(dir.path);
+/** A data directory whose first start was killed during initdb. */
+async function makeAbandonedDraft(parent: string): Promise<string> {
+  const maxTries = 5;
+  for (let tries = 1; tries <= maxTries; tries += 1) {
+    const dataDir = join(parent, `${tries}`);
+    await mkdir(dataDir);
+    if (await killDuringInitdb(dataDir)) return dataDir;
+    const served = await openFast(dataDir);
+    await served.close();
+  }
+  throw new Error(`of ${maxTries} starts none could be killed during initdb`);
+}
+
+test("a start that is killed during initdb leaves nothing that the next one does not remove", async () => {
+  await using parent = await openTempDir();
+  const dataDir = await makeAbandonedDraft(parent.path);
+  await using opened = await openFast(dataDir);
   expect(opened.adopted).toBe(false);
-  expect((await readdir(dir.path)).filter((name) => name.startsWith("postgres."))).toEqual([]);
+  expect((await readdir(dataDir)).filter((name) => name.startsWith("postgres."))).toEqual([]);
 });

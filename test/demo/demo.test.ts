@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { expect, test } from "vitest";
 import { listProcessesOf } from "../../demo/processes-of.ts";
 import { isDockerAvailable } from "../support/docker-available.ts";
-import { runDemo } from "./run-demo.ts";
+import { type DemoRun, runDemo } from "./run-demo.ts";
 
 const WHOLE_RUN_MS = 120_000;
 
@@ -27,8 +27,8 @@ test(
   { timeout: WHOLE_RUN_MS },
   async () => {
     const run = await runDemo({ backend: "process" });
-    expect(run, run.lines.join("\n")).toMatchObject({ code: 0, leftovers: [] });
-    for (const part of STORY) expect(run.lines.join("\n")).toContain(part);
+    expect(run, toTranscript(run)).toMatchObject({ code: 0, leftovers: [] });
+    for (const part of STORY) expect(toTranscript(run)).toContain(part);
     // A temporary directory of a test has a longer name than others.
     const untidy = run.lines.filter((line) => line.length > 100 || line !== line.trimEnd());
     expect(untidy.filter((line) => !line.includes("with its data in"))).toEqual([]);
@@ -40,8 +40,8 @@ test.skipIf(!isDockerAvailable())(
   { timeout: WHOLE_RUN_MS },
   async () => {
     const run = await runDemo({ backend: "docker" });
-    expect(run, run.lines.join("\n")).toMatchObject({ code: 0, leftovers: [] });
-    for (const part of STORY) expect(run.lines.join("\n")).toContain(part);
+    expect(run, toTranscript(run)).toMatchObject({ code: 0, leftovers: [] });
+    for (const part of STORY) expect(toTranscript(run)).toContain(part);
   },
 );
 
@@ -65,9 +65,25 @@ const POINTS: readonly Interruption[] = [...STARTING, ...TOLD].map((place, index
   signal: index % 4 === 1 ? "SIGTERM" : "SIGINT",
 }));
 
+/** What it printed, for the message of a failure: a line that begins with "at" would be taken for one of a stack. */
+function toTranscript({ lines }: DemoRun): string {
+  return lines.map((line) => `| ${line}`).join("\n");
+}
+
+const TRIES = 3;
+
+/** A demo that is to be disturbed. One that was over before, because this process was held up, is played again. */
+async function runDisturbed(input: Parameters<typeof runDemo>[0]): Promise<DemoRun> {
+  for (let tries = 1; ; tries += 1) {
+    const run = await runDemo(input);
+    const isDisturbed = run.lines.some((line) => /taking everything away again|failed: /.test(line));
+    if (isDisturbed || run.code !== 0 || run.leftovers.length > 0 || tries === TRIES) return run;
+  }
+}
+
 async function interrupt(point: Interruption): Promise<string[]> {
   const { line, afterMs, backend, isTwice, signal } = point;
-  const run = await runDemo({
+  const run = await runDisturbed({
     backend,
     onLine: (child, count, text) => {
       if (count === line) setTimeout(() => child.kill(signal), afterMs);
@@ -94,16 +110,16 @@ test("a signal at any of 20 points, once or twice, leaves nothing behind", { tim
 
 test(
   "a service that is killed in the middle fails the demo, which leaves nothing",
-  { timeout: WHOLE_RUN_MS },
+  { timeout: TRIES * WHOLE_RUN_MS },
   async () => {
-    const run = await runDemo({
+    const run = await runDisturbed({
       backend: "process",
       onLine: (child, _count, line) => {
         if (line.includes("engines.provision")) void killService(child);
       },
     });
-    expect(run, run.lines.join("\n")).toMatchObject({ code: 1, leftovers: [] });
-    expect(run.lines.join("\n")).toContain("the service died");
+    expect(run, toTranscript(run)).toMatchObject({ code: 1, leftovers: [] });
+    expect(toTranscript(run)).toContain("the service died");
   },
 );
 

@@ -7,6 +7,7 @@ import { buildReferenceImage } from "../../server/runtime/reference-image.ts";
 import { isDockerAvailable } from "../support/docker-available.ts";
 import { openTempDir } from "../support/temp-dir.ts";
 import { openTestDatabase } from "../support/test-database.ts";
+import { openClaimWatch } from "./claim-watch.ts";
 import { ADMIN_KEY, callProcedure, startService, type Service } from "./spawn-service.ts";
 
 const run = promisify(execFile);
@@ -31,6 +32,7 @@ describe.skipIf(!isDockerAvailable())("the service over Docker", { timeout: 600_
   test("an orchestrator killed amid provision, rotation, restart and destroy loses nothing, and leaves nothing", async () => {
     await using home = await openTempDir();
     await using database = await openTestDatabase();
+    await using claims = openClaimWatch(database.url);
     const environment = {
       ORCH_DATA_DIR: home.path,
       ORCH_DATABASE_URL: database.url,
@@ -52,6 +54,7 @@ describe.skipIf(!isDockerAvailable())("the service over Docker", { timeout: 600_
       const killAmid = async (procedure: string, input: Record<string, unknown>, delayMs: number) => {
         const keyed = { userId: "ada", idempotencyKey: `${procedure}-${delayMs}`, ...input };
         const cut = callProcedure({ url: service.url, key }, procedure, keyed).catch(() => undefined);
+        await claims.untilClaimed(keyed.idempotencyKey);
         await new Promise((resolve) => setTimeout(resolve, delayMs));
         await service.signal("SIGKILL");
         await cut;
@@ -97,6 +100,8 @@ describe.skipIf(!isDockerAvailable())("the service over Docker", { timeout: 600_
       await expect
         .poll(
           async () => (await callProcedure({ url: service.url, key }, "engines.get", { userId: "ada" })).data,
+          // Without the daemon's event the next look at it comes after half a minute.
+          { timeout: 120_000 },
         )
         .toMatchObject({ status: "running", generation: Number(restarted["generation"]) + 1 });
 

@@ -8,6 +8,7 @@ import { expect, test } from "vitest";
 import { toWelcome } from "../../server/welcome.ts";
 import { openTempDir } from "../support/temp-dir.ts";
 import { openTestDatabase } from "../support/test-database.ts";
+import { openClaimWatch } from "./claim-watch.ts";
 import { ADMIN_KEY, callProcedure, findEmbeddedPid, spawnService, startService } from "./spawn-service.ts";
 
 /** Processes of the reference engine are ended through the service, so every test destroys what it provisioned. */
@@ -162,7 +163,12 @@ test("a start that hangs is ended by a second signal", async () => {
 
 test("of two starts at once on one data directory one serves and the other refuses by name", async () => {
   await using home = await openTempDir();
-  const environment = { ORCH_DATA_DIR: home.path, ORCH_ADMIN_KEY: ADMIN_KEY };
+  await using database = await openTestDatabase();
+  const environment = {
+    ORCH_DATA_DIR: home.path,
+    ORCH_DATABASE_URL: database.url,
+    ORCH_ADMIN_KEY: ADMIN_KEY,
+  };
   const both = [spawnService(environment), spawnService(environment)];
   const answers = await Promise.allSettled(both.map((service) => service.listening));
   expect(answers.map((answer) => answer.status).toSorted((a, b) => a.localeCompare(b))).toEqual([
@@ -204,6 +210,7 @@ test("an orchestrator killed at any moment of a provision or a rotation is follo
     ORCH_ADMIN_KEY: ADMIN_KEY,
     ORCH_STOP_GRACE_S: "1",
   };
+  await using claims = openClaimWatch(database.url);
   let service = await startService(environment);
   const key = await registerProduct(service.url);
   const delaysMs = [5, 30, 90, 180, 300, 450];
@@ -213,6 +220,8 @@ test("an orchestrator killed at any moment of a provision or a rotation is follo
     const procedure = isRotation ? "engineKeys.rotate" : "engines.provision";
     const input = { userId, idempotencyKey: `key-${index}`, ...(isRotation ? { when: "now" } : {}) };
     const cut = callProcedure({ url: service.url, key }, procedure, input).catch(() => undefined);
+    // The first one may be cut off before it has begun.
+    if (index > 0) await claims.untilClaimed(input.idempotencyKey);
     await new Promise((resolve) => setTimeout(resolve, delayMs));
     await service.signal("SIGKILL");
     await cut;

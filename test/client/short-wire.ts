@@ -1,0 +1,55 @@
+import { once } from "node:events";
+import { connect, createServer, type Socket } from "node:net";
+
+export interface ShortWire extends AsyncDisposable {
+  /** Where the service is reached by way of the wire. */
+  readonly url: string;
+  /** How many connections came so far. */
+  readonly connections: number;
+}
+
+/** A wire between a client and the service: each connection breaks as soon as so many bytes have come back over it. */
+export async function openShortWire(targetUrl: string, bytes: number): Promise<ShortWire> {
+  const target = new URL(targetUrl);
+  const sockets = new Set<Socket>();
+  let connections = 0;
+  const server = createServer((near) => {
+    connections += 1;
+    const far = connect(Number(target.port), target.hostname);
+    for (const socket of [near, far]) {
+      sockets.add(socket);
+      socket.on("error", () => {});
+      socket.once("close", () => {
+        sockets.delete(socket);
+        near.destroy();
+        far.destroy();
+      });
+    }
+    near.pipe(far);
+    let left = bytes;
+    far.on("data", (chunk: Buffer) => {
+      const isLast = chunk.length >= left;
+      near.write(chunk.subarray(0, left), () => {
+        if (isLast) near.resetAndDestroy();
+      });
+      left -= chunk.length;
+      if (isLast) far.pause();
+    });
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("the wire has no port");
+  return {
+    url: `http://127.0.0.1:${address.port}`,
+    get connections() {
+      return connections;
+    },
+    [Symbol.asyncDispose]: async () => {
+      const closed = once(server, "close");
+      server.close();
+      for (const socket of sockets) socket.destroy();
+      await closed;
+    },
+  };
+}
