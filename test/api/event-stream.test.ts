@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { request, type IncomingMessage } from "node:http";
 import { connect, type AddressInfo } from "node:net";
+import { setImmediate } from "node:timers/promises";
 import { fastify, type FastifyReply } from "fastify";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { EventStream } from "../../server/api/event-stream.ts";
@@ -121,18 +122,37 @@ test("a reader who does not read stops the writer, and gets all of it once they 
   await writing;
 });
 
+function watchRoom(stream: EventStream): { hasRoom: boolean } {
+  const watch = { hasRoom: false };
+  void (async () => {
+    await stream.untilRoom();
+    watch.hasRoom = true;
+  })();
+  return watch;
+}
+
+/** Writes until the kernel takes no more, which shows within a few turns of the loop; then nobody but a reader makes room. */
+async function fillUp(stream: EventStream): Promise<{ hasRoom: boolean }> {
+  for (;;) {
+    while (stream.write(PIECE));
+    const watch = watchRoom(stream);
+    for (let turn = 0; turn < 20; turn += 1) await setImmediate();
+    if (!watch.hasRoom) return watch;
+  }
+}
+
 test("a reader who leaves keeps neither the writer nor a timer", async () => {
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
   try {
     const opened = openStream();
     const answered = open();
     const stream = await opened;
-    while (stream.write(PIECE));
+    const watch = await fillUp(stream);
     const response = await answered;
     expect(vi.getTimerCount()).toBe(1);
-    const room = stream.untilRoom();
     response.destroy();
-    await room;
+    await expect.poll(() => watch.hasRoom).toBe(true);
+    expect(vi.getTimerCount()).toBe(0);
     // What is said to nobody neither fails nor waits.
     expect(stream.write(PIECE)).toBe(true);
     await stream.untilRoom();

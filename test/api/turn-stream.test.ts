@@ -9,6 +9,7 @@ import { resolveResponse } from "@trpc/server/http";
 import { EventSource } from "eventsource";
 import { createParser, type EventSourceMessage } from "eventsource-parser";
 import type { AppRouter } from "../../server/api/router.ts";
+import type { LiveTurn } from "../../server/turns/live-turn.ts";
 import type { Behaviour } from "../rpc/hostile-engine.ts";
 import { ADMIN_KEY, type Api, openApi, type StreamItem } from "./open-api.ts";
 
@@ -50,6 +51,12 @@ async function start(behaviour: Behaviour): Promise<string> {
   const { body } = await api.mutate("turns.start", { key, input });
   expect(body.result?.data ?? body).toMatchObject({ turnId, created: true });
   return turnId;
+}
+
+function findLive(turnId: string): LiveTurn {
+  const turn = api.ctx.turns.find(productId, turnId);
+  if (turn === undefined) throw new Error("the turn is not live");
+  return turn;
 }
 
 async function collect(items: AsyncIterable<StreamItem>): Promise<StreamItem[]> {
@@ -193,9 +200,11 @@ describe("turns.events", () => {
       engine = response.writeHead(200, { "content-type": "text/event-stream" });
       write(response, "text_delta", { text: "first" });
     });
+    const leave = vi.spyOn(findLive(turnId), "leave");
     for await (const { event } of api.subscribe("turns.events", { key, input: { turnId } })) {
       if (event === undefined) break;
     }
+    await expect.poll(() => leave.mock.calls.length).toBe(1);
     if (engine === undefined) throw new Error("the engine was not asked");
     write(engine, "text_delta", { text: "second" });
     write(engine, "thread_lifecycle", { phase: "completed" });
@@ -208,8 +217,7 @@ describe("turns.events", () => {
 
 test("streams that are queued behind another on their connection let go of the turn with it", async () => {
   const turnId = await start(quiet);
-  const turn = api.ctx.turns.find(productId, turnId);
-  if (turn === undefined) throw new Error("the turn is not live");
+  const turn = findLive(turnId);
   const [join, leave] = [vi.spyOn(turn, "join"), vi.spyOn(turn, "leave")];
   const body = JSON.stringify({ turnId });
   const head = ["POST /trpc/turns.events HTTP/1.1", "Host: localhost", `Authorization: Bearer ${key}`];
@@ -340,10 +348,8 @@ describe("a stream, as tRPC sees it", () => {
 });
 
 test("turns.get, list and cancel show the turn as it is", async () => {
-  const turnId = await start((response) => {
-    response.writeHead(200, { "content-type": "text/event-stream" });
-    write(response, "text_delta", { text: "only" });
-  });
+  const earlierId = await start(threeTokens);
+  const turnId = await start(quiet);
   const cancelled = await api.mutate("turns.cancel", { key, input: { turnId: turnId.toUpperCase() } });
   expect(cancelled.body.result.data).toMatchObject({
     turnId,
@@ -353,9 +359,11 @@ test("turns.get, list and cancel show the turn as it is", async () => {
   });
   const got = await api.query("turns.get", { key, input: { turnId } });
   expect(got.body.result.data).toEqual(cancelled.body.result.data);
-  const listed = await api.query("turns.list", { key, input: { userId: "ada", limit: 1 } });
-  expect(listed.body.result.data.items[0].turnId).toBe(turnId);
-  expect(listed.body.result.data.nextCursor).toEqual(expect.any(String));
+  const page = { userId: "ada", limit: 1 };
+  const listed = (await api.query("turns.list", { key, input: page })).body.result.data;
+  expect(listed.items[0].turnId).toBe(turnId);
+  const next = await api.query("turns.list", { key, input: { ...page, cursor: listed.nextCursor } });
+  expect(next.body.result.data.items[0].turnId).toBe(earlierId);
 });
 
 test("equal turn ids in two products are two turns", async () => {

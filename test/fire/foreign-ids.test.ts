@@ -112,20 +112,36 @@ describe("what is another product's is answered, to the letter, as if it were no
   });
 });
 
+/** The keys of two more products: what is made in them is in no list of the others. */
+async function registerTwo(slug: string): Promise<[string, string]> {
+  const [one, two] = [await api.register(`${slug}-one`), await api.register(`${slug}-two`)];
+  return [one.apiKey, two.apiKey];
+}
+
 test("one idempotency key in two products is two keys", async () => {
   const input = { userId: "twin", idempotencyKey: "same" };
+  const keys = await registerTwo("same-key");
   const [first, second] = await Promise.all(
-    [mine, theirs].map(async ({ apiKey }) => api.mutate("engines.provision", { key: apiKey, input })),
+    keys.map(async (key) => api.mutate("engines.provision", { key, input })),
   );
   expect(first?.body.result.data.engine.engineId).not.toBe(second?.body.result.data.engine.engineId);
   expect(first?.body.result.data.apiKey).not.toBe(second?.body.result.data.apiKey);
 });
 
 test("one turn id and one task in two products are two turns", async () => {
-  const input = { turnId, userId: "twin", request: { message: "hi", taskId: "t" } };
-  const started = await api.mutate("turns.start", { key: mine.apiKey, input });
-  expect(started.body.result.data).toMatchObject({ turnId, created: true });
-  const own = await api.query("turns.get", { key: mine.apiKey, input: { turnId } });
-  const other = await api.query("turns.get", { key: theirs.apiKey, input: { turnId } });
-  expect([own.body.result.data.userId, other.body.result.data.userId]).toEqual(["twin", "ada"]);
+  const [one, two] = await registerTwo("same-turn");
+  const owners = [
+    { key: one, userId: "ann" },
+    { key: two, userId: "bob" },
+  ];
+  for (const { key, userId } of owners) {
+    await api.mutate("engines.provision", { key, input: { userId } });
+    const input = { turnId, userId, request: { message: "hi", taskId: "t" } };
+    const { body } = await api.mutate("turns.start", { key, input });
+    expect(body.result.data).toMatchObject({ turnId, created: true });
+  }
+  for (const { key, userId } of owners) {
+    const { body } = await api.query("turns.get", { key, input: { turnId } });
+    expect(body.result.data.userId).toBe(userId);
+  }
 });

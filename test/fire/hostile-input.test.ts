@@ -64,6 +64,10 @@ async function fire(path: string, shot: Shot): Promise<void> {
   else judgeReply(reply);
 }
 
+/** Whoever gives an engine less time to boot than it takes is answered before, and the log says so. */
+const isTrouble = (line: string) =>
+  /"level":"(?:error|warn)"/.test(line) && !line.includes('"provision answered before the boot ended"');
+
 test.each(Object.keys(PROCEDURE_INPUTS))(
   "whatever %s is sent, it answers with a result or a listed reason",
   async (path) => {
@@ -73,7 +77,7 @@ test.each(Object.keys(PROCEDURE_INPUTS))(
       { numRuns: CASES },
     );
     expect({}).not.toHaveProperty("polluted");
-    expect(api.logged.filter((line) => /"level":"(?:error|warn)"/.test(line))).toEqual([]);
+    expect(api.logged.filter(isTrouble)).toEqual([]);
     expect((await api.query("engines.get", { key: site.key, input: { userId: "ada" } })).status).toBe(200);
   },
 );

@@ -16,7 +16,7 @@ import { openTurnWorld, type Read, readAll, type TurnWorld } from "../turns/turn
 const EVENT_MAX_BYTES = 64 * 1024;
 const TURN_MAX_BYTES = 4 * 1024 * 1024;
 /** Of the engines that are silent; all others are waited for. */
-const IDLE_MS = 300;
+const IDLE_MS = 2_000;
 
 let world: TurnWorld;
 let impatient: ReadContext;
@@ -328,7 +328,8 @@ describe("an engine that never ends is cut off soon after its limit", () => {
 });
 
 test("a stream that broke is not taken for a silent one, however long its end is looked into", async () => {
-  const { ctx } = world.openProcess({ config: { turnIdleTimeoutMs: 200 }, timing: { brokenMs: 600 } });
+  const timing = { brokenMs: 1.5 * IDLE_MS };
+  const { ctx } = world.openProcess({ config: { turnIdleTimeoutMs: IDLE_MS }, timing });
   const read = await runAs(cutAfter(delta("a")), world.input(), ctx);
   expect(read.end).toMatchObject(BROKEN);
 });
