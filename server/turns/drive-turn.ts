@@ -85,7 +85,9 @@ async function exchange(ctx: TurnContext, drive: Drive, watchdog: IdleWatchdog):
     turn.answer();
     return new UpstreamReader(ctx.turns, { turn, watchdog, source });
   };
-  const answer = await sendExecute(use, { body: drive.body, onAccepted, signal: turn.stopSignal });
+  const { errorBodyMs } = ctx.turns.timing;
+  const signal = turn.stopSignal;
+  const answer = await sendExecute(use, { body: drive.body, onAccepted, signal, errorBodyMs });
   if (answer.kind !== "streaming") return toResult(turn, answer);
   try {
     return await readStream(ctx, { turn, watchdog, reader: answer.sink });

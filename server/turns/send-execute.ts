@@ -31,7 +31,6 @@ export type ExecuteAnswer<Sink extends StreamSink> =
   | { kind: "lost"; why: string };
 
 const ERROR_BODY_MAX_BYTES = 64 * 1024;
-const ERROR_BODY_TIMEOUT_MS = 5_000;
 // One for all: a stack for each stream would be dear, and tell nothing.
 const READ_NO_FURTHER = new Error("the stream is read no further");
 
@@ -41,12 +40,14 @@ interface ExecuteOptions<Sink extends StreamSink> {
   onAccepted: (source: StreamSource) => Sink;
   /** Gives the request up; once the engine has accepted, that is `close`. */
   signal: AbortSignal;
+  /** See `TurnTiming`. */
+  errorBodyMs: number;
 }
 
 /** Sends `/execute`, see `EngineCall`. Throws what `onAccepted` does. */
 export async function sendExecute<Sink extends StreamSink>(
   engine: Pick<EngineUse, "endpoint" | "apiKey">,
-  { body, onAccepted, signal }: ExecuteOptions<Sink>,
+  { body, onAccepted, signal, errorBodyMs }: ExecuteOptions<Sink>,
 ): Promise<ExecuteAnswer<Sink>> {
   const options: Dispatcher.DispatchOptions = {
     origin: engine.endpoint,
@@ -60,19 +61,21 @@ export async function sendExecute<Sink extends StreamSink>(
     },
     body: body.take(),
   };
-  return new ExecuteCall(engine.apiKey, onAccepted).send(options, signal);
+  return new ExecuteCall(engine.apiKey, onAccepted, errorBodyMs).send(options, signal);
 }
 
 class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink>> {
   readonly #apiKey: string;
   readonly #onAccepted: (source: StreamSource) => Sink;
+  readonly #errorBodyMs: number;
   #sink: Sink | undefined;
   #plain: PlainAnswer | undefined;
 
-  constructor(apiKey: string, onAccepted: (source: StreamSource) => Sink) {
+  constructor(apiKey: string, onAccepted: (source: StreamSource) => Sink, errorBodyMs: number) {
     super();
     this.#apiKey = apiKey;
     this.#onAccepted = onAccepted;
+    this.#errorBodyMs = errorBodyMs;
   }
 
   onResponseData(_controller: unknown, chunk: Buffer): void {
@@ -93,7 +96,7 @@ class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink
       this.answer({ kind: "streaming", sink, close: () => this.abort(READ_NO_FURTHER) });
       return;
     }
-    const timer = setTimeout(() => this.abort(new Error("the answer takes too long")), ERROR_BODY_TIMEOUT_MS);
+    const timer = setTimeout(() => this.abort(new Error("the answer takes too long")), this.#errorBodyMs);
     this.#plain = { status, contentType, chunks: [], size: 0, timer };
   }
 

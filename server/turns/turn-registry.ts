@@ -25,6 +25,8 @@ export interface TurnRegistryOptions extends Pick<AppContext, "raw" | "clock" | 
 export interface TurnTiming {
   /** Start answers `starting` when the engine has not answered by then. */
   startAnswerMs: number;
+  /** An answer that is no stream may take this long to its end, once it has begun. */
+  errorBodyMs: number;
   /** An engine that said its last word gets this long to close the stream. */
   lastWordMs: number;
   /** A stream that broke is asked about for this long: the daemon needs a moment to see that a process died. */
@@ -37,6 +39,7 @@ export interface TurnTiming {
 
 const TIMING: TurnTiming = {
   startAnswerMs: 10_000,
+  errorBodyMs: 5_000,
   lastWordMs: 1_000,
   brokenMs: 2_000,
   lingerCheckMs: 5_000,

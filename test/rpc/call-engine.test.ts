@@ -43,7 +43,7 @@ describe("an engine that misbehaves in rpc.call", () => {
     "%s is a typed refusal, and the engine stays usable",
     async (_what, behaviour, reason, status) => {
       api.behave("/rpc", behaviour);
-      const refused = await call({ timeoutMs: reason === "ENGINE_TIMEOUT" ? 300 : 5_000 });
+      const refused = await call({ timeoutMs: reason === "ENGINE_TIMEOUT" ? 3_000 : 5_000 });
       expect(refused.error.data).toMatchObject({ reason, httpStatus: status, path: "rpc.call" });
       expect(JSON.stringify(refused)).not.toMatch(/stack|node_modules|ehe_/);
       api.behave("/rpc", answer(200, { result: 1 }));
@@ -104,7 +104,7 @@ describe("with an idempotency key", () => {
     "a call whose answer was lost (%s) is not sent again: %s, then OUTCOME_UNKNOWN",
     async (how, reason) => {
       count(behaviours[how]);
-      const input = { idempotencyKey: how, timeoutMs: how === "nothing" ? 200 : 5_000 };
+      const input = { idempotencyKey: how, timeoutMs: how === "nothing" ? 3_000 : 5_000 };
       expect((await call(input)).error.data.reason).toBe(reason);
       expect((await call(input)).error.data.reason).toBe("OUTCOME_UNKNOWN");
       expect(sent).toBe(1);
@@ -194,5 +194,6 @@ test("a read that nobody waits for any more gives the engine back", async () => 
   expect(api.ctx.holds.count(engineId)).toBe(1);
   leaving.abort();
   expect(await sent).toBe("left");
-  await expect.poll(() => api.ctx.holds.count(engineId)).toBe(0);
+  // Earlier than the call would give up by itself.
+  await expect.poll(() => api.ctx.holds.count(engineId), { timeout: 20_000 }).toBe(0);
 });

@@ -5,14 +5,17 @@ import { abortable } from "../../server/abortable.ts";
 import type { UseEngineInput } from "../../server/engines/use-engine.ts";
 import { cancelTurn } from "../../server/turns/cancel-turn.ts";
 import { getTurn } from "../../server/turns/get-turn.ts";
-import type { ReadContext } from "../../server/turns/read-turn.ts";
 import { startTurn } from "../../server/turns/start-turn.ts";
 import { completed, delta, streamOf, type Call } from "./engine-double.ts";
+import { interceptStatements } from "./intercept-statements.ts";
+import { openMovableClock } from "./movable-clock.ts";
 import { openTurnWorld, readAll, seqsOf, type TurnWorld, type WorldOptions } from "./turn-world.ts";
 
 let world: TurnWorld;
 let users = 0;
 const UNSENT = "the turn was cancelled before its engine had it";
+const START_ANSWER_MS = 10_000;
+const IDLE_MS = 600_000;
 const never = new AbortController().signal;
 beforeAll(async () => {
   world = await openTurnWorld();
@@ -26,9 +29,7 @@ async function openTurn(options: WorldOptions = {}) {
   world.engine.onCall = (call) => call.open();
   const input = { ...world.input(), userId: engine.userId };
   await startTurn(ctx, input);
-  const call = world.engine.calls.find((one) => one.body["task_id"] === input.request.taskId);
-  if (!call) throw new Error("the engine was not called");
-  return { ctx, engine, input, call };
+  return { ctx, engine, input, call: await world.engine.callOf(input.request.taskId) };
 }
 
 test("cancelling ends our reading, and says that the engine may go on", async () => {
@@ -57,10 +58,14 @@ test("a turn that ended is not changed by cancelling it", async () => {
 });
 
 test("a turn in starting can be cancelled", async () => {
-  const { ctx } = world.openProcess({ timing: { startAnswerMs: 50 } });
+  const clock = openMovableClock();
+  const { ctx } = world.openProcess({ clock, timing: { startAnswerMs: START_ANSWER_MS } });
   world.engine.onCall = () => {};
   const input = world.input();
-  expect(await startTurn(ctx, input)).toMatchObject({ status: "starting" });
+  const starting = startTurn(ctx, input);
+  await world.engine.callOf(input.request.taskId);
+  clock.advance(START_ANSWER_MS);
+  expect(await starting).toMatchObject({ status: "starting" });
   expect(await cancelTurn(ctx, input)).toMatchObject({
     status: "cancelled",
     end: { engineMayContinue: true },
@@ -114,8 +119,11 @@ test("the engine stays held until its generation moves", async () => {
 });
 
 test("the engine stays held no longer than the idle timeout", async () => {
-  const { ctx, engine, input } = await openTurn({ config: { turnIdleTimeoutMs: 200 } });
+  const clock = openMovableClock();
+  const { ctx, engine, input } = await openTurn({ clock, config: { turnIdleTimeoutMs: IDLE_MS } });
   await cancelTurn(ctx, input);
+  expect(world.holds.count(engine.engineId)).toBe(1);
+  clock.advance(IDLE_MS);
   await expect.poll(() => world.holds.count(engine.engineId)).toBe(0);
 });
 
@@ -142,23 +150,6 @@ test("a cancel hides no refusal: of a task that is busy both are told so, and th
   await expect(cancelling).rejects.toMatchObject({ reason: "TURN_NOT_FOUND" });
 });
 
-/** The database as `ctx` has it, but for the statements that begin so. */
-function intercept(
-  ctx: ReadContext,
-  begin: string,
-  answer: (ask: () => Promise<unknown>) => Promise<unknown>,
-) {
-  const apply: ProxyHandler<ReadContext["raw"]>["apply"] = (raw, _this, args) => {
-    const ask = () => Reflect.apply(raw, undefined, args) as Promise<unknown>;
-    return String((args as unknown[][])[0]?.[0])
-      .trimStart()
-      .startsWith(begin)
-      ? answer(ask)
-      : ask();
-  };
-  return { ...ctx, raw: new Proxy(ctx.raw, { apply }) };
-}
-
 const refuse = (call: Call) => {
   call.response.writeHead(503, { "content-type": "application/json" }).end("{}");
 };
@@ -167,11 +158,12 @@ test("a start that is refused while it is cancelled, and tried again at once, is
   const { ctx } = world.openProcess();
   const erasing = Promise.withResolvers<void>();
   const isCancelling = Promise.withResolvers<void>();
-  const slow = intercept(ctx, "delete from turns", async (ask) => {
+  const raw = interceptStatements(ctx.raw, "delete from turns", async (ask) => {
     erasing.resolve();
     await isCancelling.promise;
     return ask();
   });
+  const slow = { ...ctx, raw };
   const input = world.input();
   world.engine.onCall = refuse;
   const again = startTurn(slow, input).catch(async () => startTurn(ctx, input));
@@ -187,9 +179,10 @@ test("a start that is refused while it is cancelled, and tried again at once, is
 
 test("what a failed start has left is cancelled as a turn that its engine never had", async () => {
   const { ctx } = world.openProcess();
-  const deaf = intercept(ctx, "delete from turns", async () => {
+  const raw = interceptStatements(ctx.raw, "delete from turns", async () => {
     throw new Error("not now");
   });
+  const deaf = { ...ctx, raw };
   const input = world.input();
   world.engine.onCall = refuse;
   await expect(startTurn(deaf, input)).rejects.toMatchObject({ reason: "ENGINE_UNHEALTHY" });
@@ -215,11 +208,14 @@ test("of a start whose record is in doubt both are told so, and no engine gets t
   };
   const input = world.input();
   let cancelling: Promise<unknown> | undefined;
-  const torn = intercept(ctx, "insert into turns", async (ask) => {
+  const raw = interceptStatements(ctx.raw, "insert into turns", async (ask) => {
     cancelling ??= cancelTurn(ctx, input).catch((error: unknown) => error);
     await ask();
     throw Object.assign(new Error("torn"), { code: "CONNECTION_CLOSED" });
   });
+  // The removal of what was written is due in a second, and never comes.
+  const clock = { ...ctx.clock, sleep: async () => new Promise<never>(() => {}) };
+  const torn = { ...ctx, raw, clock };
   const before = world.engine.calls.length;
   await expect(startTurn(torn, input)).rejects.toThrow("torn");
   expect(await cancelling).toMatchObject({ message: "torn" });

@@ -23,7 +23,8 @@ export interface EngineDouble extends AsyncDisposable {
   readonly calls: Call[];
   /** Runs for each call as it arrives; by default it waits for the test. */
   onCall: (call: Call) => void;
-  nextCall(): Promise<Call>;
+  /** The call with this task id, once it is there. */
+  callOf(taskId: unknown): Promise<Call>;
 }
 
 export const sse = (type: string, data: unknown) => `event: ${type}\ndata: ${JSON.stringify(data)}\n\n`;
@@ -34,7 +35,6 @@ export const delta = (text: string) => sse("text_delta", { text });
 /** A real HTTP server in the place of an engine that does whatever the test says. */
 export async function openEngineDouble(): Promise<EngineDouble> {
   const calls: Call[] = [];
-  let taken = 0;
   let arrived = Promise.withResolvers<void>();
   const server = createServer((request, response) => {
     const chunks: Buffer[] = [];
@@ -57,11 +57,12 @@ export async function openEngineDouble(): Promise<EngineDouble> {
     url: `http://127.0.0.1:${address.port}`,
     calls,
     onCall: () => {},
-    nextCall: async () => {
-      while (calls[taken] === undefined) await arrived.promise;
-      const call = calls[taken] as Call;
-      taken += 1;
-      return call;
+    callOf: async (taskId) => {
+      for (;;) {
+        const call = calls.find((one) => one.body["task_id"] === taskId);
+        if (call) return call;
+        await arrived.promise;
+      }
     },
     [Symbol.asyncDispose]: async () => {
       server.closeAllConnections();

@@ -6,6 +6,7 @@ import { getTurn } from "../../server/turns/get-turn.ts";
 import { recoverTurns } from "../../server/turns/recover-turns.ts";
 import { startTurn } from "../../server/turns/start-turn.ts";
 import { completed, delta, streamOf } from "./engine-double.ts";
+import { interceptStatements, LOG_COMMIT } from "./intercept-statements.ts";
 import { openTurnWorld, readAll, seqsOf, type TurnWorld } from "./turn-world.ts";
 
 let world: TurnWorld;
@@ -60,12 +61,22 @@ describe("cursors", () => {
   });
 
   test("a quiet stream is shown event by event, at once", async () => {
-    const { input, call } = await openTurn();
+    // None of it is written before all of it has been shown.
+    const isShown = Promise.withResolvers<void>();
+    const { ctx } = world.openProcess({
+      wrapRaw: (raw) =>
+        interceptStatements(raw, LOG_COMMIT, async (ask) => {
+          await isShown.promise;
+          return ask();
+        }),
+    });
+    const { input, call } = await openTurn(ctx);
     for (let seq = 1; seq <= 3; seq += 1) {
-      const reading = readAll(world.ctx, input, { afterSeq: seq - 1, stop: () => true });
+      const reading = readAll(ctx, input, { afterSeq: seq - 1, stop: () => true });
       await call.write(delta("x"));
       expect(seqsOf(await reading)).toEqual([seq]);
     }
+    isShown.resolve();
     call.end();
   });
 
@@ -282,11 +293,15 @@ describe("handing over", () => {
     const quick = await openTurn(leaving.ctx);
     const slow = await openTurn(leaving.ctx);
     await slow.call.write(delta("a"));
-    const drained = leaving.ctx.turns.drain(500);
+    await readAll(leaving.ctx, slow.input, { stop: () => true });
+    const hurry = new AbortController();
+    const drained = leaving.ctx.turns.drain(600_000, hurry.signal);
     await expect(startTurn(leaving.ctx, world.input())).rejects.toMatchObject({ reason: "DRAINING" });
     expect(await startTurn(leaving.ctx, slow.input)).toMatchObject({ created: false });
     await quick.call.write(completed());
     quick.call.end();
+    await expect.poll(() => leaving.ctx.turns.size).toBe(1);
+    hurry.abort();
     await drained;
     expect(await getTurn(world.ctx, quick.input)).toMatchObject({ status: "completed" });
     expect(await getTurn(world.ctx, slow.input)).toMatchObject({

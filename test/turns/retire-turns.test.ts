@@ -13,6 +13,13 @@ async function partitions(world: TurnWorld): Promise<string[]> {
   return rows.map((row) => row.name);
 }
 
+async function isDetachWaiting(world: TurnWorld): Promise<boolean> {
+  const rows = await world.database.raw`
+    select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+      and query like 'alter table turn_events detach%'`;
+  return rows.length > 0;
+}
+
 test("events go when the retention since their turn's end is over; what is missing is said", async () => {
   await using world = await openTurnWorld();
   world.engine.onCall = streamOf(delta("a"), completed());
@@ -59,7 +66,15 @@ test("a reader that stands in the way delays the drop, stops no writer, and the 
   await ensureTurnPartitions(world.ctx);
   const inTheWay = await world.database.raw.reserve();
   await inTheWay.unsafe("begin; select count(*) from turn_events");
-  const retiring = retireTurns(world.ctx);
+  let isOver = false;
+  const retiring = retireTurns(world.ctx).finally(() => {
+    isOver = true;
+  });
+  await expect.poll(async () => isOver || (await isDetachWaiting(world))).toBe(true);
+  // Were there any lock to wait for, this would fail.
+  await world.database.raw.unsafe(`
+    select set_config('lock_timeout', '100ms', true);
+    insert into turn_events values (gen_random_uuid(), gen_random_uuid(), orch_now(), 1, 1, '[]')`);
   const read = await runTurn(world);
   expect(read.end).toMatchObject({ status: "completed" });
   expect(await retiring).toEqual({ droppedPartitions: 0 });

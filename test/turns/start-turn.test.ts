@@ -9,6 +9,7 @@ import { LiveTurn } from "../../server/turns/live-turn.ts";
 import { startTurn } from "../../server/turns/start-turn.ts";
 import { takePort } from "../support/ports.ts";
 import { completed, delta, started, streamOf, type Call } from "./engine-double.ts";
+import { openMovableClock } from "./movable-clock.ts";
 import { openTurnWorld, readAll, type TurnWorld } from "./turn-world.ts";
 
 let world: TurnWorld;
@@ -253,10 +254,24 @@ describe("refusals before the stream", () => {
   );
 
   test("an error body of ten megabytes is not read to its end", async () => {
-    world.engine.onCall = answer(500, "x".repeat(10_000_000), "text/plain");
+    const piece = "x".repeat(100_000);
+    let pieces = 0;
+    const closed = Promise.withResolvers<void>();
+    world.engine.onCall = ({ response }) => {
+      response.writeHead(500, { "content-type": "text/plain" }).on("close", () => closed.resolve());
+      const writeNext = (error?: Error | null) => {
+        if (error) return;
+        pieces += 1;
+        if (pieces < 100) response.write(piece, writeNext);
+        else response.end(piece);
+      };
+      writeNext();
+    };
     await expect(startTurn(world.ctx, world.input())).rejects.toMatchObject({
       engineError: { status: 500, code: "HTTP_500" },
     });
+    await closed.promise;
+    expect(pieces).toBeLessThan(100);
   });
 
   test("an error body that never ends is cut off, and what there is of it has to do", async () => {
@@ -264,13 +279,14 @@ describe("refusals before the stream", () => {
       call.response.writeHead(500, { "content-type": "application/json" });
       call.response.write('{"error":"CODE",');
     };
+    const { ctx } = world.openProcess({ timing: { errorBodyMs: 300 } });
     const input = world.input();
-    await expect(startTurn(world.ctx, input)).rejects.toMatchObject({
+    await expect(startTurn(ctx, input)).rejects.toMatchObject({
       reason: "ENGINE_ERROR",
       engineError: { status: 500, code: "HTTP_500" },
     });
     await expect.poll(() => world.engine.calls.at(-1)?.isClosed).toBe(true);
-    expect((await getTurn(world.ctx, input)).end).toMatchObject({ reason: "ENGINE_REFUSED" });
+    expect((await getTurn(ctx, input)).end).toMatchObject({ reason: "ENGINE_REFUSED" });
   });
 
   test("an engine that echoes its key does not make us tell it", async () => {
@@ -305,6 +321,22 @@ describe("refusals before the stream", () => {
 });
 
 describe("answers that do not come", () => {
+  const START_ANSWER_MS = 10_000;
+  const IDLE_MS = 600_000;
+
+  /** A turn that was answered in `starting` although its engine has it. */
+  async function openPatiently() {
+    world.engine.onCall = () => {};
+    const clock = openMovableClock();
+    const { ctx } = world.openProcess({ clock, timing: { startAnswerMs: START_ANSWER_MS } });
+    const input = world.input();
+    const starting = startTurn(ctx, input);
+    const call = await world.engine.callOf(input.request.taskId);
+    clock.advance(START_ANSWER_MS);
+    expect(await starting).toMatchObject({ status: "starting", created: true });
+    return { ctx, input, call };
+  }
+
   test("a connection cut before the status line is a turn that failed with an unknown outcome", async () => {
     world.engine.onCall = (call) => call.destroy();
     const input = world.input();
@@ -340,26 +372,16 @@ describe("answers that do not come", () => {
   });
 
   test("an engine that thinks long gets its turn answered in starting, and the stream comes after", async () => {
-    world.engine.onCall = () => {};
-    const { ctx } = world.openProcess({ timing: { startAnswerMs: 300 } });
-    const input = world.input();
-    const before = world.engine.calls.length;
-    expect(await startTurn(ctx, input)).toMatchObject({ status: "starting", created: true });
+    const { ctx, input, call } = await openPatiently();
     expect(await startTurn(ctx, input)).toMatchObject({ status: "starting", created: false });
     expect(await getTurn(ctx, input)).toMatchObject({ status: "starting", end: null });
-    const call = world.engine.calls[before];
-    if (call) whole(call);
+    whole(call);
     expect((await readAll(ctx, input)).end).toMatchObject({ status: "completed", lastSeq: 4 });
   });
 
   test("a refusal after that is a recorded end", async () => {
-    world.engine.onCall = () => {};
-    const { ctx } = world.openProcess({ timing: { startAnswerMs: 300 } });
-    const input = world.input();
-    const before = world.engine.calls.length;
-    await startTurn(ctx, input);
-    const call = world.engine.calls[before];
-    if (call) answer(409, { error: "BUSY", message: "no" })(call);
+    const { ctx, input, call } = await openPatiently();
+    answer(409, { error: "BUSY", message: "no" })(call);
     expect((await readAll(ctx, input)).end).toMatchObject({
       status: "failed",
       reason: "ENGINE_REFUSED",
@@ -370,9 +392,17 @@ describe("answers that do not come", () => {
 
   test("a status line that never comes ends in ENGINE_TIMEOUT", async () => {
     world.engine.onCall = () => {};
-    const { ctx } = world.openProcess({ config: { turnIdleTimeoutMs: 150 } });
+    const clock = openMovableClock();
+    const { ctx } = world.openProcess({
+      clock,
+      config: { turnIdleTimeoutMs: IDLE_MS },
+      timing: { startAnswerMs: 2 * IDLE_MS },
+    });
     const input = world.input();
-    expect(await startTurn(ctx, input)).toMatchObject({ status: "failed" });
+    const starting = startTurn(ctx, input);
+    await world.engine.callOf(input.request.taskId);
+    clock.advance(IDLE_MS);
+    expect(await starting).toMatchObject({ status: "failed" });
     expect((await getTurn(ctx, input)).end).toMatchObject({
       reason: "ENGINE_TIMEOUT",
       engineMayContinue: true,

@@ -79,10 +79,10 @@ async function play(steps: Step[]): Promise<void> {
         if (!isDead) await expect.poll(() => turn.unwrittenBytes, { interval: 5 }).toBe(0);
         break;
       case "loseReply":
-        if (!isDead && turn.unwrittenBytes > 0) link.loseNextReply();
+        if (!isDead && turn.unwrittenBytes > 0) void link.loseNextReply();
         break;
       case "crash":
-        if (!isDead) await owner.kill();
+        if (!isDead) await kill(owner);
         isDead = true;
         break;
       case "read": {
@@ -104,7 +104,15 @@ async function play(steps: Step[]): Promise<void> {
     await readSome(undefined, turn, reader, Infinity);
     check(reader, appended, isDead);
   }
-  if (!isDead) await owner.kill();
+  if (!isDead) await kill(owner);
+}
+
+/** By way of the link, which breaks no connection while it is being set up. */
+async function kill(owner: TurnProcess): Promise<void> {
+  link.cut();
+  await expect.poll(() => link.connections, { interval: 5 }).toBe(0);
+  await owner.kill();
+  link.restore();
 }
 
 async function openLiveTurn(owner: TurnProcess): Promise<LiveTurn> {

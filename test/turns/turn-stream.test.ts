@@ -3,6 +3,7 @@ import { cancelTurn } from "../../server/turns/cancel-turn.ts";
 import { getTurn } from "../../server/turns/get-turn.ts";
 import { startTurn } from "../../server/turns/start-turn.ts";
 import { completed, delta, sse, started, streamOf } from "./engine-double.ts";
+import { openMovableClock } from "./movable-clock.ts";
 import { openTurnWorld, readAll, runTurn, seqsOf, type TurnWorld } from "./turn-world.ts";
 
 let world: TurnWorld;
@@ -231,6 +232,13 @@ describe("ends", () => {
 });
 
 describe("limits", () => {
+  const IDLE_MS = 600_000;
+
+  function openImpatientProcess() {
+    const clock = openMovableClock();
+    return { clock, ctx: world.openProcess({ clock, config: { turnIdleTimeoutMs: IDLE_MS } }).ctx };
+  }
+
   test("an event over its limit ends the turn, what came before stays", async () => {
     const { ctx } = world.openProcess({ config: { eventMaxBytes: 1_000 } });
     for (const big of [
@@ -280,29 +288,29 @@ describe("limits", () => {
   });
 
   test("an engine that says nothing for too long is ENGINE_TIMEOUT; any byte counts as a word", async () => {
-    const { ctx } = world.openProcess({ config: { turnIdleTimeoutMs: 300 } });
+    const { ctx, clock } = openImpatientProcess();
+    world.engine.onCall = (call) => call.open();
     const chatty = world.input();
-    world.engine.onCall = (call) => {
-      call.open();
-      const talk = setInterval(() => void call.write(": still here\n"), 20);
-      call.response.on("close", () => clearInterval(talk));
-    };
-    await startTurn(ctx, chatty);
-    world.engine.onCall = (call) => {
-      call.open();
-      void call.write(delta("last"));
-    };
     const silent = world.input();
+    await startTurn(ctx, chatty);
     await startTurn(ctx, silent);
+    const call = await world.engine.callOf(chatty.request.taskId);
+    await (await world.engine.callOf(silent.request.taskId)).write(delta("last"));
+    await readAll(ctx, silent, { stop: () => true });
+    clock.advance(IDLE_MS / 2);
+    await call.write(":");
+    await expect.poll(() => ctx.turns.find(chatty.productId, chatty.turnId)?.bytes).toBe(1);
+    clock.advance(IDLE_MS / 2);
     const read = await readAll(ctx, silent);
     expect(read.events).toHaveLength(1);
     expect(read.end).toMatchObject({ status: "failed", reason: "ENGINE_TIMEOUT", engineMayContinue: true });
     expect(await getTurn(ctx, chatty)).toMatchObject({ status: "streaming" });
-    await cancelTurn(ctx, chatty);
+    await call.write(`\n${completed()}`);
+    expect((await readAll(ctx, chatty)).end).toMatchObject({ status: "completed" });
   });
 
   test("while a human is asked the engine may be silent", async () => {
-    const { ctx } = world.openProcess({ config: { turnIdleTimeoutMs: 150 } });
+    const { ctx, clock } = openImpatientProcess();
     world.engine.onCall = (call) => {
       call.open();
       void call.write(
@@ -313,17 +321,14 @@ describe("limits", () => {
     };
     const asking = world.input();
     await startTurn(ctx, asking);
-    const call = world.engine.calls.at(-1);
+    const call = await world.engine.callOf(asking.request.taskId);
     await readAll(ctx, asking, { stop: (read) => read.events.length === 3 });
-    world.engine.onCall = (other) => other.open();
-    // Each of these is silent for as long as it may be, one after the other.
-    for (let index = 0; index < 2; index += 1) {
-      const silent = world.input();
-      await startTurn(ctx, silent);
-      expect((await readAll(ctx, silent)).end).toMatchObject({ reason: "ENGINE_TIMEOUT" });
-    }
+    clock.advance(IDLE_MS);
+    clock.advance(IDLE_MS);
     expect(await getTurn(ctx, asking)).toMatchObject({ status: "streaming" });
-    await call?.write(sse("hitl_resolved", { request_id: "b" }));
+    await call.write(sse("hitl_resolved", { request_id: "b" }));
+    await readAll(ctx, asking, { afterSeq: 3, stop: () => true });
+    clock.advance(IDLE_MS);
     expect((await readAll(ctx, asking)).end).toMatchObject({ reason: "ENGINE_TIMEOUT", lastSeq: 5 });
   });
 });

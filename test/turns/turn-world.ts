@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
-import { openDatabase, type Database } from "../../db/client.ts";
-import { systemClock } from "../../server/clock.ts";
+import { openDatabase, type Database, type RawSql } from "../../db/client.ts";
+import { type Clock, systemClock } from "../../server/clock.ts";
 import { EngineHolds, type Hold } from "../../server/engines/engine-holds.ts";
 import { DomainError } from "../../server/errors.ts";
 import { LeaseGuard } from "../../server/lease-guard.ts";
@@ -28,6 +28,9 @@ export interface EngineRowDouble {
 export interface WorldOptions {
   /** Where the process finds its database, when that is not the real one. */
   databaseUrl?: string;
+  /** What the process has in the place of its client. */
+  wrapRaw?: (raw: RawSql) => RawSql;
+  clock?: Clock;
   timing?: Partial<TurnTiming>;
   config?: Partial<TurnRegistry["options"]["config"]>;
 }
@@ -95,9 +98,11 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
       poolSize: 2,
       applicationName: "turns-test",
     });
+    const raw = own.wrapRaw?.(link.raw) ?? link.raw;
+    const { clock = systemClock } = own;
     const turns = new TurnRegistry({
-      raw: link.raw,
-      clock: systemClock,
+      raw,
+      clock,
       log: silentLog,
       replica: {
         id: randomUUID(),
@@ -131,7 +136,7 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
     });
     const lease = new LeaseGuard(turns.options.replica);
     guards.push(lease);
-    const ctx: ReadContext = { raw: link.raw, clock: systemClock, log: silentLog, turns, lease };
+    const ctx: ReadContext = { raw, clock, log: silentLog, turns, lease };
     const kill = async () => {
       await link.raw.end({ timeout: 0 });
       turns.timing.closeMs = 1;
