@@ -6,7 +6,7 @@ export interface FlakyLink extends AsyncDisposable {
   readonly url: string;
   /** How many connections there are. */
   readonly connections: number;
-  /** Breaks all connections, one that is being set up as soon as it is, and refuses new ones. */
+  /** Breaks all connections, one that looks up types as soon as it has done so, and refuses new ones. */
   cut(): void;
   /** Breaks the connection that next gets a reply, after the server has done what was asked. Resolves then. */
   loseNextReply(): Promise<void>;
@@ -19,10 +19,10 @@ interface Line {
   near: Socket;
   far: Socket;
   /**
-   * postgres.js begins connections with a look at the types, and waits for the answer nowhere: when the connection
-   * breaks just then, that is a rejection that nobody handles, which fails a run of the tests.
+   * Once it is connected postgres.js looks up types, and waits for the answer nowhere: a connection that breaks just
+   * then is a rejection that nobody handles, which fails a run of the tests.
    */
-  isSetUp: boolean;
+  state: "connecting" | "looking up types" | "ready";
   isDoomed: boolean;
 }
 
@@ -31,8 +31,7 @@ const TYPE_LOOKUP = "b.typarray";
 const READY = Buffer.from([0x5a, 0, 0, 0, 5]);
 const READY_BYTES = READY.length + 1;
 
-// By their letters: a statement to prepare, or one as it is; and the beginning of what comes of one.
-const isStatement = (message: Buffer) => message[0] === 0x50 || message[0] === 0x51;
+/** By its letter: the beginning of what comes of a statement. */
 const isResult = (message: Buffer) => message[0] === 0x32;
 
 /** A TCP link of postgres.js to a database that fails on demand. */
@@ -48,7 +47,7 @@ export async function openFlakyLink(databaseUrl: string): Promise<FlakyLink> {
       return;
     }
     const far = connect(Number(target.port || 5432), target.hostname);
-    const line: Line = { near, far, isSetUp: false, isDoomed: false };
+    const line: Line = { near, far, state: "connecting", isDoomed: false };
     lines.add(line);
     for (const socket of [near, far]) {
       socket.on("error", () => {});
@@ -58,11 +57,9 @@ export async function openFlakyLink(databaseUrl: string): Promise<FlakyLink> {
         far.destroy();
       });
     }
-    let isLookingUp = false;
     near.on("data", (chunk) => {
-      if (isHung || (line.isDoomed && line.isSetUp)) return;
-      if (chunk.includes(TYPE_LOOKUP)) isLookingUp = true;
-      else if (!isLookingUp) line.isSetUp ||= isStatement(chunk);
+      if (isHung || (line.isDoomed && line.state === "ready")) return;
+      if (line.state === "looking up types" && !chunk.includes(TYPE_LOOKUP)) line.state = "ready";
       far.write(chunk);
     });
     let tail = Buffer.alloc(0);
@@ -71,15 +68,15 @@ export async function openFlakyLink(databaseUrl: string): Promise<FlakyLink> {
       tail = Buffer.concat([tail, chunk]).subarray(-READY_BYTES);
       const isWhole = tail.subarray(0, READY.length).equals(READY);
       // From its first byte: an error without its end would be taken for the answer to a later statement.
-      if (line.isSetUp && (isWhole || isResult(chunk)) && losing) {
+      if (line.state === "ready" && (isWhole || isResult(chunk)) && losing) {
         near.destroy();
         losing.resolve();
         losing = undefined;
         return;
       }
       near.write(chunk);
-      line.isSetUp ||= isLookingUp && isWhole;
-      if (line.isSetUp && line.isDoomed) near.end();
+      if (isWhole) line.state = line.state === "connecting" ? "looking up types" : "ready";
+      if (line.isDoomed && line.state === "ready") near.end();
     });
   });
   server.listen(0, "127.0.0.1");
@@ -92,8 +89,7 @@ export async function openFlakyLink(databaseUrl: string): Promise<FlakyLink> {
     losing = undefined;
     for (const line of lines) {
       line.isDoomed = true;
-      // One that hangs is never set up.
-      if (line.isSetUp || isHung) line.near.destroy();
+      if (line.state !== "looking up types" || isHung) line.near.destroy();
     }
   };
   return {

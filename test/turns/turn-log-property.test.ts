@@ -107,7 +107,7 @@ async function play(steps: Step[]): Promise<void> {
   if (!isDead) await kill(owner);
 }
 
-/** By way of the link, which breaks no connection while it is being set up. */
+/** By way of the link, which breaks no connection while postgres.js looks up types. */
 async function kill(owner: TurnProcess): Promise<void> {
   link.cut();
   await expect.poll(() => link.connections, { interval: 5 }).toBe(0);
