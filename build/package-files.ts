@@ -15,8 +15,8 @@ const ENTRIES = ["client/index.js", "client/index.d.ts"] as const;
  * depends on them, and they lead to every type that the server has.
  */
 const STUBS: ReadonlyMap<string, string> = new Map([
-  ["server/api/request-context.d.ts", "export type RequestContext = object;\n"],
-  ["server/api/trpc.d.ts", "export type ProcedureMeta = object;\n"],
+  ["server/api/trpc/request-context.d.ts", "export type RequestContext = object;\n"],
+  ["server/api/trpc/trpc.d.ts", "export type ProcedureMeta = object;\n"],
 ]);
 
 /** Packages that the types may lead to. Those that only a server needs are not to be installed for them. */

@@ -8,7 +8,7 @@ import {
   type TRPCLink,
 } from "@trpc/client";
 import { EventSource, type FetchLike } from "eventsource";
-import type { AppRouter } from "../server/api/router.ts";
+import type { AppRouter } from "../server/api/routers/router.ts";
 import { followSignals } from "./follow-signals.ts";
 import { findRepeat } from "./mutation-repeats.ts";
 import type { Transport } from "./transport.ts";

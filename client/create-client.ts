@@ -1,5 +1,5 @@
 import { createTRPCClient } from "@trpc/client";
-import type { AppRouter } from "../server/api/router.ts";
+import type { AppRouter } from "../server/api/routers/router.ts";
 import { toApiLinks } from "./api-links.ts";
 import { EnginehouseError } from "./enginehouse-error.ts";
 import { ReplicaUrls } from "./replica-urls.ts";

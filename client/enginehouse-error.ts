@@ -1,5 +1,5 @@
 import { TRPCClientError } from "@trpc/client";
-import type { AppRouter } from "../server/api/router.ts";
+import type { AppRouter } from "../server/api/routers/router.ts";
 import { ConnectionError } from "./failure.ts";
 import type { TurnEnd, TurnGap } from "./turn-event.ts";
 

@@ -1,4 +1,4 @@
-import type { AppRouter } from "../server/api/router.ts";
+import type { AppRouter } from "../server/api/routers/router.ts";
 
 type PathsOf<Node, Type extends string> = {
   [Name in keyof Node & string]: Node[Name] extends { _def: { type: infer Found } }

@@ -1,4 +1,4 @@
-import type { AppRouter } from "../server/api/router.ts";
+import type { AppRouter } from "../server/api/routers/router.ts";
 
 /** The events of the engine contract, as engines send them. Engines of a later version may add fields. */
 export interface EventData {

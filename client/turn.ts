@@ -1,6 +1,6 @@
 import type { TRPCClient } from "@trpc/client";
 import type { TRPCBuiltRouter } from "@trpc/server";
-import type { AppRouter } from "../server/api/router.ts";
+import type { AppRouter } from "../server/api/routers/router.ts";
 import { EnginehouseError, findReason, fromEnd, toEnginehouseError } from "./enginehouse-error.ts";
 import { followSignals } from "./follow-signals.ts";
 import { readTurn } from "./read-turn.ts";

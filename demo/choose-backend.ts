@@ -1,5 +1,5 @@
-import { isDockerReachable } from "../server/runtime/docker-reachable.ts";
-import { buildReferenceImage } from "../server/runtime/reference-image.ts";
+import { isDockerReachable } from "../server/runtime/docker/reachable.ts";
+import { buildReferenceImage } from "../server/runtime/docker/reference-image.ts";
 import type { Screen } from "./screen.ts";
 
 /** Where the demo's engines run. */

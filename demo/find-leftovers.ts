@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
-import { openDockerClient } from "../server/runtime/docker-client.ts";
-import { DOCKER_LABEL } from "../server/runtime/docker-labels.ts";
+import { openDockerClient } from "../server/runtime/docker/client.ts";
+import { DOCKER_LABEL } from "../server/runtime/docker/labels.ts";
 import { findTakenPort, type PortRange } from "./port-range.ts";
 import { listProcessesOf } from "./processes-of.ts";
 import type { Traces } from "./traces.ts";

@@ -1,10 +1,10 @@
 import { rm } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { findCluster } from "../db/embedded-cluster.ts";
-import { findPostmaster, stopPostmaster } from "../db/embedded-postmaster.ts";
-import { openDockerRuntime } from "../server/runtime/docker-runtime.ts";
+import { findCluster } from "../db/embedded/cluster.ts";
+import { findPostmaster, stopPostmaster } from "../db/embedded/postmaster.ts";
+import { openDockerRuntime } from "../server/runtime/docker/runtime.ts";
 import type { EngineRuntime } from "../server/runtime/engine-runtime.ts";
-import { openProcessRuntime } from "../server/runtime/process-runtime.ts";
+import { openProcessRuntime } from "../server/runtime/process/runtime.ts";
 import type { Backend } from "./choose-backend.ts";
 import type { DemoService } from "./demo-service.ts";
 import { listProcessesOf } from "./processes-of.ts";

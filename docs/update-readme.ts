@@ -1,7 +1,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { format } from "prettier";
-import { toConfigTable } from "../server/config-table.ts";
+import { toConfigTable } from "../server/config/table.ts";
 
 /*
  * The configuration table of the README comes from the code: `npm run docs` writes it, and `--check`, which is part

@@ -1,16 +1,16 @@
 import type { Database } from "../db/client.ts";
 import type { Actor } from "./audit/audit-entry.ts";
-import type { Clock } from "./clock.ts";
-import type { DrainState } from "./drain-state.ts";
-import type { Config } from "./config.ts";
-import type { Converger } from "./engines/converger.ts";
-import type { EngineHolds } from "./engines/engine-holds.ts";
-import type { TakenPorts } from "./engines/taken-ports.ts";
-import type { LeaseGuard } from "./lease-guard.ts";
+import type { Clock } from "./time/clock.ts";
+import type { DrainState } from "./replicas/drain-state.ts";
+import type { Config } from "./config/config.ts";
+import type { Converger } from "./engines/reconcile/reconciler.ts";
+import type { EngineHolds } from "./engines/access/engine-holds.ts";
+import type { TakenPorts } from "./engines/reconcile/taken-ports.ts";
+import type { LeaseGuard } from "./replicas/lease-guard.ts";
 import type { Keyring } from "./keys/keyring.ts";
 import type { Log } from "./log.ts";
 import type { EngineRuntime } from "./runtime/engine-runtime.ts";
-import type { Replica } from "./replica.ts";
+import type { Replica } from "./replicas/replica.ts";
 import type { TurnRegistry } from "./turns/turn-registry.ts";
 
 /** Everything that lives as long as the process. Functions ask for the part they use with `Pick`. */

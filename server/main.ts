@@ -1,10 +1,10 @@
 import { isAbandonedTypeLookup } from "../db/postgres-error.ts";
 import { openApp } from "./app.ts";
-import { ConfigError, parseConfig, type Config } from "./config.ts";
-import { markSecretsShown } from "./dev-secrets.ts";
+import { ConfigError, parseConfig, type Config } from "./config/config.ts";
+import { markSecretsShown } from "./boot/dev-secrets.ts";
 import { toErrorMessage } from "./errors.ts";
 import { openLog } from "./log.ts";
-import { toWelcome } from "./welcome.ts";
+import { toWelcome } from "./boot/welcome.ts";
 
 /*
  * Exit codes: 0 after a signal and a clean close, 1 when the start failed or the process had to go,

@@ -1,13 +1,13 @@
 import { openDatabase } from "../../db/client.ts";
-import { EngineSchema } from "../../server/api/engine-schemas.ts";
-import { openHttpServer } from "../../server/api/http-server.ts";
-import { platformProcedure } from "../../server/api/procedures.ts";
-import { appRouter } from "../../server/api/router.ts";
-import { systemClock } from "../../server/clock.ts";
-import { parseConfig } from "../../server/config.ts";
+import { EngineSchema } from "../../server/api/routers/engine-schemas.ts";
+import { openHttpServer } from "../../server/api/http/http-server.ts";
+import { platformProcedure } from "../../server/api/trpc/procedures.ts";
+import { appRouter } from "../../server/api/routers/router.ts";
+import { systemClock } from "../../server/time/clock.ts";
+import { parseConfig } from "../../server/config/config.ts";
 import type { AppContext } from "../../server/context.ts";
-import { DrainState } from "../../server/drain-state.ts";
-import { LeaseGuard } from "../../server/lease-guard.ts";
+import { DrainState } from "../../server/replicas/drain-state.ts";
+import { LeaseGuard } from "../../server/replicas/lease-guard.ts";
 import { openLog } from "../../server/log.ts";
 import { z } from "zod";
 

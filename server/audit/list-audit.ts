@@ -1,5 +1,5 @@
 import { listAuditRows } from "../../db/audit-log.ts";
-import { fromCursor, SEQ_POSITION, toPage, type Page } from "../admission/page-cursor.ts";
+import { fromCursor, SEQ_POSITION, toPage, type Page } from "../page-cursor.ts";
 import type { AppContext } from "../context.ts";
 import type { AuditAction } from "./audit-entry.ts";
 import { toAuditRow, type AuditRow } from "./audit-row.ts";

@@ -8,7 +8,7 @@ import {
   type PlatformKeyRow,
   type Scope,
 } from "../../db/platform-keys.ts";
-import { NO_CLAIM, type IdempotencyClaim } from "../admission/idempotency-claim.ts";
+import { NO_CLAIM, type IdempotencyClaim } from "../idempotency/idempotency-record.ts";
 import { appendAudit, toAuditValues } from "../audit/append-audit.ts";
 import type { AuditEntry } from "../audit/audit-entry.ts";
 import { toGrouped } from "../audit/group-commit.ts";

@@ -1,5 +1,5 @@
 import type { PlatformKeyRow, Scope } from "../../db/platform-keys.ts";
-import { toInstant } from "../instant.ts";
+import { toInstant } from "../time/instant.ts";
 
 /** A key as lists show it, without what would let anybody use it. Instants are ISO strings. */
 export interface Key {

@@ -1,6 +1,6 @@
 import { listPlatformKeyRows } from "../../db/platform-keys.ts";
 import { findProduct } from "../../db/products.ts";
-import { fromCursor, toPage, UUID_PATTERN, type Page } from "../admission/page-cursor.ts";
+import { fromCursor, toPage, UUID_PATTERN, type Page } from "../page-cursor.ts";
 import type { AppContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
 import { toKey, type Key } from "./key-view.ts";

@@ -1,6 +1,6 @@
 import type { Db } from "../../db/client.ts";
 import { lockPlatformKey, setKeyRevoked } from "../../db/platform-keys.ts";
-import type { IdempotencyClaim } from "../admission/idempotency-claim.ts";
+import type { IdempotencyClaim } from "../idempotency/idempotency-record.ts";
 import { appendAudit } from "../audit/append-audit.ts";
 import type { AppContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";

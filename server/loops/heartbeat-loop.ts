@@ -1,7 +1,7 @@
 import type { AppContext } from "../context.ts";
-import { startLoop, type Loop } from "../loop.ts";
-import { removeDeadReplicas, type HeldReplica } from "../replica.ts";
-import { recoverTurns } from "../turns/recover-turns.ts";
+import { startLoop, type Loop } from "../time/loop.ts";
+import { removeDeadReplicas, type HeldReplica } from "../replicas/replica.ts";
+import { recoverTurns } from "../turns/log/recover-turns.ts";
 
 type HeartbeatContext = Pick<AppContext, "db" | "raw" | "config" | "clock" | "log"> & {
   replica: HeldReplica;

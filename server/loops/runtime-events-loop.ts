@@ -1,5 +1,5 @@
 import type { AppContext } from "../context.ts";
-import { startLoop, type Loop } from "../loop.ts";
+import { startLoop, type Loop } from "../time/loop.ts";
 
 /** How long to wait before following again when the link to the runtime was lost. */
 const RETRY_MS = 2_000;

@@ -1,7 +1,7 @@
 import { recordActivity } from "../../db/engines.ts";
 import type { AppContext } from "../context.ts";
-import { checkDueEngines } from "../engines/check-due-engines.ts";
-import { startLoop, type Loop } from "../loop.ts";
+import { checkDueEngines } from "../engines/reconcile/resync-due-engines.ts";
+import { startLoop, type Loop } from "../time/loop.ts";
 import { startRuntimeEventsLoop } from "./runtime-events-loop.ts";
 import { startUpkeepLoop } from "./upkeep-loop.ts";
 

@@ -2,13 +2,13 @@ import { removeExpiredClaims } from "../../db/idempotency.ts";
 import { ensureAuditPartitions } from "../../db/audit-log.ts";
 import { SYSTEM_ACTOR } from "../audit/audit-entry.ts";
 import type { AppContext } from "../context.ts";
-import { destroyEngineIfAny } from "../engines/destroy-engine-if-any.ts";
-import { sweepTombstones } from "../engines/sweep-tombstones.ts";
+import { destroyEngineIfAny } from "../engines/operations/destroy-engine-if-any.ts";
+import { sweepTombstones } from "../engines/reconcile/check-tombstones.ts";
 import { toErrorMessage } from "../errors.ts";
-import { startLoop, type Loop } from "../loop.ts";
+import { startLoop, type Loop } from "../time/loop.ts";
 import { finishRemovals } from "../products/finish-removals.ts";
-import { ensureTurnPartitions } from "../turns/ensure-turn-partitions.ts";
-import { retireTurns } from "../turns/retire-turns.ts";
+import { ensureTurnPartitions } from "../turns/log/ensure-turn-partitions.ts";
+import { retireTurns } from "../turns/log/retire-turns.ts";
 
 const INTERVAL_MS = 300_000;
 

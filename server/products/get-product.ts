@@ -1,6 +1,6 @@
 import { countEngines } from "../../db/engines.ts";
 import { findProduct, findProductBySlug } from "../../db/products.ts";
-import { UUID_PATTERN } from "../admission/page-cursor.ts";
+import { UUID_PATTERN } from "../page-cursor.ts";
 import type { AppContext } from "../context.ts";
 import { productNotFound, toProduct, type Product } from "./product-view.ts";
 

@@ -1,5 +1,5 @@
 import { listProductRows } from "../../db/products.ts";
-import { fromCursor, toPage, UUID_PATTERN, type Page } from "../admission/page-cursor.ts";
+import { fromCursor, toPage, UUID_PATTERN, type Page } from "../page-cursor.ts";
 import type { AppContext } from "../context.ts";
 import { toProduct, type Product } from "./product-view.ts";
 

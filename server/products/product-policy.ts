@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { isPinnedImage } from "../admission/pinned-image.ts";
+import { isPinnedImage } from "../engines/model/pinned-image.ts";
 import type { AppContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
 

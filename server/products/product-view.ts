@@ -1,6 +1,6 @@
 import type { ProductRowCounted } from "../../db/products.ts";
 import { DomainError } from "../errors.ts";
-import { toInstant } from "../instant.ts";
+import { toInstant } from "../time/instant.ts";
 import type { ProductPolicy } from "./product-policy.ts";
 
 /** A product as callers see it. Instants are ISO strings. */

@@ -2,7 +2,7 @@ import { randomUUIDv7 } from "node:crypto";
 import type { Db } from "../../db/client.ts";
 import { findViolatedConstraint } from "../../db/postgres-error.ts";
 import { insertProduct, PRODUCT_SLUG_KEY } from "../../db/products.ts";
-import type { IdempotencyClaim } from "../admission/idempotency-claim.ts";
+import type { IdempotencyClaim } from "../idempotency/idempotency-record.ts";
 import { appendAudit } from "../audit/append-audit.ts";
 import type { AppContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";

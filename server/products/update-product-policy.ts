@@ -1,7 +1,7 @@
 import type { Db } from "../../db/client.ts";
 import { countEngines } from "../../db/engines.ts";
 import { lockProduct, setProductPolicy } from "../../db/products.ts";
-import type { IdempotencyClaim } from "../admission/idempotency-claim.ts";
+import type { IdempotencyClaim } from "../idempotency/idempotency-record.ts";
 import { appendAudit } from "../audit/append-audit.ts";
 import type { AppContext, CallContext } from "../context.ts";
 import { assertPinned, type ProductPolicy } from "./product-policy.ts";

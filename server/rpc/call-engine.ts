@@ -1,10 +1,10 @@
 import { recordCall } from "../audit/append-audit.ts";
 import type { AuditAction } from "../audit/audit-entry.ts";
 import type { AppContext, CallContext } from "../context.ts";
-import { type EngineUse, useEngine } from "../engines/use-engine.ts";
+import { type EngineUse, useEngine } from "../engines/access/acquire-engine.ts";
 import { DomainError, toErrorMessage } from "../errors.ts";
-import { postRpc } from "./post-rpc.ts";
-import { findUnknownOutcome } from "./unknown-outcome.ts";
+import { postRpc } from "../engine-contract/rpc.ts";
+import { findUnknownOutcome } from "../engine-contract/unknown-outcome.ts";
 
 export interface CallEngineInput {
   productId: string;

@@ -1,12 +1,12 @@
 import { isDatabaseUnavailable } from "../../db/postgres-error.ts";
 import { findTurn, takeOverTurn, type TurnKey } from "../../db/turns.ts";
 import { DomainError } from "../errors.ts";
-import { getTurn } from "./get-turn.ts";
-import type { LiveTurn } from "./live-turn.ts";
-import { isLeftover } from "./record-turn.ts";
-import { CANCELLED, CANCELLED_UNSENT } from "./turn-end.ts";
+import { getTurn } from "./read/get-turn.ts";
+import type { LiveTurn } from "./model/live-turn.ts";
+import { isLeftover } from "./start/record-turn.ts";
+import { CANCELLED, CANCELLED_UNSENT } from "./model/turn-end.ts";
 import type { TurnContext } from "./turn-registry.ts";
-import { turnNotFound, type Turn } from "./turn-view.ts";
+import { turnNotFound, type Turn } from "./model/turn-view.ts";
 
 const WRITE_TIMEOUT_MS = 10_000;
 const ATTEMPTS = 5;

@@ -1,13 +1,13 @@
 import type { TurnKey, TurnRow } from "../../db/turns.ts";
-import type { Config } from "../config.ts";
+import type { Config } from "../config/config.ts";
 import type { AppContext } from "../context.ts";
-import type { EngineUse, UseEngineInput } from "../engines/use-engine.ts";
+import type { EngineUse, UseEngineInput } from "../engines/access/acquire-engine.ts";
 import { DomainError } from "../errors.ts";
-import type { Replica } from "../replica.ts";
-import { LingeringHolds } from "./lingering-holds.ts";
-import { LiveTurn, type LiveTurnInput } from "./live-turn.ts";
-import { toEndCause } from "./turn-end.ts";
-import { TurnLog } from "./turn-log.ts";
+import type { Replica } from "../replicas/replica.ts";
+import { LingeringHolds } from "./upstream/lingering-holds.ts";
+import { LiveTurn, type LiveTurnInput } from "./model/live-turn.ts";
+import { toEndCause } from "./model/turn-end.ts";
+import { TurnLog } from "./log/turn-log.ts";
 
 /** What the functions of this folder ask for. */
 export type TurnContext = Pick<AppContext, "raw" | "clock" | "log" | "turns">;

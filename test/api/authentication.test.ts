@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { appRouter } from "../../server/api/router.ts";
+import { appRouter } from "../../server/api/routers/router.ts";
 import { createKey } from "../../server/keys/key-format.ts";
 import { SCOPES } from "../../db/schema.ts";
 import { shiftDatabaseClock } from "../support/shift-clock.ts";

@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import type { RequestListener } from "node:http";
 import { EventSourceParserStream } from "eventsource-parser/stream";
-import { type HttpServer, openHttpServer } from "../../server/api/http-server.ts";
-import type { Config } from "../../server/config.ts";
+import { type HttpServer, openHttpServer } from "../../server/api/http/http-server.ts";
+import type { Config } from "../../server/config/config.ts";
 import type { AppContext } from "../../server/context.ts";
 import { hashKey } from "../../server/keys/key-format.ts";
 import type { Log } from "../../server/log.ts";

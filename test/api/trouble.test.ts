@@ -2,7 +2,7 @@ import { connect, createServer, type Server, type Socket } from "node:net";
 import { once } from "node:events";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { openDatabase } from "../../db/client.ts";
-import { openHttpServer } from "../../server/api/http-server.ts";
+import { openHttpServer } from "../../server/api/http/http-server.ts";
 import type { AppContext } from "../../server/context.ts";
 import { ADMIN_KEY, type Api, openApi } from "./open-api.ts";
 

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { openDatabase, type Db } from "../../db/client.ts";
 import { listAuditRowsAfter } from "../../db/audit-log.ts";
 import { listPlatformKeyRows } from "../../db/platform-keys.ts";
-import { NO_CLAIM, type IdempotencyClaim } from "../../server/admission/idempotency-claim.ts";
+import { NO_CLAIM, type IdempotencyClaim } from "../../server/idempotency/idempotency-record.ts";
 import { appendAudit, recordCall } from "../../server/audit/append-audit.ts";
 import { SYSTEM_ACTOR, type AuditEntry } from "../../server/audit/audit-entry.ts";
 import { verifyAudit } from "../../server/audit/verify-audit.ts";

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { createClient, type Client } from "../../client/index.ts";
-import { openProcessRuntime } from "../../server/runtime/process-runtime.ts";
+import { openProcessRuntime } from "../../server/runtime/process/runtime.ts";
 import { takePort, takePortRange } from "../support/ports.ts";
 import { openTempDir } from "../support/temp-dir.ts";
 import { openTestDatabase } from "../support/test-database.ts";

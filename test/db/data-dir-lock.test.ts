@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { DataDirLockedError, lockDataDir } from "../../db/data-dir-lock.ts";
 import { openTempDir } from "../support/temp-dir.ts";
-import { startOpener } from "./opener.ts";
+import { startOpener } from "./embedded/opener.ts";
 
 test("of ten processes at once after a holder was killed exactly one gets the directory, and the rest name it", async () => {
   await using dir = await openTempDir();

@@ -4,7 +4,7 @@ import { readdir } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { listProcessesOf } from "../../demo/processes-of.ts";
-import { openDockerClient } from "../../server/runtime/docker-client.ts";
+import { openDockerClient } from "../../server/runtime/docker/client.ts";
 import { openTempDir } from "../support/temp-dir.ts";
 
 const ENTRY = fileURLToPath(new URL("../../demo/main.ts", import.meta.url));

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import { recordActivity } from "../../db/engines.ts";
-import { getEngine } from "../../server/engines/get-engine.ts";
-import { provisionEngine } from "../../server/engines/provision-engine.ts";
-import { useEngine } from "../../server/engines/use-engine.ts";
+import { getEngine } from "../../server/engines/operations/get-engine.ts";
+import { provisionEngine } from "../../server/engines/operations/provision-engine.ts";
+import { useEngine } from "../../server/engines/access/acquire-engine.ts";
 import { openHouse, openSite, toCall } from "./open-house.ts";
 
 test("the last use of an engine reaches its row, and never goes backwards", async () => {

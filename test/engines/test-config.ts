@@ -1,6 +1,6 @@
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Config } from "../../server/config.ts";
+import type { Config } from "../../server/config/config.ts";
 
 /** Quick times. Whoever runs engines gives them ports; see `takePortRange`. */
 export function testConfig(changes: Partial<Config> = {}): Config {

@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { z } from "zod";
-import { appRouter } from "../../server/api/router.ts";
+import { appRouter } from "../../server/api/routers/router.ts";
 import { type Api, openApi } from "../api/open-api.ts";
 import { damageInput, type Damage, damages } from "./hostile-json.ts";
 import { judgeReply, judgeStream } from "./judge-reply.ts";

@@ -1,15 +1,15 @@
 import { randomUUID } from "node:crypto";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { systemClock } from "../../server/clock.ts";
-import { IdleWatchdog } from "../../server/turns/idle-watchdog.ts";
-import { LiveTurn } from "../../server/turns/live-turn.ts";
-import { UpstreamReader } from "../../server/turns/upstream-reader.ts";
-import type { TurnEvent } from "../../server/turns/turn-batch.ts";
-import type { TurnEnd } from "../../server/turns/turn-end.ts";
-import { getTurn } from "../../server/turns/get-turn.ts";
-import { startTurn, type StartTurnInput } from "../../server/turns/start-turn.ts";
-import type { ReadContext } from "../../server/turns/read-turn.ts";
+import { systemClock } from "../../server/time/clock.ts";
+import { IdleWatchdog } from "../../server/turns/upstream/idle-watchdog.ts";
+import { LiveTurn } from "../../server/turns/model/live-turn.ts";
+import { UpstreamReader } from "../../server/turns/upstream/upstream-reader.ts";
+import type { TurnEvent } from "../../server/turns/read/turn-batch.ts";
+import type { TurnEnd } from "../../server/turns/model/turn-end.ts";
+import { getTurn } from "../../server/turns/read/get-turn.ts";
+import { startTurn, type StartTurnInput } from "../../server/turns/start/start-turn.ts";
+import type { ReadContext } from "../../server/turns/read/follow-turn.ts";
 import { type Call, completed, delta, sse, started, streamOf } from "../turns/engine-double.ts";
 import { openTurnWorld, type Read, readAll, type TurnWorld } from "../turns/turn-world.ts";
 

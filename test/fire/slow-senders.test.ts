@@ -1,6 +1,6 @@
 import { connect, type Socket } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type HttpServer, openHttpServer } from "../../server/api/http-server.ts";
+import { type HttpServer, openHttpServer } from "../../server/api/http/http-server.ts";
 import { type Api, openApi } from "../api/open-api.ts";
 import { judgeConnection } from "./judge-reply.ts";
 

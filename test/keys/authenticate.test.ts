@@ -1,8 +1,8 @@
 import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openDatabase } from "../../db/client.ts";
-import { NO_CLAIM } from "../../server/admission/idempotency-claim.ts";
-import type { Clock } from "../../server/clock.ts";
+import { NO_CLAIM } from "../../server/idempotency/idempotency-record.ts";
+import type { Clock } from "../../server/time/clock.ts";
 import { authenticate } from "../../server/keys/authenticate.ts";
 import { issuePlatformKey } from "../../server/keys/issue-platform-key.ts";
 import { createKey } from "../../server/keys/key-format.ts";

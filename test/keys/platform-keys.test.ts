@@ -1,7 +1,7 @@
 import { randomUUIDv7 } from "node:crypto";
 import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { NO_CLAIM } from "../../server/admission/idempotency-claim.ts";
+import { NO_CLAIM } from "../../server/idempotency/idempotency-record.ts";
 import { listAudit } from "../../server/audit/list-audit.ts";
 import { authenticate } from "../../server/keys/authenticate.ts";
 import { issuePlatformKey } from "../../server/keys/issue-platform-key.ts";

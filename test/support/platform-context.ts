@@ -1,9 +1,9 @@
 import { randomUUIDv7 } from "node:crypto";
 import { openDatabase, type Database } from "../../db/client.ts";
 import { insertEngine, type EngineRow } from "../../db/engines.ts";
-import { NO_CLAIM } from "../../server/admission/idempotency-claim.ts";
-import { systemClock } from "../../server/clock.ts";
-import { parseConfig } from "../../server/config.ts";
+import { NO_CLAIM } from "../../server/idempotency/idempotency-record.ts";
+import { systemClock } from "../../server/time/clock.ts";
+import { parseConfig } from "../../server/config/config.ts";
 import type { AppContext, CallContext } from "../../server/context.ts";
 import { openLog } from "../../server/log.ts";
 import { registerProduct } from "../../server/products/register-product.ts";

@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { chmod } from "node:fs/promises";
 import { join } from "node:path";
-import { toMarkerName } from "../../server/runtime/docker-labels.ts";
-import { openDockerRuntime } from "../../server/runtime/docker-runtime.ts";
+import { toMarkerName } from "../../server/runtime/docker/labels.ts";
+import { openDockerRuntime } from "../../server/runtime/docker/runtime.ts";
 import type { ContainerSpec, EngineRuntime } from "../../server/runtime/engine-runtime.ts";
 import { buildFixtureImage } from "./runtime-fixture-image.ts";
 import type { FixtureImage } from "./runtime-fixture-image.ts";

@@ -2,9 +2,9 @@ import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type Docker from "dockerode";
-import { openDockerClient } from "../../server/runtime/docker-client.ts";
-import type { DockerClient } from "../../server/runtime/docker-client.ts";
-import { buildNodeImage } from "../../server/runtime/node-image.ts";
+import { openDockerClient } from "../../server/runtime/docker/client.ts";
+import type { DockerClient } from "../../server/runtime/docker/client.ts";
+import { buildNodeImage } from "../../server/runtime/docker/node-image.ts";
 
 export interface FixtureImage extends AsyncDisposable {
   readonly tag: string;

@@ -4,7 +4,7 @@ import childProcess from "node:child_process";
 import { readFileSync, writeSync } from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
 import type { ContainerSpec } from "../../server/runtime/engine-runtime.ts";
-import { openProcessRuntime } from "../../server/runtime/process-runtime.ts";
+import { openProcessRuntime } from "../../server/runtime/process/runtime.ts";
 
 interface Input {
   point: "spawn" | "start";

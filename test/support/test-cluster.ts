@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { openEmbeddedPostgres } from "../../db/embedded.ts";
+import { openEmbeddedPostgres } from "../../db/embedded/embedded-postgres.ts";
 
 export interface TestCluster extends AsyncDisposable {
   /** Of a superuser. */

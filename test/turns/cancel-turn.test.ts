@@ -1,11 +1,11 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { findTurn } from "../../db/turns.ts";
-import { abortable } from "../../server/abortable.ts";
-import type { UseEngineInput } from "../../server/engines/use-engine.ts";
+import { abortable } from "../../server/time/abortable.ts";
+import type { UseEngineInput } from "../../server/engines/access/acquire-engine.ts";
 import { cancelTurn } from "../../server/turns/cancel-turn.ts";
-import { getTurn } from "../../server/turns/get-turn.ts";
-import { startTurn } from "../../server/turns/start-turn.ts";
+import { getTurn } from "../../server/turns/read/get-turn.ts";
+import { startTurn } from "../../server/turns/start/start-turn.ts";
 import { completed, delta, streamOf, type Call } from "./engine-double.ts";
 import { interceptStatements } from "./intercept-statements.ts";
 import { openMovableClock } from "./movable-clock.ts";

@@ -1,4 +1,4 @@
-import { type Clock, systemClock } from "../../server/clock.ts";
+import { type Clock, systemClock } from "../../server/time/clock.ts";
 
 /** The system's clock, but that whoever is to be called back after a while is called when a test says that it is over. */
 export interface MovableClock extends Clock {

@@ -1,0 +1,112 @@
+import { mkdir } from "node:fs/promises";
+import { resolve } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { getPostgresBinaries } from "./binaries.ts";
+import { clusterUser, findCluster, initialiseCluster, type Cluster } from "./cluster.ts";
+import { getLauncher } from "./launcher.ts";
+import { findPostmaster, stopPostmaster, waitUntilReady, type Postmaster } from "./postmaster.ts";
+import { PostmasterStartError, startPostmaster } from "./start.ts";
+
+export interface EmbeddedPostgres extends AsyncDisposable {
+  /** Superuser url, password included: never to be logged. */
+  readonly url: string;
+  readonly port: number;
+  readonly pid: number;
+  /** Whether it ran already, left over from a process that did not close it. */
+  readonly adopted: boolean;
+  /** Ends the server, an adopted one too. */
+  close(): Promise<void>;
+}
+
+interface EmbeddedPostgresInput {
+  /** Holds everything, below `postgres/`. Whoever opens has to hold the directory's lock. */
+  readonly dataDir: string;
+  /** One line per thing worth telling; never a secret. */
+  readonly log?: (message: string) => void;
+  /** Whether a server that runs on this directory already is taken over (default), or refused. */
+  readonly adopt?: boolean;
+  /** False gives up crash safety for speed. */
+  readonly durable?: boolean;
+}
+
+const readyTimeoutMs = 120_000;
+const startAttempts = 10;
+const retryPauseMs = 300;
+
+/**
+ * Opens the Postgres of this data directory: adopted when it runs, else started, made when there is none.
+ *
+ * It runs in a session of its own and outlives this process unless closed; the next open then adopts it.
+ */
+export async function openEmbeddedPostgres(input: EmbeddedPostgresInput): Promise<EmbeddedPostgres> {
+  const dataDir = resolve(input.dataDir);
+  await mkdir(dataDir, { recursive: true, mode: 0o700 });
+  const opened = await openCluster({ ...input, dataDir });
+  const { process, port } = opened.postmaster;
+  input.log?.(`Postgres ${opened.adopted ? "adopted" : "started"}: process ${process.pid}, port ${port}`);
+
+  let closing: Promise<void> | undefined;
+  const close = async (): Promise<void> => {
+    closing ??= stopPostmaster(process);
+    await closing;
+  };
+  return {
+    url: `postgres://${clusterUser}:${opened.cluster.password}@127.0.0.1:${port}/postgres`,
+    port,
+    pid: process.pid,
+    adopted: opened.adopted,
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+interface OpenedCluster {
+  readonly cluster: Cluster;
+  readonly postmaster: Postmaster;
+  readonly adopted: boolean;
+}
+
+async function openCluster(input: EmbeddedPostgresInput): Promise<OpenedCluster> {
+  const { dataDir, log, durable = true } = input;
+  const deadlineAt = Date.now() + readyTimeoutMs;
+  const existing = await findCluster(dataDir);
+  const running = existing && (await adoptPostmaster(existing, input, deadlineAt));
+  if (running) return running;
+
+  const binaries = await getPostgresBinaries();
+  const launcher = await getLauncher(binaries.postgres);
+  if (!existing) log?.(`making a Postgres cluster in ${dataDir}`);
+  const cluster = existing ?? (await initialiseCluster({ dataDir, binaries, launcher, durable }));
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      const postmaster = await startPostmaster({ cluster, binaries, launcher, durable, deadlineAt });
+      return { cluster, postmaster, adopted: false };
+    } catch (error) {
+      if (!isPassing(error) || attempt === startAttempts) throw error;
+      log?.(`Postgres did not start (attempt ${attempt} of ${startAttempts})`);
+    }
+    await delay(retryPauseMs);
+    const started = await adoptPostmaster(cluster, input, deadlineAt);
+    if (started) return started;
+  }
+}
+
+async function adoptPostmaster(
+  cluster: Cluster,
+  { adopt = true }: EmbeddedPostgresInput,
+  deadlineAt: number,
+): Promise<OpenedCluster | undefined> {
+  const running = await findPostmaster(cluster.pgdata);
+  if (!running) return undefined;
+  if (!adopt) throw new Error(`Postgres runs on ${cluster.pgdata} already (process ${running.pid})`);
+  const postmaster = await waitUntilReady(cluster.pgdata, running, deadlineAt);
+  return postmaster && { cluster, postmaster, adopted: true };
+}
+
+/** The port was taken in between, somebody else starts here, or children of a killed postmaster still end. */
+function isPassing(error: unknown): boolean {
+  return (
+    error instanceof PostmasterStartError &&
+    /could not create any TCP\/IP sockets|lock file "postmaster\.pid"|shared memory block/.test(error.message)
+  );
+}

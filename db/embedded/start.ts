@@ -1,0 +1,116 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { open, readFile, rename, stat } from "node:fs/promises";
+import { createServer } from "node:net";
+import type { PostgresBinaries } from "./binaries.ts";
+import type { Cluster } from "./cluster.ts";
+import { giveTree, postgresEnvironment, toCommand, type Launcher } from "./launcher.ts";
+import { disownStalePidFile, waitUntilReady, type Postmaster } from "./postmaster.ts";
+import { findProcess, type ProcessIdentity } from "../process-identity.ts";
+
+interface StartInput {
+  readonly cluster: Cluster;
+  readonly binaries: PostgresBinaries;
+  readonly launcher: Launcher;
+  readonly durable: boolean;
+  readonly deadlineAt: number;
+}
+
+const maxLogBytes = 5 * 1024 * 1024;
+
+/** A postmaster that ended instead of getting ready. */
+export class PostmasterStartError extends Error {
+  override readonly name = "PostmasterStartError";
+}
+
+/** Starts a postmaster on a free loopback port, in a session of its own, its output in the cluster's log. */
+export async function startPostmaster(input: StartInput): Promise<Postmaster> {
+  const { cluster, launcher } = input;
+  await giveTree(launcher, cluster.dir);
+  await disownStalePidFile(cluster.pgdata);
+  await setLogAside(cluster.logFile);
+  const logOffset = (await stat(cluster.logFile).catch(() => undefined))?.size ?? 0;
+  const child = await spawnPostmaster(input);
+  const identity = await identify(child);
+  const ready =
+    identity &&
+    (await waitUntilReady(cluster.pgdata, identity, input.deadlineAt).catch(killOnFailure(child)));
+  if (ready !== undefined) return ready;
+  const output = (await readFile(cluster.logFile)).subarray(logOffset).toString().trim();
+  throw new PostmasterStartError(`Postgres did not start: ${output.slice(-2000) || "no output"}`);
+}
+
+async function spawnPostmaster(input: StartInput): Promise<ChildProcess> {
+  const { cluster, binaries, launcher } = input;
+  const port = await pickFreePort();
+  const settings = toSettings(input).flatMap((setting) => ["-c", setting]);
+  const [command, args] = toCommand(launcher, binaries.postgres, [
+    "-D",
+    cluster.pgdata,
+    "-p",
+    `${port}`,
+    ...settings,
+  ]);
+  const log = await open(cluster.logFile, "a", 0o600);
+  try {
+    const child = spawn(command, args, {
+      cwd: cluster.pgdata,
+      env: postgresEnvironment,
+      stdio: ["ignore", log.fd, log.fd],
+      // A session of its own: the terminal's Ctrl-C must not reach the database before we are done with it.
+      detached: true,
+    });
+    await once(child, "spawn");
+    child.unref();
+    return child;
+  } finally {
+    await log.close();
+  }
+}
+
+function toSettings({ durable }: StartInput): string[] {
+  const settings = [
+    "listen_addresses=127.0.0.1",
+    "unix_socket_directories=",
+    "max_connections=200",
+    "shared_buffers=64MB",
+    // Shared memory that a kill -9 leaves behind then lies in the data directory, not in /dev/shm.
+    "dynamic_shared_memory_type=mmap",
+    // Nothing replicates from here, and two tenths of the write-ahead log are saved.
+    "wal_level=minimal",
+    "max_wal_senders=0",
+    "max_wal_size=256MB",
+    "io_method=sync",
+    "timezone=UTC",
+    "log_timezone=UTC",
+    "log_checkpoints=off",
+    "log_line_prefix=%m [%p] %q%a ",
+  ];
+  return durable ? settings : [...settings, "fsync=off", "full_page_writes=off"];
+}
+
+async function identify(child: ChildProcess): Promise<ProcessIdentity | undefined> {
+  return child.pid === undefined ? undefined : findProcess(child.pid);
+}
+
+function killOnFailure(child: ChildProcess): (error: unknown) => never {
+  return (error) => {
+    child.kill("SIGQUIT");
+    throw error;
+  };
+}
+
+async function pickFreePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  server.close();
+  await once(server, "close");
+  if (address === null || typeof address === "string") throw new Error("a TCP server without a port");
+  return address.port;
+}
+
+async function setLogAside(logFile: string): Promise<void> {
+  const size = (await stat(logFile).catch(() => undefined))?.size ?? 0;
+  if (size > maxLogBytes) await rename(logFile, `${logFile}.1`);
+}

@@ -1,0 +1,169 @@
+import type { ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import { fastify, type FastifyInstance, type FastifyRequest } from "fastify";
+import type { AppContext } from "../../context.ts";
+import { DomainError, toErrorMessage } from "../../errors.ts";
+import { logRequest } from "./log-request.ts";
+import { answerMalformedHttp } from "./malformed-http.ts";
+import { openReadiness, type Readiness } from "./readiness.ts";
+import { refuse, refuseUnknownPath } from "./refuse.ts";
+import { toRequestId } from "./request-id.ts";
+import { mountTrpc, REQUEST_MAX_BYTES } from "../trpc/trpc-route.ts";
+
+declare module "fastify" {
+  interface FastifyRequest {
+    /** Whose key came with the request, once that is known. */
+    actorName: string | null;
+  }
+}
+
+export interface HttpServerOptions {
+  host: string;
+  /** 0 picks a free one. */
+  port: number;
+  timeouts?: Partial<HttpTimeouts>;
+}
+
+/** How long a client may take to send a request, in milliseconds. */
+export interface HttpTimeouts {
+  headersMs: number;
+  /** For headers and body together. */
+  requestMs: number;
+  /** How often slow connections are looked for. */
+  checkMs: number;
+}
+
+export interface HttpServer extends AsyncDisposable {
+  readonly url: string;
+  /**
+   * Takes no new connections, lets open streams go so that their readers resume elsewhere, and waits up to
+   * `deadlineMs` for the calls in flight before it cuts them.
+   */
+  close(deadlineMs?: number): Promise<void>;
+}
+
+const KEEP_ALIVE_MS = 72_000;
+const TIMEOUTS: HttpTimeouts = { headersMs: 15_000, requestMs: 120_000, checkMs: 5_000 };
+const CLOSE_DEADLINE_MS = 10_000;
+const REAP_INTERVAL_MS = 50;
+/** Longer path parts than fastify's 100: a batch names up to ten procedures in one. */
+const PATH_PART_MAX_LENGTH = 2_000;
+
+/** Listens, and serves until closed. */
+export async function openHttpServer(ctx: AppContext, options: HttpServerOptions): Promise<HttpServer> {
+  const closing = new AbortController();
+  const server = makeServer(ctx, { ...TIMEOUTS, ...options.timeouts });
+  const endSilent = trackSilentConnections(server);
+  const readiness = openReadiness(ctx);
+  mountTrpc(server, { app: ctx, readiness, closing: closing.signal });
+  mountHealth(server, readiness);
+  const url = await listen(server, options);
+
+  let closed: Promise<void> | undefined;
+  const close = async (deadlineMs = CLOSE_DEADLINE_MS) => {
+    closing.abort();
+    closed ??= closeServer(server, { deadlineMs, endSilent });
+    await closed;
+  };
+  return { url, close, [Symbol.asyncDispose]: close };
+}
+
+async function listen(server: FastifyInstance, { host, port }: HttpServerOptions): Promise<string> {
+  try {
+    return await server.listen({ host, port });
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    if (code === "EADDRINUSE") {
+      throw new Error(`port ${port} of ${host} is taken: set ORCH_PORT`, { cause: error });
+    }
+    const what = `cannot listen on port ${port} of ${host} (ORCH_HOST, ORCH_PORT)`;
+    throw new Error(`${what}: ${toErrorMessage(error)}`, { cause: error });
+  }
+}
+
+function makeServer(ctx: AppContext, timeouts: HttpTimeouts): FastifyInstance {
+  const pending = new WeakMap<Socket, Set<ServerResponse>>();
+  const server = fastify({
+    bodyLimit: REQUEST_MAX_BYTES,
+    routerOptions: { maxParamLength: PATH_PART_MAX_LENGTH },
+    genReqId: (request) => toRequestId(request.headers["x-request-id"]),
+    requestIdHeader: false,
+    exposeHeadRoutes: false,
+    return503OnClosing: false,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    requestTimeout: timeouts.requestMs,
+    http: {
+      headersTimeout: timeouts.headersMs,
+      connectionsCheckingInterval: timeouts.checkMs,
+      // Node's own refusal has no body; ours is in `requireHost`.
+      requireHostHeader: false,
+    },
+    clientErrorHandler: (error, socket) => answerMalformedHttp(error, socket, pending.get(socket)),
+    frameworkErrors: (error, request, reply) => refuse(ctx.log, error, { request, reply }),
+  });
+  server.decorateRequest("actorName", null);
+  server.addHook("onRequest", async (request, reply) => {
+    const { socket } = request.raw;
+    pending.set(socket, (pending.get(socket) ?? new Set()).add(reply.raw));
+    reply.header("x-request-id", request.id);
+    requireHost(request);
+  });
+  server.addHook("onResponse", async (request, reply) => {
+    pending.get(request.raw.socket)?.delete(reply.raw);
+    logRequest(ctx.log, request, reply);
+  });
+  server.setErrorHandler((error, request, reply) => refuse(ctx.log, error, { request, reply }));
+  server.setNotFoundHandler(refuseUnknownPath);
+  // Nobody has to meet an expectation, and Node's own refusal has no body.
+  server.server.on("checkExpectation", (request, response) => server.routing(request, response));
+  return server;
+}
+
+function requireHost(request: FastifyRequest): void {
+  if (request.raw.httpVersion === "1.0" || request.headers.host !== undefined) return;
+  throw new DomainError("INVALID_INPUT", "HTTP/1.1 requests have a Host header");
+}
+
+function mountHealth(server: FastifyInstance, readiness: () => Promise<Readiness>): void {
+  server.get("/healthz", async (_request, reply) => reply.send({ ok: true }));
+  server.get("/readyz", async (_request, reply) => {
+    const found = await readiness();
+    return reply.code(found.ok ? 200 : 503).send(found);
+  });
+}
+
+/**
+ * Clients connect before they have something to ask, or change their mind. Node takes such a connection for a busy
+ * one, and a close would wait for it. Returns what ends those that have not sent a byte.
+ */
+function trackSilentConnections(server: FastifyInstance): () => void {
+  const sockets = new Set<Socket>();
+  server.server.on("connection", (socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+  });
+  return () => {
+    for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
+  };
+}
+
+interface CloseServerOptions {
+  deadlineMs: number;
+  endSilent: () => void;
+}
+
+async function closeServer(server: FastifyInstance, options: CloseServerOptions): Promise<void> {
+  const { deadlineMs, endSilent } = options;
+  const cut = setTimeout(() => server.server.closeAllConnections(), deadlineMs);
+  // A connection whose call ends after the close began goes idle, and would stay open until its keep-alive ends.
+  const reap = setInterval(() => {
+    server.server.closeIdleConnections();
+    endSilent();
+  }, REAP_INTERVAL_MS);
+  try {
+    await server.close();
+  } finally {
+    clearTimeout(cut);
+    clearInterval(reap);
+  }
+}

@@ -1,0 +1,99 @@
+import { z } from "zod";
+import { ENGINE_STATUSES } from "../../../db/schema.ts";
+import { destroyEngine } from "../../engines/operations/destroy-engine.ts";
+import { getEngine } from "../../engines/operations/get-engine.ts";
+import { listEngines } from "../../engines/operations/list-engines.ts";
+import { provisionEngine } from "../../engines/operations/provision-engine.ts";
+import { restartEngine } from "../../engines/operations/restart-engine.ts";
+import { startEngine } from "../../engines/operations/start-engine.ts";
+import { stopEngine } from "../../engines/operations/stop-engine.ts";
+import { getProduct } from "../../products/get-product.ts";
+import { DestroyedEngine, EnginePage, EngineSchema, ProvisionedEngine } from "./engine-schemas.ts";
+import {
+  Cursor,
+  DeadlineMs,
+  IdempotencyKey,
+  Limit,
+  plainText,
+  UserId,
+  WhenBusySchema,
+} from "./field-schemas.ts";
+import { platformProcedure } from "../trpc/procedures.ts";
+import { runOnce } from "../trpc/run-once.ts";
+import { t } from "../trpc/trpc.ts";
+
+const Provision = z.strictObject({
+  userId: UserId,
+  image: plainText(512).optional(),
+  wait: z.boolean().default(true),
+  deadlineMs: DeadlineMs.optional(),
+  idempotencyKey: IdempotencyKey,
+});
+const Get = z.strictObject({ userId: UserId });
+const List = z
+  .strictObject({ status: z.enum(ENGINE_STATUSES).optional(), cursor: Cursor, limit: Limit })
+  .prefault({});
+const Start = z.strictObject({
+  userId: UserId,
+  deadlineMs: DeadlineMs.optional(),
+  idempotencyKey: IdempotencyKey,
+});
+/** For the verbs that take an engine away from those who use it. */
+const takeAway = {
+  userId: UserId,
+  whenBusy: WhenBusySchema.default("wait"),
+  deadlineMs: DeadlineMs.default(60_000),
+  idempotencyKey: IdempotencyKey,
+};
+const Stop = z.strictObject({ ...takeAway, graceSeconds: z.int().min(0).max(3_600).default(30) });
+const TakeAway = z.strictObject(takeAway);
+
+const reading = platformProcedure("read");
+const changing = platformProcedure("lifecycle");
+
+export const enginesRouter = t.router({
+  provision: changing
+    .input(Provision)
+    .output(ProvisionedEngine)
+    .mutation(async (opts) => {
+      const { call, productId } = opts.ctx;
+      const { policy } = await getProduct(call, { productId });
+      return runOnce(opts, async (input) => provisionEngine(call, { ...input, productId, policy }));
+    }),
+  get: reading
+    .input(Get)
+    .output(EngineSchema)
+    .query(async ({ ctx, input }) => getEngine(ctx.call, { ...input, productId: ctx.productId })),
+  list: reading
+    .input(List)
+    .output(EnginePage)
+    .query(async ({ ctx, input }) => listEngines(ctx.call, { ...input, productId: ctx.productId })),
+  start: changing
+    .input(Start)
+    .output(EngineSchema)
+    .mutation(async (opts) => {
+      const { call, productId } = opts.ctx;
+      return runOnce(opts, async (input) => startEngine(call, { ...input, productId }));
+    }),
+  stop: changing
+    .input(Stop)
+    .output(EngineSchema)
+    .mutation(async (opts) => {
+      const { call, productId } = opts.ctx;
+      return runOnce(opts, async (input) => stopEngine(call, { ...input, productId }));
+    }),
+  restart: changing
+    .input(TakeAway)
+    .output(EngineSchema)
+    .mutation(async (opts) => {
+      const { call, productId } = opts.ctx;
+      return runOnce(opts, async (input) => restartEngine(call, { ...input, productId }));
+    }),
+  destroy: changing
+    .input(TakeAway)
+    .output(DestroyedEngine)
+    .mutation(async (opts) => {
+      const { call, productId } = opts.ctx;
+      return runOnce(opts, async (input) => destroyEngine(call, { ...input, productId }));
+    }),
+});

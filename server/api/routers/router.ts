@@ -1,0 +1,23 @@
+import { auditRouter } from "./audit-router.ts";
+import { engineKeysRouter } from "./engine-keys-router.ts";
+import { enginesRouter } from "./engines-router.ts";
+import { healthRouter } from "./health-router.ts";
+import { platformKeysRouter } from "./platform-keys-router.ts";
+import { productsRouter } from "./products-router.ts";
+import { rpcRouter } from "./rpc-router.ts";
+import { t } from "../trpc/trpc.ts";
+import { turnsRouter } from "./turns-router.ts";
+
+export const appRouter = t.router({
+  engines: enginesRouter,
+  engineKeys: engineKeysRouter,
+  rpc: rpcRouter,
+  turns: turnsRouter,
+  products: productsRouter,
+  platformKeys: platformKeysRouter,
+  audit: auditRouter,
+  health: healthRouter,
+});
+
+/** All that a client needs to know of this server. */
+export type AppRouter = typeof appRouter;

@@ -1,0 +1,70 @@
+import { z } from "zod";
+import { TURN_STATUSES } from "../../../db/schema.ts";
+import { END_REASONS, END_STATUSES } from "../../turns/model/turn-end.ts";
+import { isDeeperThan } from "../../json-depth.ts";
+import { plainObject, plainText } from "./field-schemas.ts";
+
+const REQUEST_MAX_DEPTH = 64;
+/** How the engine spells what is camelCase here: both at once would be two answers to one question. */
+const ENGINE_SPELLINGS = ["task_id", "edit_message_id", "retry_message_id"] as const;
+
+const KnownRequest = z
+  .looseObject({
+    message: z.string().min(1),
+    /** The thread. */
+    taskId: plainText(512),
+    media: z.array(z.unknown()).optional(),
+    direct: z.boolean().optional(),
+    editMessageId: z.string().optional(),
+    retryMessageId: z.string().optional(),
+  })
+  .superRefine((request, refinement) => {
+    for (const name of ENGINE_SPELLINGS) {
+      if (!Object.hasOwn(request, name)) continue;
+      refinement.addIssue({ code: "custom", path: [name], message: "is spelled in camelCase here" });
+    }
+    if (isDeeperThan(request, REQUEST_MAX_DEPTH)) {
+      refinement.addIssue({
+        code: "custom",
+        message: `must not nest deeper than ${REQUEST_MAX_DEPTH} levels`,
+      });
+    }
+  });
+
+/** The body of `/execute`, known fields in our spelling; the others go to the engine as they are. */
+export const ExecuteRequestSchema = plainObject<z.input<typeof KnownRequest>>().pipe(KnownRequest);
+
+export const EndSchema = z.object({
+  status: z.enum(END_STATUSES),
+  reason: z.enum(END_REASONS).nullable(),
+  message: z.string().nullable(),
+  engineError: z
+    .object({ code: z.string(), message: z.string(), details: z.unknown().optional() })
+    .nullable(),
+  lastSeq: z.number(),
+  engineMayContinue: z.boolean(),
+});
+
+export const TurnSchema = z.object({
+  turnId: z.string(),
+  userId: z.string(),
+  engineId: z.string(),
+  taskId: z.string(),
+  status: z.enum(TURN_STATUSES),
+  generation: z.number(),
+  lastSeq: z.number(),
+  bytes: z.number(),
+  startedAt: z.string(),
+  endedAt: z.string().nullable(),
+  end: EndSchema.nullable(),
+});
+
+export const TurnPage = z.object({ items: z.array(TurnSchema), nextCursor: z.string().nullable() });
+
+export const StartedTurn = z.object({
+  turnId: z.string(),
+  status: z.enum(TURN_STATUSES),
+  generation: z.number(),
+  /** False when the turn was there already. */
+  created: z.boolean(),
+});

@@ -1,0 +1,69 @@
+import { z } from "zod";
+import { cancelTurn } from "../../turns/cancel-turn.ts";
+import { getTurn } from "../../turns/read/get-turn.ts";
+import { listTurns } from "../../turns/read/list-turns.ts";
+import { startTurn, type StartTurnInput } from "../../turns/start/start-turn.ts";
+import { Cursor, Generation, Limit, UserId, Uuid } from "./field-schemas.ts";
+import { platformProcedure } from "../trpc/procedures.ts";
+import { streamTurn } from "../sse/stream-turn.ts";
+import { t } from "../trpc/trpc.ts";
+import { ExecuteRequestSchema, StartedTurn, TurnPage, TurnSchema } from "./turn-schemas.ts";
+
+const Start = z.strictObject({
+  turnId: Uuid,
+  userId: UserId,
+  request: ExecuteRequestSchema,
+  /** Nothing sleeps yet, so that either value is honoured. */
+  autoWake: z.boolean().default(true),
+  /** Provisioning on the way is not there yet. */
+  autoProvision: z.literal(false).default(false),
+  expectGeneration: Generation.optional(),
+});
+/** The id of the last item that the reader has. tRPC puts it here when a reader comes back. */
+const LastEventId = z
+  .string()
+  .regex(/^[0-9]{1,15}$/, { error: "must be the id of an item of this stream" })
+  .optional();
+const Execute = Start.extend({ lastEventId: LastEventId });
+const Events = z.strictObject({ turnId: Uuid, lastEventId: LastEventId });
+const OfTurn = z.strictObject({ turnId: Uuid });
+const List = z.strictObject({ userId: UserId, cursor: Cursor, limit: Limit });
+
+export const turnsRouter = t.router({
+  // Its turnId is its idempotency key.
+  start: platformProcedure("turns")
+    .input(Start)
+    .output(StartedTurn)
+    .mutation(async ({ ctx, input }) => startTurn(ctx.call, toStartInput(ctx, input))),
+  /** `start` and `events` in one: what refuses the start is the stream's error. */
+  execute: platformProcedure("turns", "read")
+    .meta({ beginsWork: true })
+    .input(Execute)
+    .subscription(({ ctx, input: { lastEventId, ...input }, signal }) => {
+      const start = async () => ctx.app.lease.run(async () => startTurn(ctx.call, toStartInput(ctx, input)));
+      // Whoever has an item knows that the turn began; it may have ended, and be forgotten, since.
+      const begin = lastEventId === undefined ? start : undefined;
+      return streamTurn(ctx, { turnId: input.turnId, lastEventId, begin, signal });
+    }),
+  events: platformProcedure("read")
+    .input(Events)
+    .subscription(({ ctx, input, signal }) => streamTurn(ctx, { ...input, signal })),
+  get: platformProcedure("read")
+    .input(OfTurn)
+    .output(TurnSchema)
+    .query(async ({ ctx, input }) => getTurn(ctx.call, { ...input, productId: ctx.productId })),
+  list: platformProcedure("read")
+    .input(List)
+    .output(TurnPage)
+    .query(async ({ ctx, input }) => listTurns(ctx.call, { ...input, productId: ctx.productId })),
+  cancel: platformProcedure("turns")
+    .meta({ whileDraining: true })
+    .input(OfTurn)
+    .output(TurnSchema)
+    .mutation(async ({ ctx, input }) => cancelTurn(ctx.call, { ...input, productId: ctx.productId })),
+});
+
+function toStartInput(ctx: { productId: string }, input: z.infer<typeof Start>): StartTurnInput {
+  const { autoWake: _autoWake, autoProvision: _autoProvision, ...rest } = input;
+  return { ...rest, productId: ctx.productId };
+}

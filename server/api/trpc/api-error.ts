@@ -1,0 +1,208 @@
+import { TRPCError } from "@trpc/server";
+import { getHTTPStatusCodeFromError } from "@trpc/server/http";
+import { TRPC_ERROR_CODES_BY_KEY, type TRPC_ERROR_CODE_KEY } from "@trpc/server/rpc";
+import { z } from "zod";
+import { isDatabaseUnavailable } from "../../../db/postgres-error.ts";
+import { DomainError, type EngineErrorDetail, type InputIssue, type Reason } from "../../errors.ts";
+
+/** How each reason travels: the one table behind every reply that is not a success. */
+export const REASON_CODES = {
+  INVALID_INPUT: "BAD_REQUEST",
+  IMAGE_NOT_PINNED: "BAD_REQUEST",
+  REQUEST_TOO_LARGE: "PAYLOAD_TOO_LARGE",
+  INVALID_KEY: "UNAUTHORIZED",
+  KEY_EXPIRED: "UNAUTHORIZED",
+  KEY_REVOKED: "UNAUTHORIZED",
+  SCOPE_MISSING: "FORBIDDEN",
+  IMAGE_NOT_ALLOWED: "FORBIDDEN",
+  ENGINE_NOT_FOUND: "NOT_FOUND",
+  TURN_NOT_FOUND: "NOT_FOUND",
+  PRODUCT_NOT_FOUND: "NOT_FOUND",
+  KEY_NOT_FOUND: "NOT_FOUND",
+  ENGINE_ALREADY_EXISTS: "CONFLICT",
+  PRODUCT_SLUG_EXISTS: "CONFLICT",
+  PRODUCT_NOT_EMPTY: "CONFLICT",
+  ENGINE_BUSY: "CONFLICT",
+  ENGINE_STOPPED: "CONFLICT",
+  ENGINE_SLEEPING: "CONFLICT",
+  ENGINE_DESTROYING: "CONFLICT",
+  GENERATION_CHANGED: "CONFLICT",
+  TURN_IN_PROGRESS: "CONFLICT",
+  IDEMPOTENCY_IN_PROGRESS: "CONFLICT",
+  OUTCOME_UNKNOWN: "CONFLICT",
+  VOLUME_MISSING: "CONFLICT",
+  IDEMPOTENCY_MISMATCH: "UNPROCESSABLE_CONTENT",
+  NOT_SUPPORTED_BY_ENGINE: "UNPROCESSABLE_CONTENT",
+  QUOTA_EXCEEDED: "TOO_MANY_REQUESTS",
+  RATE_LIMITED: "TOO_MANY_REQUESTS",
+  STREAM_LIMIT: "TOO_MANY_REQUESTS",
+  PORT_EXHAUSTION: "SERVICE_UNAVAILABLE",
+  RUNTIME_UNREACHABLE: "SERVICE_UNAVAILABLE",
+  RUNTIME_CHANGED: "SERVICE_UNAVAILABLE",
+  ENGINE_UNHEALTHY: "SERVICE_UNAVAILABLE",
+  DRAINING: "SERVICE_UNAVAILABLE",
+  DATABASE_UNAVAILABLE: "SERVICE_UNAVAILABLE",
+  ENGINE_ERROR: "BAD_GATEWAY",
+  IMAGE_UNAVAILABLE: "BAD_GATEWAY",
+  BOOT_TIMEOUT: "GATEWAY_TIMEOUT",
+  BOOT_FAILED: "BAD_GATEWAY",
+  ENGINE_TIMEOUT: "GATEWAY_TIMEOUT",
+  DEADLINE_EXCEEDED: "TIMEOUT",
+  INTERNAL: "INTERNAL_SERVER_ERROR",
+} as const satisfies Record<Reason, TRPC_ERROR_CODE_KEY>;
+
+/** Anything thrown, as a caller may see it. */
+export interface ApiError {
+  code: TRPC_ERROR_CODE_KEY;
+  httpStatus: number;
+  reason: Reason;
+  message: string;
+  retryAfterMs?: number;
+  issues?: readonly InputIssue[];
+  engineError?: EngineErrorDetail;
+}
+
+/** `error.data` of every tRPC error. */
+export interface ApiErrorData {
+  code: TRPC_ERROR_CODE_KEY;
+  httpStatus: number;
+  path: string | null;
+  reason: Reason;
+  requestId: string | null;
+  retryAfterMs?: number;
+  issues?: readonly InputIssue[];
+  engineError?: EngineErrorDetail;
+}
+
+const MAX_ISSUES = 20;
+const MAX_ISSUE_LENGTH = 200;
+const DATABASE_RETRY_AFTER_MS = 1_000;
+
+/** The only place where an error turns into what goes over the wire; whatever is not listed says nothing. */
+export function toApiError(error: unknown): ApiError {
+  if (error instanceof DomainError) return fromDomain(error);
+  if (error instanceof TRPCError) return fromTrpc(error);
+  if (isFrameworkRefusal(error)) return fromFramework(error);
+  if (isDatabaseUnavailable(error)) {
+    return listed("DATABASE_UNAVAILABLE", "the database cannot be asked right now", {
+      retryAfterMs: DATABASE_RETRY_AFTER_MS,
+    });
+  }
+  return listed("INTERNAL", "internal error");
+}
+
+/** What a reader of `turns.execute` comes back for: the turn may well begin then. */
+const EXECUTE_AGAIN: ReadonlySet<Reason> = new Set(["DRAINING", "DATABASE_UNAVAILABLE"]);
+
+/**
+ * tRPC's link opens a stream again after every status of a server. Opened again, an execute is asked for anew, so
+ * where it was refused for good the status says so, whatever the reason's own is.
+ */
+function toExecuteError(error: ApiError): ApiError {
+  if (error.httpStatus < 500 || EXECUTE_AGAIN.has(error.reason)) return error;
+  return { ...error, code: "PRECONDITION_FAILED", httpStatus: 412 };
+}
+
+function fromDomain({ reason, message, retryAfterMs, issues, engineError }: DomainError): ApiError {
+  return listed(reason, reason === "INTERNAL" ? "internal error" : message, {
+    ...(retryAfterMs !== undefined && { retryAfterMs }),
+    ...(issues !== undefined && { issues }),
+    ...(engineError !== undefined && { engineError }),
+  });
+}
+
+/** tRPC wraps what procedures throw, and refuses by itself what never reaches one. */
+function fromTrpc(error: TRPCError): ApiError {
+  const { cause, code } = error;
+  if (code === "INTERNAL_SERVER_ERROR") {
+    return cause === undefined || cause instanceof TRPCError
+      ? listed("INTERNAL", "internal error")
+      : toApiError(cause);
+  }
+  if (cause instanceof DomainError) return fromDomain(cause);
+  if (code === "BAD_REQUEST" && cause instanceof z.ZodError) {
+    const issues = cause.issues.slice(0, MAX_ISSUES).map(toInputIssue);
+    return listed("INVALID_INPUT", `the input does not have the right shape${toHint(issues)}`, { issues });
+  }
+  const httpStatus = getHTTPStatusCodeFromError(error);
+  if (httpStatus >= 500) return listed("INTERNAL", "internal error");
+  const reason: Reason = code === "PAYLOAD_TOO_LARGE" ? "REQUEST_TOO_LARGE" : "INVALID_INPUT";
+  // A parser's own message quotes what it read; only tRPC's own words are passed on.
+  const message = cause === undefined ? cut(error.message) : "the request cannot be read as JSON";
+  return { code, httpStatus, reason, message };
+}
+
+interface FrameworkRefusal extends Error {
+  statusCode: number;
+}
+
+/** fastify refuses what it cannot read: oversized, of another type, with a broken length. */
+function isFrameworkRefusal(error: unknown): error is FrameworkRefusal {
+  if (!(error instanceof Error && "code" in error && "statusCode" in error)) return false;
+  const { code, statusCode } = error;
+  const isRefusal = typeof statusCode === "number" && statusCode >= 400 && statusCode < 500;
+  return isRefusal && typeof code === "string" && code.startsWith("FST_");
+}
+
+function fromFramework({ statusCode, message }: FrameworkRefusal): ApiError {
+  switch (statusCode) {
+    case 413:
+      return listed("REQUEST_TOO_LARGE", "the request is larger than this path takes");
+    case 415:
+      return toProtocolError("UNSUPPORTED_MEDIA_TYPE", "the body must be application/json");
+    default:
+      return { ...toProtocolError("BAD_REQUEST", cut(message)), httpStatus: statusCode };
+  }
+}
+
+/** A request that is wrong before any procedure is: INVALID_INPUT, under the HTTP status that says how. */
+export function toProtocolError(code: TRPC_ERROR_CODE_KEY, message: string): ApiError {
+  const httpStatus = getHTTPStatusCodeFromError(new TRPCError({ code }));
+  return { code, httpStatus, reason: "INVALID_INPUT", message };
+}
+
+function toInputIssue(issue: z.core.$ZodIssue): InputIssue {
+  return { path: cut(issue.path.map(String).join(".")), message: cut(issue.message) };
+}
+
+/** The first of them, for whoever sees the message alone. */
+function toHint([first, ...others]: readonly InputIssue[]): string {
+  if (first === undefined) return "";
+  const place = first.path === "" ? "" : `${first.path}: `;
+  return `: ${place}${first.message}${others.length === 0 ? "" : ` (and ${others.length} more)`}`;
+}
+
+function cut(text: string): string {
+  return text.length <= MAX_ISSUE_LENGTH ? text : `${text.slice(0, MAX_ISSUE_LENGTH).toWellFormed()}…`;
+}
+
+function listed(
+  reason: Reason,
+  message: string,
+  more: Pick<ApiError, "retryAfterMs" | "issues" | "engineError"> = {},
+): ApiError {
+  const code = REASON_CODES[reason];
+  const httpStatus = getHTTPStatusCodeFromError(new TRPCError({ code }));
+  return { code, httpStatus, reason, message, ...more };
+}
+
+export interface ErrorPlace {
+  path: string | null;
+  requestId: string | null;
+}
+
+/** An error in a tRPC reply. */
+export interface TrpcErrorShape {
+  message: string;
+  code: (typeof TRPC_ERROR_CODES_BY_KEY)[TRPC_ERROR_CODE_KEY];
+  data: ApiErrorData;
+}
+
+export function toTrpcErrorShape(error: unknown, place: ErrorPlace): TrpcErrorShape {
+  const isExecute = place.path === "turns.execute";
+  const found = isExecute ? toExecuteError(toApiError(error)) : toApiError(error);
+  const { message, code, httpStatus, reason, ...more } = found;
+  const path = place.path === null ? null : cut(place.path);
+  const data = { code, httpStatus, path, reason, requestId: place.requestId, ...more };
+  return { message, code: TRPC_ERROR_CODES_BY_KEY[code], data };
+}

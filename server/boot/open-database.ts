@@ -1,0 +1,61 @@
+import { openDatabase, type Database } from "../../db/client.ts";
+import { openEmbeddedPostgres } from "../../db/embedded/embedded-postgres.ts";
+import { findSchemaState, migrateDatabase } from "../../db/migrate.ts";
+import { isDatabaseUnavailable } from "../../db/postgres-error.ts";
+import type { Config } from "../config/config.ts";
+import { toErrorMessage } from "../errors.ts";
+import type { Log } from "../log.ts";
+
+/**
+ * The database of the configuration, or an embedded one in the data directory, with its schema up to date. The
+ * stack closes what was opened. Throws when the schema is not one that this code knows.
+ */
+export async function openMigratedDatabase(
+  input: { config: Config; log: Log },
+  stack: AsyncDisposableStack,
+): Promise<Database> {
+  try {
+    return await openMigrated(input, stack);
+  } catch (error) {
+    if (input.config.databaseUrl === undefined || !isDatabaseUnavailable(error)) throw error;
+    throw new Error(`the database of ORCH_DATABASE_URL does not serve: ${toErrorMessage(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+async function openMigrated(
+  { config, log }: { config: Config; log: Log },
+  stack: AsyncDisposableStack,
+): Promise<Database> {
+  const url = config.databaseUrl ?? stack.use(await openEmbedded(config, log)).url;
+  if (config.migrateOnBoot) {
+    const { applied } = await migrateDatabase({ url: config.migrationDatabaseUrl ?? url });
+    log.info({ applied }, "migrations are up to date");
+  }
+  const database = stack.use(
+    openDatabase({ url, poolSize: config.databasePool, applicationName: "enginehouse" }),
+  );
+  const state = await findSchemaState(database.raw);
+  switch (state) {
+    case "current":
+      return database;
+    case "pending":
+      throw new Error(
+        "the database has migrations pending: run `npm run db:migrate`, or set ORCH_MIGRATE_ON_BOOT=true",
+      );
+    case "unknown":
+      throw new Error(
+        "the database has a migration that this version does not know: deploy the version that made it",
+      );
+  }
+}
+
+async function openEmbedded(config: Config, log: Log) {
+  return openEmbeddedPostgres({
+    dataDir: config.dataDir,
+    log: (message) => {
+      log.info({}, message);
+    },
+  });
+}

@@ -1,0 +1,148 @@
+import { join, resolve } from "node:path";
+import { isatty } from "node:tty";
+import {
+  listConflicts,
+  listProductionProblems,
+  toProblem,
+  type Environment,
+  type ReadValues,
+} from "./problems.ts";
+import { SETTINGS, type Setting, type SettingValues } from "./settings.ts";
+import { listWarnings } from "./warnings.ts";
+import { hashKey } from "../keys/key-format.ts";
+import type { LogOptions } from "../log.ts";
+import type { ContainerLimits } from "../runtime/engine-runtime.ts";
+
+/** What the environment says, parsed and checked once. Durations are milliseconds, whatever unit the variable has. */
+export interface Config {
+  production: boolean;
+  host: string;
+  port: number;
+  trustProxy: boolean;
+  log: LogOptions;
+  dataDir: string;
+
+  /** undefined: an embedded Postgres in the data directory. */
+  databaseUrl: string | undefined;
+  migrationDatabaseUrl: string | undefined;
+  migrateOnBoot: boolean;
+  databasePool: number;
+
+  /** undefined: generated in the data directory. */
+  masterKeys: string | undefined;
+  /** SHA-256 hex of the bootstrap operator's key; undefined: generated in the data directory. */
+  adminKeyHash: string | undefined;
+
+  backend: "auto" | "docker" | "process";
+  dockerHost: string | undefined;
+  engineImage: string | undefined;
+  engineImageAllow: readonly string[];
+  allowUnpinnedImage: boolean;
+  /** undefined: the reference engine. */
+  engineCommand: readonly string[] | undefined;
+  /** Names and their present values; a listed name that is unset is absent. */
+  passthrough: Readonly<Record<string, string>>;
+  engineNetwork: string;
+  enginePort: number;
+  limits: ContainerLimits;
+  portMin: number;
+  portMax: number;
+  catalogPath: string;
+
+  bootTimeoutMs: number;
+  healthIntervalMs: number;
+  healthTimeoutMs: number;
+  healthMaxFailures: number;
+  restartBackoffBaseMs: number;
+  restartBackoffMaxMs: number;
+  restartMaxAttempts: number;
+  stopGraceMs: number;
+  drainDelayMs: number;
+  drainMs: number;
+  heartbeatMs: number;
+  leaseMs: number;
+
+  turnRetentionMs: number;
+  turnMaxBytes: number;
+  eventMaxBytes: number;
+  turnIdleTimeoutMs: number;
+}
+
+/** Its message has one line per problem. */
+export class ConfigError extends Error {
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[]) {
+    super(problems.join("\n"));
+    this.name = "ConfigError";
+    this.problems = problems;
+  }
+}
+
+/**
+ * Reads every setting; an empty variable is one that is not set.
+ *
+ * @throws ConfigError with everything that is wrong at once. Secrets are in neither problems nor warnings.
+ */
+export function parseConfig(env: Environment): { config: Config; warnings: string[] } {
+  const production = env["NODE_ENV"] === "production";
+  const problems: string[] = [];
+  const read: Record<string, unknown> = {};
+  for (const [key, setting] of Object.entries<Setting<unknown>>(SETTINGS)) {
+    const outcome = readSetting(env, setting, production);
+    if ("problem" in outcome) problems.push(outcome.problem);
+    else read[key] = outcome.value;
+  }
+  const values = read as ReadValues;
+  problems.push(...listConflicts(env, values));
+  if (production) problems.push(...listProductionProblems(env, values));
+  if (problems.length > 0) throw new ConfigError(problems);
+  return { config: toConfig(env, values as SettingValues, production), warnings: listWarnings(env) };
+}
+
+function readSetting(
+  env: Environment,
+  setting: Setting<unknown>,
+  production: boolean,
+): { value: unknown } | { problem: string } {
+  const fallback = (production ? setting.productionDefault : undefined) ?? setting.default;
+  const source = findSource(env, setting);
+  const given = env[source.name];
+  const text = (setting.secret ? given : given?.trim()) || fallback;
+  if (text === undefined) return { value: undefined };
+  const parsed = setting.schema.safeParse(text);
+  if (parsed.success) return { value: parsed.data };
+  const detail = parsed.error.issues.find(({ code }) => code === "custom")?.message;
+  return { problem: toProblem(env, source, detail) };
+}
+
+/** Without a daemon of our own, the one that the docker command of the same shell would talk to. */
+function findSource(env: Environment, setting: Setting<unknown>): Setting<unknown> {
+  if (setting.name !== SETTINGS.dockerHost.name || env[setting.name]) return setting;
+  return { ...setting, name: "DOCKER_HOST" };
+}
+
+function toConfig(env: Environment, values: SettingValues, production: boolean): Config {
+  const { adminKey, logLevel, logPretty, passthroughNames, ...rest } = values;
+  const { memoryMb, cpus, pids, readOnly, capAdd, user, ...settings } = rest;
+  const dataDir = resolve(values.dataDir);
+  return {
+    ...settings,
+    production,
+    dataDir,
+    log: { level: logLevel, pretty: logPretty ?? isatty(1) },
+    migrationDatabaseUrl: values.migrationDatabaseUrl ?? values.databaseUrl,
+    adminKeyHash: values.adminKeyHash ?? (adminKey === undefined ? undefined : hashKey(adminKey)),
+    passthrough: toPassthrough(env, passthroughNames),
+    limits: { memoryMb, cpus, pids, readOnly, capAdd, user: user ?? null },
+    catalogPath: values.catalogPath === undefined ? join(dataDir, "catalog") : resolve(values.catalogPath),
+  };
+}
+
+function toPassthrough(env: Environment, names: readonly string[]): Record<string, string> {
+  const pairs = names.flatMap((name) => {
+    const value = env[name];
+    return value === undefined ? [] : [[name, value] as const];
+  });
+  return Object.fromEntries(pairs);
+}

@@ -1,0 +1,95 @@
+import { hashKey } from "../keys/key-format.ts";
+import { SETTINGS, type Setting, type SettingValues } from "./settings.ts";
+import { listUnpinned } from "./values.ts";
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Values of the settings that could be read; checks across settings skip what is missing. */
+export type ReadValues = Partial<SettingValues>;
+
+const MAX_SHOWN_LENGTH = 100;
+const RESERVED_NAMES: readonly string[] = ["ENGINE_KEY_HASH", "SQLITE_DB_PATH", "CATALOG_DIR"];
+
+/** One line that names the variable, what it was (unless secret), what is wrong where that is not plain, what it takes. */
+export function toProblem(env: Environment, setting: Setting<unknown>, detail?: string): string {
+  const was = env[setting.name] ? `is ${toShown(setting, env[setting.name] ?? "")}` : "is not set";
+  const why = detail === undefined ? "" : `, and ${detail}`;
+  return `${setting.name} ${was}${why}; it takes ${setting.takes}`;
+}
+
+function toShown(setting: Setting<unknown>, text: string): string {
+  if (setting.secret) return "set (its value is not shown)";
+  const shown = text.length > MAX_SHOWN_LENGTH ? `${text.slice(0, MAX_SHOWN_LENGTH)}…` : text;
+  return JSON.stringify(shown);
+}
+
+/** What is wrong with settings that are right by themselves. */
+export function listConflicts(env: Environment, values: ReadValues): string[] {
+  return [
+    ...listNumberConflicts(env, values),
+    ...listImageConflicts(env, values),
+    ...listPassthroughConflicts(env, values),
+    ...listAdminKeyConflicts(env, values),
+  ];
+}
+
+function listNumberConflicts(env: Environment, values: ReadValues): string[] {
+  const problems: string[] = [];
+  const { portMin, portMax, heartbeatMs, leaseMs } = values;
+  if (portMin !== undefined && portMax !== undefined && portMin > portMax) {
+    problems.push(toProblem(env, SETTINGS.portMin, `ORCH_PORT_MAX is ${portMax}, which is below ${portMin}`));
+  }
+  if (heartbeatMs !== undefined && leaseMs !== undefined && leaseMs <= 2 * heartbeatMs) {
+    const detail = `it has to be more than twice ORCH_HEARTBEAT_S, which is ${heartbeatMs / 1000}`;
+    problems.push(toProblem(env, SETTINGS.leaseMs, detail));
+  }
+  return problems;
+}
+
+function listImageConflicts(env: Environment, values: ReadValues): string[] {
+  if (values.allowUnpinnedImage !== false) return [];
+  const problems: string[] = [];
+  const unpinned = listUnpinned(values.engineImage === undefined ? [] : [values.engineImage]);
+  if (unpinned.length > 0) problems.push(toProblem(env, SETTINGS.engineImage, toUnpinnedDetail(unpinned)));
+  const unpinnedAllowed = listUnpinned(values.engineImageAllow ?? []);
+  if (unpinnedAllowed.length > 0) {
+    problems.push(toProblem(env, SETTINGS.engineImageAllow, toUnpinnedDetail(unpinnedAllowed)));
+  }
+  return problems;
+}
+
+function toUnpinnedDetail(images: readonly string[]): string {
+  return `${images.join(", ")} needs a tag other than latest, or a digest, unless ORCH_ALLOW_UNPINNED_IMAGE is true`;
+}
+
+/** Settings of this service hold its secrets, and the contract's own names are not for others to set. */
+function listPassthroughConflicts(env: Environment, values: ReadValues): string[] {
+  const refused = (values.passthroughNames ?? []).filter(
+    (name) => name.toUpperCase().startsWith("ORCH_") || RESERVED_NAMES.includes(name),
+  );
+  if (refused.length === 0) return [];
+  const detail = `${refused.join(", ")} must not be passed on to engines`;
+  return [toProblem(env, SETTINGS.passthroughNames, detail)];
+}
+
+function listAdminKeyConflicts(env: Environment, values: ReadValues): string[] {
+  const { adminKey, adminKeyHash } = values;
+  if (adminKey === undefined || adminKeyHash === undefined || hashKey(adminKey) === adminKeyHash) return [];
+  return [toProblem(env, SETTINGS.adminKey, "its SHA-256 is another one than ORCH_ADMIN_KEY_HASH")];
+}
+
+/** What only production refuses: anything that is made up on the spot, and engines without isolation. */
+export function listProductionProblems(env: Environment, values: ReadValues): string[] {
+  const problems = Object.values(SETTINGS)
+    .filter((setting) => setting.requiredInProduction && !env[setting.name])
+    .map((setting) => toProblem(env, setting, "production requires it"));
+  if (!env[SETTINGS.adminKeyHash.name] && !env[SETTINGS.adminKey.name]) {
+    problems.push(
+      toProblem(env, SETTINGS.adminKeyHash, "production requires it (or ORCH_ADMIN_KEY instead)"),
+    );
+  }
+  if (env[SETTINGS.backend.name] && values.backend !== undefined && values.backend !== "docker") {
+    problems.push(toProblem(env, SETTINGS.backend, "production runs engines with docker only"));
+  }
+  return problems;
+}

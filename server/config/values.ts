@@ -1,0 +1,135 @@
+import { z } from "zod";
+import { isPinnedImage } from "../engines/model/pinned-image.ts";
+import { splitCommand } from "./command-words.ts";
+import { toErrorMessage } from "../errors.ts";
+import { openKeyring } from "../keys/keyring.ts";
+
+/** How the text of a variable becomes a value, and what people are told that it takes. */
+export interface ValueKind<T> {
+  takes: string;
+  schema: z.ZodType<T, string>;
+}
+
+/** Beyond this a timer of Node fires at once. */
+const MAX_TIMER_S = 2_147_483;
+const LONG_TIME_S = 366 * 86_400;
+
+export function wholeNumber(min: number, max: number): ValueKind<number> {
+  const schema = z.string().regex(/^\d+$/).transform(Number).pipe(z.int().min(min).max(max));
+  return { takes: `a whole number from ${min} to ${max}`, schema };
+}
+
+export function decimal(min: number, max: number): ValueKind<number> {
+  const schema = z
+    .string()
+    .regex(/^(?:\d+(?:\.\d*)?|\.\d+)$/)
+    .transform(Number)
+    .pipe(z.number().min(min).max(max));
+  return { takes: `a number from ${min} to ${max}`, schema };
+}
+
+/** Seconds, fractions allowed, as milliseconds. */
+export function seconds(min: number, max: number = MAX_TIMER_S): ValueKind<number> {
+  const { schema } = decimal(min, max);
+  return {
+    takes: `seconds from ${min} to ${max}, fractions allowed`,
+    schema: schema.transform((value) => Math.round(value * 1000)),
+  };
+}
+
+export const retentionSeconds = seconds(1, LONG_TIME_S);
+export const port = wholeNumber(1, 65_535);
+/** 0 lets the system pick. */
+export const listenPort = wholeNumber(0, 65_535);
+
+export const flag: ValueKind<boolean> = {
+  takes: "true or false",
+  schema: z.enum(["true", "false"]).transform((text) => text === "true"),
+};
+
+export function oneOf<const T extends readonly string[]>(names: T): ValueKind<T[number]> {
+  return { takes: `one of ${names.join(", ")}`, schema: z.enum(names) };
+}
+
+function matching(pattern: RegExp, takes: string): ValueKind<string> {
+  return { takes, schema: z.string().regex(pattern) };
+}
+
+export const hostName = matching(/^[A-Za-z0-9_.:-]+$/, "a host name or an address");
+export const path = matching(/^[^\0]+$/, "a path");
+export const networkName = matching(/^[A-Za-z0-9][A-Za-z0-9_.-]*$/, "the name of a Docker network");
+export const userName = matching(
+  /^[A-Za-z0-9_.-]+(?::[A-Za-z0-9_.-]+)?$/,
+  "uid[:gid], or names in the image",
+);
+export const dockerHost = matching(
+  /^(?:unix:\/\/\/|(?:tcp|https?):\/\/[^\s/])\S*$/,
+  "unix:///path, tcp://host:port, http://… or https://…",
+);
+export const databaseUrl = matching(
+  /^postgres(?:ql)?:\/\/\S+$/,
+  "postgres://user:password@host:port/database",
+);
+export const keyHash: ValueKind<string> = {
+  takes: "the SHA-256 of the key, 64 hexadecimal digits",
+  schema: z
+    .string()
+    .regex(/^[0-9a-fA-F]{64}$/)
+    .toLowerCase(),
+};
+/** What could not be sent in a header is refused here rather than never matched later. */
+export const opaqueKey = matching(
+  /^[\x21-\x7e]{32,512}$/,
+  "32 to 512 printable ASCII characters without spaces",
+);
+
+const ImageName = z.string().regex(/^\w[\w./:@-]*$/);
+export const image: ValueKind<string> = {
+  takes: "the name of an image, with a tag or a digest",
+  schema: ImageName,
+};
+
+function listOf(item: z.ZodType<string, string>, takes: string): ValueKind<string[]> {
+  const schema = z
+    .string()
+    .transform((text) => text.split(",").map((part) => part.trim()))
+    .transform((parts) => [...new Set(parts.filter((part) => part !== ""))])
+    .pipe(z.array(item));
+  return { takes, schema };
+}
+
+export const imageList = listOf(ImageName, "names of images, separated by commas");
+export const variableNames = listOf(
+  z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/),
+  "names of environment variables, separated by commas",
+);
+export const capabilities = listOf(
+  z.string().regex(/^[A-Z][A-Z0-9_]*$/),
+  "names of Linux capabilities such as NET_BIND_SERVICE, separated by commas",
+);
+
+export const masterKeys: ValueKind<string> = {
+  takes: "id:base64,… with keys of 32 bytes; the first seals, all open",
+  schema: z.string().superRefine((text, ctx) => {
+    addThrown(ctx, () => openKeyring(text));
+  }),
+};
+
+export const command: ValueKind<string[]> = {
+  takes: "a command line, split as a shell splits words and run without a shell",
+  schema: z.string().transform((text, ctx) => addThrown(ctx, () => splitCommand(text)) ?? z.NEVER),
+};
+
+/** What is thrown becomes the problem, in the thrower's words: they never quote a secret. */
+function addThrown<T>(ctx: z.RefinementCtx, read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    ctx.addIssue({ code: "custom", message: toErrorMessage(error) });
+    return undefined;
+  }
+}
+
+export function listUnpinned(images: readonly string[]): string[] {
+  return images.filter((name) => !isPinnedImage(name));
+}

@@ -1,0 +1,25 @@
+import { NO_CLAIM } from "../../idempotency/idempotency-record.ts";
+import type { AppContext, CallContext } from "../../context.ts";
+import { DomainError } from "../../errors.ts";
+import { destroyEngine } from "./destroy-engine.ts";
+import type { EngineKeyInput } from "./get-engine.ts";
+
+/** Destroys the engine of a product that is on its way out, whoever uses it; one that is gone already is success. */
+export async function destroyEngineIfAny(
+  ctx: AppContext & CallContext,
+  input: EngineKeyInput,
+): Promise<void> {
+  const { productId, userId } = input;
+  try {
+    await destroyEngine(ctx, {
+      productId,
+      userId,
+      whenBusy: "interrupt",
+      deadlineMs: 1_000,
+      claim: NO_CLAIM,
+    });
+  } catch (error) {
+    if (error instanceof DomainError && error.reason === "ENGINE_NOT_FOUND") return;
+    throw error;
+  }
+}

@@ -1,0 +1,28 @@
+import { findEngine, type EngineRow } from "../../../db/engines.ts";
+import type { AppContext } from "../../context.ts";
+import { DomainError } from "../../errors.ts";
+import { toEngine, type Engine } from "../model/engine-view.ts";
+
+export interface EngineKeyInput {
+  productId: string;
+  userId: string;
+}
+
+/** Throws ENGINE_NOT_FOUND. */
+export async function getEngine(
+  ctx: Pick<AppContext, "db" | "config">,
+  input: EngineKeyInput,
+): Promise<Engine> {
+  return toEngine(ctx, await getEngineRow(ctx, input));
+}
+
+/** Throws ENGINE_NOT_FOUND. */
+export async function getEngineRow(ctx: Pick<AppContext, "db">, input: EngineKeyInput): Promise<EngineRow> {
+  const row = await findEngine(ctx.db, { productId: input.productId, userId: input.userId });
+  if (row === undefined) throw engineNotFound();
+  return row;
+}
+
+export function engineNotFound(): DomainError {
+  return new DomainError("ENGINE_NOT_FOUND", "this user has no engine; provision one");
+}

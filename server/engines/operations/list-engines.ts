@@ -1,0 +1,26 @@
+import { listEngineRows } from "../../../db/engines.ts";
+import { fromCursor, toPage, UUID_PATTERN, type Page } from "../../page-cursor.ts";
+import type { AppContext } from "../../context.ts";
+import type { EngineStatus } from "../model/engine-status.ts";
+import { toEngine, type Engine } from "../model/engine-view.ts";
+
+export interface ListEnginesInput {
+  productId: string;
+  status?: EngineStatus | undefined;
+  cursor?: string | undefined;
+  limit: number;
+}
+
+/** In order of creation, so that a page never skips or repeats an engine that was there all along. */
+export async function listEngines(
+  ctx: Pick<AppContext, "db" | "config">,
+  input: ListEnginesInput,
+): Promise<Page<Engine>> {
+  const rows = await listEngineRows(ctx.db, {
+    productId: input.productId,
+    status: input.status,
+    afterId: fromCursor(input.cursor, UUID_PATTERN),
+    limit: input.limit + 1,
+  });
+  return toPage(rows, input.limit, { item: (row) => toEngine(ctx, row), position: (row) => row.id });
+}

@@ -1,0 +1,74 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { ContainerCreateOptions, ContainerInspectInfo } from "dockerode";
+import { toContainerName } from "../container-name.ts";
+import { inspectContainer } from "./containers.ts";
+import type { DockerContext } from "./context.ts";
+import { createInDocker } from "./create.ts";
+import { toCreateOptions } from "./create-options.ts";
+import { redactFailure, toDockerFailure } from "./failure.ts";
+import { DOCKER_LABEL } from "./labels.ts";
+import { ensureNetwork } from "./network.ts";
+import { ensureVolume } from "./volumes.ts";
+import { RuntimeFailure } from "../engine-runtime.ts";
+import type { ContainerSpec, EnsuredContainer } from "../engine-runtime.ts";
+
+export async function ensureContainer(ctx: DockerContext, spec: ContainerSpec): Promise<EnsuredContainer> {
+  const name = toContainerName(spec);
+  const [networkRef] = await Promise.all([
+    ensureNetwork(ctx, spec.network),
+    ensureVolume(ctx, spec.volumeName, spec.engineId),
+  ]);
+  const body = toCreateOptions({ instanceId: ctx.instanceId, spec, networkRef });
+  try {
+    const containerId = await createContainer(ctx, name, body);
+    ctx.owned.add(containerId);
+    ctx.unstarted.set(containerId, performance.now());
+    return { containerId, created: true };
+  } catch (error) {
+    const failure = toDockerFailure(error);
+    if (failure.kind === "conflict") {
+      return { containerId: await adoptContainer(ctx, name, spec), created: false };
+    }
+    throw redactFailure(failure, Object.values(spec.environment));
+  }
+}
+
+async function adoptContainer(ctx: DockerContext, name: string, spec: ContainerSpec): Promise<string> {
+  const until = performance.now() + ctx.client.callTimeoutMs;
+  for (;;) {
+    const found = await inspectContainer(ctx, name);
+    if (found !== undefined) return toAdopted(ctx, spec, found);
+    // The daemon reserves a name before its container can be seen: another create may be under way.
+    if (performance.now() >= until) {
+      throw new RuntimeFailure(
+        "conflict",
+        `the container name ${name} is taken, and its container is not there`,
+      );
+    }
+    await sleep(ADOPT_RETRY_MS);
+  }
+}
+
+const ADOPT_RETRY_MS = 50;
+
+function toAdopted(ctx: DockerContext, spec: ContainerSpec, found: ContainerInspectInfo): string {
+  const { Labels: labels } = found.Config;
+  if (labels[DOCKER_LABEL.instance] !== ctx.instanceId || labels[DOCKER_LABEL.engine] !== spec.engineId) {
+    const name = toContainerName(spec);
+    throw new RuntimeFailure("conflict", `the container name ${name} is taken by something that is not ours`);
+  }
+  ctx.owned.add(found.Id);
+  return found.Id;
+}
+
+async function createContainer(
+  { client }: DockerContext,
+  name: string,
+  body: ContainerCreateOptions,
+): Promise<string> {
+  const answer = await createInDocker(client, { path: "/containers/create", query: { name }, body });
+  if (typeof answer === "object" && answer !== null && "Id" in answer && typeof answer.Id === "string") {
+    return answer.Id;
+  }
+  throw new RuntimeFailure("refused", "the daemon's answer to create names no container");
+}

@@ -1,0 +1,70 @@
+import type { DockerContext } from "./context.ts";
+import { toDockerFailure } from "./failure.ts";
+import { DOCKER_LABEL, toOwnFilter } from "./labels.ts";
+import { RUNTIME_EVENTS, RuntimeFailure } from "../engine-runtime.ts";
+import type { RuntimeEvent } from "../engine-runtime.ts";
+import { readJsonLines } from "./json-lines.ts";
+
+/** The stream carries no heartbeat, so after this much silence the daemon is asked whether it lives. */
+const SILENCE_MS = 15_000;
+
+export async function* readDockerEvents(
+  ctx: DockerContext,
+  signal: AbortSignal,
+): AsyncGenerator<RuntimeEvent, void, undefined> {
+  if (signal.aborted) return;
+  if (ctx.client.closed.aborted) throw new RuntimeFailure("unreachable", "the runtime was closed");
+  const cut = new AbortController();
+  let lost: unknown;
+  const stop = () => cut.abort();
+  signal.addEventListener("abort", stop, { once: true });
+  ctx.client.closed.addEventListener("abort", stop, { once: true });
+  const liveness = setInterval(() => {
+    ping(ctx).catch((error: unknown) => {
+      lost = error;
+      stop();
+    });
+  }, SILENCE_MS);
+  try {
+    for await (const line of await openEvents(ctx, cut.signal)) {
+      liveness.refresh();
+      const event = toRuntimeEvent(line);
+      if (event !== undefined) yield event;
+    }
+    lost ??= new RuntimeFailure("unreachable", "the daemon ended its stream of events");
+  } catch (error) {
+    lost ??= error;
+  } finally {
+    clearInterval(liveness);
+    signal.removeEventListener("abort", stop);
+    ctx.client.closed.removeEventListener("abort", stop);
+    // Reached by a consumer that leaves early, too: the connection goes with it.
+    stop();
+  }
+  if (!signal.aborted) throw toDockerFailure(lost);
+}
+
+async function openEvents(ctx: DockerContext, abortSignal: AbortSignal) {
+  const filters = {
+    ...toOwnFilter(ctx.instanceId),
+    type: ["container" as const],
+    event: [...RUNTIME_EVENTS],
+  };
+  const stream = await ctx.client.call((docker) => docker.getEvents({ filters, abortSignal }));
+  const destroy = () => "destroy" in stream && typeof stream.destroy === "function" && stream.destroy();
+  abortSignal.addEventListener("abort", destroy, { once: true });
+  if (abortSignal.aborted) destroy();
+  return readJsonLines(stream);
+}
+
+async function ping(ctx: DockerContext): Promise<void> {
+  await ctx.client.call(async (docker) => docker.ping());
+}
+
+function toRuntimeEvent(line: Record<string, unknown>): RuntimeEvent | undefined {
+  const kind = RUNTIME_EVENTS.find((name) => name === line["Action"]);
+  const { Actor: actor } = line as { Actor?: { ID?: string; Attributes?: Partial<Record<string, string>> } };
+  const engineId = actor?.Attributes?.[DOCKER_LABEL.engine];
+  if (kind === undefined || engineId === undefined || actor?.ID === undefined) return undefined;
+  return { kind, engineId, containerId: actor.ID };
+}

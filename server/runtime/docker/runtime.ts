@@ -1,0 +1,121 @@
+import type { Log } from "../../log.ts";
+import { openDockerClient } from "./client.ts";
+import type { DockerClient } from "./client.ts";
+import {
+  pauseContainer,
+  removeContainer,
+  startContainer,
+  stopContainer,
+  unpauseContainer,
+} from "./containers.ts";
+import type { DockerContext } from "./context.ts";
+import { ensureContainer } from "./ensure.ts";
+import { readDockerEvents } from "./events.ts";
+import { toMarkerName } from "./labels.ts";
+import { readDockerLogs } from "./logs.ts";
+import { removeOwnNetworks } from "./network.ts";
+import { observeContainers } from "./observe.ts";
+import { findDockerImage, resolveDockerImage } from "./pull.ts";
+import { readStats } from "./stats.ts";
+import { createMarker, hasMarker, hasVolume, listVolumes, removeVolume } from "./volumes.ts";
+import { RuntimeFailure } from "../engine-runtime.ts";
+import type { EngineRuntime } from "../engine-runtime.ts";
+import { KeyedMutex } from "../keyed-mutex.ts";
+
+export interface DockerRuntimeOptions {
+  instanceId: string;
+  /** Whether `markInstance` was called on this database before: then `check` looks for the marker. */
+  marked: boolean;
+  /** `unix:///path`, `tcp://host:port`; undefined is the usual socket. */
+  dockerHost?: string | undefined;
+  /** The host that an earlier start recorded, so that the runtime can be opened while the daemon is away. */
+  host?: string | undefined;
+  log: Pick<Log, "info" | "warn">;
+  callTimeoutMs?: number;
+}
+
+const CALL_TIMEOUT_MS = 10_000;
+
+/** Throws `unreachable` when no daemon answers and no recorded `host` is given. */
+export async function openDockerRuntime(options: DockerRuntimeOptions): Promise<EngineRuntime> {
+  const client = await openDockerClient({
+    dockerHost: options.dockerHost,
+    callTimeoutMs: options.callTimeoutMs ?? CALL_TIMEOUT_MS,
+  });
+  try {
+    const host = options.host ?? (await readHost(client));
+    const { instanceId, log, marked } = options;
+    const state = {
+      owned: new Set<string>(),
+      unstarted: new Map<string, number>(),
+      networkMutex: new KeyedMutex(),
+      pulls: new Map(),
+    };
+    const isRecorded = options.host !== undefined;
+    return toRuntime({ client, instanceId, log, ...state }, { host, isRecorded, marked });
+  } catch (error) {
+    client[Symbol.dispose]();
+    throw error;
+  }
+}
+
+function toRuntime(
+  ctx: DockerContext,
+  { host, isRecorded, marked }: { host: string; isRecorded: boolean; marked: boolean },
+): EngineRuntime {
+  let isMarked = marked;
+  return {
+    kind: "docker",
+    host,
+    check: async () => {
+      if (!isMarked) await ctx.client.call((docker) => docker.ping());
+      else if (!(await hasMarker(ctx))) throw toChanged(ctx.instanceId);
+    },
+    markInstance: async () => {
+      // The one on record may have been away when this was opened, and another one in its place by now.
+      if (isRecorded && (await readHost(ctx.client)) !== host) throw toChanged(ctx.instanceId);
+      await createMarker(ctx);
+      isMarked = true;
+    },
+    findImage: (image) => findDockerImage(ctx, image),
+    resolveImage: (image, signal) => resolveDockerImage(ctx, image, signal),
+    ensure: (spec) => ensureContainer(ctx, spec),
+    start: (containerId) => startContainer(ctx, containerId),
+    pause: (containerId) => pauseContainer(ctx, containerId),
+    unpause: (containerId) => unpauseContainer(ctx, containerId),
+    stop: (containerId, graceSeconds) => stopContainer(ctx, containerId, graceSeconds),
+    remove: (containerId) => removeContainer(ctx, containerId),
+    removeData: (volumeName) => removeVolume(ctx, volumeName),
+    hasData: (volumeName) => hasVolume(ctx, volumeName),
+    observe: (engineId) => observeContainers(ctx, engineId),
+    observeAll: async () => {
+      const [containers, volumes] = await Promise.all([observeContainers(ctx), listVolumes(ctx)]);
+      return { containers, volumes };
+    },
+    events: (signal) => readDockerEvents(ctx, signal),
+    logs: (containerId, tail) => readDockerLogs(ctx, containerId, tail),
+    stats: (containerId) => readStats(ctx, containerId),
+    removeInstance: () => removeInstance(ctx),
+    [Symbol.asyncDispose]: async () => ctx.client[Symbol.dispose](),
+  };
+}
+
+/** Two daemons on one machine may answer the same id; which of them it is, the marker tells. */
+async function readHost(client: DockerClient): Promise<string> {
+  const info: unknown = await client.call((docker) => docker.info());
+  if (typeof info === "object" && info !== null && "ID" in info && typeof info.ID === "string") {
+    return `docker:${info.ID}`;
+  }
+  throw new RuntimeFailure("unreachable", "what answers has no id, and is no Docker daemon");
+}
+
+async function removeInstance(ctx: DockerContext): Promise<void> {
+  for (const { containerId } of await observeContainers(ctx)) await removeContainer(ctx, containerId);
+  for (const { volumeName } of await listVolumes(ctx)) await removeVolume(ctx, volumeName);
+  await removeVolume(ctx, toMarkerName(ctx.instanceId));
+  await removeOwnNetworks(ctx);
+}
+
+function toChanged(instanceId: string): RuntimeFailure {
+  return new RuntimeFailure("changed", `the daemon that answers does not have ${toMarkerName(instanceId)}`);
+}

@@ -1,0 +1,34 @@
+import type { ContainerStats as DockerStats } from "dockerode";
+import { assertOwn } from "./containers.ts";
+import type { DockerContext } from "./context.ts";
+import type { ContainerStats } from "../engine-runtime.ts";
+
+/** All zero for a container that does not run. */
+export async function readStats(ctx: DockerContext, containerId: string): Promise<ContainerStats> {
+  await assertOwn(ctx, containerId);
+  // Without `one-shot` the daemon takes a second sample a second later, for a percentage that nobody asks for.
+  const stats = await ctx.client.call((docker, abortSignal) => {
+    const options = { stream: false as const, "one-shot": true, abortSignal };
+    return docker.getContainer(containerId).stats(options);
+  });
+  return {
+    memoryBytes: toMemoryBytes(stats.memory_stats),
+    cpuNanoseconds: BigInt(stats.cpu_stats.cpu_usage?.total_usage ?? 0),
+    networkBytes: toNetworkBytes(stats.networks),
+  };
+}
+
+/** Without the page cache that the kernel would give back at once; named so in cgroup v1, otherwise in v2. */
+function toMemoryBytes(memory: Partial<DockerStats["memory_stats"]>): number {
+  const details: Partial<Record<string, number>> = { ...memory.stats };
+  const cached = details["total_inactive_file"] ?? details["inactive_file"] ?? 0;
+  return Math.max(0, (memory.usage ?? 0) - cached);
+}
+
+function toNetworkBytes(networks: DockerStats["networks"] | undefined): bigint {
+  let total = 0n;
+  for (const network of Object.values(networks ?? {})) {
+    total += BigInt(network.rx_bytes) + BigInt(network.tx_bytes);
+  }
+  return total;
+}

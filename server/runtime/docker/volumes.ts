@@ -1,0 +1,73 @@
+import type { VolumeInspectInfo } from "dockerode";
+import type { DockerContext } from "./context.ts";
+import { unlessStatus } from "./failure.ts";
+import { createInDocker } from "./create.ts";
+import { DOCKER_LABEL, toMarkerName, toOwnFilter, toVolumeLabels } from "./labels.ts";
+import { assertObjectName } from "./names.ts";
+import { RuntimeFailure } from "../engine-runtime.ts";
+import type { VolumeObservation } from "../engine-runtime.ts";
+
+/** Made before the container is: a container that names a missing volume gets one without labels. */
+export async function ensureVolume(ctx: DockerContext, volumeName: string, engineId: string): Promise<void> {
+  await createVolume(ctx, volumeName, toVolumeLabels(ctx.instanceId, engineId));
+}
+
+export async function hasVolume(ctx: DockerContext, volumeName: string): Promise<boolean> {
+  return (await findOwnVolume(ctx, volumeName)) !== undefined;
+}
+
+export async function removeVolume(ctx: DockerContext, volumeName: string): Promise<void> {
+  if ((await findOwnVolume(ctx, volumeName)) === undefined) return;
+  await ctx.client.call((docker, abortSignal) =>
+    docker.getVolume(volumeName).remove({ abortSignal }).catch(unlessStatus(404)),
+  );
+}
+
+/** The volumes of this instance's engines; the marker is none of them. */
+export async function listVolumes({ client, instanceId }: DockerContext): Promise<VolumeObservation[]> {
+  const { Volumes: volumes } = await client.call((docker, abortSignal) =>
+    docker.listVolumes({ filters: toOwnFilter(instanceId), abortSignal }),
+  );
+  // A daemon without volumes answers null instead of a list.
+  return (volumes ?? []).map((volume) => ({
+    volumeName: volume.Name,
+    engineId: volume.Labels[DOCKER_LABEL.engine] ?? "",
+  }));
+}
+
+export async function createMarker(ctx: DockerContext): Promise<void> {
+  await createVolume(ctx, toMarkerName(ctx.instanceId), { [DOCKER_LABEL.instance]: ctx.instanceId });
+}
+
+export async function hasMarker(ctx: DockerContext): Promise<boolean> {
+  return (await findOwnVolume(ctx, toMarkerName(ctx.instanceId))) !== undefined;
+}
+
+/** The daemon answers with the volume that has the name, should there be one: its labels say whose it is. */
+async function createVolume(
+  ctx: DockerContext,
+  volumeName: string,
+  labels: Record<string, string>,
+): Promise<void> {
+  assertObjectName(volumeName);
+  const body = { Name: volumeName, Labels: labels };
+  const volume = await createInDocker(ctx.client, { path: "/volumes/create", body });
+  assertOwnVolume(ctx, volumeName, volume);
+}
+
+/** undefined: clearly none. Throws `conflict` when the name belongs to somebody else. */
+async function findOwnVolume(ctx: DockerContext, volumeName: string): Promise<VolumeInspectInfo | undefined> {
+  assertObjectName(volumeName);
+  const volume = await ctx.client.call((docker, abortSignal) =>
+    docker.getVolume(volumeName).inspect({ abortSignal }).catch(unlessStatus(404)),
+  );
+  if (volume !== undefined) assertOwnVolume(ctx, volumeName, volume);
+  return volume;
+}
+
+function assertOwnVolume({ instanceId }: DockerContext, volumeName: string, volume: unknown): void {
+  // A volume without any label has null there, whatever the types say.
+  const { Labels: labels } = volume as { Labels?: Partial<Record<string, string>> | null };
+  if (labels?.[DOCKER_LABEL.instance] === instanceId) return;
+  throw new RuntimeFailure("conflict", `the volume ${volumeName} is not of this instance`);
+}

@@ -1,0 +1,18 @@
+import type { EventHub } from "../event-hub.ts";
+import type { KeyedMutex } from "../keyed-mutex.ts";
+import type { ProcessLogs } from "./logs.ts";
+import type { ProcessStore } from "./store.ts";
+import type { ProcessWatch } from "./watch.ts";
+
+/** What each function of the process runtime gets. */
+export interface ProcessContext {
+  store: ProcessStore;
+  /** One change at a time per container id. Looking needs none. */
+  mutex: KeyedMutex;
+  events: EventHub;
+  logs: ProcessLogs;
+  watch: ProcessWatch;
+  command: readonly string[];
+  path: string;
+  lang: string;
+}

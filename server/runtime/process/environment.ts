@@ -1,0 +1,27 @@
+import { join } from "node:path";
+import type { ContainerSpec } from "../engine-runtime.ts";
+
+export interface ProcessEnvironmentInput {
+  spec: ContainerSpec;
+  /** The folder that stands for /data. */
+  dataPath: string;
+  tempPath: string;
+  path: string;
+  lang: string;
+}
+
+/** All that an engine's process gets to see; nothing of the orchestrator's own environment. */
+export function toProcessEnvironment(input: ProcessEnvironmentInput): Record<string, string> {
+  const { spec, dataPath, tempPath, path, lang } = input;
+  return {
+    PATH: path,
+    LANG: lang,
+    ...spec.environment,
+    HOME: dataPath,
+    TMPDIR: tempPath,
+    SQLITE_DB_PATH: join(dataPath, "brain.sqlite"),
+    CATALOG_DIR: spec.catalogPath,
+    ENGINE_HOST: "127.0.0.1",
+    ENGINE_PORT: String(spec.hostPort),
+  };
+}

@@ -1,0 +1,39 @@
+import { dropTurnPartition, listRetiredTurnPartitions } from "../../../db/turn-partitions.ts";
+import { deleteOldTurns } from "../../../db/turns.ts";
+import { toErrorMessage } from "../../errors.ts";
+import type { TurnContext } from "../turn-registry.ts";
+
+/** Rows of turns outlive their events by far: they are the record of who did what, and their ids stay taken. */
+export const TURN_ROW_RETENTION_MS = 30 * 24 * 3_600_000;
+const ROWS_AT_A_TIME = 1_000;
+
+/**
+ * Drops the log's partitions in which every turn ended longer ago than the retention, and rows of long ago. What a
+ * lock stands in the way of is left for the next time.
+ */
+export async function retireTurns(
+  ctx: TurnContext,
+  signal?: AbortSignal,
+): Promise<{ droppedPartitions: number }> {
+  const { turnRetentionMs } = ctx.turns.options.config;
+  let droppedPartitions = 0;
+  for (const partition of await listRetiredTurnPartitions(ctx.raw, turnRetentionMs)) {
+    if (signal?.aborted) return { droppedPartitions };
+    try {
+      await dropTurnPartition(ctx.raw, partition);
+      droppedPartitions += 1;
+    } catch (error) {
+      const fields = { partition: partition.name, error: toErrorMessage(error) };
+      ctx.log.warn(fields, "a partition of the turn log could not be dropped yet");
+      // A half-detached partition refuses every further detach, so the others have to wait too.
+      break;
+    }
+  }
+  const ageMs = Math.max(TURN_ROW_RETENTION_MS, turnRetentionMs);
+  let deletedRows = ROWS_AT_A_TIME;
+  while (deletedRows === ROWS_AT_A_TIME) {
+    if (signal?.aborted) break;
+    deletedRows = await deleteOldTurns(ctx.raw, ageMs, ROWS_AT_A_TIME);
+  }
+  return { droppedPartitions };
+}

@@ -1,0 +1,145 @@
+import type { LogChunk } from "../../../db/turn-events.ts";
+import { toBatches } from "./log-batches.ts";
+import { BATCH_MAX_BYTES, BATCH_MAX_EVENTS, type TurnEvent } from "../read/turn-batch.ts";
+
+const WINDOW_MAX_EVENTS = 4096;
+const WINDOW_MAX_BYTES = 1024 * 1024;
+/** What an event's line has around its type and its data: names, instant, number. */
+const LINE_CHARS = 72;
+
+/**
+ * The newest events of one turn: those that readers at the head want, and all that are not written yet. What is
+ * written is dropped beyond a bound; what is not stays, and whoever appends has to mind `unwrittenBytes`.
+ *
+ * Readers at the head get what is not written as the objects that it came as. Once it is written only its text is
+ * kept, as the log has it: objects that live on cost the garbage collector more than all else that a turn does, and
+ * few readers are so far behind.
+ */
+export class TurnWindow {
+  #written: LogChunk[] = [];
+  #writtenBytes = 0;
+  #writtenSeq = 0;
+  // Parallel arrays: there are many small events, and no object for each but the event itself.
+  #events: TurnEvent[] = [];
+  #jsons: string[] = [];
+  #sizes: number[] = [];
+  #unwrittenBytes = 0;
+  #totalBytes = 0;
+
+  get lastSeq(): number {
+    return this.#writtenSeq + this.#events.length;
+  }
+  get writtenSeq(): number {
+    return this.#writtenSeq;
+  }
+  get unwrittenBytes(): number {
+    return this.#unwrittenBytes;
+  }
+  /** Of all events that there ever were. */
+  get totalBytes(): number {
+    return this.#totalBytes;
+  }
+  /** Of the oldest event that is still here; one past the last when there is none. */
+  get firstSeq(): number {
+    return this.#written[0]?.firstSeq ?? this.#writtenSeq + 1;
+  }
+
+  /** `json` is the event's data as text that parses. */
+  append({ at, type, data }: Omit<TurnEvent, "seq">, json: string): void {
+    const size = LINE_CHARS + type.length + json.length;
+    this.#events.push({ seq: this.lastSeq + 1, at, type, data });
+    this.#jsons.push(json);
+    this.#sizes.push(size);
+    this.#unwrittenBytes += size;
+    this.#totalBytes += size;
+  }
+
+  /** One batch of what comes after `cursor`, which is not older than the window, up to `lastSeq`. */
+  after(cursor: number, lastSeq: number): TurnEvent[] {
+    if (cursor < this.#writtenSeq) return this.#afterWritten(cursor);
+    const from = cursor - this.#writtenSeq;
+    return this.#events.slice(from, this.#untilFull(from, lastSeq - this.#writtenSeq));
+  }
+
+  /** All that is not written. The same events give the same chunks, so a commit that is repeated replaces its rows. */
+  toChunks(): LogChunk[] {
+    const chunks: LogChunk[] = [];
+    const before = this.#writtenSeq;
+    let from = 0;
+    while (from < this.#events.length) {
+      const until = this.#untilFull(from, this.#events.length);
+      chunks.push({
+        firstSeq: before + from + 1,
+        lastSeq: before + until,
+        events: this.#toText(from, until),
+      });
+      from = until;
+    }
+    return chunks;
+  }
+
+  /** The log has these: the oldest of what was not written. */
+  markWritten(chunks: readonly LogChunk[]): void {
+    for (const chunk of chunks) {
+      const count = chunk.lastSeq - this.#writtenSeq;
+      this.#events.splice(0, count);
+      this.#jsons.splice(0, count);
+      for (const size of this.#sizes.splice(0, count)) this.#unwrittenBytes -= size;
+      this.#written.push(chunk);
+      this.#writtenBytes += chunk.events.length;
+      this.#writtenSeq = chunk.lastSeq;
+    }
+    this.#trim();
+  }
+
+  #afterWritten(cursor: number): TurnEvent[] {
+    // From the end: a reader that is behind is seldom far behind.
+    const first = this.#written.findLastIndex(({ firstSeq }) => firstSeq <= cursor + 1);
+    let until = first;
+    let bytes = 0;
+    for (const { lastSeq, events } of this.#written.slice(first)) {
+      bytes += events.length;
+      if (until > first && (lastSeq - cursor > BATCH_MAX_EVENTS || bytes > BATCH_MAX_BYTES)) break;
+      until += 1;
+    }
+    return toBatches(this.#written.slice(first, until), cursor).flatMap(({ events }) => events);
+  }
+
+  /** Joined, so that what is kept is one piece and not the chunks from the engine that its parts were cut from. */
+  #toText(from: number, until: number): string {
+    const parts = ["["];
+    let type: string | undefined;
+    let typeJson = "";
+    for (let index = from; index < until; index += 1) {
+      const event = this.#events[index];
+      if (event === undefined) break;
+      // Runs of one type are the rule.
+      if (event.type !== type) typeJson = JSON.stringify((type = event.type));
+      const head = `{"seq":${event.seq},"at":"${event.at}","type":`;
+      parts.push(index === from ? head : `},${head}`, typeJson, ',"data":', this.#jsons[index] ?? "null");
+    }
+    parts.push("}]");
+    return parts.join("");
+  }
+
+  #untilFull(from: number, end: number): number {
+    const max = Math.min(end, from + BATCH_MAX_EVENTS);
+    let bytes = 0;
+    for (let index = from; index < max; index += 1) {
+      bytes += this.#sizes[index] ?? 0;
+      if (bytes > BATCH_MAX_BYTES && index > from) return index;
+    }
+    return max;
+  }
+
+  #trim(): void {
+    for (;;) {
+      const [oldest] = this.#written;
+      const count = this.lastSeq + 1 - this.firstSeq;
+      const bytes = this.#writtenBytes + this.#unwrittenBytes;
+      if (oldest === undefined || (count <= WINDOW_MAX_EVENTS && bytes <= WINDOW_MAX_BYTES)) return;
+      this.#writtenBytes -= oldest.events.length;
+      this.#written.shift();
+    }
+  }
+}

@@ -1,0 +1,67 @@
+import type { EngineErrorDetail } from "../../errors.ts";
+
+export const END_STATUSES = ["completed", "failed", "interrupted", "cancelled"] as const;
+
+export const END_REASONS = [
+  "ENGINE_ERROR",
+  "ENGINE_CLOSED",
+  "ENGINE_RESTARTED",
+  "ENGINE_STOPPED",
+  "ENGINE_REFUSED",
+  "ENGINE_TIMEOUT",
+  "EVENT_TOO_LARGE",
+  "TURN_TOO_LARGE",
+  "OWNER_LOST",
+  "DRAINING",
+  "AWAITING_HUMAN",
+  "CANCELLED",
+  "OUTCOME_UNKNOWN",
+  "KEY_REVOKED",
+] as const;
+export type EndReason = (typeof END_REASONS)[number];
+
+/** The last item of every turn. */
+export interface TurnEnd {
+  status: (typeof END_STATUSES)[number];
+  /** null only when completed. */
+  reason: EndReason | null;
+  message: string | null;
+  engineError: Omit<EngineErrorDetail, "status"> | null;
+  /** The end's own sequence number, one past the last event (or past anything that may have been delivered). */
+  lastSeq: number;
+  /** The engine may still be working on the task, although nobody listens any more. */
+  engineMayContinue: boolean;
+}
+
+/** An end before it has its place in the sequence. */
+export type EndCause = Omit<TurnEnd, "lastSeq">;
+
+export const COMPLETED: EndCause = {
+  status: "completed",
+  reason: null,
+  message: null,
+  engineError: null,
+  engineMayContinue: false,
+};
+
+/** `rest` says what is not the usual: by default nothing came from the engine, and it may go on. */
+export function toEndCause(
+  status: Exclude<TurnEnd["status"], "completed">,
+  reason: EndReason,
+  rest: { message: string } & Partial<Pick<TurnEnd, "engineError" | "engineMayContinue">>,
+): EndCause {
+  return { status, reason, engineError: null, engineMayContinue: true, ...rest };
+}
+
+export const CANCELLED = toEndCause("cancelled", "CANCELLED", {
+  message: "the turn was cancelled; its engine has no way to be told",
+});
+/** Of a turn that its engine never had. */
+export const CANCELLED_UNSENT = toEndCause("cancelled", "CANCELLED", {
+  message: "the turn was cancelled before its engine had it",
+  engineMayContinue: false,
+});
+
+export function parseEnd(text: string): TurnEnd {
+  return JSON.parse(text) as TurnEnd;
+}

@@ -1,0 +1,164 @@
+import { TRPCError } from "@trpc/server";
+import { describe, expect, test } from "vitest";
+import { z } from "zod";
+import { REASON_CODES, toApiError, toTrpcErrorShape } from "../../../server/api/trpc/api-error.ts";
+import { toErrorFields } from "../../../server/api/http/error-fields.ts";
+import { DomainError, type Reason, REASONS } from "../../../server/errors.ts";
+
+/** As the interface document has it, row by row. */
+const DOCUMENTED: Readonly<Record<string, readonly Reason[]>> = {
+  BAD_REQUEST: ["INVALID_INPUT", "IMAGE_NOT_PINNED"],
+  PAYLOAD_TOO_LARGE: ["REQUEST_TOO_LARGE"],
+  UNAUTHORIZED: ["INVALID_KEY", "KEY_EXPIRED", "KEY_REVOKED"],
+  FORBIDDEN: ["SCOPE_MISSING", "IMAGE_NOT_ALLOWED"],
+  NOT_FOUND: ["ENGINE_NOT_FOUND", "TURN_NOT_FOUND", "PRODUCT_NOT_FOUND", "KEY_NOT_FOUND"],
+  CONFLICT: [
+    "ENGINE_ALREADY_EXISTS",
+    "PRODUCT_SLUG_EXISTS",
+    "PRODUCT_NOT_EMPTY",
+    "ENGINE_BUSY",
+    "ENGINE_STOPPED",
+    "ENGINE_SLEEPING",
+    "ENGINE_DESTROYING",
+    "GENERATION_CHANGED",
+    "TURN_IN_PROGRESS",
+    "IDEMPOTENCY_IN_PROGRESS",
+    "OUTCOME_UNKNOWN",
+    "VOLUME_MISSING",
+  ],
+  UNPROCESSABLE_CONTENT: ["IDEMPOTENCY_MISMATCH", "NOT_SUPPORTED_BY_ENGINE"],
+  TOO_MANY_REQUESTS: ["QUOTA_EXCEEDED", "RATE_LIMITED", "STREAM_LIMIT"],
+  SERVICE_UNAVAILABLE: [
+    "PORT_EXHAUSTION",
+    "RUNTIME_UNREACHABLE",
+    "RUNTIME_CHANGED",
+    "ENGINE_UNHEALTHY",
+    "DRAINING",
+    "DATABASE_UNAVAILABLE",
+  ],
+  BAD_GATEWAY: ["ENGINE_ERROR", "IMAGE_UNAVAILABLE", "BOOT_FAILED"],
+  GATEWAY_TIMEOUT: ["BOOT_TIMEOUT", "ENGINE_TIMEOUT"],
+  TIMEOUT: ["DEADLINE_EXCEEDED"],
+  INTERNAL_SERVER_ERROR: ["INTERNAL"],
+};
+const STATUS: Readonly<Record<string, number>> = {
+  BAD_REQUEST: 400,
+  UNAUTHORIZED: 401,
+  FORBIDDEN: 403,
+  NOT_FOUND: 404,
+  TIMEOUT: 408,
+  CONFLICT: 409,
+  PAYLOAD_TOO_LARGE: 413,
+  UNPROCESSABLE_CONTENT: 422,
+  TOO_MANY_REQUESTS: 429,
+  INTERNAL_SERVER_ERROR: 500,
+  BAD_GATEWAY: 502,
+  SERVICE_UNAVAILABLE: 503,
+  GATEWAY_TIMEOUT: 504,
+};
+const place = { path: "engines.get", requestId: "r-1" };
+
+test("every reason is documented once, and travels as documented", () => {
+  const rows = Object.entries(DOCUMENTED).flatMap(([code, reasons]) =>
+    reasons.map((reason) => [reason, code] as const),
+  );
+  expect(rows.map(([reason]) => reason).sort()).toEqual([...REASONS].sort());
+  for (const [reason, code] of rows) {
+    expect(REASON_CODES[reason]).toBe(code);
+    const { data } = toTrpcErrorShape(new DomainError(reason, "said"), place);
+    expect(data).toEqual({ code, httpStatus: STATUS[code], reason, ...place });
+  }
+});
+
+test("what a refusal knows beyond its reason reaches the caller, inside of a tRPC error too", () => {
+  const more = {
+    retryAfterMs: 1_500,
+    issues: [{ path: "a.b", message: "no" }],
+    engineError: { status: 500, code: "E", message: "m", details: { d: 1 } },
+  };
+  const refusal = new DomainError("ENGINE_ERROR", "said", more);
+  const wrapped = new TRPCError({ code: "INTERNAL_SERVER_ERROR", cause: refusal });
+  for (const error of [refusal, wrapped]) {
+    const shape = toTrpcErrorShape(error, place);
+    expect(shape.message).toBe("said");
+    expect(shape.data).toEqual({
+      code: "BAD_GATEWAY",
+      httpStatus: 502,
+      reason: "ENGINE_ERROR",
+      ...place,
+      ...more,
+    });
+  }
+});
+
+function wrongReply(value: string): TRPCError {
+  const cause = z.number().safeParse(value).error;
+  return new TRPCError({ code: "INTERNAL_SERVER_ERROR", message: "Output validation failed", cause });
+}
+
+describe("what is not listed says nothing but internal error", () => {
+  const secret = "s3cret-value";
+  const statement = Object.assign(new Error(`Failed query: select $1 params: ${secret}`), {
+    cause: Object.assign(new Error("division by zero"), { code: "22012" }),
+  });
+  test.each([
+    ["an Error", new Error(secret)],
+    ["a failed statement", statement],
+    ["a string", secret],
+    ["an INTERNAL refusal", new DomainError("INTERNAL", secret)],
+    ["a reply that breaks its own schema", wrongReply(secret)],
+    ["a tRPC error of tRPC's own", new TRPCError({ code: "INTERNAL_SERVER_ERROR", message: secret })],
+  ])("%s", (_what, error) => {
+    for (const thrown of [error, new TRPCError({ code: "INTERNAL_SERVER_ERROR", cause: error })]) {
+      const shape = toTrpcErrorShape(thrown, place);
+      expect(shape.message).toBe("internal error");
+      expect(shape.data).toEqual({
+        code: "INTERNAL_SERVER_ERROR",
+        httpStatus: 500,
+        reason: "INTERNAL",
+        ...place,
+      });
+    }
+  });
+});
+
+test("a database that cannot be asked is DATABASE_UNAVAILABLE, however deep it is wrapped", () => {
+  const lost = Object.assign(new Error("write CONNECTION_CLOSED host:5432"), { code: "CONNECTION_CLOSED" });
+  const failed = new Error("Failed query: select 1 params: secret", { cause: lost });
+  const shape = toTrpcErrorShape(new TRPCError({ code: "INTERNAL_SERVER_ERROR", cause: failed }), place);
+  expect(shape.data).toMatchObject({ reason: "DATABASE_UNAVAILABLE", httpStatus: 503 });
+  expect(shape.data.retryAfterMs).toBeGreaterThan(0);
+  expect(JSON.stringify(shape)).not.toMatch(/secret|5432/);
+});
+
+test("input of the wrong shape is INVALID_INPUT with the places where, bounded", () => {
+  const names = Object.fromEntries(Array.from({ length: 100 }, (_, index) => [`field${index}`, z.string()]));
+  const cause = z.object({ list: z.object(names) }).safeParse({ list: {} }).error;
+  const { data } = toTrpcErrorShape(new TRPCError({ code: "BAD_REQUEST", cause }), place);
+  expect(data.reason).toBe("INVALID_INPUT");
+  expect(data.issues).toHaveLength(20);
+  expect(data.issues?.[0]).toMatchObject({ path: "list.field0" });
+
+  const unknown = z.strictObject({}).safeParse({ ["x".repeat(100_000)]: 1 }).error;
+  const shape = toTrpcErrorShape(new TRPCError({ code: "BAD_REQUEST", cause: unknown }), place);
+  expect(JSON.stringify(shape).length).toBeLessThan(1_000);
+});
+
+test("what a JSON parser says of a body is not repeated", () => {
+  const cause = new SyntaxError('Unexpected token "hunter2"');
+  expect(toApiError(new TRPCError({ code: "BAD_REQUEST", message: cause.message, cause }))).toEqual({
+    code: "BAD_REQUEST",
+    httpStatus: 400,
+    reason: "INVALID_INPUT",
+    message: "the request cannot be read as JSON",
+  });
+});
+
+test("a log line about a failed statement has the database's words and not the parameters", () => {
+  const cause = Object.assign(new Error("canceling statement due to statement timeout"), { code: "57014" });
+  const failed = new Error("Failed query: select $1 params: hunter2", { cause });
+  const wrapped = new TRPCError({ code: "INTERNAL_SERVER_ERROR", cause: failed });
+  const fields = toErrorFields(wrapped);
+  expect(fields.error).toBe("canceling statement due to statement timeout");
+  expect(JSON.stringify(fields)).not.toContain("hunter2");
+});

@@ -1,0 +1,172 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { DomainError, type Reason } from "../../server/errors.ts";
+import { postRpc, type RpcRequest } from "../../server/engine-contract/rpc.ts";
+import { takePort } from "../support/ports.ts";
+import {
+  answer,
+  type Behaviour,
+  behaviours,
+  type HostileEngine,
+  openHostileEngine,
+} from "../rpc/hostile-engine.ts";
+
+const apiKey = "ehe_thisIsTheEnginesPlaintextKey0000000000";
+let engine: HostileEngine;
+let interruption: AbortController;
+
+beforeAll(async () => {
+  engine = await openHostileEngine();
+});
+afterAll(async () => {
+  await engine[Symbol.asyncDispose]();
+});
+beforeEach(() => {
+  interruption = new AbortController();
+});
+
+async function call(request: Partial<RpcRequest> = {}, endpoint = engine.url): Promise<unknown> {
+  return postRpc(
+    { endpoint, apiKey, interrupted: interruption.signal },
+    { method: "skill.run", params: { a: 1 }, timeoutMs: 10_000, readOnly: false, ...request },
+  );
+}
+
+async function failure(request: Partial<RpcRequest> = {}, endpoint = engine.url): Promise<DomainError> {
+  const outcome = await call(request, endpoint).catch((error: unknown) => error);
+  if (!(outcome instanceof DomainError)) throw new Error(`not a DomainError: ${String(outcome)}`);
+  return outcome;
+}
+
+test("the method, the params and the key reach the engine, and its result comes back as it is", async () => {
+  let key: unknown;
+  const result = { any: ["thing", null, 1.5], snake_case: true };
+  engine.behave((response, request) => {
+    key = request.headers["x-engine-key"];
+    answer(200, { result, extra: "ignored" })(response, request, "");
+  });
+  expect(await call()).toEqual(result);
+  expect(key).toBe(apiKey);
+  expect(JSON.parse(engine.calls.at(-1) ?? "")).toEqual({ method: "skill.run", params: { a: 1 } });
+});
+
+test("null, false and 0 are results like any other", async () => {
+  for (const result of [null, false, 0, ""]) {
+    engine.behave(answer(200, { result }));
+    expect(await call()).toBe(result);
+  }
+});
+
+describe("an engine's own error is passed on with its words", () => {
+  const envelope = { error: "NO_SUCH_SKILL", message: "there is none", details: { name: "x" } };
+  const table: [number, Reason][] = [
+    [200, "ENGINE_ERROR"],
+    [400, "ENGINE_ERROR"],
+    [401, "ENGINE_ERROR"],
+    [404, "ENGINE_ERROR"],
+    [409, "ENGINE_BUSY"],
+    [422, "ENGINE_ERROR"],
+    [500, "ENGINE_ERROR"],
+    [503, "ENGINE_UNHEALTHY"],
+  ];
+  test.each(table)("status %i is %s", async (status, reason) => {
+    engine.behave(answer(status, envelope));
+    const error = await failure();
+    expect(error.reason).toBe(reason);
+    expect(error.engineError).toEqual({
+      status,
+      code: "NO_SUCH_SKILL",
+      message: "there is none",
+      details: { name: "x" },
+    });
+  });
+});
+
+describe("a bare status is typed", () => {
+  const table: [number, Reason][] = [
+    [302, "ENGINE_ERROR"],
+    [401, "ENGINE_ERROR"],
+    [404, "NOT_SUPPORTED_BY_ENGINE"],
+    [405, "NOT_SUPPORTED_BY_ENGINE"],
+    [409, "ENGINE_BUSY"],
+    [500, "ENGINE_ERROR"],
+    [502, "ENGINE_ERROR"],
+    [503, "ENGINE_UNHEALTHY"],
+  ];
+  test.each(table)("status %i is %s", async (status, reason) => {
+    engine.behave((response) => response.writeHead(status, { location: "/elsewhere" }).end("<h1>no</h1>"));
+    expect((await failure()).reason).toBe(reason);
+  });
+});
+
+describe("an engine that does not keep the contract gets a typed refusal", () => {
+  const table: [keyof typeof behaviours, Reason, Reason][] = [
+    ["html", "ENGINE_ERROR", "ENGINE_ERROR"],
+    ["emptyBody", "ENGINE_ERROR", "ENGINE_ERROR"],
+    ["tenMegabytes", "ENGINE_ERROR", "ENGINE_ERROR"],
+    ["deep", "ENGINE_ERROR", "ENGINE_ERROR"],
+    ["nothing", "ENGINE_TIMEOUT", "ENGINE_TIMEOUT"],
+    ["stallsMidway", "ENGINE_TIMEOUT", "ENGINE_TIMEOUT"],
+    ["halfAResponse", "ENGINE_ERROR", "ENGINE_ERROR"],
+    ["crashes", "OUTCOME_UNKNOWN", "ENGINE_UNHEALTHY"],
+    ["notHttp", "ENGINE_ERROR", "ENGINE_ERROR"],
+  ];
+  test.each(table)("%s: %s for a call with effects, %s for one without", async (name, changing, reading) => {
+    engine.behave(behaviours[name] satisfies Behaviour);
+    const timeoutMs = changing === "ENGINE_TIMEOUT" ? 300 : 10_000;
+    expect((await failure({ timeoutMs })).reason).toBe(changing);
+    expect((await failure({ timeoutMs, readOnly: true })).reason).toBe(reading);
+  });
+});
+
+test("a time-out says whether the effect is unknown", async () => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  try {
+    for (const readOnly of [false, true]) {
+      const arrived = Promise.withResolvers<void>();
+      engine.behave(() => arrived.resolve());
+      const failed = failure({ timeoutMs: 10_000, readOnly });
+      await arrived.promise;
+      vi.advanceTimersByTime(10_000);
+      const { reason, message } = await failed;
+      expect(reason).toBe("ENGINE_TIMEOUT");
+      expect(message.includes("unknown")).toBe(!readOnly);
+    }
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test("a refused connection cannot have had an effect, and may be tried again", async () => {
+  const endpoint = `http://127.0.0.1:${await takePort()}`;
+  const error = await failure({}, endpoint);
+  expect(error.reason).toBe("ENGINE_UNHEALTHY");
+  expect(error.retryAfterMs).toBeGreaterThan(0);
+});
+
+test("a verb that interrupts makes a read say why and a change say that its outcome is unknown", async () => {
+  engine.behave(() => interruption.abort("ENGINE_STOPPED"));
+  expect((await failure()).reason).toBe("OUTCOME_UNKNOWN");
+  interruption = new AbortController();
+  expect((await failure({ readOnly: true })).reason).toBe("ENGINE_STOPPED");
+});
+
+test("an engine that echoes its key cannot make an error carry it", async () => {
+  const envelope = { error: `E ${apiKey}`, message: `got ${apiKey}`, details: { headers: [apiKey] } };
+  engine.behave(answer(400, envelope));
+  const error = await failure();
+  expect(JSON.stringify([error.message, error.engineError])).not.toContain(apiKey);
+});
+
+test("the engine can be called again right after each kind of failure", async () => {
+  for (const behaviour of [
+    behaviours.html,
+    behaviours.crashes,
+    behaviours.halfAResponse,
+    behaviours.tenMegabytes,
+  ]) {
+    engine.behave(behaviour);
+    await failure();
+    engine.behave(answer(200, { result: "fine" }));
+    expect(await call()).toBe("fine");
+  }
+});

@@ -1,0 +1,421 @@
+import { randomUUID } from "node:crypto";
+import { sql } from "drizzle-orm";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { openDatabase, type Database } from "../../db/client.ts";
+import { removeExpiredClaims } from "../../db/idempotency.ts";
+import { insertReplica } from "../../db/replicas.ts";
+import { toFingerprint } from "../../server/idempotency/fingerprint.ts";
+import type { IdempotencyClaim } from "../../server/idempotency/idempotency-record.ts";
+import { runIdempotent, type IdempotentCall } from "../../server/idempotency/run-idempotent.ts";
+import { DomainError } from "../../server/errors.ts";
+import { generateMasterKeys, openKeyring } from "../../server/keys/keyring.ts";
+import { openLog } from "../../server/log.ts";
+import { shiftDatabaseClock } from "../support/shift-clock.ts";
+import { openTestDatabase, type TestDatabase } from "../support/test-database.ts";
+
+let testDatabase: TestDatabase;
+let database: Database;
+
+beforeAll(async () => {
+  testDatabase = await openTestDatabase();
+  database = openDatabase({ url: testDatabase.url, poolSize: 5, applicationName: "run-idempotent-test" });
+});
+afterAll(async () => {
+  await database?.close();
+  await testDatabase?.close();
+});
+
+const keyring = openKeyring(generateMasterKeys());
+type Context = Parameters<typeof runIdempotent>[0];
+
+/** What a process sees after a start of its own: a replica with a heartbeat. */
+async function openReplica(): Promise<Context> {
+  const id = randomUUID();
+  await insertReplica(database.db, { id, runtimeHost: "test", processIdentity: null });
+  return {
+    db: database.db,
+    keyring,
+    replica: { id, holdsLease: () => true },
+    config: { leaseMs: 15_000 } as Context["config"],
+    log: openLog({ level: "silent", pretty: false }),
+  };
+}
+
+const makeCall = (more: Partial<IdempotentCall> = {}): IdempotentCall => ({
+  scope: randomUUID(),
+  key: randomUUID(),
+  procedure: "engines.provision",
+  input: { userId: "ann", wait: true },
+  onLost: "resume",
+  ...more,
+});
+
+const fail = async (error: unknown): Promise<never> => {
+  throw error;
+};
+
+describe("a key that was used", () => {
+  test("answers the same call with the stored reply and without running it again, on any replica", async () => {
+    const [one, two] = await Promise.all([openReplica(), openReplica()]);
+    const call = makeCall();
+    let runs = 0;
+    const work = async () => {
+      runs += 1;
+      return { apiKey: "ehe_secret", lone: "\ud800", nothing: null };
+    };
+    const first = await runIdempotent(one, call, work);
+    expect(await runIdempotent(one, call, work)).toEqual(first);
+    const reordered = { ...call, input: { wait: true, userId: "ann" } };
+    expect(await runIdempotent(two, reordered, work)).toEqual(first);
+    expect(runs).toBe(1);
+  });
+
+  test("stores no plaintext, and its sealed reply opens under no other key", async () => {
+    const ctx = await openReplica();
+    const [call, other] = [makeCall(), makeCall()];
+    await runIdempotent(ctx, call, async () => ({ apiKey: "ehe_secret" }));
+    await runIdempotent(ctx, other, async () => ({ apiKey: "ehe_other" }));
+    const rows = await database.db.execute(sql`select * from idempotency where scope = ${call.scope}`);
+    expect(JSON.stringify(rows)).not.toContain("ehe_secret");
+    await database.db.execute(
+      sql`update idempotency set reply_sealed =
+            (select reply_sealed from idempotency where scope = ${call.scope})
+          where scope = ${other.scope}`,
+    );
+    await expect(runIdempotent(ctx, other, async () => ({}))).rejects.toThrow("not from this place");
+  });
+
+  test("is refused for another input and for another procedure, finished or not", async () => {
+    const ctx = await openReplica();
+    const call = makeCall();
+    const blocked = Promise.withResolvers<number>();
+    const running = runIdempotent(ctx, call, async () => blocked.promise);
+    const mismatches = async () => {
+      for (const other of [{ input: { userId: "bob" } }, { procedure: "engines.stop" }]) {
+        const again = runIdempotent(ctx, { ...call, ...other }, async () => 2);
+        await expect(again).rejects.toMatchObject({ reason: "IDEMPOTENCY_MISMATCH" });
+      }
+    };
+    await mismatches();
+    blocked.resolve(1);
+    await running;
+    await mismatches();
+  });
+
+  test("is another caller's own affair", async () => {
+    const ctx = await openReplica();
+    const key = randomUUID();
+    expect(await runIdempotent(ctx, makeCall({ key }), async () => 1)).toBe(1);
+    expect(await runIdempotent(ctx, makeCall({ key, input: 2 }), async () => 2)).toBe(2);
+  });
+
+  test("is free again after 24 hours", async () => {
+    const ctx = await openReplica();
+    const call = makeCall();
+    await runIdempotent(ctx, call, async () => 1);
+    await database.db.execute(
+      sql`update idempotency set expires_at = orch_now() where scope = ${call.scope}`,
+    );
+    expect(await runIdempotent(ctx, { ...call, input: "another" }, async () => 2)).toBe(2);
+    const [row] = await database.db.execute(
+      sql`select expires_at - created_at = interval '24 hours' as day from idempotency where scope = ${call.scope}`,
+    );
+    expect(row).toEqual({ day: true });
+  });
+});
+
+test("of many calls at once with one key one runs, the others hear that it is running", async () => {
+  const replicas = await Promise.all([openReplica(), openReplica(), openReplica()]);
+  const call = makeCall();
+  const blocked = Promise.withResolvers<string>();
+  let runs = 0;
+  const attempts = Array.from({ length: 12 }, async (_, index) => {
+    const ctx = replicas[index % 3];
+    if (ctx === undefined) throw new Error("no replica");
+    return runIdempotent(ctx, call, async () => {
+      runs += 1;
+      return blocked.promise;
+    });
+  });
+  let refused = 0;
+  for (const attempt of attempts) attempt.catch(() => (refused += 1));
+  await expect.poll(() => refused).toBe(11);
+  blocked.resolve("done");
+  const results = await Promise.allSettled(attempts);
+  expect(runs).toBe(1);
+  expect(results.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
+  for (const result of results) {
+    if (result.status === "fulfilled") continue;
+    expect(result.reason).toMatchObject({ reason: "IDEMPOTENCY_IN_PROGRESS", retryAfterMs: 1_000 });
+  }
+});
+
+test.each(["resume", "outcome_unknown"] as const)(
+  "a call that comes while the first one works hears that it is running, and the reply is the first one's (%s)",
+  async (onLost) => {
+    const ctx = await openReplica();
+    const call = makeCall({ onLost });
+    const begun = Promise.withResolvers<void>();
+    const blocked = Promise.withResolvers<string>();
+    let runs = 0;
+    const work = async () => {
+      runs += 1;
+      begun.resolve();
+      return blocked.promise;
+    };
+    const first = runIdempotent(ctx, call, work);
+    await begun.promise;
+    const refusal = { reason: "IDEMPOTENCY_IN_PROGRESS", retryAfterMs: 1_000 };
+    await expect(runIdempotent(ctx, call, work)).rejects.toMatchObject(refusal);
+    blocked.resolve("done");
+    expect(await first).toBe("done");
+    expect(await runIdempotent(ctx, call, work)).toBe("done");
+    expect(runs).toBe(1);
+  },
+);
+
+test("calls without a key run each time", async () => {
+  const ctx = await openReplica();
+  const call = makeCall({ key: undefined });
+  let runs = 0;
+  for (let round = 0; round < 2; round += 1) {
+    await runIdempotent(ctx, call, async (claim) => {
+      expect(claim).toMatchObject({ resumed: false, subject: null });
+      runs += 1;
+    });
+  }
+  expect(runs).toBe(2);
+});
+
+test("a reply of nothing is stored and replayed as nothing", async () => {
+  const ctx = await openReplica();
+  const call = makeCall();
+  expect(await runIdempotent(ctx, call, async () => undefined)).toBeUndefined();
+  expect(await runIdempotent<unknown>(ctx, call, async () => "again")).toBeUndefined();
+});
+
+test.each(["", "a\0b", "\ud800"])(
+  "the key %j, which the database would not keep as it is, is refused",
+  async (key) => {
+    const ctx = await openReplica();
+    const refused = runIdempotent(ctx, makeCall({ key }), async () => 1);
+    await expect(refused).rejects.toMatchObject({ reason: "INVALID_INPUT" });
+  },
+);
+
+describe("a call that fails", () => {
+  test("frees the key, for another input too", async () => {
+    const ctx = await openReplica();
+    const call = makeCall();
+    const boot = runIdempotent(ctx, call, async (claim) => {
+      await claim.setSubject(database.db, "engine 1");
+      return fail(new DomainError("BOOT_FAILED", "exit code 1"));
+    });
+    await expect(boot).rejects.toMatchObject({ reason: "BOOT_FAILED" });
+    const again = await runIdempotent(ctx, { ...call, input: "another" }, async ({ resumed }) => resumed);
+    expect(again).toBe(false);
+  });
+
+  test.each(["DEADLINE_EXCEEDED", "RUNTIME_UNREACHABLE", "ENGINE_STOPPED", "ENGINE_NOT_FOUND"] as const)(
+    "with %s keeps what it noted, and a retry on any replica resumes it",
+    async (reason) => {
+      const [one, two] = await Promise.all([openReplica(), openReplica()]);
+      const call = makeCall();
+      const first = runIdempotent(one, call, async (claim) => {
+        await claim.setSubject(database.db, "engine 1");
+        return fail(new DomainError(reason, "later"));
+      });
+      await expect(first).rejects.toMatchObject({ reason });
+      const other = runIdempotent(two, { ...call, input: "another" }, async () => 1);
+      await expect(other).rejects.toMatchObject({ reason: "IDEMPOTENCY_MISMATCH" });
+      const seen: IdempotencyClaim[] = [];
+      await runIdempotent(two, call, async (claim) => seen.push(claim));
+      expect(seen).toMatchObject([{ resumed: true, subject: "engine 1" }]);
+    },
+  );
+
+  test("in an unknown way keeps what it noted too", async () => {
+    const ctx = await openReplica();
+    const call = makeCall();
+    const first = runIdempotent(ctx, call, async (claim) => {
+      await claim.setSubject(database.db, "engine 1");
+      return fail(new Error("a bug"));
+    });
+    await expect(first).rejects.toThrow("a bug");
+    expect(await runIdempotent(ctx, call, async ({ subject }) => subject)).toBe("engine 1");
+  });
+
+  test("before it noted anything is run afresh, whatever the reason", async () => {
+    const ctx = await openReplica();
+    const call = makeCall();
+    const first = runIdempotent(ctx, call, async () => fail(new DomainError("DEADLINE_EXCEEDED", "later")));
+    await expect(first).rejects.toMatchObject({ reason: "DEADLINE_EXCEEDED" });
+    expect(await runIdempotent(ctx, call, async ({ resumed }) => resumed)).toBe(false);
+  });
+
+  test("with an unknown outcome says so again to every retry", async () => {
+    const ctx = await openReplica();
+    const call = makeCall({ onLost: "outcome_unknown" });
+    const engineError = { status: 502, code: "X", message: "cut" };
+    const error = new DomainError("OUTCOME_UNKNOWN", "the engine did not answer", { engineError });
+    await expect(runIdempotent(ctx, call, async () => fail(error))).rejects.toBe(error);
+    for (let round = 0; round < 2; round += 1) {
+      await expect(runIdempotent(ctx, call, async () => 1)).rejects.toMatchObject({
+        reason: "OUTCOME_UNKNOWN",
+        message: "the engine did not answer",
+        engineError,
+      });
+    }
+  });
+});
+
+/** Leaves a claim behind as a killed process does. */
+async function dieMidway(call: IdempotentCall): Promise<Context> {
+  const dead = await openReplica();
+  const noted = Promise.withResolvers<void>();
+  void runIdempotent(dead, call, async (claim) => {
+    await database.db.transaction(async (tx) => claim.setSubject(tx, "engine 1"));
+    noted.resolve();
+    return new Promise<never>(() => {});
+  });
+  await noted.promise;
+  return dead;
+}
+
+const forget = async (replica: Context) =>
+  database.db.execute(sql`delete from replicas where id = ${replica.replica.id}`);
+
+describe("a call whose process died midway", () => {
+  test("is in progress as long as its replica may live, and then resumed with what it noted", async () => {
+    const call = makeCall();
+    const dead = await dieMidway(call);
+    const heir = await openReplica();
+    const early = runIdempotent(heir, call, async () => 1);
+    await expect(early).rejects.toMatchObject({ reason: "IDEMPOTENCY_IN_PROGRESS" });
+    await forget(dead);
+    const seen: IdempotencyClaim[] = [];
+    expect(
+      await runIdempotent(heir, call, async (claim) => {
+        seen.push(claim);
+        return "resumed";
+      }),
+    ).toBe("resumed");
+    expect(seen).toMatchObject([{ resumed: true, subject: "engine 1" }]);
+    expect(await runIdempotent(heir, call, async () => "again")).toBe("resumed");
+  });
+
+  test("is taken over once its heartbeat is older than the lease", async () => {
+    const call = makeCall();
+    const dead = await dieMidway(call);
+    const heir = await openReplica();
+    await database.db.execute(
+      sql`update replicas set heartbeat_at = orch_now() - interval '16 seconds' where id = ${dead.replica.id}`,
+    );
+    expect(await runIdempotent(heir, call, async ({ resumed }) => resumed)).toBe(true);
+  });
+
+  test("is resumed by one of many retries at once", async () => {
+    const call = makeCall();
+    await forget(await dieMidway(call));
+    const heirs = await Promise.all([openReplica(), openReplica(), openReplica()]);
+    let runs = 0;
+    const results = await Promise.allSettled(
+      heirs.map(async (heir) =>
+        runIdempotent(heir, call, async () => {
+          runs += 1;
+          return "resumed";
+        }),
+      ),
+    );
+    expect(runs).toBe(1);
+    for (const result of results) {
+      if (result.status === "fulfilled") expect(result.value).toBe("resumed");
+      else expect(result.reason).toMatchObject({ reason: "IDEMPOTENCY_IN_PROGRESS" });
+    }
+  });
+
+  test("is unknown for good when it called into an engine", async () => {
+    const call = makeCall({ onLost: "outcome_unknown" });
+    await forget(await dieMidway(call));
+    const heir = await openReplica();
+    let runs = 0;
+    for (let round = 0; round < 2; round += 1) {
+      const retry = runIdempotent(heir, call, async () => (runs += 1));
+      await expect(retry).rejects.toMatchObject({ reason: "OUTCOME_UNKNOWN" });
+    }
+    expect(runs).toBe(0);
+  });
+
+  test("cannot write any more once it was taken over, if it was only slow", async () => {
+    const call = makeCall();
+    const slow = await openReplica();
+    const noted = Promise.withResolvers<void>();
+    const goOn = Promise.withResolvers<void>();
+    const late = runIdempotent(slow, call, async (claim) => {
+      noted.resolve();
+      await goOn.promise;
+      await database.db.transaction(async (tx) => {
+        await tx.execute(sql`insert into audit_heads values (${call.scope}, 0, '')`);
+        await claim.complete(tx, "late");
+      });
+      return "late";
+    });
+    await noted.promise;
+    await forget(slow);
+    const heir = await openReplica();
+    expect(await runIdempotent(heir, call, async () => "heir")).toBe("heir");
+    goOn.resolve();
+    await expect(late).rejects.toMatchObject({ reason: "IDEMPOTENCY_IN_PROGRESS" });
+    const heads = await database.db.execute(sql`select 1 from audit_heads where scope = ${call.scope}`);
+    expect(heads).toHaveLength(0);
+    expect(await runIdempotent(heir, call, async () => "again")).toBe("heir");
+  });
+
+  test("after its transaction completed the claim is answered from there", async () => {
+    const call = makeCall();
+    const dead = await openReplica();
+    const completed = Promise.withResolvers<void>();
+    void runIdempotent(dead, call, async (claim) => {
+      await database.db.transaction(async (tx) => claim.complete(tx, { apiKey: "ehe_1" }));
+      completed.resolve();
+      return new Promise<never>(() => {});
+    });
+    await completed.promise;
+    expect(await runIdempotent(await openReplica(), call, async () => ({}))).toEqual({ apiKey: "ehe_1" });
+  });
+});
+
+test("a claim that this process left behind, because the database could not be told, is resumed here", async () => {
+  const ctx = await openReplica();
+  const call = makeCall();
+  const claimRow = sql`insert into idempotency
+    values (${call.scope}, ${call.key}, ${call.procedure}, ${toFingerprint(call.input)}, 'running', ${ctx.replica.id}, 'engine 1', null,
+      orch_now(), orch_now() + interval '1 hour')`;
+  await database.db.execute(claimRow);
+  expect(await runIdempotent(ctx, call, async ({ resumed, subject }) => [resumed, subject])).toEqual([
+    true,
+    "engine 1",
+  ]);
+});
+
+test("expired claims are removed, however many there are, and others stay", async () => {
+  await using own = await openTestDatabase();
+  await using ownDatabase = openDatabase({
+    url: own.url,
+    poolSize: 2,
+    applicationName: "expired-claims-test",
+  });
+  const insert = (count: number, prefix: string) =>
+    ownDatabase.db.execute(
+      sql`insert into idempotency
+          select 'scope', ${prefix} || n, 'p', 'f', 'running', gen_random_uuid(), null, null, orch_now(),
+            orch_now() + interval '24 hours'
+          from generate_series(1, ${count}::int) n`,
+    );
+  await insert(1_001, "old");
+  await shiftDatabaseClock(own.url, "24 hours");
+  await insert(1, "new");
+  expect(await removeExpiredClaims(ownDatabase.db)).toBe(1_001);
+  expect(await removeExpiredClaims(ownDatabase.db)).toBe(0);
+  expect(await ownDatabase.db.execute(sql`select key from idempotency`)).toMatchObject([{ key: "new1" }]);
+});

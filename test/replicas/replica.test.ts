@@ -1,0 +1,86 @@
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { openDatabase, type Database } from "../../db/client.ts";
+import { insertReplica } from "../../db/replicas.ts";
+import { systemClock } from "../../server/time/clock.ts";
+import type { Log } from "../../server/log.ts";
+import { registerReplica, removeDeadReplicas } from "../../server/replicas/replica.ts";
+import { registerSoleReplica } from "../../server/replicas/sole-replica.ts";
+import { testConfig } from "../engines/test-config.ts";
+import { shiftDatabaseClock } from "../support/shift-clock.ts";
+import { openTestDatabase, type TestDatabase } from "../support/test-database.ts";
+
+let home: TestDatabase;
+let database: Database;
+const config = testConfig({ leaseMs: 15_000 });
+
+beforeEach(async () => {
+  home = await openTestDatabase();
+  database = openDatabase({ url: home.url, poolSize: 2, applicationName: "replica-test" });
+});
+afterEach(async () => {
+  await database.close();
+  await home.close();
+});
+
+const ctx = () => ({ db: database.db, config });
+
+test("a replica whose process runs is alive, however often it is looked at", async () => {
+  const replica = await registerReplica(ctx(), { db: database.db, runtimeHost: "host" });
+  const { dead, alive } = await removeDeadReplicas(ctx(), { ownId: "", unbroken: true });
+  expect(dead).toEqual([]);
+  expect(alive.map((other) => other.id)).toEqual([replica.id]);
+  await replica.beat();
+  expect(replica.holdsLease()).toBe(true);
+});
+
+test("a process that is provably gone is dead at once, without waiting for its lease", async () => {
+  const replica = await registerReplica(ctx(), { db: database.db, runtimeHost: "host" });
+  const { alive } = await removeDeadReplicas(ctx(), { ownId: "", unbroken: false });
+  const gone = alive[0]?.processIdentity?.replace(/\/\d+\/(\d+)$/, "/$1/1") ?? null;
+  const id = crypto.randomUUID();
+  await insertReplica(database.db, { id, runtimeHost: "host", processIdentity: gone });
+  expect((await removeDeadReplicas(ctx(), { ownId: replica.id, unbroken: false })).dead).toEqual([id]);
+});
+
+test("silence for a lease kills only where the judge itself was not silent", async () => {
+  const id = crypto.randomUUID();
+  await insertReplica(database.db, { id, runtimeHost: "host", processIdentity: "another boot/pid:[1]/1/1" });
+  await shiftDatabaseClock(home.url, "16 seconds");
+  expect((await removeDeadReplicas(ctx(), { ownId: "", unbroken: false })).dead).toEqual([]);
+  expect((await removeDeadReplicas(ctx(), { ownId: "", unbroken: true })).dead).toEqual([id]);
+});
+
+test("one that was declared dead learns it at its next beat and holds nothing any more", async () => {
+  const replica = await registerReplica(ctx(), { db: database.db, runtimeHost: "host" });
+  await database.raw`delete from replicas`;
+  await replica.beat();
+  expect(replica.declaredDead).toBe(true);
+  expect(replica.holdsLease()).toBe(false);
+});
+
+const ignore = () => {};
+
+function logTo(tell: (fields: object) => void): Log {
+  const log: Log = { debug: ignore, info: tell, warn: ignore, error: ignore, child: () => log };
+  return log;
+}
+
+test("of three processes that start together one registers, and the others wait for it by name", async () => {
+  // Nobody beats here: however long the machine stands still, the first one's lease is not over.
+  const patient = testConfig({ leaseMs: 600_000 });
+  const leaving = new AbortController();
+  const starts = [1, 2, 3].map(() => {
+    const waitedFor = new Set<unknown>();
+    const log = logTo((fields) => "other" in fields && waitedFor.add(fields.other));
+    const place = { db: database.db, config: patient, log, clock: systemClock, runtimeHost: "host" };
+    return { waitedFor, registered: registerSoleReplica(place, leaving.signal) };
+  });
+  const first = await Promise.race(starts.map(({ registered }) => registered));
+  const waiting = () => starts.filter(({ waitedFor }) => waitedFor.size > 0);
+  await expect.poll(() => waiting().length).toBe(2);
+  leaving.abort(new Error("enough"));
+  const answers = await Promise.allSettled(starts.map(({ registered }) => registered));
+  expect(answers.filter((answer) => answer.status === "fulfilled")).toHaveLength(1);
+  for (const { waitedFor } of waiting()) expect([...waitedFor]).toEqual([first.id]);
+  expect((await database.raw`select id from replicas`).map((row) => row["id"])).toEqual([first.id]);
+});

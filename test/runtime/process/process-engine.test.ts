@@ -1,0 +1,324 @@
+import { execFile, spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { mkdir, readdir, readFile, stat, utimes, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { ContainerSpec, EngineRuntime } from "../../../server/runtime/engine-runtime.ts";
+import { openProcessRuntime } from "../../../server/runtime/process/runtime.ts";
+import { findProcess } from "../../../server/runtime/process/table.ts";
+import {
+  ask,
+  boot,
+  failureOf,
+  observeOne,
+  quietLog,
+  recordEvents,
+  untilHealthy,
+} from "../../support/runtime-harness.ts";
+import { FIXTURE_KEY_HASH, makeSpec } from "../../support/runtime-spec.ts";
+import { openTempDir } from "../../support/temp-dir.ts";
+import type { TempDir } from "../../support/temp-dir.ts";
+
+const FIXTURE = join(import.meta.dirname, "..", "..", "support", "runtime-fixture-engine.ts");
+const ORCHESTRATOR = join(import.meta.dirname, "..", "..", "support", "runtime-short-orchestrator.ts");
+const COMMAND = [process.execPath, FIXTURE];
+
+interface About {
+  pid: number;
+  childPid: number;
+  cwd: string;
+  environment: Record<string, string>;
+}
+
+describe("engines as processes", () => {
+  const instanceId = `process-${randomUUID()}`;
+  let dataDir: TempDir;
+  let runtime: EngineRuntime;
+  const orphans: number[] = [];
+
+  const open = (command: readonly string[] = COMMAND) =>
+    openProcessRuntime({ instanceId, marked: false, dataDir: dataDir.path, command, log: quietLog });
+  const folderOf = (spec: ContainerSpec) =>
+    join(dataDir.path, "engines", "containers", `engine-${spec.engineId}-${spec.incarnation}`);
+
+  beforeAll(async () => {
+    dataDir = await openTempDir();
+    runtime = await open();
+  });
+
+  afterAll(async () => {
+    continueOrphans();
+    await runtime.removeInstance();
+    await runtime[Symbol.asyncDispose]();
+    await dataDir.close();
+  });
+
+  it("get the contract's environment with the paths of here, and nothing else of anybody's", async () => {
+    process.env["ORCH_SECRET_OF_OURS"] = "must not leak";
+    const spec = await makeSpec({
+      catalogPath: dataDir.path,
+      environment: { ANTHROPIC_API_KEY: "a key with 'quotes', $signs\nand a newline" },
+    });
+    await boot(runtime, spec);
+    delete process.env["ORCH_SECRET_OF_OURS"];
+    const data = join(dataDir.path, "engines", "volumes", spec.volumeName);
+    const { environment } = await about(spec);
+    expect(environment).toEqual({
+      ANTHROPIC_API_KEY: "a key with 'quotes', $signs\nand a newline",
+      ENGINE_KEY_HASH: FIXTURE_KEY_HASH,
+      SQLITE_DB_PATH: join(data, "brain.sqlite"),
+      CATALOG_DIR: dataDir.path,
+      ENGINE_HOST: "127.0.0.1",
+      ENGINE_PORT: String(spec.hostPort),
+      PATH: expect.stringContaining("/usr/bin"),
+      LANG: "C.UTF-8",
+      HOME: data,
+      TMPDIR: join(folderOf(spec), "tmp"),
+    });
+    expect((await stat(environment["TMPDIR"] ?? "")).isDirectory()).toBe(true);
+  });
+
+  it("keep their keys from other users of the machine", async () => {
+    const spec = await makeSpec();
+    await runtime.ensure(spec);
+    expect((await stat(folderOf(spec))).mode & 0o777).toBe(0o700);
+    expect((await stat(join(folderOf(spec), "container.json"))).mode & 0o777).toBe(0o600);
+    const data = join(dataDir.path, "engines", "volumes", spec.volumeName);
+    expect((await stat(data)).mode & 0o777).toBe(0o700);
+  });
+
+  it("leave no file behind when they are removed", async () => {
+    const spec = await makeSpec();
+    const containerId = await boot(runtime, spec);
+    await runtime.remove(containerId);
+    await runtime.removeData(spec.volumeName);
+    const files = await readdir(join(dataDir.path, "engines"), { recursive: true });
+    expect(files.filter((file) => file.includes(spec.engineId) || file.includes("removed-"))).toEqual([]);
+  });
+
+  it("lead a group of their own, all of which ends with them", async () => {
+    const spec = await makeSpec({ environment: { FIXTURE_CHILD: "1" } });
+    const containerId = await boot(runtime, spec);
+    const { pid, childPid } = await about(spec);
+    expect(await groupOf(pid)).toBe(pid);
+    expect(await groupOf(childPid)).toBe(pid);
+    await runtime.stop(containerId, 10);
+    expect(await isAlive(pid)).toBe(false);
+    expect(await isAlive(childPid)).toBe(false);
+  });
+
+  it("take their group with them when they end by themselves", async () => {
+    const spec = await makeSpec({ environment: { FIXTURE_CHILD: "1" } });
+    await boot(runtime, spec);
+    const { childPid } = await about(spec);
+    await ask(spec, "/exit?code=5");
+    await expect
+      .poll(async () => await observeOne(runtime, spec.engineId))
+      .toMatchObject({ state: "exited", exitCode: 5 });
+    expect(await isAlive(childPid)).toBe(false);
+  });
+
+  it("are not started by a command that is not there, which is said by name", async () => {
+    const spec = await makeSpec();
+    for (const command of [["no-such-program", "x"], ["/no/such/program"], [FIXTURE], []]) {
+      await using broken = await open(command);
+      const { containerId } = await broken.ensure(spec);
+      const failure = await broken.start(containerId).catch((error: unknown) => error);
+      expect(failure).toMatchObject({ kind: "refused", message: expect.stringContaining(command[0] ?? "") });
+      expect((await observeOne(broken, spec.engineId)).state).toBe("created");
+    }
+  });
+
+  it("are started by a program that is found in PATH, relative paths being the orchestrator's", async () => {
+    await using other = await openProcessRuntime({
+      instanceId,
+      marked: false,
+      dataDir: dataDir.path,
+      command: ["env", process.execPath, "test/support/runtime-fixture-engine.ts"],
+      log: quietLog,
+    });
+    const spec = await makeSpec();
+    await boot(other, spec);
+    expect((await about(spec)).cwd).toBe(process.cwd());
+  });
+
+  it("outlive an orchestrator that is killed, and are found, heard and ended by the next", async () => {
+    const spec = await makeSpec();
+    await killOrchestratorAfter("start", spec);
+    await untilHealthy(spec);
+    await using next = await open();
+    const found = await observeOne(next, spec.engineId);
+    expect(found).toMatchObject({ state: "running", exitCode: null });
+    await next.start(found.containerId);
+    expect(await observeOne(next, spec.engineId)).toEqual(found);
+    await using record = recordEvents(next);
+    await ask(spec, "/exit?code=9");
+    await expect.poll(() => record.events.map(({ kind }) => kind)).toEqual(["die"]);
+    // Nobody who was its parent is left to know the code.
+    expect(await observeOne(next, spec.engineId)).toEqual({ ...found, state: "exited", exitCode: null });
+  });
+
+  it("are never started twice by orchestrators that die in the middle of a start", async (test) => {
+    if (process.platform !== "linux") return test.skip("the orchestrator cannot see its children here");
+    const spec = await makeSpec();
+    for (let round = 0; round < 3; round += 1) await killOrchestratorAfter("spawn", spec);
+    await using next = await open();
+    const { containerId } = await next.ensure(spec);
+    await next.start(containerId);
+    await untilHealthy(spec);
+    const { pid } = await about(spec);
+    continueOrphans();
+    await expect.poll(async () => countProcesses(spec)).toBe(1);
+    expect((await about(spec)).pid).toBe(pid);
+    expect(await observeOne(next, spec.engineId)).toMatchObject({ containerId, state: "running" });
+    await next.remove(containerId);
+    expect(await isAlive(pid)).toBe(false);
+    await expect.poll(async () => countProcesses(spec)).toBe(0);
+  });
+
+  it("that a dead start left on their way are taken for the engine, and heard when they end", async (test) => {
+    if (process.platform !== "linux") return test.skip("the orchestrator cannot see its children here");
+    const spec = await makeSpec();
+    const orphan = await killOrchestratorAfter("spawn", spec);
+    await using next = await open();
+    continueOrphans();
+    await untilHealthy(spec);
+    const { containerId } = await next.ensure(spec);
+    await next.start(containerId);
+    expect((await about(spec)).pid).toBe(orphan);
+    await using record = recordEvents(next);
+    await ask(spec, "/exit?code=9");
+    await expect.poll(() => record.events.map(({ kind }) => kind)).toEqual(["die"]);
+  });
+
+  it("end what a dead start left that does not know yet whether it is wanted", async (test) => {
+    if (process.platform !== "linux") return test.skip("told apart by start time alone here");
+    const spec = await makeSpec();
+    const { containerId } = await runtime.ensure(spec);
+    const undecided = spawn(process.execPath, ["-e", "setInterval(() => {}, 1e6)"], { detached: true });
+    const ended = once(undecided, "exit");
+    try {
+      await once(undecided, "spawn");
+      const bootId = await readFile("/proc/sys/kernel/random/boot_id", "utf8");
+      const statLine = await readFile(`/proc/${undecided.pid}/stat`, "utf8");
+      await writeFile(join(folderOf(spec), "pid.0123"), `${undecided.pid}\n${bootId}${statLine}`);
+      await runtime.start(containerId);
+      await expect.poll(() => undecided.signalCode).toBe("SIGKILL");
+    } finally {
+      undecided.kill("SIGTERM");
+      await ended;
+    }
+    await untilHealthy(spec);
+    expect(await readdir(folderOf(spec))).not.toContain("pid.0123");
+    await runtime.remove(containerId);
+  });
+
+  it("are not mistaken for a stranger who got their pid", async () => {
+    const spec = await makeSpec();
+    const containerId = await boot(runtime, spec);
+    await runtime.stop(containerId, 10);
+    const pidFile = join(folderOf(spec), "pid");
+    const [, bootId, statLine] = (await readFile(pidFile, "utf8")).split("\n");
+    const stranger = spawn(process.execPath, ["-e", "setInterval(() => {}, 1e6)"], { detached: true });
+    try {
+      await once(stranger, "spawn");
+      const { mtime } = await stat(pidFile);
+      await writeFile(pidFile, `${stranger.pid}\n${bootId}\n${statLine}\n`);
+      await utimes(pidFile, mtime, mtime);
+      await using next = await open();
+      expect((await observeOne(next, spec.engineId)).state).toBe("exited");
+      await next.stop(containerId, 0);
+      await next.remove(containerId);
+      expect(await isAlive(stranger.pid ?? 0)).toBe(true);
+    } finally {
+      stranger.kill("SIGKILL");
+      await once(stranger, "exit");
+    }
+  });
+
+  it("are gone after the machine has booted, whoever has their pid and start time now", async (test) => {
+    if (process.platform !== "linux") return test.skip("told apart by start time alone here");
+    const spec = await makeSpec();
+    const containerId = await boot(runtime, spec);
+    const pidFile = join(folderOf(spec), "pid");
+    const content = await readFile(pidFile, "utf8");
+    const { mtime } = await stat(pidFile);
+    await writeFile(pidFile, content.replace(/^[0-9a-f-]{36}$/m, randomUUID()));
+    await utimes(pidFile, mtime, mtime);
+    await using next = await open();
+    expect((await observeOne(next, spec.engineId)).state).toBe("exited");
+    await writeFile(pidFile, content);
+    await utimes(pidFile, mtime, mtime);
+    expect((await observeOne(runtime, spec.engineId)).state).toBe("running");
+    await runtime.remove(containerId);
+  });
+
+  it("take up a creation that was cut short", async () => {
+    const spec = await makeSpec();
+    await mkdir(folderOf(spec), { recursive: true });
+    expect(await runtime.observe(spec.engineId)).toEqual([]);
+    await boot(runtime, spec);
+  });
+
+  it("are refused names that lead out of their folder", async () => {
+    expect(await failureOf(runtime.ensure(await makeSpec({ volumeName: "../outside" })))).toBe("refused");
+    expect(await failureOf(runtime.ensure({ ...(await makeSpec()), engineId: "../x" }))).toBe("refused");
+    expect(await failureOf(runtime.hasData("a/b"))).toBe("refused");
+  });
+
+  it("find a data directory changed whose marker is another instance's", async () => {
+    await runtime.markInstance();
+    await using stranger = await openProcessRuntime({
+      instanceId: "another",
+      marked: true,
+      dataDir: dataDir.path,
+      command: COMMAND,
+      log: quietLog,
+    });
+    expect(await failureOf(stranger.check())).toBe("changed");
+    await runtime.check();
+  });
+
+  function continueOrphans(): void {
+    for (const orphan of orphans.splice(0)) process.kill(orphan, "SIGCONT");
+  }
+
+  /** Runs an orchestrator that kills itself at that point; after `spawn` it leaves an orphan, whose pid is returned. */
+  async function killOrchestratorAfter(point: "spawn" | "start", spec: ContainerSpec): Promise<number> {
+    const input = JSON.stringify({ point, spec, instanceId, dataDir: dataDir.path, command: COMMAND });
+    const orchestrator = spawn(process.execPath, [ORCHESTRATOR, input], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const said = text(orchestrator.stdout);
+    const [, signal] = (await once(orchestrator, "exit")) as [number | null, string | null];
+    expect(signal).toBe("SIGKILL");
+    const orphan = Number(await said);
+    if (point === "spawn") orphans.push(orphan);
+    return orphan;
+  }
+});
+
+async function about(spec: ContainerSpec): Promise<About> {
+  return (await ask(spec, "/about")) as About;
+}
+
+/** More than a zombie, which an orphan stays where nobody collects it. */
+async function isAlive(pid: number): Promise<boolean> {
+  const row = await findProcess(pid);
+  return row !== undefined && row.state !== "zombie";
+}
+
+async function groupOf(pid: number): Promise<number> {
+  const { stdout } = await promisify(execFile)("ps", ["-o", "pgid=", "-p", String(pid)]);
+  return Number(stdout.trim());
+}
+
+/** Processes that were told of this engine, by what the system says of their environment. */
+async function countProcesses(spec: ContainerSpec): Promise<number> {
+  const { stdout } = await promisify(execFile)("ps", ["-axeww", "-o", "command="], { maxBuffer: 2 ** 26 });
+  return stdout.split("\n").filter((line) => line.includes(`/engine-data-${spec.engineId}/brain.sqlite`))
+    .length;
+}

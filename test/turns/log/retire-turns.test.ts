@@ -1,0 +1,102 @@
+import { expect, test } from "vitest";
+import { listTurns } from "../../../server/turns/read/list-turns.ts";
+import { retireTurns } from "../../../server/turns/log/retire-turns.ts";
+import { ensureTurnPartitions } from "../../../server/turns/log/ensure-turn-partitions.ts";
+import { startTurn } from "../../../server/turns/start/start-turn.ts";
+import { shiftDatabaseClock } from "../../support/shift-clock.ts";
+import { completed, delta, streamOf } from "../engine-double.ts";
+import { openTurnWorld, readAll, runTurn, seqsOf, type TurnWorld } from "../turn-world.ts";
+
+async function partitions(world: TurnWorld): Promise<string[]> {
+  const rows = await world.database.raw<{ name: string }[]>`
+    select relname as name from pg_class where relname ~ '^turn_events_[0-9]+$' and relkind = 'r' order by 1`;
+  return rows.map((row) => row.name);
+}
+
+async function isDetachWaiting(world: TurnWorld): Promise<boolean> {
+  const rows = await world.database.raw`
+    select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+      and query like 'alter table turn_events detach%'`;
+  return rows.length > 0;
+}
+
+test("events go when the retention since their turn's end is over; what is missing is said", async () => {
+  await using world = await openTurnWorld();
+  world.engine.onCall = streamOf(delta("a"), completed());
+  const input = world.input();
+  const before = await runTurn(world, input);
+  await shiftDatabaseClock(world.databaseUrl, "2 hours");
+  expect(await retireTurns(world.ctx)).toEqual({ droppedPartitions: 0 });
+  expect(seqsOf(await readAll(world.ctx, input))).toEqual([1, 2]);
+  await shiftDatabaseClock(world.databaseUrl, "5 hours");
+  expect(await retireTurns(world.ctx)).toEqual({ droppedPartitions: 1 });
+  expect(await partitions(world)).toEqual([]);
+  expect((await readAll(world.ctx, input)).batches).toEqual([
+    { lastSeq: 3, events: [], gap: { fromSeq: 1, toSeq: 2, reason: "retention" }, end: before.end },
+  ]);
+  expect((await readAll(world.ctx, input, { afterSeq: 2 })).gaps).toEqual([]);
+  expect(await startTurn(world.ctx, input)).toMatchObject({ created: false, status: "completed" });
+});
+
+test("a turn that still lives, or ended late, keeps the partition of its start", async () => {
+  await using world = await openTurnWorld();
+  world.engine.onCall = (call) => call.open();
+  const input = world.input();
+  await startTurn(world.ctx, input);
+  const call = world.engine.calls[0];
+  await call?.write(delta("a"));
+  await expect.poll(() => partitions(world)).toHaveLength(1);
+  await shiftDatabaseClock(world.databaseUrl, "10 hours");
+  await retireTurns(world.ctx);
+  await call?.write(completed());
+  call?.end();
+  await readAll(world.ctx, input);
+  await shiftDatabaseClock(world.databaseUrl, "12 hours");
+  await retireTurns(world.ctx);
+  expect(seqsOf(await readAll(world.ctx, input))).toEqual([1, 2]);
+  await shiftDatabaseClock(world.databaseUrl, "14 hours");
+  expect(await retireTurns(world.ctx)).toEqual({ droppedPartitions: 1 });
+});
+
+test("a reader that stands in the way delays the drop, stops no writer, and the next attempt finishes it", async () => {
+  await using world = await openTurnWorld();
+  world.engine.onCall = streamOf(delta("a"), completed());
+  await runTurn(world);
+  await shiftDatabaseClock(world.databaseUrl, "5 hours");
+  await ensureTurnPartitions(world.ctx);
+  const inTheWay = await world.database.raw.reserve();
+  await inTheWay.unsafe("begin; select count(*) from turn_events");
+  let isOver = false;
+  const retiring = retireTurns(world.ctx).finally(() => {
+    isOver = true;
+  });
+  await expect.poll(async () => isOver || (await isDetachWaiting(world))).toBe(true);
+  // Were there any lock to wait for, this would fail.
+  await world.database.raw.unsafe(`
+    select set_config('lock_timeout', '100ms', true);
+    insert into turn_events values (gen_random_uuid(), gen_random_uuid(), orch_now(), 1, 1, '[]')`);
+  const read = await runTurn(world);
+  expect(read.end).toMatchObject({ status: "completed" });
+  expect(await retiring).toEqual({ droppedPartitions: 0 });
+  await inTheWay.unsafe("commit");
+  inTheWay.release();
+  expect(await retireTurns(world.ctx)).toEqual({ droppedPartitions: 1 });
+  expect(await partitions(world)).toHaveLength(3);
+});
+
+test("rows of turns go after thirty days, live ones never", async () => {
+  await using world = await openTurnWorld();
+  world.engine.onCall = streamOf(completed());
+  const old = world.input();
+  await runTurn(world, old);
+  world.engine.onCall = (call) => call.open();
+  const live = world.input();
+  await startTurn(world.ctx, live);
+  await shiftDatabaseClock(world.databaseUrl, "29 days");
+  await retireTurns(world.ctx);
+  const key = { productId: world.productId, userId: "ann" };
+  expect((await listTurns(world.ctx, key)).items).toHaveLength(2);
+  await shiftDatabaseClock(world.databaseUrl, "31 days");
+  await retireTurns(world.ctx);
+  expect((await listTurns(world.ctx, key)).items.map((turn) => turn.turnId)).toEqual([live.turnId]);
+});

@@ -1,0 +1,311 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { appendToTurnLog, type TurnAppend } from "../../../db/turn-events.ts";
+import { insertTurn } from "../../../db/turns.ts";
+import { ensureTurnPartitions } from "../../../server/turns/log/ensure-turn-partitions.ts";
+import { getTurn } from "../../../server/turns/read/get-turn.ts";
+import type { LiveTurn } from "../../../server/turns/model/live-turn.ts";
+import { recordTurn } from "../../../server/turns/start/record-turn.ts";
+import { COMPLETED } from "../../../server/turns/model/turn-end.ts";
+import { startTurn } from "../../../server/turns/start/start-turn.ts";
+import type { TurnContext } from "../../../server/turns/turn-registry.ts";
+import { completed, delta, started, streamOf } from "../engine-double.ts";
+import { interceptStatements, LOG_COMMIT } from "../intercept-statements.ts";
+import { openMovableClock } from "../movable-clock.ts";
+import { openFlakyLink } from "../../support/flaky-link.ts";
+import { openTurnWorld, readAll, runTurn, seqsOf, type TurnWorld } from "../turn-world.ts";
+
+let world: TurnWorld;
+beforeAll(async () => {
+  world = await openTurnWorld();
+});
+afterAll(async () => world[Symbol.asyncDispose]());
+
+const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => from + index);
+
+describe("commits", () => {
+  test("a hundred turns at once are all written, in far fewer statements than turns and flushes", async () => {
+    world.engine.onCall = streamOf(started(), ...range(1, 50).map((index) => delta(`${index}`)), completed());
+    let commits = 0;
+    const areOver = Promise.withResolvers<void>();
+    const { ctx } = world.openProcess({
+      wrapRaw: (raw) =>
+        interceptStatements(raw, LOG_COMMIT, async (ask) => {
+          commits += 1;
+          await areOver.promise;
+          return ask();
+        }),
+    });
+    await ensureTurnPartitions(ctx);
+    const inputs = range(1, 100).map(() => world.input());
+    await Promise.all(inputs.map((input) => startTurn(ctx, input)));
+    const turns = inputs.map((input) => ctx.turns.find(input.productId, input.turnId));
+    await expect.poll(() => turns.every((turn) => turn?.hasEnd)).toBe(true);
+    areOver.resolve();
+    for (const input of inputs) {
+      const read = await readAll(ctx, input);
+      expect(seqsOf(read)).toEqual(range(1, 52));
+      expect(read.end).toMatchObject({ status: "completed" });
+    }
+    expect(commits).toBeLessThan(10);
+  });
+
+  test("more events than are reserved are shown as commits reserve more", async () => {
+    world.engine.onCall = streamOf(...range(1, 20_000).map((index) => delta(`${index}`)), completed());
+    expect(seqsOf(await runTurn(world))).toEqual(range(1, 20_001));
+  });
+
+  test("a turn is written although its partition is missing", async () => {
+    await using fresh = await openTurnWorld();
+    fresh.engine.onCall = streamOf(delta("a"), completed());
+    const input = fresh.input();
+    expect(await startTurn(fresh.ctx, input)).toMatchObject({ created: true });
+    expect((await readAll(fresh.ctx, input)).events).toHaveLength(2);
+    expect(await partitions(fresh)).toHaveLength(1);
+    await ensureTurnPartitions(fresh.ctx);
+    await ensureTurnPartitions(fresh.ctx);
+    expect((await partitions(fresh)).length).toBeGreaterThanOrEqual(3);
+  });
+
+  test("one turn that cannot be written does not hold up the others", async () => {
+    await using broken = await openTurnWorld();
+    await ensureTurnPartitions(broken.ctx);
+    const poisoned = broken.input();
+    await broken.database.raw.unsafe(`
+      create function refuse() returns trigger language plpgsql as
+        $$ begin if new.turn_id = '${poisoned.turnId}' then raise 'poisoned'; end if; return new; end $$;
+      create trigger refuse before insert on turn_events for each row execute function refuse()`);
+    broken.engine.onCall = streamOf(delta("a"), completed());
+    await startTurn(broken.ctx, poisoned);
+    const read = await runTurn(broken, broken.input());
+    expect(read.end).toMatchObject({ status: "completed" });
+    expect(await getTurn(broken.ctx, poisoned)).toMatchObject({ end: null });
+    await broken.database.raw`drop trigger refuse on turn_events`;
+    expect((await readAll(broken.ctx, poisoned)).end).toMatchObject({ status: "completed" });
+  });
+});
+
+test("while engines flood the log every turn gets on, and a quiet one ends between their commits", async () => {
+  const { ctx } = world.openProcess();
+  await ensureTurnPartitions(ctx);
+  const at = new Date().toISOString();
+  const data = "x".repeat(60_000);
+  const flood = (turn: LiveTurn) => {
+    for (let count = 0; count < 20; count += 1) {
+      turn.append({ at, type: "message", data }, JSON.stringify(data), Date.now());
+    }
+    ctx.turns.log.touch(turn);
+    if (!turn.hasEnd) turn.onWritten(() => flood(turn));
+  };
+  const floods = await Promise.all(range(1, 16).map(async () => openLiveTurn(ctx)));
+  floods.forEach(flood);
+  const quiet = await openLiveTurn(ctx);
+  quiet.finish(COMPLETED);
+  ctx.turns.log.touch(quiet);
+  await quiet.untilSettled();
+  // All of them, while all of them go on.
+  for (const turn of floods) {
+    await expect.poll(() => loggedSeq(turn.turnId)).toBeGreaterThan(0);
+  }
+  for (const turn of floods) {
+    turn.finish(COMPLETED);
+    ctx.turns.log.touch(turn);
+    ctx.turns.remove(turn);
+  }
+  await Promise.all(floods.map(async (turn) => turn.untilSettled()));
+});
+
+/** A turn that streams, without any engine. */
+async function openLiveTurn(ctx: TurnContext): Promise<LiveTurn> {
+  const { productId, turnId, userId, request } = world.input();
+  const [engine] = world.engines;
+  const fingerprint = "f".repeat(64);
+  const turn = ctx.turns.open({ productId, turnId, userId, taskId: request.taskId, fingerprint });
+  const place = { engineId: engine?.engineId ?? "", generation: 1 };
+  await recordTurn(ctx, turn, place);
+  turn.markStreaming(Date.now());
+  return turn;
+}
+
+async function loggedSeq(turnId: string): Promise<number> {
+  const [row] = await world.database.raw<{ seq: number | null }[]>`
+    select max(last_seq)::float8 as seq from turn_events where turn_id = ${turnId}`;
+  return row?.seq ?? 0;
+}
+
+describe("the database away", () => {
+  test("turns go on in memory, and nothing is lost when it comes back", async () => {
+    await using link = await openFlakyLink(world.databaseUrl);
+    const { ctx } = world.openProcess({ databaseUrl: link.url });
+    world.engine.onCall = (call) => call.open();
+    const input = world.input();
+    await startTurn(ctx, input);
+    const call = world.engine.calls.find((one) => one.body["task_id"] === input.request.taskId);
+    await call?.write(delta("1"));
+    await readAll(ctx, input, { stop: () => true });
+    link.cut();
+    for (const index of range(2, 300)) await call?.write(delta(`${index}`));
+    const shown = await readAll(ctx, input, { stop: (read) => read.events.length === 300 });
+    expect(seqsOf(shown)).toEqual(range(1, 300));
+    await call?.write(completed());
+    call?.end();
+    link.restore();
+    const read = await readAll(ctx, input);
+    expect(seqsOf(read)).toEqual(range(1, 301));
+    expect(read.end).toMatchObject({ status: "completed" });
+    expect(seqsOf(await readAll(world.ctx, input))).toEqual(range(1, 301));
+  });
+
+  test("an engine that sends more than can be kept has to wait, and then loses nothing", async () => {
+    await using link = await openFlakyLink(world.databaseUrl);
+    const clock = openMovableClock();
+    const config = { turnIdleTimeoutMs: 600_000 };
+    const { ctx } = world.openProcess({ databaseUrl: link.url, clock, config });
+    world.engine.onCall = (call) => call.open();
+    const input = world.input();
+    await startTurn(ctx, input);
+    const call = world.engine.calls.find((one) => one.body["task_id"] === input.request.taskId);
+    await expect.poll(async () => (await getTurn(world.ctx, input)).status).toBe("streaming");
+    const silent = await startSilent(ctx);
+    link.cut();
+    const piece = delta("x".repeat(50_000));
+    for (let index = 0; index < 400; index += 1) call?.response.write(piece);
+    const turn = ctx.turns.find(input.productId, input.turnId);
+    await expect.poll(() => turn?.unwrittenBytes ?? 0).toBeGreaterThan(1024 * 1024);
+    clock.advance(config.turnIdleTimeoutMs);
+    // An engine that we do not listen to is not idle, while one that says nothing runs out of time.
+    await expect.poll(() => silent?.hasEnd).toBe(true);
+    expect(turn?.unwrittenBytes).toBeLessThan(2 * 1024 * 1024);
+    expect(turn?.hasEnd).toBe(false);
+    call?.response.write(completed());
+    call?.end();
+    link.restore();
+    const read = await readAll(ctx, input);
+    expect(seqsOf(read)).toEqual(range(1, 401));
+    expect(read.end).toMatchObject({ status: "completed" });
+  });
+
+  test("commits whose reply is lost are repeated without a trace", async () => {
+    await ensureTurnPartitions(world.ctx);
+    await using link = await openFlakyLink(world.databaseUrl);
+    const { ctx } = world.openProcess({ databaseUrl: link.url });
+    world.engine.onCall = (call) => call.open();
+    const input = world.input();
+    await startTurn(ctx, input);
+    const call = world.engine.calls.find((one) => one.body["task_id"] === input.request.taskId);
+    for (let index = 1; index <= 5; index += 1) {
+      const lost = link.loseNextReply();
+      await call?.write(delta(`${index}`));
+      await readAll(ctx, input, { afterSeq: index - 1, stop: () => true });
+      await lost;
+      await expect.poll(() => ctx.turns.find(input.productId, input.turnId)?.unwrittenBytes).toBe(0);
+    }
+    const lost = link.loseNextReply();
+    await call?.write(completed());
+    call?.end();
+    expect((await readAll(ctx, input)).end).toMatchObject({ status: "completed", lastSeq: 7 });
+    await lost;
+    const read = await readAll(world.ctx, input);
+    expect(seqsOf(read)).toEqual(range(1, 6));
+    expect(read.gaps).toEqual([]);
+  });
+
+  test("a start whose row was written and whose reply was lost can be made again", async () => {
+    await using link = await openFlakyLink(world.databaseUrl);
+    const { ctx } = world.openProcess({ databaseUrl: link.url });
+    world.engine.onCall = streamOf(completed());
+    // All connections are there and know the statement, so that the reply that is lost is what came of it.
+    const earlier = range(1, 16).map(() => world.input());
+    await Promise.all(earlier.map((input) => startTurn(ctx, input)));
+    await Promise.all(earlier.map((input) => readAll(ctx, input)));
+    const { useEngine } = ctx.turns.options;
+    ctx.turns.options.useEngine = async ({ findFirst, ...wanted }) =>
+      useEngine({
+        ...wanted,
+        findFirst: () => {
+          void link.loseNextReply();
+          return findFirst?.() ?? Promise.resolve(undefined);
+        },
+      });
+    const input = world.input();
+    await expect(startTurn(ctx, input)).rejects.toThrow();
+    ctx.turns.options.useEngine = useEngine;
+    expect(await startTurn(ctx, input)).toMatchObject({ created: true });
+    expect((await readAll(ctx, input)).end).toMatchObject({ status: "completed" });
+    expect(world.engine.calls.filter((call) => call.body["task_id"] === input.request.taskId)).toHaveLength(
+      1,
+    );
+  });
+});
+
+describe("the append statement", () => {
+  test("another owner or another fence writes nothing", async () => {
+    const { owner, append } = await insertRow();
+    const { raw } = world.database;
+    expect(await appendToTurnLog(raw, crypto.randomUUID(), [append])).toEqual(new Set());
+    expect(await appendToTurnLog(raw, owner, [{ ...append, fence: 8 }])).toEqual(new Set());
+    expect(await appendToTurnLog(raw, owner, [append])).toEqual(new Set([0]));
+    expect(await appendToTurnLog(raw, owner, [{ ...append, fence: 6 }, append])).toEqual(new Set([1]));
+  });
+
+  test("one that was overtaken changes nothing, and one that is repeated changes nothing more", async () => {
+    const { owner, append } = await insertRow();
+    const { raw } = world.database;
+    const later: TurnAppend = {
+      ...append,
+      lastSeq: 4,
+      status: "completed",
+      end: '{"status":"completed","lastSeq":4}',
+      chunks: [{ firstSeq: 1, lastSeq: 3, events: '[{"seq":1},{"seq":2},{"seq":3}]' }],
+    };
+    const live = { ...later, lastSeq: 3, status: "streaming" as const, end: undefined };
+    expect(await appendToTurnLog(raw, owner, [live])).toEqual(new Set([0]));
+    expect(await appendToTurnLog(raw, owner, [append])).toEqual(new Set());
+    expect(await appendToTurnLog(raw, owner, [later])).toEqual(new Set([0]));
+    expect(await appendToTurnLog(raw, owner, [live])).toEqual(new Set());
+    expect(await appendToTurnLog(raw, owner, [later])).toEqual(new Set([0]));
+    const rows =
+      await raw`select first_seq, last_seq, events from turn_events where turn_id = ${append.turnId}`;
+    expect([...rows]).toEqual([{ first_seq: "1", last_seq: "3", events: '[{"seq":1},{"seq":2},{"seq":3}]' }]);
+  });
+});
+
+async function insertRow() {
+  await ensureTurnPartitions(world.ctx);
+  const input = world.input();
+  const engine = await world.addEngine(`append ${input.turnId}`);
+  const owner = crypto.randomUUID();
+  await insertTurn(world.database.raw, {
+    productId: input.productId,
+    turnId: input.turnId,
+    userId: "ann",
+    engineId: engine.engineId,
+    generation: 1,
+    taskId: "t",
+    fingerprint: "f",
+    ownerReplica: owner,
+    fence: 7,
+    reservedSeq: 1024,
+  });
+  const append: TurnAppend = {
+    productId: input.productId,
+    turnId: input.turnId,
+    fence: 7,
+    lastSeq: 2,
+    reservedSeq: 2000,
+    bytes: 10,
+    status: "streaming",
+    end: undefined,
+    chunks: [{ firstSeq: 1, lastSeq: 2, events: '[{"seq":1},{"seq":2}]' }],
+  };
+  return { owner, append };
+}
+
+async function startSilent(ctx: TurnContext) {
+  const input = world.input();
+  await startTurn(ctx, input);
+  return ctx.turns.find(input.productId, input.turnId);
+}
+
+async function partitions(of: TurnWorld) {
+  return of.database.raw`select inhrelid from pg_inherits where inhparent = 'turn_events'::regclass`;
+}

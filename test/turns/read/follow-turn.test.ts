@@ -1,0 +1,336 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Clock } from "../../../server/time/clock.ts";
+import { DomainError } from "../../../server/errors.ts";
+import { cancelTurn } from "../../../server/turns/cancel-turn.ts";
+import { getTurn } from "../../../server/turns/read/get-turn.ts";
+import { recoverTurns } from "../../../server/turns/log/recover-turns.ts";
+import { startTurn } from "../../../server/turns/start/start-turn.ts";
+import { completed, delta, streamOf } from "../engine-double.ts";
+import { interceptStatements, LOG_COMMIT } from "../intercept-statements.ts";
+import { openTurnWorld, readAll, seqsOf, type TurnWorld } from "../turn-world.ts";
+
+let world: TurnWorld;
+beforeAll(async () => {
+  world = await openTurnWorld();
+});
+afterAll(async () => world[Symbol.asyncDispose]());
+
+const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => from + index);
+
+/** A turn that streams what the test writes. */
+async function openTurn(ctx = world.ctx) {
+  world.engine.onCall = (call) => call.open();
+  const input = world.input();
+  await startTurn(ctx, input);
+  const call = world.engine.calls.find((one) => one.body["task_id"] === input.request.taskId);
+  if (!call) throw new Error("the engine was not called");
+  return { input, call };
+}
+
+describe("cursors", () => {
+  test("a reader gets what is after its cursor, from wherever it begins", async () => {
+    world.engine.onCall = streamOf(...range(1, 600).map((index) => delta(`${index}`)), completed());
+    const input = world.input();
+    await startTurn(world.ctx, input);
+    for (const afterSeq of [0, 1, 255, 256, 257, 599, 600]) {
+      expect(seqsOf(await readAll(world.ctx, input, { afterSeq }))).toEqual(range(afterSeq + 1, 601));
+    }
+  });
+
+  test("a cursor at or past the end gets the end once more, and only that", async () => {
+    world.engine.onCall = streamOf(delta("a"), completed());
+    const input = world.input();
+    await startTurn(world.ctx, input);
+    const { end } = await readAll(world.ctx, input);
+    expect(end?.lastSeq).toBe(3);
+    for (const afterSeq of [2, 3, 4, 1_000_000]) {
+      expect((await readAll(world.ctx, input, { afterSeq })).batches).toEqual([
+        { lastSeq: 3, events: [], end },
+      ]);
+    }
+  });
+
+  test("many readers at once, slow ones too, each get every event once", async () => {
+    const { input, call } = await openTurn();
+    const readers = range(1, 10).map((index) => readAll(world.ctx, input, { afterSeq: index % 3 }));
+    for (let index = 1; index <= 2_000; index += 1) call.response.write(delta(`${index}`));
+    await call.write(completed());
+    call.end();
+    const reads = await Promise.all(readers);
+    reads.forEach((read, index) => expect(seqsOf(read)).toEqual(range(((index + 1) % 3) + 1, 2_001)));
+  });
+
+  test("a quiet stream is shown event by event, at once", async () => {
+    // None of it is written before all of it has been shown.
+    const isShown = Promise.withResolvers<void>();
+    const { ctx } = world.openProcess({
+      wrapRaw: (raw) =>
+        interceptStatements(raw, LOG_COMMIT, async (ask) => {
+          await isShown.promise;
+          return ask();
+        }),
+    });
+    const { input, call } = await openTurn(ctx);
+    for (let seq = 1; seq <= 3; seq += 1) {
+      const reading = readAll(ctx, input, { afterSeq: seq - 1, stop: () => true });
+      await call.write(delta("x"));
+      expect(seqsOf(await reading)).toEqual([seq]);
+    }
+    isShown.resolve();
+    call.end();
+  });
+
+  test("a cursor past the log but within what is reserved waits for the events after it", async () => {
+    const { input, call } = await openTurn();
+    const reading = readAll(world.ctx, input, { afterSeq: 3 });
+    for (let index = 1; index <= 5; index += 1) await call.write(delta(`${index}`));
+    await call.write(completed());
+    call.end();
+    const read = await reading;
+    expect(seqsOf(read)).toEqual([4, 5, 6]);
+    expect(read.gaps).toEqual([]);
+  });
+
+  test("a cursor that no turn of ours can have given out is a typed gap, then the stream goes on", async () => {
+    const { input, call } = await openTurn();
+    await call.write(delta("a"));
+    await readAll(world.ctx, input, { stop: () => true });
+    const reading = readAll(world.ctx, input, { afterSeq: 1_000_000 });
+    await call.write(delta("b"));
+    await call.write(completed());
+    call.end();
+    const read = await reading;
+    expect(read.gaps).toEqual([{ fromSeq: 2, toSeq: 1_000_000, reason: "unknown_cursor" }]);
+    expect(seqsOf(read)).toEqual([2, 3]);
+    expect(read.end).toMatchObject({ status: "completed" });
+  });
+
+  test("a reader that leaves has no effect on the turn, and its signal ends its wait", async () => {
+    const { input, call } = await openTurn();
+    const leaving = new AbortController();
+    const reading = readAll(world.ctx, input, { signal: leaving.signal });
+    leaving.abort(new Error("gone"));
+    await expect(reading).rejects.toThrow("gone");
+    await call.write(completed());
+    call.end();
+    expect((await readAll(world.ctx, input)).end).toMatchObject({ status: "completed" });
+  });
+
+  test("a look at the log that the lease has given up on leaves nothing behind when it comes back", async () => {
+    const { input, call } = await openTurn();
+    const other = world.openProcess();
+    const looked = Promise.withResolvers<void>();
+    const refusal = new DomainError("DATABASE_UNAVAILABLE", "the lease is lost");
+    const lease = {
+      run: async <T>(work: () => Promise<T>): Promise<T> => {
+        void work().then(() => looked.resolve());
+        throw refusal;
+      },
+    };
+    const leaving = new AbortController();
+    const reading = readAll({ ...other.ctx, lease }, input, { signal: leaving.signal });
+    await expect(reading).rejects.toBe(refusal);
+    await looked.promise;
+    // A wait that had begun would reject now, with nobody to hear it, which fails the run.
+    leaving.abort();
+    await call.write(completed());
+    call.end();
+    expect((await readAll(other.ctx, input)).end).toMatchObject({ status: "completed" });
+  });
+
+  test("a reader that came while the turn was being begun gets its events as they come", async () => {
+    const { ctx } = world.openProcess();
+    // As if the poll of what another process owns never came.
+    const sleep: Clock["sleep"] = async (ms, signal) => ctx.clock.sleep(ms < 1_000 ? ms : 3_600_000, signal);
+    const clock = { ...ctx.clock, sleep };
+    const { useEngine } = ctx.turns.options;
+    const isWritten = Promise.withResolvers<void>();
+    const isSeen = Promise.withResolvers<void>();
+    ctx.turns.options.useEngine = async (wanted) => {
+      const seen = await wanted.findFirst?.();
+      isWritten.resolve();
+      await isSeen.promise;
+      return useEngine({ ...wanted, findFirst: async () => seen });
+    };
+    const input = world.input();
+    world.engine.onCall = streamOf(delta("a"), completed());
+    const starting = startTurn(ctx, input);
+    await isWritten.promise;
+    const lease = {
+      run: async <T>(work: () => Promise<T>): Promise<T> => {
+        const looked = await work();
+        isSeen.resolve();
+        return looked;
+      },
+    };
+    const read = await readAll({ ...ctx, clock, lease }, input);
+    expect(seqsOf(read)).toEqual([1, 2]);
+    await starting;
+  });
+
+  test("the end is not shown before it is written", async () => {
+    const { input, call } = await openTurn();
+    await call.write(completed());
+    call.end();
+    await readAll(world.ctx, input);
+    const [row] = await world.database.raw`select "end", last_seq from turns where id = ${input.turnId}`;
+    expect(row?.["end"]).toContain("completed");
+  });
+});
+
+describe("owners that are gone", () => {
+  test("a turn whose owner was killed ends interrupted, past anything that was delivered", async () => {
+    const dead = world.openProcess();
+    const { input, call } = await openTurn(dead.ctx);
+    await call.write(delta("a"));
+    await readAll(dead.ctx, input, { stop: (read) => read.events.length === 1 });
+    await expect.poll(async () => (await loggedSeq(input.turnId)) ?? 0).toBe(1);
+    await dead.kill();
+
+    const waiting = readAll(world.ctx, input, { afterSeq: 1 });
+    expect(await recoverTurns(world.ctx.turns.options, "all but me")).toBeGreaterThanOrEqual(1);
+    const read = await readAll(world.ctx, input);
+    const reserved = (read.end?.lastSeq ?? 0) - 1;
+    expect(seqsOf(read)).toEqual([1]);
+    expect(reserved).toBeGreaterThanOrEqual(1024);
+    expect(read.gaps).toEqual([{ fromSeq: 2, toSeq: reserved, reason: "lost" }]);
+    expect(read.end).toMatchObject({ status: "interrupted", reason: "OWNER_LOST", engineMayContinue: true });
+    expect((await waiting).end).toEqual(read.end);
+    expect(await getTurn(world.ctx, input)).toMatchObject({
+      status: "interrupted",
+      lastSeq: reserved + 1,
+      end: read.end,
+    });
+    // A reader that had everything that could be delivered misses nothing.
+    expect((await readAll(world.ctx, input, { afterSeq: reserved })).gaps).toEqual([]);
+    expect(await startTurn(world.ctx, input)).toMatchObject({ created: false, status: "interrupted" });
+  });
+
+  test("a turn that was starting ends failed, its outcome unknown", async () => {
+    const dead = world.openProcess({ timing: { startAnswerMs: 10 } });
+    world.engine.onCall = () => {};
+    const input = world.input();
+    expect(await startTurn(dead.ctx, input)).toMatchObject({ status: "starting" });
+    await dead.kill();
+    expect(await recoverTurns(world.ctx.turns.options, [dead.replicaId])).toBe(1);
+    expect((await readAll(world.ctx, input)).end).toMatchObject({
+      status: "failed",
+      reason: "OUTCOME_UNKNOWN",
+      engineMayContinue: true,
+    });
+  });
+
+  test("recovery leaves alone what is its own and what nobody declared dead", async () => {
+    const other = world.openProcess();
+    const theirs = await openTurn(other.ctx);
+    const mine = await openTurn();
+    expect(await recoverTurns(world.ctx.turns.options, [world.ctx.turns.options.replica.id])).toBe(0);
+    expect(await recoverTurns(world.ctx.turns.options, [])).toBe(0);
+    for (const { input, call } of [theirs, mine]) {
+      await call.write(completed());
+      call.end();
+      expect((await readAll(world.ctx, input)).end).toMatchObject({ status: "completed" });
+    }
+  });
+
+  test("an owner that was declared dead and comes back stops quietly, and its readers get the recorded end", async () => {
+    const zombie = world.openProcess();
+    const { input, call } = await openTurn(zombie.ctx);
+    await call.write(delta("a"));
+    const reading = readAll(zombie.ctx, input);
+    await expect.poll(async () => (await loggedSeq(input.turnId)) ?? 0).toBe(1);
+    await recoverTurns(world.ctx.turns.options, [zombie.replicaId]);
+    await call.write(delta("nobody will see this in the log"));
+    const read = await reading;
+    expect(read.end).toMatchObject({ status: "interrupted", reason: "OWNER_LOST" });
+    expect(read.end?.lastSeq).toBeGreaterThan(Math.max(...seqsOf(read)));
+    expect(await loggedSeq(input.turnId)).toBe(1);
+    await expect.poll(() => call.isClosed).toBe(true);
+    expect(zombie.ctx.turns.find(input.productId, input.turnId)).toBeUndefined();
+  });
+
+  test("a turn of another process is read from the log as it comes, and cancelled by taking it over", async () => {
+    const other = world.openProcess();
+    const { input, call } = await openTurn(other.ctx);
+    await call.write(delta("a"));
+    const first = await readAll(world.ctx, input, { stop: (read) => read.events.length === 1 });
+    expect(seqsOf(first)).toEqual([1]);
+    expect(await cancelTurn(world.ctx, input)).toMatchObject({
+      status: "cancelled",
+      end: { reason: "CANCELLED" },
+    });
+    await call.write(delta("b"));
+    await expect.poll(() => call.isClosed).toBe(true);
+    expect((await readAll(other.ctx, input)).end).toMatchObject({ status: "cancelled" });
+  });
+});
+
+describe("handing over", () => {
+  test("readers of a replica that hands over get an AbortError, and resume elsewhere by cursor", async () => {
+    const leaving = world.openProcess();
+    const { input, call } = await openTurn(leaving.ctx);
+    await call.write(delta("a"));
+    const seen: number[] = [];
+    const reading = readAll(leaving.ctx, input, {
+      stop: (read) => {
+        seen.splice(0, seen.length, ...seqsOf(read));
+        return false;
+      },
+    });
+    await expect.poll(() => seen).toEqual([1]);
+    leaving.ctx.turns.handOver();
+    await expect(reading).rejects.toMatchObject({ name: "AbortError" });
+    await expect(readAll(leaving.ctx, input)).rejects.toMatchObject({ name: "AbortError" });
+    await call.write(completed());
+    call.end();
+    const rest = await readAll(world.ctx, input, { afterSeq: 1 });
+    expect(seqsOf(rest)).toEqual([2]);
+    expect(rest.end).toMatchObject({ status: "completed" });
+  });
+
+  test("draining refuses new turns, waits for those under way, ends the rest, and all is written", async () => {
+    const leaving = world.openProcess();
+    const quick = await openTurn(leaving.ctx);
+    const slow = await openTurn(leaving.ctx);
+    await slow.call.write(delta("a"));
+    await readAll(leaving.ctx, slow.input, { stop: () => true });
+    const hurry = new AbortController();
+    const drained = leaving.ctx.turns.drain(600_000, hurry.signal);
+    await expect(startTurn(leaving.ctx, world.input())).rejects.toMatchObject({ reason: "DRAINING" });
+    expect(await startTurn(leaving.ctx, slow.input)).toMatchObject({ created: false });
+    await quick.call.write(completed());
+    quick.call.end();
+    await expect.poll(() => leaving.ctx.turns.size).toBe(1);
+    hurry.abort();
+    await drained;
+    expect(await getTurn(world.ctx, quick.input)).toMatchObject({ status: "completed" });
+    expect(await getTurn(world.ctx, slow.input)).toMatchObject({
+      status: "interrupted",
+      lastSeq: 2,
+      end: { reason: "DRAINING", engineMayContinue: true },
+    });
+    expect(leaving.ctx.turns.size).toBe(0);
+  });
+
+  test("a turn that still waits for its engine is refused with DRAINING", async () => {
+    const engine = await world.addEngine("gated");
+    const gate = await world.holds.closeGate(engine.engineId, {
+      whenBusy: "wait",
+      deadlineMs: 0,
+      reason: "ENGINE_STOPPED",
+    });
+    const leaving = world.openProcess();
+    const starting = startTurn(leaving.ctx, { ...world.input(), userId: "gated" });
+    const refused = expect(starting).rejects.toMatchObject({ reason: "DRAINING" });
+    await expect.poll(() => leaving.ctx.turns.size).toBe(1);
+    await leaving.ctx.turns.drain(0);
+    await refused;
+    gate[Symbol.dispose]();
+  });
+});
+
+async function loggedSeq(turnId: string): Promise<number | undefined> {
+  const [row] = await world.database.raw<{ last: number }[]>`
+    select max(last_seq)::float8 as last from turn_events where turn_id = ${turnId}`;
+  return row?.last;
+}

@@ -1,0 +1,382 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { cancelTurn } from "../../../server/turns/cancel-turn.ts";
+import { getTurn } from "../../../server/turns/read/get-turn.ts";
+import { startTurn } from "../../../server/turns/start/start-turn.ts";
+import { completed, delta, sse, started, streamOf } from "../engine-double.ts";
+import { openMovableClock } from "../movable-clock.ts";
+import { openTurnWorld, readAll, runTurn, seqsOf, type TurnWorld } from "../turn-world.ts";
+
+let world: TurnWorld;
+beforeAll(async () => {
+  world = await openTurnWorld();
+});
+afterAll(async () => world[Symbol.asyncDispose]());
+
+/** What a reader gets from memory and, afterwards, from the log: the same. */
+async function relay(...pieces: (string | Buffer)[]) {
+  world.engine.onCall = streamOf(...pieces);
+  const input = world.input();
+  const live = await runTurn(world, input);
+  const logged = await readAll(world.openProcess().ctx, input);
+  expect(logged.events).toEqual(live.events);
+  expect(logged.end).toEqual(live.end);
+  return live;
+}
+
+describe("parsing", () => {
+  test("events come in order, numbered from 1, with the end after them", async () => {
+    const read = await relay(started(), delta("a"), delta("b"), completed());
+    expect(read.events.map(({ seq, type }) => [seq, type])).toEqual([
+      [1, "thread_lifecycle"],
+      [2, "text_delta"],
+      [3, "text_delta"],
+      [4, "thread_lifecycle"],
+    ]);
+    expect(read.end).toEqual({
+      status: "completed",
+      reason: null,
+      message: null,
+      engineError: null,
+      lastSeq: 5,
+      engineMayContinue: false,
+    });
+    expect(new Date(read.events[0]?.at ?? "").toISOString()).toBe(read.events[0]?.at);
+  });
+
+  test.each([
+    ["line feeds", "event: a\ndata: 1\n\n"],
+    ["carriage returns", "event: a\rdata: 1\r\r"],
+    ["both", "event: a\r\ndata: 1\r\n\r\n"],
+    ["a byte-order mark", "\ufeffevent: a\ndata: 1\n\n"],
+    ["comments", ": hi\n\nevent: a\n:\ndata: 1\n: x\n\n"],
+    ["ids and retries", "id: 9\nretry: 5\nevent: a\ndata: 1\nid: \n\n"],
+    ["no space", "event:a\ndata:1\n\n"],
+    ["unknown fields", "foo: bar\nevent: a\nfoo\ndata: 1\n\n"],
+  ])("a stream with %s is understood", async (_name, text) => {
+    const read = await relay(text, completed());
+    expect(read.events[0]).toMatchObject({ seq: 1, type: "a", data: 1 });
+    expect(read.events).toHaveLength(2);
+  });
+
+  test("data over several lines is one text, an event without a type is a message, no JSON is a string", async () => {
+    const read = await relay(
+      'data: {"a":\ndata: 1}\n\n',
+      "data: not json\ndata: at all\n\n",
+      "event: x\ndata\n\n",
+      "event: nothing\n\n",
+      completed(),
+    );
+    expect(read.events.map(({ type, data }) => [type, data]).slice(0, -1)).toEqual([
+      ["message", { a: 1 }],
+      ["message", "not json\nat all"],
+      ["x", ""],
+    ]);
+  });
+
+  test("a stream may be cut anywhere, in the middle of a character too", async () => {
+    const bytes = Buffer.from(`${delta("ä€😀")}${sse("ünï", { "😀": ["ß"] })}${completed()}`);
+    const pieces = Array.from(bytes, (byte) => Buffer.from([byte]));
+    world.engine.onCall = (call) => {
+      call.open();
+      call.response.socket?.setNoDelay(true);
+      void (async () => {
+        for (const piece of pieces) await call.write(piece);
+        call.end();
+      })();
+    };
+    const read = await runTurn(world);
+    expect(read.events.map(({ type, data }) => [type, data]).slice(0, -1)).toEqual([
+      ["text_delta", { text: "ä€😀" }],
+      ["ünï", { "😀": ["ß"] }],
+    ]);
+  });
+
+  test("NUL, lone surrogates, separators and control characters come through the log as they were", async () => {
+    const nasty = '{"a":"\\u0000","b":"\\ud800","c":"\\u001e\\u2028","__proto__":{"x":1}}';
+    const read = await relay(
+      `event: a\u0000b\u001e"\ndata: ${nasty}\n\n`,
+      "data: raw\u0000\u001e\u0007\n\n",
+      completed(),
+    );
+    expect(read.events[0]?.type).toBe('a\u0000b\u001e"');
+    expect(JSON.stringify(read.events[0]?.data)).toBe(JSON.stringify(JSON.parse(nasty)));
+    expect(read.events[1]?.data).toBe("raw\u0000\u001e\u0007");
+  });
+
+  test("JSON that nests too deep to be written again is delivered as its text", async () => {
+    const deep = `${"[".repeat(100_000)}${"]".repeat(100_000)}`;
+    const read = await relay(`data: ${deep}\n\n`, completed());
+    expect(read.events[0]?.data).toBe(deep);
+  });
+
+  test("invalid UTF-8 is replaced, not fatal", async () => {
+    const read = await relay(Buffer.from([...Buffer.from("data: "), 0xff, 0xfe, 10, 10]), completed());
+    expect(read.events[0]?.data).toBe("\ufffd\ufffd");
+  });
+});
+
+describe("ends", () => {
+  test("an error event fails the turn with what the engine said", async () => {
+    const read = await relay(delta("a"), sse("error", { error: "BOOM", message: "it broke", details: [1] }));
+    expect(read.end).toMatchObject({
+      status: "failed",
+      reason: "ENGINE_ERROR",
+      engineError: { code: "BOOM", message: "it broke", details: [1] },
+      engineMayContinue: false,
+      lastSeq: 3,
+    });
+  });
+
+  test("lifecycle errored fails it too, and an error without a word is still one", async () => {
+    const errored = await relay(sse("thread_lifecycle", { phase: "errored", error: "E", message: "m" }));
+    expect(errored.end).toMatchObject({ reason: "ENGINE_ERROR", engineError: { code: "E", message: "m" } });
+    const bare = await relay("event: error\ndata: oops\n\n");
+    expect(bare.end).toMatchObject({ reason: "ENGINE_ERROR", engineError: { code: "UNSPECIFIED" } });
+  });
+
+  test("what comes after the last word is dropped", async () => {
+    const read = await relay(
+      delta("a"),
+      completed(),
+      delta("late"),
+      sse("error", { error: "LATE", message: "" }),
+    );
+    expect(seqsOf(read)).toEqual([1, 2]);
+    expect(read.end).toMatchObject({ status: "completed", lastSeq: 3 });
+  });
+
+  test("an engine that does not close after its last word is not waited for", async () => {
+    world.engine.onCall = (call) => {
+      call.open();
+      void call.write(completed());
+    };
+    const read = await runTurn(world);
+    expect(read.end).toMatchObject({ status: "completed" });
+    await expect.poll(() => world.engine.calls.at(-1)?.isClosed).toBe(true);
+  });
+
+  test("a stream that just ends is ENGINE_CLOSED, and its engine is done", async () => {
+    const read = await relay(started(), delta("a"));
+    expect(read.end).toMatchObject({
+      status: "failed",
+      reason: "ENGINE_CLOSED",
+      engineMayContinue: false,
+      lastSeq: 3,
+    });
+  });
+
+  test("a stream that breaks is ENGINE_CLOSED, and its engine may go on", async () => {
+    world.engine.onCall = (call) => {
+      call.open();
+      void call.write(delta("a")).then(() => call.destroy());
+    };
+    const read = await runTurn(world);
+    expect(read.end).toMatchObject({ status: "failed", reason: "ENGINE_CLOSED", engineMayContinue: true });
+    expect(read.events).toHaveLength(1);
+  });
+
+  test.each([
+    ["its generation moved", { generation: 2 }, "ENGINE_RESTARTED"],
+    ["it is starting again", { status: "starting" }, "ENGINE_RESTARTED"],
+    ["it failed", { status: "failed" }, "ENGINE_RESTARTED"],
+    ["it was stopped", { status: "stopped" }, "ENGINE_STOPPED"],
+  ])("a stream that breaks because the process is gone is interrupted: %s", async (_name, change, reason) => {
+    const user = `user ${reason} ${JSON.stringify(change)}`;
+    const engine = await world.addEngine(user);
+    world.engine.onCall = (call) => {
+      call.open();
+      void (async () => {
+        await call.write(delta("a"));
+        // The runtime notices after the stream broke.
+        call.response.on("close", () => setTimeout(() => Object.assign(engine, change), 50));
+        call.destroy();
+      })();
+    };
+    const read = await runTurn(world, { ...world.input(), userId: user });
+    expect(read.end).toMatchObject({ status: "interrupted", reason, engineMayContinue: false });
+  });
+
+  test.each(["ENGINE_STOPPED", "ENGINE_RESTARTED"] as const)(
+    "a verb that interrupts holders ends the turn with %s",
+    async (reason) => {
+      const engine = await world.addEngine(`interrupted ${reason}`);
+      world.engine.onCall = (call) => {
+        call.open();
+        void call.write(delta("a"));
+      };
+      const input = { ...world.input(), userId: engine.userId };
+      await startTurn(world.ctx, input);
+      const gate = await world.holds.closeGate(engine.engineId, {
+        whenBusy: "interrupt",
+        deadlineMs: 0,
+        reason,
+      });
+      gate[Symbol.dispose]();
+      expect((await readAll(world.ctx, input)).end).toMatchObject({ status: "interrupted", reason });
+      expect(world.holds.count(engine.engineId)).toBe(0);
+    },
+  );
+
+  test("the engine is held while the turn lives, and given back after", async () => {
+    const engine = await world.addEngine("held");
+    world.engine.onCall = (call) => call.open();
+    const input = { ...world.input(), userId: "held" };
+    await startTurn(world.ctx, input);
+    expect(world.holds.count(engine.engineId)).toBe(1);
+    const call = world.engine.calls.at(-1);
+    await call?.write(completed());
+    call?.end();
+    await readAll(world.ctx, input);
+    expect(world.holds.count(engine.engineId)).toBe(0);
+  });
+});
+
+describe("limits", () => {
+  const IDLE_MS = 600_000;
+
+  function openImpatientProcess() {
+    const clock = openMovableClock();
+    return { clock, ctx: world.openProcess({ clock, config: { turnIdleTimeoutMs: IDLE_MS } }).ctx };
+  }
+
+  test("an event over its limit ends the turn, what came before stays", async () => {
+    const { ctx } = world.openProcess({ config: { eventMaxBytes: 1_000 } });
+    for (const big of [
+      `data: ${"x".repeat(1_001)}\n\n`,
+      `data: ${"ä".repeat(501)}\n\n`,
+      `data: ${"x".repeat(600)}\ndata: ${"x".repeat(600)}\n\n`,
+      `data: ${"x".repeat(100_000)}`,
+      `event: ${"x".repeat(1_001)}\ndata: 1\n\n`,
+    ]) {
+      world.engine.onCall = (call) => {
+        call.open();
+        void call.write(delta("a")).then(() => call.write(big));
+      };
+      const input = world.input();
+      await startTurn(ctx, input);
+      const read = await readAll(ctx, input);
+      expect(seqsOf(read)).toEqual([1]);
+      expect(read.end).toMatchObject({
+        status: "failed",
+        reason: "EVENT_TOO_LARGE",
+        engineMayContinue: true,
+        lastSeq: 2,
+      });
+      await expect.poll(() => world.engine.calls.at(-1)?.isClosed).toBe(true);
+    }
+  });
+
+  test("an event of exactly the limit passes", async () => {
+    const { ctx } = world.openProcess({ config: { eventMaxBytes: 1_000 } });
+    world.engine.onCall = streamOf(`data: ${"x".repeat(993)}\n\n`, completed());
+    const input = world.input();
+    await startTurn(ctx, input);
+    expect((await readAll(ctx, input)).end).toMatchObject({ status: "completed" });
+  });
+
+  test("a turn over its limit ends, comments included", async () => {
+    const { ctx } = world.openProcess({ config: { turnMaxBytes: 10_000 } });
+    for (const piece of [delta("x".repeat(500)), `: ${"x".repeat(500)}\n\n`]) {
+      world.engine.onCall = (call) => {
+        call.open();
+        for (let index = 0; index < 100; index += 1) call.response.write(piece);
+      };
+      const input = world.input();
+      await startTurn(ctx, input);
+      expect((await readAll(ctx, input)).end).toMatchObject({ status: "failed", reason: "TURN_TOO_LARGE" });
+    }
+  });
+
+  test("an engine that says nothing for too long is ENGINE_TIMEOUT; any byte counts as a word", async () => {
+    const { ctx, clock } = openImpatientProcess();
+    world.engine.onCall = (call) => call.open();
+    const chatty = world.input();
+    const silent = world.input();
+    await startTurn(ctx, chatty);
+    await startTurn(ctx, silent);
+    const call = await world.engine.callOf(chatty.request.taskId);
+    await (await world.engine.callOf(silent.request.taskId)).write(delta("last"));
+    await readAll(ctx, silent, { stop: () => true });
+    clock.advance(IDLE_MS / 2);
+    await call.write(":");
+    await expect.poll(() => ctx.turns.find(chatty.productId, chatty.turnId)?.bytes).toBe(1);
+    clock.advance(IDLE_MS / 2);
+    const read = await readAll(ctx, silent);
+    expect(read.events).toHaveLength(1);
+    expect(read.end).toMatchObject({ status: "failed", reason: "ENGINE_TIMEOUT", engineMayContinue: true });
+    expect(await getTurn(ctx, chatty)).toMatchObject({ status: "streaming" });
+    await call.write(`\n${completed()}`);
+    expect((await readAll(ctx, chatty)).end).toMatchObject({ status: "completed" });
+  });
+
+  test("while a human is asked the engine may be silent", async () => {
+    const { ctx, clock } = openImpatientProcess();
+    world.engine.onCall = (call) => {
+      call.open();
+      void call.write(
+        sse("hitl_request", { request_id: "a" }) +
+          sse("hitl_request", { request_id: "b" }) +
+          sse("hitl_resolved", { request_id: "a" }),
+      );
+    };
+    const asking = world.input();
+    await startTurn(ctx, asking);
+    const call = await world.engine.callOf(asking.request.taskId);
+    await readAll(ctx, asking, { stop: (read) => read.events.length === 3 });
+    clock.advance(IDLE_MS);
+    clock.advance(IDLE_MS);
+    expect(await getTurn(ctx, asking)).toMatchObject({ status: "streaming" });
+    await call.write(sse("hitl_resolved", { request_id: "b" }));
+    await readAll(ctx, asking, { afterSeq: 3, stop: () => true });
+    clock.advance(IDLE_MS);
+    expect((await readAll(ctx, asking)).end).toMatchObject({ reason: "ENGINE_TIMEOUT", lastSeq: 5 });
+  });
+});
+
+describe("nobody has to read", () => {
+  test("a turn is drained to its end and its row tells", async () => {
+    world.engine.onCall = streamOf(
+      started(),
+      ...Array.from({ length: 3_000 }, (_, index) => delta(`${index}`)),
+      completed(),
+    );
+    const input = world.input();
+    await startTurn(world.ctx, input);
+    await expect.poll(async () => (await getTurn(world.ctx, input)).status).toBe("completed");
+    const turn = await getTurn(world.ctx, input);
+    expect(turn).toMatchObject({
+      turnId: input.turnId,
+      userId: "ann",
+      taskId: input.request.taskId,
+      generation: 1,
+      lastSeq: 3_003,
+      end: { lastSeq: 3_003 },
+    });
+    expect(turn.bytes).toBeGreaterThan(3_000 * 20);
+    expect(Date.parse(turn.endedAt ?? "")).toBeGreaterThanOrEqual(Date.parse(turn.startedAt));
+    const read = await readAll(world.ctx, input);
+    expect(seqsOf(read)).toEqual(Array.from({ length: 3_002 }, (_, index) => index + 1));
+    expect(Math.max(...read.batches.map((batch) => batch.events.length))).toBeLessThanOrEqual(256);
+    expect(read.batches.length).toBeLessThan(20);
+  });
+
+  test("a turn of many megabytes with large events is read back whole, in bounded batches", async () => {
+    const text = "x".repeat(100_000);
+    world.engine.onCall = streamOf(...Array.from({ length: 100 }, () => delta(text)), completed());
+    const read = await runTurn(world);
+    expect(seqsOf(read)).toEqual(Array.from({ length: 101 }, (_, index) => index + 1));
+    for (const batch of read.batches) expect(JSON.stringify(batch).length).toBeLessThan(400_000);
+    expect(
+      await cancelTurn(world.ctx, { productId: world.productId, turnId: (await lastTurnId()) ?? "" }),
+    ).toMatchObject({
+      status: "completed",
+    });
+  });
+});
+
+async function lastTurnId(): Promise<string | undefined> {
+  const [row] = await world.database.raw<
+    { id: string }[]
+  >`select id from turns order by started_at desc limit 1`;
+  return row?.id;
+}
