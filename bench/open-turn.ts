@@ -11,7 +11,7 @@ export interface TurnPlace {
 
 /** Starts a turn and reads it as the client does, but for the parsing. */
 export async function openTurn(place: TurnPlace, load: Load): Promise<StreamReading> {
-  return readTurn(place, await startTurn(place, load));
+  return followTurn(place, await startTurn(place, load));
 }
 
 /** Answers its id. */
@@ -22,7 +22,7 @@ export async function startTurn({ product, signal }: TurnPlace, load: Load): Pro
   return turnId;
 }
 
-export function readTurn({ service, product, signal }: TurnPlace, turnId: string): StreamReading {
+export function followTurn({ service, product, signal }: TurnPlace, turnId: string): StreamReading {
   return readStream({
     url: `${service.url}/trpc/turns.events`,
     method: "POST",

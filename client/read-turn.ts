@@ -16,7 +16,7 @@ import {
  * and in order. Returns after the end; throws a refusal that waiting does not mend, CONNECTION_LOST when nothing
  * came for too long, and what the signal says when it aborts.
  */
-export async function* readTurn(
+export async function* followTurn(
   transport: Transport,
   place: TurnPlace & { opened?: OpenedTurn | undefined },
   signal: AbortSignal,

@@ -3,7 +3,7 @@ import type { TRPCBuiltRouter } from "@trpc/server";
 import type { AppRouter } from "../server/api/routers/router.ts";
 import { EnginehouseError, findReason, fromEnd, toEnginehouseError } from "./enginehouse-error.ts";
 import { followSignals } from "./follow-signals.ts";
-import { readTurn } from "./read-turn.ts";
+import { followTurn } from "./read-turn.ts";
 import type { Transport } from "./transport.ts";
 import type { TurnEnd, TurnEvent, TurnGap } from "./turn-event.ts";
 import { executeTurn, type OpenedTurn, type SequencedItem } from "./turn-stream.ts";
@@ -187,7 +187,7 @@ class StartedTurn implements Turn {
       const opened = afterSeq === 0 ? this.#opened : undefined;
       if (opened) this.#opened = undefined;
       const place = { turnId: this.turnId, afterSeq, opened };
-      for await (const received of readTurn(this.#ctx.transport, place, reading.signal)) {
+      for await (const received of followTurn(this.#ctx.transport, place, reading.signal)) {
         this.#lastSeq = Math.max(this.#lastSeq, received.lastSeq);
         if (received.item.end) this.#settle(received.item.end);
         yield received;

@@ -112,7 +112,7 @@ export async function countEngines(db: Db, productId: string): Promise<number> {
   return row?.count ?? 0;
 }
 
-/** With `ports`, a free one is the engine's at once, as by `claimPort`; null where there is none. */
+/** With `ports`, a free one is the engine's at once, as by `reservePort`; null where there is none. */
 export async function insertEngine(
   tx: Db,
   engine: NewEngine,
@@ -140,7 +140,7 @@ export interface EngineCondition {
   desired?: EngineRow["desired"];
   incarnation?: number;
   /** The driver's fence: a newer driver has a higher one. */
-  fence?: number;
+  fencingToken?: number;
 }
 
 /** Writes only where the condition still holds; undefined means the race was lost. */
@@ -158,7 +158,7 @@ export async function updateEngineIf(
         condition.statusIn === undefined ? undefined : inArray(engines.status, [...condition.statusIn]),
         condition.desired === undefined ? undefined : eq(engines.desired, condition.desired),
         condition.incarnation === undefined ? undefined : eq(engines.incarnation, condition.incarnation),
-        condition.fence === undefined ? undefined : eq(engines.fence, condition.fence),
+        condition.fencingToken === undefined ? undefined : eq(engines.fencingToken, condition.fencingToken),
       ),
     )
     .returning({ ...columns, ...nowColumn })
@@ -186,29 +186,36 @@ export async function recordHealthy(db: Db, id: string, nextCheckMs: number): Pr
     .execute();
 }
 
-export async function deleteEngine(tx: Db, condition: { id: string; fence: number }): Promise<boolean> {
+export async function deleteEngine(
+  tx: Db,
+  condition: { id: string; fencingToken: number },
+): Promise<boolean> {
   const rows = await tx
     .delete(engines)
     .where(
-      and(eq(engines.id, condition.id), eq(engines.fence, condition.fence), eq(engines.status, "destroying")),
+      and(
+        eq(engines.id, condition.id),
+        eq(engines.fencingToken, condition.fencingToken),
+        eq(engines.status, "destroying"),
+      ),
     )
     .returning({ id: engines.id });
   return rows.length > 0;
 }
 
 /** Becomes the driver unless a living replica is; each claim moves the fence. */
-export async function claimDriver(
+export async function takeEngineLease(
   db: Db,
   claim: { id: string; replicaId: string; leaseMs: number },
 ): Promise<EngineRowAt | undefined> {
   const [row] = await db
     .update(engines)
-    .set({ driverReplica: claim.replicaId, fence: sql`${engines.fence} + 1` })
+    .set({ leaseReplica: claim.replicaId, fencingToken: sql`${engines.fencingToken} + 1` })
     .where(
       and(
         eq(engines.id, claim.id),
-        sql`(${engines.driverReplica} is null or ${engines.driverReplica} = ${claim.replicaId} or not exists (
-          select from ${replicas} where ${replicas.id} = ${engines.driverReplica}
+        sql`(${engines.leaseReplica} is null or ${engines.leaseReplica} = ${claim.replicaId} or not exists (
+          select from ${replicas} where ${replicas.id} = ${engines.leaseReplica}
           and ${replicas.heartbeatAt} > orch_now() - make_interval(secs => ${claim.leaseMs / 1000}::float8)))`,
       ),
     )
@@ -219,7 +226,7 @@ export async function claimDriver(
 }
 
 /** Takes rows that are due, at most `limit`, and pushes their next check by `holdMs` so that nobody else does. */
-export async function claimDueEngines(
+export async function takeDueEngines(
   db: Db,
   claim: { runtimeHost: string; limit: number; holdMs: number },
 ): Promise<string[]> {
@@ -247,7 +254,7 @@ export interface PortRange {
   except: readonly number[];
 }
 
-export interface PortClaim extends PortRange {
+export interface PortReservation extends PortRange {
   id: string;
   runtimeHost: string;
 }
@@ -264,7 +271,7 @@ function freePort(runtimeHost: string, { min, max, except }: PortRange): SQL {
  * first makes every claimant fight for the same one. The unique index is the guarantee, so a lost race throws
  * a violation of engines_host_port_key and the caller tries again in a new transaction.
  */
-export async function claimPort(db: Db, claim: PortClaim): Promise<number | undefined> {
+export async function reservePort(db: Db, claim: PortReservation): Promise<number | undefined> {
   const [row] = await db
     .update(engines)
     .set({ hostPort: freePort(claim.runtimeHost, claim) })

@@ -3,18 +3,18 @@ import type { Db } from "./client.ts";
 import { toStatement } from "./prepared-statement.ts";
 
 /** Which key, and whose: a claim is changed only by the replica that holds it. */
-export interface ClaimOwner {
+export interface IdempotencyOwner {
   scope: string;
   key: string;
   replicaId: string;
 }
 
-export interface NewClaim extends ClaimOwner {
+export interface NewIdempotencyRecord extends IdempotencyOwner {
   procedure: string;
   fingerprint: string;
 }
 
-export interface ClaimRow extends NewClaim {
+export interface IdempotencyRow extends NewIdempotencyRecord {
   state: "running" | "done";
   subject: string | null;
   replySealed: string | null;
@@ -26,7 +26,7 @@ export interface ClaimRow extends NewClaim {
 const LIFETIME = sql.raw(`interval '24 hours'`);
 const param = (name: string) => sql.placeholder(name);
 
-const insertStatement = toStatement<{ [Name in keyof NewClaim]: string }, { key: string }>(
+const insertStatement = toStatement<{ [Name in keyof NewIdempotencyRecord]: string }, { key: string }>(
   "idempotency_insert",
   sql`insert into idempotency (scope, key, procedure, fingerprint, state, replica_id, created_at, expires_at)
       values (${param("scope")}, ${param("key")}, ${param("procedure")}, ${param("fingerprint")}, 'running',
@@ -36,15 +36,15 @@ const insertStatement = toStatement<{ [Name in keyof NewClaim]: string }, { key:
 );
 
 /** False when the key is in use already. */
-export async function insertClaim(db: Db, claim: NewClaim): Promise<boolean> {
+export async function insertIdempotencyRecord(db: Db, claim: NewIdempotencyRecord): Promise<boolean> {
   return (await insertStatement(db, { ...claim })).length > 0;
 }
 
-export async function findClaim(
+export async function findIdempotencyRecord(
   db: Db,
   search: { scope: string; key: string; leaseMs: number },
-): Promise<ClaimRow | undefined> {
-  const [row] = await db.execute<{ [Name in keyof ClaimRow]: ClaimRow[Name] }>(
+): Promise<IdempotencyRow | undefined> {
+  const [row] = await db.execute<{ [Name in keyof IdempotencyRow]: IdempotencyRow[Name] }>(
     sql`select claim.scope, claim.key, claim.procedure, claim.fingerprint, claim.state,
           claim.replica_id as "replicaId", claim.subject, claim.reply_sealed as "replySealed",
           claim.expires_at <= orch_now() as expired,
@@ -58,7 +58,10 @@ export async function findClaim(
 }
 
 /** Moves a claim from a dead owner to a living one; false when somebody else was faster. */
-export async function takeOverClaim(db: Db, claim: ClaimOwner & { fromReplicaId: string }): Promise<boolean> {
+export async function takeOverIdempotencyRecord(
+  db: Db,
+  claim: IdempotencyOwner & { fromReplicaId: string },
+): Promise<boolean> {
   const rows = await db.execute(
     sql`update idempotency set replica_id = ${claim.replicaId}, expires_at = orch_now() + ${LIFETIME}
         where scope = ${claim.scope} and key = ${claim.key} and state = 'running'
@@ -69,7 +72,10 @@ export async function takeOverClaim(db: Db, claim: ClaimOwner & { fromReplicaId:
 }
 
 /** Removes a claim that nobody needs any more, so that the key can be used afresh. */
-export async function deleteExpiredClaim(db: Db, claim: { scope: string; key: string }): Promise<void> {
+export async function deleteExpiredIdempotencyRecord(
+  db: Db,
+  claim: { scope: string; key: string },
+): Promise<void> {
   await db.execute(
     sql`delete from idempotency
         where scope = ${claim.scope} and key = ${claim.key} and expires_at <= orch_now()`,
@@ -77,7 +83,10 @@ export async function deleteExpiredClaim(db: Db, claim: { scope: string; key: st
 }
 
 /** False when the claim is no longer the owner's. */
-export async function setClaimSubject(tx: Db, claim: ClaimOwner & { subject: string }): Promise<boolean> {
+export async function setIdempotencySubject(
+  tx: Db,
+  claim: IdempotencyOwner & { subject: string },
+): Promise<boolean> {
   const rows = await tx.execute(
     sql`update idempotency set subject = ${claim.subject}
         where scope = ${claim.scope} and key = ${claim.key} and state = 'running'
@@ -88,7 +97,7 @@ export async function setClaimSubject(tx: Db, claim: ClaimOwner & { subject: str
 }
 
 const completeStatement = toStatement<
-  { [Name in keyof ClaimOwner | "replySealed"]: string },
+  { [Name in keyof IdempotencyOwner | "replySealed"]: string },
   { key: string }
 >(
   "idempotency_complete",
@@ -99,7 +108,10 @@ const completeStatement = toStatement<
 );
 
 /** False when the claim is no longer the owner's. */
-export async function completeClaim(db: Db, claim: ClaimOwner & { replySealed: string }): Promise<boolean> {
+export async function completeIdempotencyRecord(
+  db: Db,
+  claim: IdempotencyOwner & { replySealed: string },
+): Promise<boolean> {
   return (await completeStatement(db, { ...claim })).length > 0;
 }
 
@@ -110,7 +122,10 @@ const NOBODY = "00000000-0000-0000-0000-000000000000";
  * Gives a running claim up. With `keepSubject`, one that noted a subject stays behind for a retry to resume;
  * otherwise the key is as if it had never been used.
  */
-export async function releaseClaim(db: Db, claim: ClaimOwner & { keepSubject: boolean }): Promise<void> {
+export async function releaseIdempotencyRecord(
+  db: Db,
+  claim: IdempotencyOwner & { keepSubject: boolean },
+): Promise<void> {
   await db.execute(
     sql`with mine as (
           select scope, key, ${claim.keepSubject}::boolean and subject is not null as kept from idempotency
@@ -129,7 +144,7 @@ export async function releaseClaim(db: Db, claim: ClaimOwner & { keepSubject: bo
 const EXPIRED_BATCH = 1_000;
 
 /** Removes them a batch at a time, so that no statement runs long; returns how many there were. */
-export async function removeExpiredClaims(db: Db): Promise<number> {
+export async function removeExpiredIdempotencyRecords(db: Db): Promise<number> {
   let removed = 0;
   for (;;) {
     const rows = await db.execute(

@@ -180,9 +180,9 @@ export const engines = pgTable(
     processIdentity: text("process_identity"),
     generation: integer().notNull(),
     /** A restart is asked of this process and of no later one. */
-    restartOf: text("restart_of"),
+    processToReplace: text("process_to_replace"),
     /** What the container was before this boot started it: an exit of anything else is a failed boot. */
-    bootOf: text("boot_of"),
+    processBeforeBoot: text("process_before_boot"),
     /** The grace that the caller of the running stop asked for. */
     stopGraceMs: integer("stop_grace_ms"),
 
@@ -201,8 +201,8 @@ export const engines = pgTable(
     restartAttempts: integer("restart_attempts").notNull().default(0),
     nextRestartAt: at("next_restart_at"),
     nextCheckAt: at("next_check_at").notNull(),
-    driverReplica: uuid("driver_replica"),
-    fence: long("fence").notNull().default(0),
+    leaseReplica: uuid("lease_replica"),
+    fencingToken: long("fencing_token").notNull().default(0),
 
     lastHealthAt: at("last_health_at"),
     lastActivityAt: at("last_activity_at"),
@@ -255,7 +255,7 @@ export const turns = pgTable(
     fingerprint: text().notNull(),
     status: text({ enum: TURN_STATUSES }).notNull(),
     ownerReplica: uuid("owner_replica").notNull(),
-    fence: long("fence").notNull(),
+    fencingToken: long("fencing_token").notNull(),
     lastSeq: long("last_seq").notNull().default(0),
     reservedSeq: long("reserved_seq").notNull(),
     bytes: long("bytes").notNull().default(0),

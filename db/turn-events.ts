@@ -11,7 +11,7 @@ export interface LogChunk {
 }
 
 export interface TurnAppend extends TurnKey {
-  fence: number;
+  fencingToken: number;
   /** Of the last item, the end included. */
   lastSeq: number;
   reservedSeq: number;
@@ -44,13 +44,13 @@ export async function appendToTurnLog(
       select * from unnest(
         ${appends.map((append) => append.productId)}::uuid[],
         ${appends.map((append) => append.turnId)}::uuid[],
-        ${appends.map((append) => append.fence)}::bigint[],
+        ${appends.map((append) => append.fencingToken)}::bigint[],
         ${appends.map((append) => append.lastSeq)}::bigint[],
         ${appends.map((append) => append.reservedSeq)}::bigint[],
         ${appends.map((append) => append.bytes)}::bigint[],
         ${appends.map((append) => append.status)}::text[],
         string_to_array(${appends.map((append) => append.end ?? "").join(SEPARATOR)}, chr(30))
-      ) with ordinality as head (product_id, turn_id, fence, last_seq, reserved_seq, bytes, status, "end", n)
+      ) with ordinality as head (product_id, turn_id, fencing_token, last_seq, reserved_seq, bytes, status, "end", n)
     ), owned as (
       update turns set
         last_seq = head.last_seq, reserved_seq = greatest(turns.reserved_seq, head.reserved_seq),
@@ -58,7 +58,7 @@ export async function appendToTurnLog(
         ended_at = case when head."end" <> '' then coalesce(turns.ended_at, orch_now()) end
       from head
       where turns.product_id = head.product_id and turns.id = head.turn_id
-        and turns.owner_replica = ${ownerReplica} and turns.fence = head.fence
+        and turns.owner_replica = ${ownerReplica} and turns.fencing_token = head.fencing_token
         and turns.last_seq <= head.last_seq
         and (turns.status in ('starting', 'streaming') or turns."end" = head."end")
       returning head.n, turns.product_id, turns.id, turns.started_at

@@ -17,7 +17,7 @@ export interface TurnRow extends TurnKey {
   fingerprint: string;
   status: TurnStatus;
   ownerReplica: string;
-  fence: number;
+  fencingToken: number;
   /** Of the last item in the log; of the end once there is one. */
   lastSeq: number;
   reservedSeq: number;
@@ -35,7 +35,7 @@ export type NewTurn = Omit<TurnRow, "status" | "lastSeq" | "bytes" | "startedAt"
 // microseconds, and goes in as text for the same reason.
 const columns = (raw: RawSql) => raw`
   product_id as "productId", id as "turnId", user_id as "userId", engine_id as "engineId", generation,
-  task_id as "taskId", fingerprint, status, owner_replica as "ownerReplica", fence::float8 as fence,
+  task_id as "taskId", fingerprint, status, owner_replica as "ownerReplica", fencing_token::float8 as "fencingToken",
   last_seq::float8 as "lastSeq", reserved_seq::float8 as "reservedSeq", bytes::float8 as bytes,
   started_at::text as "startedAt", ended_at::text as "endedAt", "end"`;
 
@@ -52,9 +52,9 @@ export async function findTurn(raw: RawSql, key: TurnKey): Promise<TurnRow | und
 export async function insertTurn(raw: RawSql, turn: NewTurn): Promise<string | undefined> {
   const [row] = await raw<{ startedAt: string }[]>`
     insert into turns (product_id, id, user_id, engine_id, generation, task_id, fingerprint, status,
-      owner_replica, fence, reserved_seq, started_at)
+      owner_replica, fencing_token, reserved_seq, started_at)
     values (${turn.productId}, ${turn.turnId}, ${turn.userId}, ${turn.engineId}, ${turn.generation},
-      ${turn.taskId}, ${turn.fingerprint}, 'starting', ${turn.ownerReplica}, ${turn.fence}, ${turn.reservedSeq},
+      ${turn.taskId}, ${turn.fingerprint}, 'starting', ${turn.ownerReplica}, ${turn.fencingToken}, ${turn.reservedSeq},
       orch_now())
     on conflict (product_id, id) do nothing
     returning started_at::text as "startedAt"`;
@@ -81,9 +81,9 @@ export async function beginTurn(
       select * from engines where product_id = ${turn.productId} and user_id = ${turn.userId}
     ), begun as (
       insert into turns (product_id, id, user_id, engine_id, generation, task_id, fingerprint, status,
-        owner_replica, fence, reserved_seq, started_at)
+        owner_replica, fencing_token, reserved_seq, started_at)
       select ${turn.productId}, ${turn.turnId}, ${turn.userId}, engine.id, engine.generation,
-        ${turn.taskId}, ${turn.fingerprint}, 'starting', ${turn.ownerReplica}, ${turn.fence}, ${turn.reservedSeq},
+        ${turn.taskId}, ${turn.fingerprint}, 'starting', ${turn.ownerReplica}, ${turn.fencingToken}, ${turn.reservedSeq},
         orch_now()
       from engine
       where engine.status = 'running'
@@ -103,12 +103,12 @@ export async function beginTurn(
 /** Takes back a turn that never reached its engine. */
 export async function deleteStartingTurn(
   raw: RawSql,
-  turn: TurnKey & Pick<TurnRow, "ownerReplica" | "fence">,
+  turn: TurnKey & Pick<TurnRow, "ownerReplica" | "fencingToken">,
 ): Promise<void> {
   await raw`
     delete from turns
     where product_id = ${turn.productId} and id = ${turn.turnId} and status = 'starting'
-      and owner_replica = ${turn.ownerReplica} and fence = ${turn.fence}`;
+      and owner_replica = ${turn.ownerReplica} and fencing_token = ${turn.fencingToken}`;
 }
 
 export interface TurnPage {
@@ -134,7 +134,7 @@ export async function listTurnRows(raw: RawSql, page: TurnPage): Promise<TurnRow
 // An end that its owner did not write goes past everything the owner may have shown, and the fence moves so that
 // nothing of the owner's comes after it.
 const endAt = (raw: RawSql, lastSeq = raw`reserved_seq + 1`) => raw`
-  fence = fence + 1, last_seq = ${lastSeq}, ended_at = orch_now()`;
+  fencing_token = fencing_token + 1, last_seq = ${lastSeq}, ended_at = orch_now()`;
 
 /** Ends the live turns of owners that are gone, and answers how many. `deadReplicas` undefined: of all but `me`. */
 export async function endTurnsOfOthers(
@@ -162,7 +162,7 @@ export async function endTurnsOfOthers(
 }
 
 export interface TakeOver {
-  row: TurnKey & Pick<TurnRow, "ownerReplica" | "fence">;
+  row: TurnKey & Pick<TurnRow, "ownerReplica" | "fencingToken">;
   status: TurnStatus;
   /** The end as JSON, but for its lastSeq. */
   end: string;
@@ -178,7 +178,7 @@ export async function takeOverTurn(raw: RawSql, given: TakeOver): Promise<boolea
     update turns set ${endAt(raw, lastSeq)}, status = ${status},
       "end" = (${end}::text::jsonb || jsonb_build_object('lastSeq', ${lastSeq}))::text
     where product_id = ${row.productId} and id = ${row.turnId} and status in ('starting', 'streaming')
-      and owner_replica = ${row.ownerReplica} and fence = ${row.fence}`;
+      and owner_replica = ${row.ownerReplica} and fencing_token = ${row.fencingToken}`;
   return result.count > 0;
 }
 

@@ -11,10 +11,10 @@ import type { AppContext } from "./context.ts";
 import { withDefaultImage } from "./boot/default-image.ts";
 import { ensureDevSecrets, toSecretsPath } from "./boot/dev-secrets.ts";
 import { DrainState } from "./replicas/drain-state.ts";
-import { Converger } from "./engines/reconcile/reconciler.ts";
+import { Reconciler } from "./engines/reconcile/reconciler.ts";
 import { EngineHolds } from "./engines/access/engine-holds.ts";
 import { TakenPorts } from "./engines/reconcile/taken-ports.ts";
-import { useEngine } from "./engines/access/acquire-engine.ts";
+import { acquireEngine } from "./engines/access/acquire-engine.ts";
 import { hashKey } from "./keys/key-format.ts";
 import { openKeyring } from "./keys/keyring.ts";
 import type { Log } from "./log.ts";
@@ -69,7 +69,7 @@ export async function openApp(input: OpenAppInput): Promise<App> {
   const config = await withDefaultImage(given, { runtime, log: input.log, signal: input.signal });
   const ctx = toContext({ config, log: input.log, database, instance, runtime, replica });
   stack.use(ctx.lease);
-  stack.defer(() => ctx.converger.close());
+  stack.defer(() => ctx.reconciler.close());
 
   await ensureTurnPartitions(ctx);
   // What the start waited for may have taken longer than others wait for a beat.
@@ -172,11 +172,11 @@ function toContext(parts: ContextParts): AppContext {
   const base = { config, log, db, raw, runtime, replica, keyring, clock: systemClock };
   const takenPorts = new TakenPorts(systemClock);
   const holds = new EngineHolds();
-  const converger = new Converger({ ...base, takenPorts });
+  const reconciler = new Reconciler({ ...base, takenPorts });
   const turns = new TurnRegistry({
     ...base,
-    useEngine: (input) => useEngine({ ...base, holds, converger }, input),
-    refreshEngine: (engineId) => converger.refresh(engineId),
+    acquireEngine: (input) => acquireEngine({ ...base, holds, reconciler }, input),
+    refreshEngine: (engineId) => reconciler.refresh(engineId),
   });
   return {
     ...base,
@@ -184,7 +184,7 @@ function toContext(parts: ContextParts): AppContext {
     lease: new LeaseGuard(replica),
     takenPorts,
     holds,
-    converger,
+    reconciler,
     turns,
     drain: new DrainState(),
   };

@@ -3,7 +3,7 @@ import type { Actor } from "./audit/audit-entry.ts";
 import type { Clock } from "./time/clock.ts";
 import type { DrainState } from "./replicas/drain-state.ts";
 import type { Config } from "./config/config.ts";
-import type { Converger } from "./engines/reconcile/reconciler.ts";
+import type { Reconciler } from "./engines/reconcile/reconciler.ts";
 import type { EngineHolds } from "./engines/access/engine-holds.ts";
 import type { TakenPorts } from "./engines/reconcile/taken-ports.ts";
 import type { LeaseGuard } from "./replicas/lease-guard.ts";
@@ -25,7 +25,7 @@ export interface AppContext extends Pick<Database, "db" | "raw"> {
   keyring: Keyring;
   holds: EngineHolds;
   takenPorts: TakenPorts;
-  converger: Converger;
+  reconciler: Reconciler;
   turns: TurnRegistry;
   drain: DrainState;
 }

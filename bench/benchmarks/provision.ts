@@ -171,7 +171,7 @@ async function runRaw(
     spec: {
       engineId,
       incarnation: 1,
-      fence: 1,
+      fencingToken: 1,
       specHash: "bench",
       imageId: image,
       volumeName,

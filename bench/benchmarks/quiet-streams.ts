@@ -1,7 +1,7 @@
 import type { BenchContext, Benchmark } from "../benchmark.ts";
 import type { Load } from "../load.ts";
 import { toMeasure, type Bound } from "../measure.ts";
-import { openTurn, readTurn, startTurn } from "../open-turn.ts";
+import { openTurn, followTurn, startTurn } from "../open-turn.ts";
 import type { Memory } from "../probe.ts";
 import { readStream, type StreamReading } from "../read-stream.ts";
 import { alternate } from "../rounds.ts";
@@ -77,7 +77,7 @@ async function measureReaders({ service, product, signal }: Place): Promise<Memo
   const turnId = await startTurn({ service, product, signal }, QUIET);
   return measurePerStream(
     service,
-    async (left) => readTurn({ service, product, signal: left }, turnId),
+    async (left) => followTurn({ service, product, signal: left }, turnId),
     signal,
   );
 }

@@ -1,7 +1,7 @@
 import type { Dispatcher } from "undici";
 import { type AnswerHeaders, EngineCall, explain } from "./engine-call.ts";
 import { isKept } from "./connections.ts";
-import type { EngineUse } from "../engines/access/acquire-engine.ts";
+import type { HeldEngine } from "../engines/access/acquire-engine.ts";
 import type { EngineErrorDetail } from "../errors.ts";
 import { parseEngineError } from "./errors.ts";
 import type { ExecuteBody } from "./execute-body.ts";
@@ -46,7 +46,7 @@ interface ExecuteOptions<Sink extends StreamSink> {
 
 /** Sends `/execute`, see `EngineCall`. Throws what `onAccepted` does. */
 export async function sendExecute<Sink extends StreamSink>(
-  engine: Pick<EngineUse, "endpoint" | "apiKey">,
+  engine: Pick<HeldEngine, "endpoint" | "apiKey">,
   { body, onAccepted, signal, errorBodyMs }: ExecuteOptions<Sink>,
 ): Promise<ExecuteAnswer<Sink>> {
   const options: Dispatcher.DispatchOptions = {

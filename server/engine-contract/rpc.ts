@@ -1,5 +1,5 @@
 import { type EngineExchange, exchangeWithEngine } from "./exchange.ts";
-import type { EngineUse } from "../engines/access/acquire-engine.ts";
+import type { HeldEngine } from "../engines/access/acquire-engine.ts";
 import { Deadline } from "../time/deadline.ts";
 import { DomainError, type EngineErrorDetail } from "../errors.ts";
 import { isDeeperThan } from "../json-depth.ts";
@@ -24,7 +24,7 @@ const MESSAGE_MAX_LENGTH = 2_000;
  * OUTCOME_UNKNOWN; see `findUnknownOutcome`.
  */
 export async function postRpc(
-  use: Pick<EngineUse, "endpoint" | "apiKey" | "interrupted">,
+  use: Pick<HeldEngine, "endpoint" | "apiKey" | "interrupted">,
   request: RpcRequest,
 ): Promise<unknown> {
   using deadline = new Deadline(request.timeoutMs, [use.interrupted, request.signal]);

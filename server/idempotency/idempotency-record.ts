@@ -1,7 +1,7 @@
 import type { Db } from "../../db/client.ts";
 
 /** What a verb sees of the idempotency key that it was called with. */
-export interface IdempotencyClaim {
+export interface IdempotencyRecord {
   /** True when an earlier attempt with this key and input died midway: resume it, do not repeat it. */
   readonly resumed: boolean;
   /** What the earlier attempt noted, null when it noted nothing. */
@@ -13,7 +13,7 @@ export interface IdempotencyClaim {
 }
 
 /** The claim of a call without an idempotency key. */
-export const NO_CLAIM: IdempotencyClaim = {
+export const NO_RECORD: IdempotencyRecord = {
   resumed: false,
   subject: null,
   setSubject: () => Promise.resolve(),

@@ -1,18 +1,18 @@
 import {
-  completeClaim,
-  deleteExpiredClaim,
-  findClaim,
-  insertClaim,
-  releaseClaim,
-  setClaimSubject,
-  takeOverClaim,
-  type ClaimOwner,
-  type ClaimRow,
+  completeIdempotencyRecord,
+  deleteExpiredIdempotencyRecord,
+  findIdempotencyRecord,
+  insertIdempotencyRecord,
+  releaseIdempotencyRecord,
+  setIdempotencySubject,
+  takeOverIdempotencyRecord,
+  type IdempotencyOwner,
+  type IdempotencyRow,
 } from "../../db/idempotency.ts";
 import type { AppContext } from "../context.ts";
 import { DomainError, toErrorMessage, type Reason } from "../errors.ts";
 import { toFingerprint } from "./fingerprint.ts";
-import { NO_CLAIM, type IdempotencyClaim } from "./idempotency-record.ts";
+import { NO_RECORD, type IdempotencyRecord } from "./idempotency-record.ts";
 import { enterRunning } from "./running-calls.ts";
 import { openOutcome, sealOutcome } from "./sealed-outcome.ts";
 
@@ -70,9 +70,9 @@ const RETRY_AFTER_MS = 1_000;
 export async function runIdempotent<R>(
   ctx: IdempotencyContext,
   call: IdempotentCall,
-  work: (claim: IdempotencyClaim) => Promise<R>,
+  work: (idempotency: IdempotencyRecord) => Promise<R>,
 ): Promise<R> {
-  if (call.key === undefined) return work(NO_CLAIM);
+  if (call.key === undefined) return work(NO_RECORD);
   const { scope, key, procedure } = call;
   assertStorable(key);
   const fingerprint = toFingerprint(call.input);
@@ -83,27 +83,28 @@ export async function runIdempotent<R>(
   }
   using _running = entered.leave;
   const owner = { scope, key, replicaId: ctx.replica.id };
-  const found = await openClaim(ctx, { ...owner, procedure, fingerprint });
+  const found = await openRecord(ctx, { ...owner, procedure, fingerprint });
   if (found.state === "done") return openOutcome(ctx.keyring, owner, found.replySealed) as R;
   if (found.resumed && call.onLost === "outcome_unknown") return await storeLostOutcome(ctx, owner);
-  return await runClaimed(ctx, { ...owner, ...found }, work);
+  return await runRecorded(ctx, { ...owner, ...found }, work);
 }
 
-type OpenedClaim =
+type OpenedRecord =
   { state: "done"; replySealed: string } | { state: "running"; resumed: boolean; subject: string | null };
 
 const MAX_RACES = 5;
 
-async function openClaim(
+async function openRecord(
   ctx: IdempotencyContext,
-  wanted: ClaimOwner & { procedure: string; fingerprint: string },
-): Promise<OpenedClaim> {
+  wanted: IdempotencyOwner & { procedure: string; fingerprint: string },
+): Promise<OpenedRecord> {
   for (let races = 0; races < MAX_RACES; races += 1) {
-    if (await insertClaim(ctx.db, wanted)) return { state: "running", resumed: false, subject: null };
-    const row = await findClaim(ctx.db, { ...wanted, leaseMs: ctx.config.leaseMs });
+    if (await insertIdempotencyRecord(ctx.db, wanted))
+      return { state: "running", resumed: false, subject: null };
+    const row = await findIdempotencyRecord(ctx.db, { ...wanted, leaseMs: ctx.config.leaseMs });
     if (row === undefined) continue;
     if (row.expired) {
-      await deleteExpiredClaim(ctx.db, wanted);
+      await deleteExpiredIdempotencyRecord(ctx.db, wanted);
       continue;
     }
     assertSameCall(row, wanted);
@@ -116,40 +117,45 @@ async function openClaim(
 /** undefined when the row changed in between: look again. */
 async function openExisting(
   ctx: IdempotencyContext,
-  owner: ClaimOwner,
-  row: ClaimRow,
-): Promise<OpenedClaim | undefined> {
+  owner: IdempotencyOwner,
+  row: IdempotencyRow,
+): Promise<OpenedRecord | undefined> {
   if (row.replySealed !== null) return { state: "done", replySealed: row.replySealed };
   // A claim of our own that nothing here works on was left behind; see running-claims.ts.
   if (row.ownerAlive && row.replicaId !== owner.replicaId) throw inProgress();
-  if (!(await takeOverClaim(ctx.db, { ...owner, fromReplicaId: row.replicaId }))) return undefined;
+  if (!(await takeOverIdempotencyRecord(ctx.db, { ...owner, fromReplicaId: row.replicaId })))
+    return undefined;
   return { state: "running", resumed: true, subject: row.subject };
 }
 
-async function storeLostOutcome(ctx: IdempotencyContext, owner: ClaimOwner): Promise<never> {
+async function storeLostOutcome(ctx: IdempotencyContext, owner: IdempotencyOwner): Promise<never> {
   const error = new DomainError(
     "OUTCOME_UNKNOWN",
     "the first attempt was cut off, and may have had its effect",
   );
-  await completeClaim(ctx.db, { ...owner, replySealed: sealOutcome(ctx.keyring, owner, { error }) });
+  await completeIdempotencyRecord(ctx.db, {
+    ...owner,
+    replySealed: sealOutcome(ctx.keyring, owner, { error }),
+  });
   throw error;
 }
 
-async function runClaimed<R>(
+async function runRecorded<R>(
   ctx: IdempotencyContext,
-  claimed: ClaimOwner & Pick<IdempotencyClaim, "resumed" | "subject">,
-  work: (claim: IdempotencyClaim) => Promise<R>,
+  recorded: IdempotencyOwner & Pick<IdempotencyRecord, "resumed" | "subject">,
+  work: (idempotency: IdempotencyRecord) => Promise<R>,
 ): Promise<R> {
-  const { resumed, subject, ...owner } = claimed;
+  const { resumed, subject, ...owner } = recorded;
   let reply: R;
   try {
     reply = await work({
       resumed,
       subject,
-      setSubject: async (tx, noted) => assertOwned(await setClaimSubject(tx, { ...owner, subject: noted })),
+      setSubject: async (tx, noted) =>
+        assertOwned(await setIdempotencySubject(tx, { ...owner, subject: noted })),
       complete: async (tx, done) =>
         assertOwned(
-          await completeClaim(tx, {
+          await completeIdempotencyRecord(tx, {
             ...owner,
             replySealed: sealOutcome(ctx.keyring, owner, { reply: done }),
           }),
@@ -161,23 +167,23 @@ async function runClaimed<R>(
   }
   // Changes nothing when the work completed the claim itself.
   const replySealed = sealOutcome(ctx.keyring, owner, { reply });
-  await settle(ctx, owner, async () => completeClaim(ctx.db, { ...owner, replySealed }));
+  await settle(ctx, owner, async () => completeIdempotencyRecord(ctx.db, { ...owner, replySealed }));
   return reply;
 }
 
-async function endFailed(ctx: IdempotencyContext, owner: ClaimOwner, error: unknown): Promise<void> {
+async function endFailed(ctx: IdempotencyContext, owner: IdempotencyOwner, error: unknown): Promise<void> {
   if (error instanceof DomainError && error.reason === "OUTCOME_UNKNOWN") {
     const replySealed = sealOutcome(ctx.keyring, owner, { error });
-    return settle(ctx, owner, async () => completeClaim(ctx.db, { ...owner, replySealed }));
+    return settle(ctx, owner, async () => completeIdempotencyRecord(ctx.db, { ...owner, replySealed }));
   }
   const keepSubject = !(error instanceof DomainError) || KEEPS_SUBJECT.has(error.reason);
-  return settle(ctx, owner, async () => releaseClaim(ctx.db, { ...owner, keepSubject }));
+  return settle(ctx, owner, async () => releaseIdempotencyRecord(ctx.db, { ...owner, keepSubject }));
 }
 
 /** The work's own outcome counts: a claim that could not be settled is taken over by the retry. */
 async function settle(
   ctx: IdempotencyContext,
-  owner: ClaimOwner,
+  owner: IdempotencyOwner,
   write: () => Promise<unknown>,
 ): Promise<void> {
   try {

@@ -8,7 +8,7 @@ import {
   type PlatformKeyRow,
   type Scope,
 } from "../../db/platform-keys.ts";
-import { NO_CLAIM, type IdempotencyClaim } from "../idempotency/idempotency-record.ts";
+import { NO_RECORD, type IdempotencyRecord } from "../idempotency/idempotency-record.ts";
 import { appendAudit, toAuditValues } from "../audit/append-audit.ts";
 import type { AuditEntry } from "../audit/audit-entry.ts";
 import { toGrouped } from "../audit/group-commit.ts";
@@ -24,7 +24,7 @@ export interface IssuePlatformKeyInput {
   scopes?: readonly Scope[] | undefined;
   /** ISO instant; never when absent. */
   expiresAt?: string | undefined;
-  claim: IdempotencyClaim;
+  idempotency: IdempotencyRecord;
 }
 
 export interface IssuedKey {
@@ -43,15 +43,15 @@ export async function issuePlatformKey(
   ctx: Pick<AppContext, "db"> & CallContext,
   input: IssuePlatformKeyInput,
 ): Promise<IssuedKey> {
-  const { claim, productId } = input;
-  if (claim !== NO_CLAIM) return ctx.db.transaction(async (tx) => insertClaimedKey(ctx, tx, input));
+  const { idempotency, productId } = input;
+  if (idempotency !== NO_RECORD) return ctx.db.transaction(async (tx) => insertClaimedKey(ctx, tx, input));
   const { key, apiKey } = toNewKey(input);
   const audit = toAuditValues(toEntry(ctx, key));
   const row = getInserted(await insertGrouped(ctx.db, productId, { key, audit }));
   return { key: toKey(row), apiKey };
 }
 
-type NewKeyInput = Omit<IssuePlatformKeyInput, "claim">;
+type NewKeyInput = Omit<IssuePlatformKeyInput, "idempotency">;
 
 /** The same within a transaction that locks the product or made it; appends to the product's audit chain. */
 export async function insertIssuedKey(ctx: CallContext, tx: Db, input: NewKeyInput): Promise<IssuedKey> {
@@ -65,7 +65,7 @@ export async function insertIssuedKey(ctx: CallContext, tx: Db, input: NewKeyInp
 async function insertClaimedKey(ctx: CallContext, tx: Db, input: IssuePlatformKeyInput): Promise<IssuedKey> {
   const { key, apiKey } = toNewKey(input);
   const reply = { key: toKey(getInserted(await insertPlatformKey(tx, key))), apiKey };
-  await input.claim.complete(tx, reply);
+  await input.idempotency.complete(tx, reply);
   await appendAudit(tx, toEntry(ctx, key));
   return reply;
 }

@@ -1,6 +1,6 @@
 import type { Db } from "../../db/client.ts";
 import { lockPlatformKey, setKeyRevoked } from "../../db/platform-keys.ts";
-import type { IdempotencyClaim } from "../idempotency/idempotency-record.ts";
+import type { IdempotencyRecord } from "../idempotency/idempotency-record.ts";
 import { appendAudit } from "../audit/append-audit.ts";
 import type { AppContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
@@ -13,7 +13,7 @@ export interface RevokePlatformKeyInput {
   productId?: string | undefined;
   /** How long the key still works, for callers to change to a new one; 0 for a leak. */
   graceSeconds: number;
-  claim: IdempotencyClaim;
+  idempotency: IdempotencyRecord;
 }
 
 /**
@@ -36,7 +36,7 @@ async function setRevoked(ctx: CallContext, tx: Db, input: RevokePlatformKeyInpu
   }
   const changed = await setKeyRevoked(tx, { id: before.id, graceSeconds: input.graceSeconds });
   const key = toKey(changed ?? before);
-  await input.claim.complete(tx, key);
+  await input.idempotency.complete(tx, key);
   if (changed !== undefined) {
     await appendAudit(tx, {
       scope: before.productId,

@@ -9,7 +9,7 @@ export function startRuntimeEventsLoop(ctx: AppContext): Loop {
   const tick = async (signal: AbortSignal) => {
     for await (const event of ctx.runtime.events(signal)) {
       ctx.log.debug({ engineId: event.engineId, event: event.kind }, "runtime event");
-      ctx.converger.hint(event.engineId);
+      ctx.reconciler.hint(event.engineId);
     }
   };
   return startLoop({ name: "runtime events", intervalMs: RETRY_MS, clock: ctx.clock, log: ctx.log, tick });

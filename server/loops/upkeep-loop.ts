@@ -1,9 +1,9 @@
-import { removeExpiredClaims } from "../../db/idempotency.ts";
+import { removeExpiredIdempotencyRecords } from "../../db/idempotency.ts";
 import { ensureAuditPartitions } from "../../db/audit-log.ts";
 import { SYSTEM_ACTOR } from "../audit/audit-entry.ts";
 import type { AppContext } from "../context.ts";
 import { destroyEngineIfAny } from "../engines/operations/destroy-engine-if-any.ts";
-import { sweepTombstones } from "../engines/reconcile/check-tombstones.ts";
+import { checkTombstones } from "../engines/reconcile/check-tombstones.ts";
 import { toErrorMessage } from "../errors.ts";
 import { startLoop, type Loop } from "../time/loop.ts";
 import { finishRemovals } from "../products/finish-removals.ts";
@@ -18,8 +18,8 @@ export function startUpkeepLoop(ctx: AppContext): Loop {
     ["turn partitions", () => ensureTurnPartitions(ctx)],
     ["audit partitions", () => ensureAuditPartitions(ctx.db)],
     ["turn retention", (signal) => retireTurns(ctx, signal)],
-    ["expired idempotency keys", () => removeExpiredClaims(ctx.db)],
-    ["tombstones", () => sweepTombstones(ctx)],
+    ["expired idempotency keys", () => removeExpiredIdempotencyRecords(ctx.db)],
+    ["tombstones", () => checkTombstones(ctx)],
     ["half-removed products", () => finishProductRemovals(ctx)],
   ];
   const tick = async (signal: AbortSignal) => {

@@ -2,7 +2,7 @@ import { randomUUIDv7 } from "node:crypto";
 import type { Db } from "../../db/client.ts";
 import { findViolatedConstraint } from "../../db/postgres-error.ts";
 import { insertProduct, PRODUCT_SLUG_KEY } from "../../db/products.ts";
-import type { IdempotencyClaim } from "../idempotency/idempotency-record.ts";
+import type { IdempotencyRecord } from "../idempotency/idempotency-record.ts";
 import { appendAudit } from "../audit/append-audit.ts";
 import type { AppContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
@@ -14,7 +14,7 @@ export interface RegisterProductInput {
   slug: string;
   name: string;
   policy: ProductPolicy;
-  claim: IdempotencyClaim;
+  idempotency: IdempotencyRecord;
 }
 
 /**
@@ -44,7 +44,7 @@ async function insertRegistered(
   // The chain of the new product first: nobody else has it yet, while everybody waits for the platform's.
   const { apiKey } = await insertIssuedKey(ctx, tx, { productId: row.id, name: "default" });
   const reply = { product: toProduct({ ...row, engineCount: 0 }), apiKey };
-  await input.claim.complete(tx, reply);
+  await input.idempotency.complete(tx, reply);
   await appendAudit(tx, {
     scope: "platform",
     actor: ctx.actor,

@@ -1,7 +1,7 @@
 import type { Db } from "../../db/client.ts";
 import { countEngines, listEngineRows } from "../../db/engines.ts";
 import { findProduct, lockProduct, markProductRemoved } from "../../db/products.ts";
-import type { IdempotencyClaim } from "../idempotency/idempotency-record.ts";
+import type { IdempotencyRecord } from "../idempotency/idempotency-record.ts";
 import { appendAudit } from "../audit/append-audit.ts";
 import type { AppContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
@@ -13,7 +13,7 @@ export interface RemoveProductInput {
   destroyEngines: boolean;
   /** Destroys that user's engine; resolves for one that is gone already. */
   destroyEngine(userId: string): Promise<void>;
-  claim: IdempotencyClaim;
+  idempotency: IdempotencyRecord;
 }
 
 export interface RemovedProduct {
@@ -41,13 +41,13 @@ export async function removeProduct(
 /** False when there is no live product. */
 async function markRemoved(ctx: CallContext, tx: Db, input: RemoveProductInput): Promise<boolean> {
   const { productId } = input;
-  await input.claim.setSubject(tx, productId);
+  await input.idempotency.setSubject(tx, productId);
   const product = await lockProduct(tx, productId);
   if (product === undefined) return false;
   const engineCount = await countEngines(tx, productId);
   if (engineCount > 0 && !input.destroyEngines) throw notEmpty(engineCount);
   await markProductRemoved(tx, productId);
-  if (engineCount === 0) await input.claim.complete(tx, { productId, removed: true });
+  if (engineCount === 0) await input.idempotency.complete(tx, { productId, removed: true });
   await appendAudit(tx, {
     scope: "platform",
     actor: ctx.actor,
@@ -62,7 +62,7 @@ async function markRemoved(ctx: CallContext, tx: Db, input: RemoveProductInput):
 async function assertUnfinished(ctx: Pick<AppContext, "db">, input: RemoveProductInput): Promise<void> {
   const product = await findProduct(ctx.db, input.productId);
   if (product === undefined) throw productNotFound();
-  if (input.claim.resumed && input.claim.subject === input.productId) return;
+  if (input.idempotency.resumed && input.idempotency.subject === input.productId) return;
   if (product.engineCount === 0) throw productNotFound();
   if (!input.destroyEngines) throw notEmpty(product.engineCount);
 }

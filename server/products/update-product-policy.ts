@@ -1,7 +1,7 @@
 import type { Db } from "../../db/client.ts";
 import { countEngines } from "../../db/engines.ts";
 import { lockProduct, setProductPolicy } from "../../db/products.ts";
-import type { IdempotencyClaim } from "../idempotency/idempotency-record.ts";
+import type { IdempotencyRecord } from "../idempotency/idempotency-record.ts";
 import { appendAudit } from "../audit/append-audit.ts";
 import type { AppContext, CallContext } from "../context.ts";
 import { assertPinned, type ProductPolicy } from "./product-policy.ts";
@@ -11,7 +11,7 @@ export interface UpdateProductPolicyInput {
   productId: string;
   /** Takes the place of the whole policy: what is absent is unlimited or default from now on. */
   policy: ProductPolicy;
-  claim: IdempotencyClaim;
+  idempotency: IdempotencyRecord;
 }
 
 /**
@@ -38,7 +38,7 @@ async function setPolicy(
   const engineCount = await countEngines(tx, productId);
   const overBy = Math.max(0, engineCount - (policy.maxEngines ?? engineCount));
   const reply = { product: toProduct({ ...row, engineCount }), overBy };
-  await input.claim.complete(tx, reply);
+  await input.idempotency.complete(tx, reply);
   await appendAudit(tx, {
     scope: "platform",
     actor: ctx.actor,

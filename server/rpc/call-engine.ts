@@ -1,7 +1,7 @@
 import { recordCall } from "../audit/append-audit.ts";
 import type { AuditAction } from "../audit/audit-entry.ts";
 import type { AppContext, CallContext } from "../context.ts";
-import { type EngineUse, useEngine } from "../engines/access/acquire-engine.ts";
+import { type HeldEngine, acquireEngine } from "../engines/access/acquire-engine.ts";
 import { DomainError, toErrorMessage } from "../errors.ts";
 import { postRpc } from "../engine-contract/rpc.ts";
 import { findUnknownOutcome } from "../engine-contract/unknown-outcome.ts";
@@ -31,14 +31,14 @@ const AUDITED_METHODS: ReadonlyMap<string, AuditAction> = new Map([
   ["reload", "rpc.reloaded"],
 ]);
 
-/** One `/rpc` call, with the engine held while it lasts. Throws what `useEngine` and `postRpc` throw. */
+/** One `/rpc` call, with the engine held while it lasts. Throws what `acquireEngine` and `postRpc` throw. */
 export async function callEngine(
   ctx: AppContext & CallContext,
   input: CallEngineInput,
 ): Promise<EngineAnswer> {
   const { productId, userId, timeoutMs, expectGeneration, readOnly = false, signal } = input;
   const startedAt = ctx.clock.now();
-  using use = await useEngine(ctx, { productId, userId, timeoutMs, expectGeneration, signal });
+  using use = await acquireEngine(ctx, { productId, userId, timeoutMs, expectGeneration, signal });
   const spentMs = ctx.clock.now() - startedAt;
   const { method, params } = input;
   try {
@@ -76,7 +76,7 @@ async function recordDone(
 }
 
 interface CallRecord {
-  use: EngineUse;
+  use: HeldEngine;
   outcome: "done" | "unknown";
   durationMs: number;
 }

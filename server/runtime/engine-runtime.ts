@@ -68,7 +68,7 @@ export interface ContainerSpec {
   engineId: string;
   /** Counts the containers wanted for this engine, from 1; part of the container's name. */
   incarnation: number;
-  fence: number;
+  fencingToken: number;
   specHash: string;
   /** What `resolveImage` answered; never a tag. Ignored by runtimes without images. */
   imageId: string;

@@ -1,7 +1,7 @@
 import type { TurnKey, TurnRow } from "../../db/turns.ts";
 import type { Config } from "../config/config.ts";
 import type { AppContext } from "../context.ts";
-import type { EngineUse, UseEngineInput } from "../engines/access/acquire-engine.ts";
+import type { HeldEngine, AcquireEngineInput } from "../engines/access/acquire-engine.ts";
 import { DomainError } from "../errors.ts";
 import type { Replica } from "../replicas/replica.ts";
 import { LingeringHolds } from "./upstream/lingering-holds.ts";
@@ -15,7 +15,7 @@ export type TurnContext = Pick<AppContext, "raw" | "clock" | "log" | "turns">;
 export interface TurnRegistryOptions extends Pick<AppContext, "raw" | "clock" | "log"> {
   replica: Pick<Replica, "id" | "holdsLease">;
   config: Pick<Config, "eventMaxBytes" | "turnMaxBytes" | "turnIdleTimeoutMs" | "turnRetentionMs">;
-  useEngine: (input: UseEngineInput) => Promise<EngineUse>;
+  acquireEngine: (input: AcquireEngineInput) => Promise<HeldEngine>;
   /** Looks at the engine's process now; undefined when there is no such engine any more. */
   refreshEngine: (engineId: string) => Promise<{ generation: number; status: string } | undefined>;
   timing?: Partial<TurnTiming>;
@@ -90,10 +90,10 @@ export class TurnRegistry implements AsyncDisposable {
   }
 
   /** The turn that this process drives under a row; undefined when the row is another's, or a failed start left it. */
-  findOwn(row: TurnKey & Pick<TurnRow, "ownerReplica" | "fence">): LiveTurn | undefined {
+  findOwn(row: TurnKey & Pick<TurnRow, "ownerReplica" | "fencingToken">): LiveTurn | undefined {
     if (row.ownerReplica !== this.options.replica.id) return undefined;
     const turn = this.find(row.productId, row.turnId);
-    return turn?.fence === row.fence ? turn : undefined;
+    return turn?.fencingToken === row.fencingToken ? turn : undefined;
   }
 
   /** An instant as ISO text, written once per millisecond for all turns. */
@@ -106,11 +106,11 @@ export class TurnRegistry implements AsyncDisposable {
   }
 
   /** Makes a turn known before anything is done for it, so that two starts of one id meet. Throws DRAINING. */
-  open(input: Omit<LiveTurnInput, "fence">): LiveTurn {
+  open(input: Omit<LiveTurnInput, "fencingToken">): LiveTurn {
     if (this.#isDraining) throw draining();
     // Larger than any before in this process and, by the clock, than those of processes before it.
     this.#lastFence = Math.max(this.#lastFence + 1, this.options.clock.now() * 1_000);
-    const turn = new LiveTurn({ ...input, fence: this.#lastFence });
+    const turn = new LiveTurn({ ...input, fencingToken: this.#lastFence });
     this.#turns.set(toKey(turn.productId, turn.turnId), turn);
     return turn;
   }

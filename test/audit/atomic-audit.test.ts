@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { openDatabase, type Db } from "../../db/client.ts";
 import { listAuditRowsAfter } from "../../db/audit-log.ts";
 import { listPlatformKeyRows } from "../../db/platform-keys.ts";
-import { NO_CLAIM, type IdempotencyClaim } from "../../server/idempotency/idempotency-record.ts";
+import { NO_RECORD, type IdempotencyRecord } from "../../server/idempotency/idempotency-record.ts";
 import { appendAudit, recordCall } from "../../server/audit/append-audit.ts";
 import { SYSTEM_ACTOR, type AuditEntry } from "../../server/audit/audit-entry.ts";
 import { verifyAudit } from "../../server/audit/verify-audit.ts";
@@ -30,10 +30,10 @@ beforeAll(async () => {
 afterAll(async () => ctx?.[Symbol.asyncDispose]());
 
 /** A claim that has something to store, as a call with an idempotency key has. */
-const CLAIM: IdempotencyClaim = { ...NO_CLAIM };
+const CLAIM: IdempotencyRecord = { ...NO_RECORD };
 
-const issue = async (name: string, claim = NO_CLAIM, of = productId) =>
-  issuePlatformKey(ctx, { productId: of, name, claim });
+const issue = async (name: string, idempotency = NO_RECORD, of = productId) =>
+  issuePlatformKey(ctx, { productId: of, name, idempotency });
 
 async function listNames(of = productId): Promise<string[]> {
   const rows = await listPlatformKeyRows(ctx.db, { productId: of, limit: 1_000 });
@@ -54,13 +54,13 @@ const entry = (scope: string, more: Partial<AuditEntry> = {}): AuditEntry => ({
 });
 
 test.each([
-  ["in one statement", NO_CLAIM],
+  ["in one statement", NO_RECORD],
   ["in a transaction", CLAIM],
-])("a key whose record fails is not issued (%s)", async (_how, claim) => {
+])("a key whose record fails is not issued (%s)", async (_how, idempotency) => {
   const before = await listNames();
-  await expect(issue("unrecordable", claim)).rejects.toThrow();
+  await expect(issue("unrecordable", idempotency)).rejects.toThrow();
   expect(await listNames()).toEqual(before);
-  await issue("recordable", claim);
+  await issue("recordable", idempotency);
   expect(await verifyAudit(ctx, { scope: productId })).toMatchObject({ ok: true });
 });
 
@@ -68,7 +68,7 @@ test("a key whose revocation cannot be recorded is not revoked", async () => {
   const { key } = await issue("revocable");
   await ctx.db.execute(sql`update platform_keys set name = 'unrecordable' where id = ${key.keyId}`);
   await expect(
-    revokePlatformKey(ctx, { keyId: key.keyId, graceSeconds: 0, claim: NO_CLAIM }),
+    revokePlatformKey(ctx, { keyId: key.keyId, graceSeconds: 0, idempotency: NO_RECORD }),
   ).rejects.toThrow();
   const rows = await listPlatformKeyRows(ctx.db, { productId, limit: 1_000 });
   expect(rows.find(({ id }) => id === key.keyId)?.revokedAt).toBeNull();
@@ -78,7 +78,7 @@ test("of many at once those that are refused fail alone, and the rest are in the
   const { product } = await addProduct(ctx);
   const names = Array.from({ length: 100 }, (_, n) => (n % 10 === 3 ? `unrecordable ${n}` : `key ${n}`));
   const results = await Promise.allSettled(
-    names.map(async (name) => issue(name, NO_CLAIM, product.productId)),
+    names.map(async (name) => issue(name, NO_RECORD, product.productId)),
   );
   const good = names.filter((name) => name.startsWith("key"));
   expect(results.map(({ status }) => status)).toEqual(
@@ -93,14 +93,14 @@ test("each of many at once gets its own key, one that has expired its refusal, a
   const { product } = await addProduct(ctx);
   const of = product.productId;
   const [first, late, ...rest] = await Promise.allSettled([
-    issue("first", NO_CLAIM, of),
+    issue("first", NO_RECORD, of),
     issuePlatformKey(ctx, {
       productId: of,
       name: "late",
       expiresAt: "2001-01-01T00:00:00Z",
-      claim: NO_CLAIM,
+      idempotency: NO_RECORD,
     }),
-    ...Array.from({ length: 40 }, async (_, n) => issue(`key ${n}`, NO_CLAIM, of)),
+    ...Array.from({ length: 40 }, async (_, n) => issue(`key ${n}`, NO_RECORD, of)),
   ]);
   expect(first).toMatchObject({
     status: "fulfilled",
@@ -114,7 +114,7 @@ test("each of many at once gets its own key, one that has expired its refusal, a
     }),
   );
   expect(await listNames(of)).not.toContain("late");
-  await expect(issue("nobody's", NO_CLAIM, randomUUID())).rejects.toMatchObject({
+  await expect(issue("nobody's", NO_RECORD, randomUUID())).rejects.toMatchObject({
     reason: "PRODUCT_NOT_FOUND",
   });
 });
@@ -124,10 +124,10 @@ test("whatever becomes of its connections, a change is there exactly when its re
   const scope = (await addProduct(own)).product.productId;
   const acknowledged: string[] = [];
   const write = async (worker: number) => {
-    const claim = worker % 2 === 0 ? NO_CLAIM : CLAIM;
+    const idempotency = worker % 2 === 0 ? NO_RECORD : CLAIM;
     for (let n = 0; n < 10; n += 1) {
       const name = `${worker} ${n}`;
-      const issued = issuePlatformKey(own, { productId: scope, name, claim });
+      const issued = issuePlatformKey(own, { productId: scope, name, idempotency });
       await issued.then(
         () => acknowledged.push(name),
         () => undefined,

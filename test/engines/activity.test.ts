@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { recordActivity } from "../../db/engines.ts";
 import { getEngine } from "../../server/engines/operations/get-engine.ts";
 import { provisionEngine } from "../../server/engines/operations/provision-engine.ts";
-import { useEngine } from "../../server/engines/access/acquire-engine.ts";
+import { acquireEngine } from "../../server/engines/access/acquire-engine.ts";
 import { openHouse, openSite, toCall } from "./open-house.ts";
 
 test("the last use of an engine reaches its row, and never goes backwards", async () => {
@@ -10,7 +10,7 @@ test("the last use of an engine reaches its row, and never goes backwards", asyn
   await using house = await openHouse(site);
   const { engine } = await provisionEngine(house.ctx, toCall(house, "ada"));
   expect(engine.lastActivityAt).toBeNull();
-  (await useEngine(house.ctx, { ...toCall(house, "ada"), timeoutMs: 60_000 })).release();
+  (await acquireEngine(house.ctx, { ...toCall(house, "ada"), timeoutMs: 60_000 })).release();
   await recordActivity(house.ctx.db, house.ctx.holds.takeActivity());
   const { lastActivityAt } = await getEngine(house.ctx, toCall(house, "ada"));
   expect(lastActivityAt).not.toBeNull();

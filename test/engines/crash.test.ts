@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { findEngine } from "../../db/engines.ts";
 import { deleteReplicas } from "../../db/replicas.ts";
-import type { IdempotencyClaim } from "../../server/idempotency/idempotency-record.ts";
+import type { IdempotencyRecord } from "../../server/idempotency/idempotency-record.ts";
 import { verifyAudit } from "../../server/audit/verify-audit.ts";
 import { destroyEngine } from "../../server/engines/operations/destroy-engine.ts";
 import { provisionEngine } from "../../server/engines/operations/provision-engine.ts";
@@ -9,8 +9,8 @@ import { restartEngine } from "../../server/engines/operations/restart-engine.ts
 import { rotateEngineKey } from "../../server/engines/operations/rotate-engine-key.ts";
 import { startEngine } from "../../server/engines/operations/start-engine.ts";
 import { stopEngine } from "../../server/engines/operations/stop-engine.ts";
-import { sweepTombstones } from "../../server/engines/reconcile/check-tombstones.ts";
-import { useEngine } from "../../server/engines/access/acquire-engine.ts";
+import { checkTombstones } from "../../server/engines/reconcile/check-tombstones.ts";
+import { acquireEngine } from "../../server/engines/access/acquire-engine.ts";
 import { hashKey } from "../../server/keys/key-format.ts";
 import type { CallReport } from "../support/memory-runtime.ts";
 import { openHouse, openSite, toCall, type House, type Site } from "./open-house.ts";
@@ -42,9 +42,9 @@ function crashAt(house: House, boundary: number): { reached(): boolean } {
 }
 
 /** As the database has it after a crash: the noted subject, and `resumed` for whoever retries. */
-function openClaim(): { first: IdempotencyClaim; retry(): IdempotencyClaim } {
+function openRecord(): { first: IdempotencyRecord; retry(): IdempotencyRecord } {
   let subject: string | null = null;
-  const make = (resumed: boolean): IdempotencyClaim => ({
+  const make = (resumed: boolean): IdempotencyRecord => ({
     resumed,
     get subject() {
       return subject;
@@ -57,7 +57,7 @@ function openClaim(): { first: IdempotencyClaim; retry(): IdempotencyClaim } {
   return { first: make(false), retry: () => make(true) };
 }
 
-type Verb = (house: House, userId: string, claim: IdempotencyClaim) => Promise<unknown>;
+type Verb = (house: House, userId: string, idempotency: IdempotencyRecord) => Promise<unknown>;
 
 interface Scenario {
   prepare: Verb[];
@@ -66,13 +66,17 @@ interface Scenario {
   expectSettled(house: House, userId: string, retried: unknown): Promise<void>;
 }
 
-const provision: Verb = (house, userId, claim) => provisionEngine(house.ctx, toCall(house, userId, claim));
-const stop: Verb = (house, userId, claim) => stopEngine(house.ctx, toCall(house, userId, claim));
-const start: Verb = (house, userId, claim) => startEngine(house.ctx, toCall(house, userId, claim));
-const restart: Verb = (house, userId, claim) => restartEngine(house.ctx, toCall(house, userId, claim));
-const destroy: Verb = (house, userId, claim) => destroyEngine(house.ctx, toCall(house, userId, claim));
-const rotate: Verb = (house, userId, claim) =>
-  rotateEngineKey(house.ctx, { ...toCall(house, userId, claim), when: "now" });
+const provision: Verb = (house, userId, idempotency) =>
+  provisionEngine(house.ctx, toCall(house, userId, idempotency));
+const stop: Verb = (house, userId, idempotency) => stopEngine(house.ctx, toCall(house, userId, idempotency));
+const start: Verb = (house, userId, idempotency) =>
+  startEngine(house.ctx, toCall(house, userId, idempotency));
+const restart: Verb = (house, userId, idempotency) =>
+  restartEngine(house.ctx, toCall(house, userId, idempotency));
+const destroy: Verb = (house, userId, idempotency) =>
+  destroyEngine(house.ctx, toCall(house, userId, idempotency));
+const rotate: Verb = (house, userId, idempotency) =>
+  rotateEngineKey(house.ctx, { ...toCall(house, userId, idempotency), when: "now" });
 
 const rowOf = (house: House, userId: string) =>
   findEngine(house.ctx.db, { productId: house.productId, userId });
@@ -86,7 +90,7 @@ async function expectRunningWith(house: House, userId: string, apiKey: string): 
   expect(containers).toHaveLength(1);
   expect(containers[0]).toMatchObject({ state: "running" });
   expect(containers[0]?.spec.environment["ENGINE_KEY_HASH"]).toBe(hashKey(apiKey));
-  using use = await useEngine(house.ctx, { ...toCall(house, userId), timeoutMs: 60_000 });
+  using use = await acquireEngine(house.ctx, { ...toCall(house, userId), timeoutMs: 60_000 });
   expect(use.apiKey).toBe(apiKey);
 }
 
@@ -133,7 +137,7 @@ const scenarios: Record<string, Scenario> = {
         typeof retried === "object" && retried !== null && "engineId" in retried ? retried.engineId : "";
       expect(containersOf(String(engineId))).toEqual([]);
       expect([...site.daemon.volumes.values()].some((volume) => volume.engineId === engineId)).toBe(false);
-      await sweepTombstones(house.ctx);
+      await checkTombstones(house.ctx);
     },
   },
   rotate: {
@@ -159,9 +163,9 @@ describe.each(Object.entries(scenarios))("%s", (name, scenario) => {
 
 /** True when the verb finished before it reached the boundary. */
 async function dieAndResume(scenario: Scenario, userId: string, boundary: number): Promise<boolean> {
-  const claims = openClaim();
+  const claims = openRecord();
   const dead = await openHouse(site);
-  for (const prepare of scenario.prepare) await prepare(dead, userId, openClaim().first);
+  for (const prepare of scenario.prepare) await prepare(dead, userId, openRecord().first);
   const crash = crashAt(dead, boundary);
   const answer = await scenario.verb(dead, userId, claims.first).catch((error: unknown) => error);
   const finished = !crash.reached();
@@ -173,7 +177,7 @@ async function dieAndResume(scenario: Scenario, userId: string, boundary: number
 
   await using next = await openHouse(site);
   const left = await rowOf(next, userId);
-  if (left !== undefined) await next.ctx.converger.drive(left.id);
+  if (left !== undefined) await next.ctx.reconciler.drive(left.id);
   const retried = finished ? answer : await scenario.verb(next, userId, claims.retry());
   await scenario.expectSettled(next, userId, retried);
   await deleteReplicas(next.ctx.db, [next.ctx.replica.id]);

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { afterMs, findEngine, findEngineById, orchNow, updateEngineIf } from "../../db/engines.ts";
-import { NO_CLAIM } from "../../server/idempotency/idempotency-record.ts";
+import { NO_RECORD } from "../../server/idempotency/idempotency-record.ts";
 import { destroyEngine } from "../../server/engines/operations/destroy-engine.ts";
 import { EngineHolds } from "../../server/engines/access/engine-holds.ts";
 import { toDefaultImage } from "../../server/engines/model/engine-spec.ts";
@@ -13,7 +13,7 @@ import { revealEngineKey } from "../../server/engines/operations/reveal-engine-k
 import { rotateEngineKey } from "../../server/engines/operations/rotate-engine-key.ts";
 import { startEngine } from "../../server/engines/operations/start-engine.ts";
 import { stopEngine } from "../../server/engines/operations/stop-engine.ts";
-import { useEngine, type EngineUse } from "../../server/engines/access/acquire-engine.ts";
+import { acquireEngine, type HeldEngine } from "../../server/engines/access/acquire-engine.ts";
 import { hashKey } from "../../server/keys/key-format.ts";
 import { listAudit } from "../../server/audit/list-audit.ts";
 import { verifyAudit } from "../../server/audit/verify-audit.ts";
@@ -84,12 +84,14 @@ describe("the life of an engine", () => {
     expect(stopped).toMatchObject({ status: "stopped", desired: "stopped" });
     expect(stopped.statusReason).toMatch(/^stopped_by_caller: /);
     expect(await stopEngine(house.ctx, toCall(house, "bob"))).toMatchObject({ status: "stopped" });
-    await expect(useEngine(house.ctx, { ...toCall(house, "bob"), timeoutMs: 60_000 })).rejects.toMatchObject({
+    await expect(
+      acquireEngine(house.ctx, { ...toCall(house, "bob"), timeoutMs: 60_000 }),
+    ).rejects.toMatchObject({
       reason: "ENGINE_STOPPED",
     });
     const started = await startEngine(house.ctx, toCall(house, "bob"));
     expect(started).toMatchObject({ status: "running", generation: 2, engineId: engine.engineId });
-    using use = await useEngine(house.ctx, { ...toCall(house, "bob"), timeoutMs: 60_000 });
+    using use = await acquireEngine(house.ctx, { ...toCall(house, "bob"), timeoutMs: 60_000 });
     expect(use.apiKey).toBe(apiKey);
   });
 
@@ -177,7 +179,7 @@ describe("the life of an engine", () => {
 
   test("whenBusy rejects, waits for, or interrupts who uses the engine", async () => {
     await provisionEngine(house.ctx, toCall(house, "hal"));
-    const use = await useEngine(house.ctx, { ...toCall(house, "hal"), timeoutMs: 60_000 });
+    const use = await acquireEngine(house.ctx, { ...toCall(house, "hal"), timeoutMs: 60_000 });
     await expect(
       stopEngine(house.ctx, { ...toCall(house, "hal"), whenBusy: "reject" }),
     ).rejects.toMatchObject({
@@ -188,7 +190,7 @@ describe("the life of an engine", () => {
     use.release();
     expect(await stopping).toMatchObject({ status: "stopped" });
     await startEngine(house.ctx, toCall(house, "hal"));
-    const again = await useEngine(house.ctx, { ...toCall(house, "hal"), timeoutMs: 60_000 });
+    const again = await acquireEngine(house.ctx, { ...toCall(house, "hal"), timeoutMs: 60_000 });
     again.interrupted.addEventListener("abort", () => {
       again.release();
     });
@@ -237,18 +239,18 @@ describe("the life of an engine", () => {
       if (verb === "start") await stopEngine(house.ctx, toCall(house, userId));
       await act(house.ctx, toCall(house, userId));
       await undo(house.ctx, toCall(house, userId));
-      const claim = { ...NO_CLAIM, resumed: true, subject: engine.engineId };
+      const idempotency = { ...NO_RECORD, resumed: true, subject: engine.engineId };
       using use =
         status === "running"
-          ? await useEngine(house.ctx, { ...toCall(house, userId), timeoutMs: 60_000 })
+          ? await acquireEngine(house.ctx, { ...toCall(house, userId), timeoutMs: 60_000 })
           : undefined;
-      const call = { ...toCall(house, userId, claim), whenBusy: "interrupt" as const };
+      const call = { ...toCall(house, userId, idempotency), whenBusy: "interrupt" as const };
       const answer = act(house.ctx, call);
       if (verb === "stop") expect(await answer).toMatchObject({ status });
       else await expect(answer).rejects.toMatchObject({ reason: "ENGINE_STOPPED" });
       expect(await getEngine(house.ctx, toCall(house, userId))).toMatchObject({ status });
       expect(use?.interrupted.aborted ?? false).toBe(false);
-      const gone = { ...claim, subject: randomUUID() };
+      const gone = { ...idempotency, subject: randomUUID() };
       await expect(act(house.ctx, toCall(house, userId, gone))).rejects.toMatchObject({
         reason: "ENGINE_NOT_FOUND",
       });
@@ -257,10 +259,10 @@ describe("the life of an engine", () => {
 
   test("a call that comes while the engine restarts waits for it and gets the new process", async () => {
     await provisionEngine(house.ctx, toCall(house, "ida"));
-    let using: Promise<EngineUse> | undefined;
+    let using: Promise<HeldEngine> | undefined;
     house.runtime.onCall = ({ call, when }) => {
       if (call !== "stop" || when !== "before") return;
-      using = useEngine(house.ctx, { ...toCall(house, "ida"), timeoutMs: 60_000 });
+      using = acquireEngine(house.ctx, { ...toCall(house, "ida"), timeoutMs: 60_000 });
     };
     const { generation } = await restartEngine(house.ctx, toCall(house, "ida"));
     house.runtime.onCall = undefined;
@@ -425,7 +427,7 @@ describe("what goes wrong", () => {
     };
     change({ containers: new Map(), volumes: new Map() });
     other.runtime.loseMarker();
-    expect(await other.ctx.converger.refresh(engine.engineId)).toMatchObject({
+    expect(await other.ctx.reconciler.refresh(engine.engineId)).toMatchObject({
       status: "running",
       generation: 1,
     });
@@ -443,7 +445,7 @@ describe("what goes wrong", () => {
     const { engine } = await provisionEngine(house.ctx, toCall(house, "sam"));
     const patch = { restartAttempts: 2, bootStartedAt: afterMs(-700_000) };
     await updateEngineIf(house.ctx.db, { id: engine.engineId }, patch);
-    house.ctx.converger.look(engine.engineId);
+    house.ctx.reconciler.look(engine.engineId);
     await expect
       .poll(async () => (await findEngineById(house.ctx.db, engine.engineId))?.restartAttempts)
       .toBe(0);
@@ -455,7 +457,7 @@ describe("what goes wrong", () => {
     house.runtime.unreachable(true);
     await startEngine(house.ctx, toCall(house, "tess")).catch(() => undefined);
     const callsBefore = house.runtime.calls.length;
-    const waiting = useEngine(house.ctx, { ...toCall(house, "tess"), timeoutMs: 1_200 });
+    const waiting = acquireEngine(house.ctx, { ...toCall(house, "tess"), timeoutMs: 1_200 });
     await expect(waiting).rejects.toMatchObject({ reason: "DEADLINE_EXCEEDED" });
     expect(house.runtime.calls.length - callsBefore).toBeLessThan(10);
     house.runtime.unreachable(false);
@@ -488,7 +490,7 @@ describe("what goes wrong", () => {
     const { ctx, runtime } = other;
     const { engineId: id } = (await provisionEngine(ctx, toCall(other, "quinn"))).engine;
     const drive = async () => {
-      await ctx.converger.drive(id);
+      await ctx.reconciler.drive(id);
       return findEngineById(ctx.db, id);
     };
     const driveAfterBackoff = async () => {
@@ -518,7 +520,7 @@ describe("what goes wrong", () => {
   test("a process that the daemon restarted by itself moves the generation", async () => {
     const { engine } = await provisionEngine(house.ctx, toCall(house, "rae"));
     await house.runtime.restart(engine.engineId);
-    await house.ctx.converger.drive(engine.engineId);
+    await house.ctx.reconciler.drive(engine.engineId);
     expect(await findEngineById(house.ctx.db, engine.engineId)).toMatchObject({
       status: "running",
       generation: 2,
@@ -541,13 +543,13 @@ describe("what goes wrong", () => {
     const { engine } = await provisionEngine(other.ctx, toCall(other, "slow"));
     isReady = false;
     await other.runtime.restart(engine.engineId);
-    for (let look = 0; look < 5; look += 1) other.ctx.converger.hint(engine.engineId);
+    for (let look = 0; look < 5; look += 1) other.ctx.reconciler.hint(engine.engineId);
     await expect
       .poll(async () => (await getEngine(other.ctx, toCall(other, "slow"))).status)
       .toBe("starting");
     // It gets ready only once its caller waits.
     const onBlocked = async () => void (isReady = true);
-    using use = await useEngine(other.ctx, { ...toCall(other, "slow"), timeoutMs: 60_000, onBlocked });
+    using use = await acquireEngine(other.ctx, { ...toCall(other, "slow"), timeoutMs: 60_000, onBlocked });
     expect(isReady).toBe(true);
     expect(use.generation).toBe(2);
     const row = await findEngineById(other.ctx.db, engine.engineId);

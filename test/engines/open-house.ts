@@ -5,16 +5,16 @@ import { systemClock, type Clock } from "../../server/time/clock.ts";
 import type { Config } from "../../server/config/config.ts";
 import type { AppContext, CallContext } from "../../server/context.ts";
 import { DrainState } from "../../server/replicas/drain-state.ts";
-import { Converger } from "../../server/engines/reconcile/reconciler.ts";
+import { Reconciler } from "../../server/engines/reconcile/reconciler.ts";
 import { EngineHolds } from "../../server/engines/access/engine-holds.ts";
 import { TakenPorts } from "../../server/engines/reconcile/taken-ports.ts";
-import { useEngine } from "../../server/engines/access/acquire-engine.ts";
+import { acquireEngine } from "../../server/engines/access/acquire-engine.ts";
 import { generateMasterKeys, openKeyring } from "../../server/keys/keyring.ts";
 import { LeaseGuard } from "../../server/replicas/lease-guard.ts";
 import { openLog } from "../../server/log.ts";
 import { registerReplica } from "../../server/replicas/replica.ts";
 import { TurnRegistry } from "../../server/turns/turn-registry.ts";
-import { NO_CLAIM, type IdempotencyClaim } from "../../server/idempotency/idempotency-record.ts";
+import { NO_RECORD, type IdempotencyRecord } from "../../server/idempotency/idempotency-record.ts";
 import { MemoryDaemon } from "../support/memory-daemon.ts";
 import { openMemoryRuntime, type MemoryRuntime } from "../support/memory-runtime.ts";
 import { takePortRange } from "../support/ports.ts";
@@ -85,11 +85,11 @@ export async function openHouse(site: Site, options: { clock?: Clock } = {}): Pr
   const takenPorts = new TakenPorts(systemClock);
   const lease = new LeaseGuard(replica);
   const holds = new EngineHolds();
-  const converger = new Converger({ ...base, takenPorts });
+  const reconciler = new Reconciler({ ...base, takenPorts });
   const turns = new TurnRegistry({
     ...base,
-    useEngine: (input) => useEngine({ ...base, holds, converger }, input),
-    refreshEngine: (engineId) => converger.refresh(engineId),
+    acquireEngine: (input) => acquireEngine({ ...base, holds, reconciler }, input),
+    refreshEngine: (engineId) => reconciler.refresh(engineId),
   });
   const ctx: AppContext & CallContext = {
     ...base,
@@ -97,7 +97,7 @@ export async function openHouse(site: Site, options: { clock?: Clock } = {}): Pr
     lease,
     takenPorts,
     holds,
-    converger,
+    reconciler,
     turns,
     drain: new DrainState(),
     actor: { kind: "platform_key", id: randomUUID(), name: "test" },
@@ -110,14 +110,18 @@ export async function openHouse(site: Site, options: { clock?: Clock } = {}): Pr
     [Symbol.asyncDispose]: async () => {
       lease[Symbol.dispose]();
       await turns[Symbol.asyncDispose]();
-      await converger.close();
+      await reconciler.close();
       await database.close();
     },
   };
 }
 
 /** Inputs that most verbs share. */
-export function toCall(house: Pick<House, "productId">, userId: string, claim: IdempotencyClaim = NO_CLAIM) {
+export function toCall(
+  house: Pick<House, "productId">,
+  userId: string,
+  idempotency: IdempotencyRecord = NO_RECORD,
+) {
   return {
     productId: house.productId,
     policy: {},
@@ -126,6 +130,6 @@ export function toCall(house: Pick<House, "productId">, userId: string, claim: I
     whenBusy: "wait" as const,
     graceSeconds: 1,
     deadlineMs: 20_000,
-    claim,
+    idempotency,
   };
 }

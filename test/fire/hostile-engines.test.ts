@@ -102,7 +102,7 @@ const getEngine = async (userId: string): Promise<{ engineId: string; generation
 
 /** What the loops do in a service: look, and start it again after a while. */
 const expectRunning = async (engineId: string, generation: number) => {
-  const look = async () => api.ctx.converger.refresh(engineId);
+  const look = async () => api.ctx.reconciler.refresh(engineId);
   await expect.poll(look).toMatchObject({ status: "running", generation });
 };
 

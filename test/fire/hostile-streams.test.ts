@@ -9,7 +9,7 @@ import type { TurnEvent } from "../../server/turns/read/turn-batch.ts";
 import type { TurnEnd } from "../../server/turns/model/turn-end.ts";
 import { getTurn } from "../../server/turns/read/get-turn.ts";
 import { startTurn, type StartTurnInput } from "../../server/turns/start/start-turn.ts";
-import type { ReadContext } from "../../server/turns/read/follow-turn.ts";
+import type { FollowContext } from "../../server/turns/read/follow-turn.ts";
 import { type Call, completed, delta, sse, started, streamOf } from "../turns/engine-double.ts";
 import { openTurnWorld, type Read, readAll, type TurnWorld } from "../turns/turn-world.ts";
 
@@ -19,7 +19,7 @@ const TURN_MAX_BYTES = 4 * 1024 * 1024;
 const IDLE_MS = 2_000;
 
 let world: TurnWorld;
-let impatient: ReadContext;
+let impatient: FollowContext;
 beforeAll(async () => {
   world = await openTurnWorld({
     timing: { startAnswerMs: 100 },
@@ -342,7 +342,7 @@ test("after the last word not even a line that is too long, in many pieces, can 
     turnId: randomUUID(),
     taskId: "t",
     fingerprint: "",
-    fence: 1,
+    fencingToken: 1,
   });
   const watchdog = new IdleWatchdog(systemClock, 60_000);
   const source = { pause: () => {}, resume: () => {} };

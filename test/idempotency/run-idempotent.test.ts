@@ -2,10 +2,10 @@ import { randomUUID } from "node:crypto";
 import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openDatabase, type Database } from "../../db/client.ts";
-import { removeExpiredClaims } from "../../db/idempotency.ts";
+import { removeExpiredIdempotencyRecords } from "../../db/idempotency.ts";
 import { insertReplica } from "../../db/replicas.ts";
 import { toFingerprint } from "../../server/idempotency/fingerprint.ts";
-import type { IdempotencyClaim } from "../../server/idempotency/idempotency-record.ts";
+import type { IdempotencyRecord } from "../../server/idempotency/idempotency-record.ts";
 import { runIdempotent, type IdempotentCall } from "../../server/idempotency/run-idempotent.ts";
 import { DomainError } from "../../server/errors.ts";
 import { generateMasterKeys, openKeyring } from "../../server/keys/keyring.ts";
@@ -179,8 +179,8 @@ test("calls without a key run each time", async () => {
   const call = makeCall({ key: undefined });
   let runs = 0;
   for (let round = 0; round < 2; round += 1) {
-    await runIdempotent(ctx, call, async (claim) => {
-      expect(claim).toMatchObject({ resumed: false, subject: null });
+    await runIdempotent(ctx, call, async (idempotency) => {
+      expect(idempotency).toMatchObject({ resumed: false, subject: null });
       runs += 1;
     });
   }
@@ -207,8 +207,8 @@ describe("a call that fails", () => {
   test("frees the key, for another input too", async () => {
     const ctx = await openReplica();
     const call = makeCall();
-    const boot = runIdempotent(ctx, call, async (claim) => {
-      await claim.setSubject(database.db, "engine 1");
+    const boot = runIdempotent(ctx, call, async (idempotency) => {
+      await idempotency.setSubject(database.db, "engine 1");
       return fail(new DomainError("BOOT_FAILED", "exit code 1"));
     });
     await expect(boot).rejects.toMatchObject({ reason: "BOOT_FAILED" });
@@ -221,15 +221,15 @@ describe("a call that fails", () => {
     async (reason) => {
       const [one, two] = await Promise.all([openReplica(), openReplica()]);
       const call = makeCall();
-      const first = runIdempotent(one, call, async (claim) => {
-        await claim.setSubject(database.db, "engine 1");
+      const first = runIdempotent(one, call, async (idempotency) => {
+        await idempotency.setSubject(database.db, "engine 1");
         return fail(new DomainError(reason, "later"));
       });
       await expect(first).rejects.toMatchObject({ reason });
       const other = runIdempotent(two, { ...call, input: "another" }, async () => 1);
       await expect(other).rejects.toMatchObject({ reason: "IDEMPOTENCY_MISMATCH" });
-      const seen: IdempotencyClaim[] = [];
-      await runIdempotent(two, call, async (claim) => seen.push(claim));
+      const seen: IdempotencyRecord[] = [];
+      await runIdempotent(two, call, async (idempotency) => seen.push(idempotency));
       expect(seen).toMatchObject([{ resumed: true, subject: "engine 1" }]);
     },
   );
@@ -237,8 +237,8 @@ describe("a call that fails", () => {
   test("in an unknown way keeps what it noted too", async () => {
     const ctx = await openReplica();
     const call = makeCall();
-    const first = runIdempotent(ctx, call, async (claim) => {
-      await claim.setSubject(database.db, "engine 1");
+    const first = runIdempotent(ctx, call, async (idempotency) => {
+      await idempotency.setSubject(database.db, "engine 1");
       return fail(new Error("a bug"));
     });
     await expect(first).rejects.toThrow("a bug");
@@ -273,8 +273,8 @@ describe("a call that fails", () => {
 async function dieMidway(call: IdempotentCall): Promise<Context> {
   const dead = await openReplica();
   const noted = Promise.withResolvers<void>();
-  void runIdempotent(dead, call, async (claim) => {
-    await database.db.transaction(async (tx) => claim.setSubject(tx, "engine 1"));
+  void runIdempotent(dead, call, async (idempotency) => {
+    await database.db.transaction(async (tx) => idempotency.setSubject(tx, "engine 1"));
     noted.resolve();
     return new Promise<never>(() => {});
   });
@@ -293,10 +293,10 @@ describe("a call whose process died midway", () => {
     const early = runIdempotent(heir, call, async () => 1);
     await expect(early).rejects.toMatchObject({ reason: "IDEMPOTENCY_IN_PROGRESS" });
     await forget(dead);
-    const seen: IdempotencyClaim[] = [];
+    const seen: IdempotencyRecord[] = [];
     expect(
-      await runIdempotent(heir, call, async (claim) => {
-        seen.push(claim);
+      await runIdempotent(heir, call, async (idempotency) => {
+        seen.push(idempotency);
         return "resumed";
       }),
     ).toBe("resumed");
@@ -351,12 +351,12 @@ describe("a call whose process died midway", () => {
     const slow = await openReplica();
     const noted = Promise.withResolvers<void>();
     const goOn = Promise.withResolvers<void>();
-    const late = runIdempotent(slow, call, async (claim) => {
+    const late = runIdempotent(slow, call, async (idempotency) => {
       noted.resolve();
       await goOn.promise;
       await database.db.transaction(async (tx) => {
         await tx.execute(sql`insert into audit_heads values (${call.scope}, 0, '')`);
-        await claim.complete(tx, "late");
+        await idempotency.complete(tx, "late");
       });
       return "late";
     });
@@ -375,8 +375,8 @@ describe("a call whose process died midway", () => {
     const call = makeCall();
     const dead = await openReplica();
     const completed = Promise.withResolvers<void>();
-    void runIdempotent(dead, call, async (claim) => {
-      await database.db.transaction(async (tx) => claim.complete(tx, { apiKey: "ehe_1" }));
+    void runIdempotent(dead, call, async (idempotency) => {
+      await database.db.transaction(async (tx) => idempotency.complete(tx, { apiKey: "ehe_1" }));
       completed.resolve();
       return new Promise<never>(() => {});
     });
@@ -415,7 +415,7 @@ test("expired claims are removed, however many there are, and others stay", asyn
   await insert(1_001, "old");
   await shiftDatabaseClock(own.url, "24 hours");
   await insert(1, "new");
-  expect(await removeExpiredClaims(ownDatabase.db)).toBe(1_001);
-  expect(await removeExpiredClaims(ownDatabase.db)).toBe(0);
+  expect(await removeExpiredIdempotencyRecords(ownDatabase.db)).toBe(1_001);
+  expect(await removeExpiredIdempotencyRecords(ownDatabase.db)).toBe(0);
   expect(await ownDatabase.db.execute(sql`select key from idempotency`)).toMatchObject([{ key: "new1" }]);
 });

@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openDatabase } from "../../db/client.ts";
-import { NO_CLAIM } from "../../server/idempotency/idempotency-record.ts";
+import { NO_RECORD } from "../../server/idempotency/idempotency-record.ts";
 import type { Clock } from "../../server/time/clock.ts";
 import { authenticate } from "../../server/keys/authenticate.ts";
 import { issuePlatformKey } from "../../server/keys/issue-platform-key.ts";
@@ -23,7 +23,7 @@ afterAll(async () => {
   await ctx?.[Symbol.asyncDispose]();
 });
 
-const claim = NO_CLAIM;
+const idempotency = NO_RECORD;
 
 /** A database that nobody can ask. */
 async function withoutDatabase<T>(use: (offline: PlatformContext) => Promise<T>): Promise<T> {
@@ -109,7 +109,7 @@ test("a key that expires is refused as expired by the database's clock, and as r
   await using own = await openPlatformContext();
   const { productId } = (await addProduct(own)).product;
   const expiresAt = new Date(Date.now() + 3_600_000).toISOString();
-  const { apiKey, key } = await issuePlatformKey(own, { productId, name: "short", expiresAt, claim });
+  const { apiKey, key } = await issuePlatformKey(own, { productId, name: "short", expiresAt, idempotency });
   expect(await authenticate(own, apiKey)).toMatchObject({ keyId: key.keyId });
   await shiftDatabaseClock(own.url, "2 hours");
   await expect
@@ -117,7 +117,7 @@ test("a key that expires is refused as expired by the database's clock, and as r
     .toMatchObject({
       reason: "KEY_EXPIRED",
     });
-  await revokePlatformKey(own, { keyId: key.keyId, graceSeconds: 0, claim });
+  await revokePlatformKey(own, { keyId: key.keyId, graceSeconds: 0, idempotency });
   await expect(authenticate(own, apiKey)).rejects.toMatchObject({ reason: "KEY_REVOKED" });
 });
 

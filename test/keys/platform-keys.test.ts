@@ -1,7 +1,7 @@
 import { randomUUIDv7 } from "node:crypto";
 import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { NO_CLAIM } from "../../server/idempotency/idempotency-record.ts";
+import { NO_RECORD } from "../../server/idempotency/idempotency-record.ts";
 import { listAudit } from "../../server/audit/list-audit.ts";
 import { authenticate } from "../../server/keys/authenticate.ts";
 import { issuePlatformKey } from "../../server/keys/issue-platform-key.ts";
@@ -19,7 +19,7 @@ afterAll(async () => {
   await ctx?.[Symbol.asyncDispose]();
 });
 
-const claim = NO_CLAIM;
+const idempotency = NO_RECORD;
 const inSeconds = (seconds: number) => new Date(Date.now() + seconds * 1000).toISOString();
 
 describe("issue", () => {
@@ -31,7 +31,7 @@ describe("issue", () => {
       name: "gateway",
       scopes: ["read", "keys", "read"],
       expiresAt,
-      claim,
+      idempotency,
     });
     expect(key).toEqual({
       keyId: expect.stringMatching(/^[0-9a-f-]{36}$/),
@@ -60,11 +60,11 @@ describe("issue", () => {
   test("refuses an expiry that has passed, and a product that is absent", async () => {
     const { productId } = (await addProduct(ctx)).product;
     for (const expiresAt of [inSeconds(-1), "0000-01-01T00:00:00Z"]) {
-      const late = issuePlatformKey(ctx, { productId, name: "late", expiresAt, claim });
+      const late = issuePlatformKey(ctx, { productId, name: "late", expiresAt, idempotency });
       await expect(late).rejects.toMatchObject({ reason: "INVALID_INPUT", issues: [{ path: "expiresAt" }] });
     }
     expect((await listPlatformKeys(ctx, { productId, limit: 10 })).items).toHaveLength(1);
-    const absent = issuePlatformKey(ctx, { productId: randomUUIDv7(), name: "x", claim });
+    const absent = issuePlatformKey(ctx, { productId: randomUUIDv7(), name: "x", idempotency });
     await expect(absent).rejects.toMatchObject({ reason: "PRODUCT_NOT_FOUND" });
   });
 });
@@ -81,7 +81,7 @@ test("a list pages through the keys of one product, and shows nothing that could
   const { productId } = product;
   for (const name of ["two", "three"]) {
     await nextMillisecond();
-    await issuePlatformKey(ctx, { productId, name, claim });
+    await issuePlatformKey(ctx, { productId, name, idempotency });
   }
   const first = await listPlatformKeys(ctx, { productId, limit: 2 });
   expect(first.items.map(({ name }) => name)).toEqual(["default", "two"]);
@@ -96,7 +96,7 @@ test("a list pages through the keys of one product, and shows nothing that could
 
 const issue = async () => {
   const { product } = await addProduct(ctx);
-  const issued = await issuePlatformKey(ctx, { productId: product.productId, name: "old", claim });
+  const issued = await issuePlatformKey(ctx, { productId: product.productId, name: "old", idempotency });
   return { ...issued, productId: product.productId, keyId: issued.key.keyId };
 };
 const revocations = async (scope: string) =>
@@ -106,34 +106,34 @@ describe("revoke", () => {
   test("without grace refuses the key at once, and is success when repeated", async () => {
     const { apiKey, keyId, productId } = await issue();
     await authenticate(ctx, apiKey);
-    const key = await revokePlatformKey(ctx, { keyId, graceSeconds: 0, claim });
+    const key = await revokePlatformKey(ctx, { keyId, graceSeconds: 0, idempotency });
     expect(key.revokedAt).not.toBeNull();
     await expect(authenticate(ctx, apiKey)).rejects.toMatchObject({ reason: "KEY_REVOKED" });
-    const again = await revokePlatformKey(ctx, { keyId, graceSeconds: 3600, claim });
+    const again = await revokePlatformKey(ctx, { keyId, graceSeconds: 3600, idempotency });
     expect(again.revokedAt).toBe(key.revokedAt);
     expect(await revocations(productId)).toHaveLength(1);
   });
 
   test("with grace lets the key work until then, and of two the sooner one counts", async () => {
     const { apiKey, keyId, productId } = await issue();
-    const later = await revokePlatformKey(ctx, { keyId, graceSeconds: 3600, claim });
+    const later = await revokePlatformKey(ctx, { keyId, graceSeconds: 3600, idempotency });
     expect(await authenticate(ctx, apiKey)).toMatchObject({ keyId });
-    const sooner = await revokePlatformKey(ctx, { keyId, graceSeconds: 60, claim });
+    const sooner = await revokePlatformKey(ctx, { keyId, graceSeconds: 60, idempotency });
     expect(Date.parse(sooner.revokedAt ?? "")).toBeLessThan(Date.parse(later.revokedAt ?? ""));
-    const again = await revokePlatformKey(ctx, { keyId, graceSeconds: 3600, claim });
+    const again = await revokePlatformKey(ctx, { keyId, graceSeconds: 3600, idempotency });
     expect(again.revokedAt).toBe(sooner.revokedAt);
     expect(await revocations(productId)).toMatchObject([
       { metadata: { keyId, graceSeconds: 60 } },
       { metadata: { keyId, graceSeconds: 3600 } },
     ]);
-    await revokePlatformKey(ctx, { keyId, graceSeconds: 0, claim });
+    await revokePlatformKey(ctx, { keyId, graceSeconds: 0, idempotency });
     await expect(authenticate(ctx, apiKey)).rejects.toMatchObject({ reason: "KEY_REVOKED" });
   });
 
   test("of an absent key, or of another product's, finds no key", async () => {
     const { keyId } = await issue();
     for (const input of [{ keyId: randomUUIDv7() }, { keyId, productId: randomUUIDv7() }]) {
-      const revoked = revokePlatformKey(ctx, { ...input, graceSeconds: 0, claim });
+      const revoked = revokePlatformKey(ctx, { ...input, graceSeconds: 0, idempotency });
       await expect(revoked).rejects.toMatchObject({ reason: "KEY_NOT_FOUND" });
     }
   });

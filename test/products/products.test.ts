@@ -3,7 +3,7 @@ import { eq, sql } from "drizzle-orm";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { engines } from "../../db/schema.ts";
 import { lockProduct } from "../../db/products.ts";
-import { NO_CLAIM } from "../../server/idempotency/idempotency-record.ts";
+import { NO_RECORD } from "../../server/idempotency/idempotency-record.ts";
 import { listAudit } from "../../server/audit/list-audit.ts";
 import { verifyAudit } from "../../server/audit/verify-audit.ts";
 import { DomainError } from "../../server/errors.ts";
@@ -31,7 +31,7 @@ afterAll(async () => {
   await ctx?.[Symbol.asyncDispose]();
 });
 
-const claim = NO_CLAIM;
+const idempotency = NO_RECORD;
 const deleteEngine = (productId: string) => async (userId: string) => {
   await ctx.db
     .delete(engines)
@@ -49,7 +49,12 @@ const refuseDestroy = async (): Promise<never> => {
 describe("register", () => {
   test("makes a product and a first key that works, and records both", async () => {
     const policy = { maxEngines: 3, idle: { pauseAfterS: 60 }, resources: { cpus: 0.5 }, image: "engine:2" };
-    const { product, apiKey } = await registerProduct(ctx, { slug: "acme", name: "Acme ✓", policy, claim });
+    const { product, apiKey } = await registerProduct(ctx, {
+      slug: "acme",
+      name: "Acme ✓",
+      policy,
+      idempotency,
+    });
     expect(product).toEqual({
       productId: expect.stringMatching(/^[0-9a-f-]{36}$/),
       slug: "acme",
@@ -83,7 +88,7 @@ describe("register", () => {
   test("of many at once with one slug makes one, and leaves no trace of the others", async () => {
     const results = await Promise.allSettled(
       Array.from({ length: 8 }, async () =>
-        registerProduct(ctx, { slug: "contested", name: "C", policy: {}, claim }),
+        registerProduct(ctx, { slug: "contested", name: "C", policy: {}, idempotency }),
       ),
     );
     const refused = results.flatMap((result) => (result.status === "rejected" ? [result.reason] : []));
@@ -98,7 +103,7 @@ describe("register", () => {
   });
 
   test("refuses an image that is not pinned, unless that is allowed", async () => {
-    const input = { slug: "unpinned", name: "U", policy: { image: "engine:latest" }, claim };
+    const input = { slug: "unpinned", name: "U", policy: { image: "engine:latest" }, idempotency };
     await expect(registerProduct(ctx, input)).rejects.toMatchObject({ reason: "IMAGE_NOT_PINNED" });
     const lax = { ...ctx, config: { ...ctx.config, allowUnpinnedImage: true } };
     expect((await registerProduct(lax, input)).product.policy).toEqual({ image: "engine:latest" });
@@ -107,13 +112,13 @@ describe("register", () => {
   test("stores its reply with its effect, in one transaction", async () => {
     const replies: unknown[] = [];
     const failing = {
-      ...NO_CLAIM,
+      ...NO_RECORD,
       complete: async (_tx: unknown, reply: unknown) => {
         replies.push(reply);
         throw new DomainError("IDEMPOTENCY_IN_PROGRESS", "taken over");
       },
     };
-    const lost = registerProduct(ctx, { slug: "taken-over", name: "T", policy: {}, claim: failing });
+    const lost = registerProduct(ctx, { slug: "taken-over", name: "T", policy: {}, idempotency: failing });
     await expect(lost).rejects.toMatchObject({ reason: "IDEMPOTENCY_IN_PROGRESS" });
     await expect(getProductBySlug(ctx, "taken-over")).rejects.toMatchObject({ reason: "PRODUCT_NOT_FOUND" });
     expect(replies).toMatchObject([
@@ -166,7 +171,12 @@ test("a list pages through live products in order of creation, with their engine
   const [first = "", second = "", third = ""] = ids;
   await addEngine(own, second, "ann");
   await addEngine(own, second, "bob");
-  await removeProduct(own, { productId: third, destroyEngines: false, destroyEngine: refuseDestroy, claim });
+  await removeProduct(own, {
+    productId: third,
+    destroyEngines: false,
+    destroyEngine: refuseDestroy,
+    idempotency,
+  });
   const page = await listProducts(own, { limit: 2 });
   expect(page.items.map(({ productId, engineCount }) => [productId, engineCount])).toEqual([
     [first, 0],
@@ -181,7 +191,8 @@ describe("a policy update", () => {
   test("replaces the policy, says by how many engines it is exceeded, and records both policies", async () => {
     const { productId } = (await addProduct(ctx, { maxEngines: 5, rateLimitRpm: 10 })).product;
     for (const userId of ["a", "b", "c"]) await addEngine(ctx, productId, userId);
-    const update = async (policy: ProductPolicy) => updateProductPolicy(ctx, { productId, policy, claim });
+    const update = async (policy: ProductPolicy) =>
+      updateProductPolicy(ctx, { productId, policy, idempotency });
     expect(await update({ maxEngines: 1 })).toMatchObject({
       product: { policy: { maxEngines: 1 }, engineCount: 3 },
       overBy: 2,
@@ -206,7 +217,7 @@ describe("a policy update", () => {
   });
 
   test("of an absent product is refused", async () => {
-    const update = updateProductPolicy(ctx, { productId: randomUUIDv7(), policy: {}, claim });
+    const update = updateProductPolicy(ctx, { productId: randomUUIDv7(), policy: {}, idempotency });
     await expect(update).rejects.toMatchObject({ reason: "PRODUCT_NOT_FOUND" });
     await expect(getProduct(ctx, { productId: randomUUIDv7() })).rejects.toMatchObject({
       reason: "PRODUCT_NOT_FOUND",
@@ -219,13 +230,13 @@ describe("remove", () => {
     const { product, apiKey } = await addProduct(ctx);
     const { productId, slug } = product;
     await authenticate(ctx, apiKey);
-    const input = { productId, destroyEngines: false, destroyEngine: refuseDestroy, claim };
+    const input = { productId, destroyEngines: false, destroyEngine: refuseDestroy, idempotency };
     expect(await removeProduct(ctx, input)).toEqual({ productId, removed: true });
     await expect(authenticate(ctx, apiKey)).rejects.toMatchObject({ reason: "INVALID_KEY" });
     await expect(removeProduct(ctx, input)).rejects.toMatchObject({ reason: "PRODUCT_NOT_FOUND" });
     await expect(getProductBySlug(ctx, slug)).rejects.toMatchObject({ reason: "PRODUCT_NOT_FOUND" });
     expect((await getProduct(ctx, { productId })).deletedAt).not.toBeNull();
-    const again = await registerProduct(ctx, { slug, name: "Again", policy: {}, claim });
+    const again = await registerProduct(ctx, { slug, name: "Again", policy: {}, idempotency });
     expect(again.product.productId).not.toBe(productId);
     expect(await verifyAudit(ctx, { scope: productId })).toMatchObject({ ok: true, checked: 1 });
   });
@@ -238,7 +249,7 @@ describe("remove", () => {
       productId,
       destroyEngines: false,
       destroyEngine: refuseDestroy,
-      claim,
+      idempotency,
     });
     await expect(refused).rejects.toMatchObject({ reason: "PRODUCT_NOT_EMPTY" });
     expect(await authenticate(ctx, apiKey)).toMatchObject({ productId });
@@ -254,7 +265,7 @@ describe("remove", () => {
       destroyed.push(userId);
       await destroy(userId);
     };
-    await removeProduct(ctx, { productId, destroyEngines: true, destroyEngine, claim });
+    await removeProduct(ctx, { productId, destroyEngines: true, destroyEngine, idempotency });
     expect(destroyed.toSorted()).toEqual(users.toSorted());
     expect((await getProduct(ctx, { productId })).engineCount).toBe(0);
     const { items } = await listAudit(ctx, { scope: "platform", action: "product.removed", limit: 100 });
@@ -272,7 +283,7 @@ describe("remove", () => {
       if (userId !== "ann") throw down;
       await destroy(userId);
     };
-    const input = { productId, destroyEngines: true, claim };
+    const input = { productId, destroyEngines: true, idempotency };
     await expect(removeProduct(ctx, { ...input, destroyEngine: onlyAnn })).rejects.toBe(down);
     expect((await getProduct(ctx, { productId })).engineCount).toBe(2);
     const unwilling = removeProduct(ctx, { ...input, destroyEngines: false, destroyEngine: refuseDestroy });
@@ -299,7 +310,7 @@ describe("remove", () => {
       await addEngine({ ...ctx, db: tx }, productId, "ann");
     });
     await locked.promise;
-    const input = { productId, destroyEngines: true, destroyEngine: deleteEngine(productId), claim };
+    const input = { productId, destroyEngines: true, destroyEngine: deleteEngine(productId), idempotency };
     await Promise.all([provision, removeProduct(ctx, input)]);
     expect((await getProduct(ctx, { productId })).engineCount).toBe(0);
     await ctx.db.transaction(async (tx) => {

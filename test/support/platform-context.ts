@@ -1,7 +1,7 @@
 import { randomUUIDv7 } from "node:crypto";
 import { openDatabase, type Database } from "../../db/client.ts";
 import { insertEngine, type EngineRow } from "../../db/engines.ts";
-import { NO_CLAIM } from "../../server/idempotency/idempotency-record.ts";
+import { NO_RECORD } from "../../server/idempotency/idempotency-record.ts";
 import { systemClock } from "../../server/time/clock.ts";
 import { parseConfig } from "../../server/config/config.ts";
 import type { AppContext, CallContext } from "../../server/context.ts";
@@ -42,7 +42,7 @@ export async function addProduct(
   policy: Parameters<typeof registerProduct>[1]["policy"] = {},
 ) {
   slugs += 1;
-  return registerProduct(ctx, { slug: `product-${slugs}`, name: "Product", policy, claim: NO_CLAIM });
+  return registerProduct(ctx, { slug: `product-${slugs}`, name: "Product", policy, idempotency: NO_RECORD });
 }
 
 /** An engine as far as the database goes. */

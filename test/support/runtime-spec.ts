@@ -12,7 +12,7 @@ export async function makeSpec(overrides: Partial<ContainerSpec> = {}): Promise<
   return {
     engineId,
     incarnation: 1,
-    fence: 7,
+    fencingToken: 7,
     specHash: "spec-hash",
     imageId: "fixture",
     volumeName: `engine-data-${engineId}`,

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { findTurn } from "../../db/turns.ts";
 import { abortable } from "../../server/time/abortable.ts";
-import type { UseEngineInput } from "../../server/engines/access/acquire-engine.ts";
+import type { AcquireEngineInput } from "../../server/engines/access/acquire-engine.ts";
 import { cancelTurn } from "../../server/turns/cancel-turn.ts";
 import { getTurn } from "../../server/turns/read/get-turn.ts";
 import { startTurn } from "../../server/turns/start/start-turn.ts";
@@ -142,8 +142,9 @@ test("who insists on the engine gets it from a lingering hold", async () => {
 test("a cancel hides no refusal: of a task that is busy both are told so, and there is no turn", async () => {
   const { ctx, input: busy } = await openTurn();
   const input = { ...busy, turnId: randomUUID() };
-  const { useEngine } = ctx.turns.options;
-  ctx.turns.options.useEngine = async (wanted) => abortable(useEngine(wanted), wanted.signal ?? never);
+  const { acquireEngine } = ctx.turns.options;
+  ctx.turns.options.acquireEngine = async (wanted) =>
+    abortable(acquireEngine(wanted), wanted.signal ?? never);
   const starting = startTurn(ctx, input);
   const cancelling = cancelTurn(ctx, input);
   await expect(starting).rejects.toMatchObject({ reason: "TURN_IN_PROGRESS" });
@@ -199,12 +200,12 @@ test("what a failed start has left is cancelled as a turn that its engine never 
 
 test("of a start whose record is in doubt both are told so, and no engine gets the turn", async () => {
   const { ctx } = world.openProcess();
-  const { useEngine } = ctx.turns.options;
+  const { acquireEngine } = ctx.turns.options;
   // The engine's gate was closed for a moment: what was written has been taken back, and is written again.
-  ctx.turns.options.useEngine = async (wanted) => {
+  ctx.turns.options.acquireEngine = async (wanted) => {
     const seen = await wanted.findFirst?.();
     await wanted.onBlocked?.();
-    return useEngine({ ...wanted, findFirst: async () => seen });
+    return acquireEngine({ ...wanted, findFirst: async () => seen });
   };
   const input = world.input();
   let cancelling: Promise<unknown> | undefined;
@@ -223,31 +224,35 @@ test("of a start whose record is in doubt both are told so, and no engine gets t
   expect(await cancelTurn(ctx, input)).toMatchObject({ status: "cancelled", end: { message: UNSENT } });
 });
 
-test("a row is a process's own by its owner and its fence, and not by its id alone", async () => {
+test("a row is a process's own by its owner and its fencingToken, and not by its id alone", async () => {
   const { ctx, input } = await openTurn();
   const row = await findTurn(ctx.raw, input);
   if (!row) throw new Error("there is no row");
   expect(ctx.turns.findOwn(row)).toBe(ctx.turns.find(input.productId, input.turnId));
-  for (const other of [{ fence: row.fence + 1 }, { ownerReplica: randomUUID() }, { turnId: randomUUID() }])
+  for (const other of [
+    { fencingToken: row.fencingToken + 1 },
+    { ownerReplica: randomUUID() },
+    { turnId: randomUUID() },
+  ])
     expect(ctx.turns.findOwn({ ...row, ...other })).toBeUndefined();
 });
 
 describe("a turn whose engine never had it is on record as cancelled, and never begins under that id", () => {
   test.each([
-    ["its row is being written", async (wanted: UseEngineInput) => void wanted.findFirst?.()],
-    ["its engine boots", async (wanted: UseEngineInput) => void (await wanted.findFirst?.())],
+    ["its row is being written", async (wanted: AcquireEngineInput) => void wanted.findFirst?.()],
+    ["its engine boots", async (wanted: AcquireEngineInput) => void (await wanted.findFirst?.())],
     [
       "a verb has closed its engine's gate",
-      async (wanted: UseEngineInput) => {
+      async (wanted: AcquireEngineInput) => {
         await wanted.findFirst?.();
         await wanted.onBlocked?.();
       },
     ],
   ])("while %s", async (_what, getThere) => {
     const { ctx } = world.openProcess();
-    const { useEngine } = ctx.turns.options;
+    const { acquireEngine } = ctx.turns.options;
     const isThere = Promise.withResolvers<void>();
-    ctx.turns.options.useEngine = async (wanted) => {
+    ctx.turns.options.acquireEngine = async (wanted) => {
       await getThere(wanted);
       isThere.resolve();
       return abortable(new Promise<never>(() => {}), wanted.signal ?? never);
@@ -263,7 +268,7 @@ describe("a turn whose engine never had it is on record as cancelled, and never 
     });
     expect(await starting).toMatchObject({ status: "cancelled", created: true });
     expect((await readAll(ctx, input)).end).toEqual(turn.end);
-    ctx.turns.options.useEngine = useEngine;
+    ctx.turns.options.acquireEngine = acquireEngine;
     expect(await startTurn(ctx, input)).toMatchObject({ status: "cancelled", created: false });
     expect(world.engine.calls).toHaveLength(before);
   });

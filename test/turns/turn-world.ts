@@ -7,7 +7,7 @@ import { LeaseGuard } from "../../server/replicas/lease-guard.ts";
 import type { Log } from "../../server/log.ts";
 import type { TurnBatch, TurnEvent, TurnGap } from "../../server/turns/read/turn-batch.ts";
 import type { TurnEnd } from "../../server/turns/model/turn-end.ts";
-import { readTurn, type ReadContext } from "../../server/turns/read/follow-turn.ts";
+import { followTurn, type FollowContext } from "../../server/turns/read/follow-turn.ts";
 import { startTurn, type StartTurnInput } from "../../server/turns/start/start-turn.ts";
 import { TurnRegistry, type TurnTiming } from "../../server/turns/turn-registry.ts";
 import { openTestDatabase } from "../support/test-database.ts";
@@ -43,7 +43,7 @@ export interface TurnWorld extends AsyncDisposable {
   readonly holds: EngineHolds;
   readonly engines: EngineRowDouble[];
   /** The first process. */
-  readonly ctx: ReadContext;
+  readonly ctx: FollowContext;
   readonly productId: string;
   addEngine(userId: string, productId?: string): Promise<EngineRowDouble>;
   addProduct(): Promise<string>;
@@ -54,7 +54,7 @@ export interface TurnWorld extends AsyncDisposable {
 export interface TurnProcess {
   /** Ends as kill -9 does: nothing more reaches the database. */
   kill(): Promise<void>;
-  readonly ctx: ReadContext;
+  readonly ctx: FollowContext;
   readonly replicaId: string;
   readonly database: Database;
   lease: boolean;
@@ -116,7 +116,7 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
         ...options.config,
         ...own.config,
       },
-      useEngine: async (input) => {
+      acquireEngine: async (input) => {
         // As the real one does, before anything else.
         await input.findFirst?.();
         const row = engines.find((one) => one.productId === input.productId && one.userId === input.userId);
@@ -136,7 +136,7 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
     });
     const lease = new LeaseGuard(turns.options.replica);
     guards.push(lease);
-    const ctx: ReadContext = { raw, clock, log: silentLog, turns, lease };
+    const ctx: FollowContext = { raw, clock, log: silentLog, turns, lease };
     const kill = async () => {
       await link.raw.end({ timeout: 0 });
       turns.timing.closeMs = 1;
@@ -194,13 +194,13 @@ export interface Read {
 
 /** Reads to the end, or until `stop` says that it is enough. */
 export async function readAll(
-  ctx: ReadContext,
+  ctx: FollowContext,
   key: { productId: string; turnId: string },
   options: { afterSeq?: number; signal?: AbortSignal; stop?: (read: Read) => boolean } = {},
 ): Promise<Read> {
   const read: Read = { batches: [], events: [], gaps: [], end: undefined };
   const { afterSeq = 0, signal = AbortSignal.timeout(60_000) } = options;
-  for await (const batch of readTurn(ctx, { ...key, afterSeq, signal })) {
+  for await (const batch of followTurn(ctx, { ...key, afterSeq, signal })) {
     read.batches.push(batch);
     read.events.push(...batch.events);
     if (batch.gap) read.gaps.push(batch.gap);

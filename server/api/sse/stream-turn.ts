@@ -3,7 +3,7 @@ import { abortable } from "../../time/abortable.ts";
 import type { AppContext, CallContext } from "../../context.ts";
 import { Deadline } from "../../time/deadline.ts";
 import { ReaderWake } from "../../turns/read/reader-wake.ts";
-import { readTurn } from "../../turns/read/follow-turn.ts";
+import { followTurn } from "../../turns/read/follow-turn.ts";
 import type { TurnBatch } from "../../turns/read/turn-batch.ts";
 import { CallerWatch } from "../http/caller-watch.ts";
 import type { RequestContext } from "../trpc/request-context.ts";
@@ -44,7 +44,7 @@ export async function* streamTurn(
       if (!(await hasEventSoon(ctx, turnId))) yield tracked(String(lastSeq), { turnId, events: [] });
     }
     const place = { productId: ctx.productId, turnId, afterSeq: lastSeq, signal: watch.signal };
-    for await (const { lastSeq: seq, ...batch } of readTurn(ctx.call, place)) {
+    for await (const { lastSeq: seq, ...batch } of followTurn(ctx.call, place)) {
       lastSeq = seq;
       yield tracked(String(seq), { turnId, ...batch });
       if (batch.end) return;

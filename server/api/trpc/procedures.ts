@@ -61,8 +61,8 @@ export function platformProcedure(...scopes: readonly [Scope, ...Scope[]]) {
       const { caller } = admission;
       const { product, ...taken } = takeProduct(await getRawInput());
       const productId = await findProductId(ctx, caller, { scopes, product });
-      const claimScope = caller.kind === "operator" ? toOperatorScope(caller) : productId;
-      return next({ ctx: { ...admission, productId, claimScope }, ...taken });
+      const idempotencyScope = caller.kind === "operator" ? toOperatorScope(caller) : productId;
+      return next({ ctx: { ...admission, productId, idempotencyScope }, ...taken });
     }),
   );
 }
@@ -88,7 +88,7 @@ export const operatorProcedure = t.procedure.use(async ({ ctx, next, ...call }) 
   admitted(ctx, call, async (admission) => {
     const { caller } = admission;
     if (caller.kind !== "operator") throw new DomainError("SCOPE_MISSING", "this takes an operator's key");
-    return next({ ctx: { ...admission, claimScope: toOperatorScope(caller) } });
+    return next({ ctx: { ...admission, idempotencyScope: toOperatorScope(caller) } });
   }),
 );
 

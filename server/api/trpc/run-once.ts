@@ -1,15 +1,15 @@
-import type { IdempotencyClaim } from "../../idempotency/idempotency-record.ts";
+import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
 import { type IdempotentCall, runIdempotent } from "../../idempotency/run-idempotent.ts";
 import type { AppContext, CallContext } from "../../context.ts";
 
 /** What a mutation's resolver gets, as far as this needs it. */
 export interface Mutation<Input> {
-  ctx: { call: AppContext & CallContext; claimScope: string; productId?: string };
+  ctx: { call: AppContext & CallContext; idempotencyScope: string; productId?: string };
   input: Input;
   path: string;
 }
 
-export type WorkInput<Input> = Omit<Input, "idempotencyKey"> & { claim: IdempotencyClaim };
+export type WorkInput<Input> = Omit<Input, "idempotencyKey"> & { idempotency: IdempotencyRecord };
 
 /** Runs a mutation's work under the idempotency key in its input; the work gets the rest of the input. */
 export async function runOnce<Input extends { idempotencyKey?: string | undefined }, Reply>(
@@ -20,6 +20,6 @@ export async function runOnce<Input extends { idempotencyKey?: string | undefine
   const { idempotencyKey: key, ...rest } = input;
   // An operator's keys are one operator's, whichever product a call is for.
   const fingerprinted = { product: ctx.productId ?? null, input: rest };
-  const call = { scope: ctx.claimScope, key, procedure: path, input: fingerprinted, onLost };
-  return runIdempotent(ctx.call, call, async (claim) => work({ ...rest, claim }));
+  const call = { scope: ctx.idempotencyScope, key, procedure: path, input: fingerprinted, onLost };
+  return runIdempotent(ctx.call, call, async (idempotency) => work({ ...rest, idempotency }));
 }

@@ -8,7 +8,7 @@ import { toEndpoint } from "../model/engine-endpoint.ts";
 import type { Hold } from "./engine-holds.ts";
 import { engineNotFound } from "../operations/get-engine.ts";
 
-export interface UseEngineInput {
+export interface AcquireEngineInput {
   productId: string;
   userId: string;
   /** How long a provisioning or starting engine, or a closed gate, may be waited for. */
@@ -23,7 +23,7 @@ export interface UseEngineInput {
 }
 
 /** A running engine and the right to use it; disposing gives the right back. */
-export interface EngineUse extends Disposable, Pick<Hold, "interrupted" | "release"> {
+export interface HeldEngine extends Disposable, Pick<Hold, "interrupted" | "release"> {
   engineId: string;
   generation: number;
   /** Base URL, no trailing slash. */
@@ -32,7 +32,7 @@ export interface EngineUse extends Disposable, Pick<Hold, "interrupted" | "relea
   apiKey: string;
 }
 
-type UseContext = Pick<AppContext, "db" | "holds" | "converger" | "keyring" | "clock">;
+type UseContext = Pick<AppContext, "db" | "holds" | "reconciler" | "keyring" | "clock">;
 
 const BLOCKED_RETRY_MS = 500;
 
@@ -41,7 +41,7 @@ const BLOCKED_RETRY_MS = 500;
  * ENGINE_UNHEALTHY, ENGINE_DESTROYING, GENERATION_CHANGED, or DEADLINE_EXCEEDED when it did not become usable
  * in time.
  */
-export async function useEngine(ctx: UseContext, input: UseEngineInput): Promise<EngineUse> {
+export async function acquireEngine(ctx: UseContext, input: AcquireEngineInput): Promise<HeldEngine> {
   using deadline = new Deadline(input.timeoutMs, [input.signal]);
   const { signal } = deadline;
   try {
@@ -66,9 +66,9 @@ export async function useEngine(ctx: UseContext, input: UseEngineInput): Promise
 /** undefined: it was booting, or a gate moved between the read and the hold; read again. */
 async function tryUse(
   ctx: UseContext,
-  input: UseEngineInput & { find: UseEngineInput["findFirst"] },
+  input: AcquireEngineInput & { find: AcquireEngineInput["findFirst"] },
   signal: AbortSignal,
-): Promise<EngineUse | undefined> {
+): Promise<HeldEngine | undefined> {
   const epoch = ctx.holds.gateEpoch;
   const key = { productId: input.productId, userId: input.userId };
   const row = await abortable(input.find?.() ?? findEngine(ctx.db, key), signal);
@@ -76,7 +76,7 @@ async function tryUse(
   if (isBooting(row)) {
     await input.onBlocked?.();
     // The boot is somebody's drive already, or becomes ours: it is shared.
-    const outcome = await abortable(ctx.converger.join(row.id), signal);
+    const outcome = await abortable(ctx.reconciler.join(row.id), signal);
     // Nobody can drive it just now; asking again at once would only keep everybody busy.
     if (outcome !== "settled" && outcome !== "gone") await ctx.clock.sleep(BLOCKED_RETRY_MS, signal);
     return undefined;
@@ -100,7 +100,7 @@ function isBooting(row: UsableEngine): boolean {
   return row.desired === "running" && (row.status === "provisioning" || row.status === "starting");
 }
 
-function refuseUnusable(row: UsableEngine, input: UseEngineInput): void {
+function refuseUnusable(row: UsableEngine, input: AcquireEngineInput): void {
   switch (row.status) {
     case "running":
       break;
@@ -135,7 +135,7 @@ function toUnhealthyError(row: UsableEngine): DomainError {
   );
 }
 
-function toUse(ctx: UseContext, row: UsableEngine, hold: Hold): EngineUse {
+function toUse(ctx: UseContext, row: UsableEngine, hold: Hold): HeldEngine {
   const endpoint = toEndpoint(row);
   if (endpoint === null) throw new Error(`engine ${row.id} is running without a port`);
   return {

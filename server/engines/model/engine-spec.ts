@@ -52,7 +52,7 @@ export function toContainerSpec(config: Config, row: EngineRow, imageId: string)
   return {
     engineId: row.id,
     incarnation: row.incarnation,
-    fence: row.fence,
+    fencingToken: row.fencingToken,
     specHash: row.specHash,
     imageId,
     volumeName: row.volumeName,

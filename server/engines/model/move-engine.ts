@@ -7,7 +7,7 @@ export interface MoveInput {
   row: Pick<EngineRow, "id" | "desired">;
   move: Move;
   /** The driver's fence; verbs, which hold the row's lock instead, leave it out. */
-  fence?: number;
+  fencingToken?: number;
   patch?: EnginePatch;
 }
 
@@ -18,9 +18,13 @@ export interface MoveInput {
 export async function moveEngine(tx: Db, input: MoveInput): Promise<EngineRow | undefined> {
   const { from, to } = MOVES[input.move];
   const condition = { id: input.row.id, statusIn: from, desired: input.row.desired };
-  return updateEngineIf(tx, input.fence === undefined ? condition : { ...condition, fence: input.fence }, {
-    statusReason: null,
-    ...input.patch,
-    status: to,
-  });
+  return updateEngineIf(
+    tx,
+    input.fencingToken === undefined ? condition : { ...condition, fencingToken: input.fencingToken },
+    {
+      statusReason: null,
+      ...input.patch,
+      status: to,
+    },
+  );
 }

@@ -2,7 +2,7 @@ import { findEngineById, type EngineRow } from "../../../db/engines.ts";
 import type { AppContext } from "../../context.ts";
 import { DomainError } from "../../errors.ts";
 import { RuntimeFailure } from "../../runtime/engine-runtime.ts";
-import type { ConvergeOutcome } from "../reconcile/reconcile-engine.ts";
+import type { ReconcileOutcome } from "../reconcile/reconcile-engine.ts";
 
 export interface DriveInput {
   engineId: string;
@@ -10,15 +10,15 @@ export interface DriveInput {
   deadlineMs?: number | undefined;
 }
 
-type DriveContext = Pick<AppContext, "converger" | "db" | "runtime">;
+type DriveContext = Pick<AppContext, "reconciler" | "db" | "runtime">;
 
 /**
  * Drives an engine and waits until nothing is left to do for now. undefined: the engine is gone. Throws
  * DEADLINE_EXCEEDED when the deadline passes first, RUNTIME_UNREACHABLE or RUNTIME_CHANGED when the runtime
  * cannot be asked; the work goes on either way.
  */
-export async function driveEngine(ctx: DriveContext, input: DriveInput): Promise<EngineRow | undefined> {
-  const outcome = await withinDeadline(ctx.converger.drive(input.engineId), input.deadlineMs);
+export async function awaitReconcile(ctx: DriveContext, input: DriveInput): Promise<EngineRow | undefined> {
+  const outcome = await withinDeadline(ctx.reconciler.drive(input.engineId), input.deadlineMs);
   switch (outcome) {
     case "settled":
     case "gone":
@@ -81,9 +81,9 @@ function toDomainError(error: unknown): unknown {
 }
 
 async function withinDeadline(
-  drive: Promise<ConvergeOutcome>,
+  drive: Promise<ReconcileOutcome>,
   deadlineMs: number | undefined,
-): Promise<ConvergeOutcome> {
+): Promise<ReconcileOutcome> {
   if (deadlineMs === undefined) return drive;
   const late = Promise.withResolvers<never>();
   const timer = setTimeout(() => {

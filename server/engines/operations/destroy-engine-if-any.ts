@@ -1,4 +1,4 @@
-import { NO_CLAIM } from "../../idempotency/idempotency-record.ts";
+import { NO_RECORD } from "../../idempotency/idempotency-record.ts";
 import type { AppContext, CallContext } from "../../context.ts";
 import { DomainError } from "../../errors.ts";
 import { destroyEngine } from "./destroy-engine.ts";
@@ -16,7 +16,7 @@ export async function destroyEngineIfAny(
       userId,
       whenBusy: "interrupt",
       deadlineMs: 1_000,
-      claim: NO_CLAIM,
+      idempotency: NO_RECORD,
     });
   } catch (error) {
     if (error instanceof DomainError && error.reason === "ENGINE_NOT_FOUND") return;

@@ -1,10 +1,10 @@
 import { findEngineById, orchNow, type EngineRow } from "../../../db/engines.ts";
-import type { IdempotencyClaim } from "../../idempotency/idempotency-record.ts";
+import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
 import type { AppContext, CallContext } from "../../context.ts";
-import { driveEngine } from "./await-reconcile.ts";
+import { awaitReconcile } from "./await-reconcile.ts";
 import type { WhenBusy } from "../access/engine-holds.ts";
 import { getEngineRow } from "./get-engine.ts";
-import { recordIntent, type Intent } from "./record-desired-state.ts";
+import { recordDesiredState, type DesiredStateChange } from "./record-desired-state.ts";
 
 export interface DestroyEngineInput {
   productId: string;
@@ -12,7 +12,7 @@ export interface DestroyEngineInput {
   whenBusy: WhenBusy;
   /** How long `wait` waits for the engine's users. */
   deadlineMs: number;
-  claim: IdempotencyClaim;
+  idempotency: IdempotencyRecord;
 }
 
 export interface DestroyedEngine {
@@ -26,7 +26,7 @@ export async function destroyEngine(
   input: DestroyEngineInput,
 ): Promise<DestroyedEngine> {
   const engineId = (await findResumed(ctx, input)) ?? (await beginDestroy(ctx, input));
-  await driveEngine(ctx, { engineId });
+  await awaitReconcile(ctx, { engineId });
   return { engineId, destroyed: true };
 }
 
@@ -35,7 +35,7 @@ async function findResumed(
   ctx: Pick<AppContext, "db">,
   input: DestroyEngineInput,
 ): Promise<string | undefined> {
-  const { resumed, subject } = input.claim;
+  const { resumed, subject } = input.idempotency;
   if (!resumed || subject === null) return undefined;
   const row = await findEngineById(ctx.db, subject);
   return row === undefined || row.desired === "destroyed" ? subject : undefined;
@@ -48,7 +48,7 @@ async function beginDestroy(ctx: AppContext & CallContext, input: DestroyEngineI
     deadlineMs: input.deadlineMs,
     reason: "ENGINE_STOPPED",
   });
-  const row = await recordIntent(ctx, {
+  const row = await recordDesiredState(ctx, {
     ...input,
     engineId: found.id,
     action: "engine.destroy_requested",
@@ -57,7 +57,7 @@ async function beginDestroy(ctx: AppContext & CallContext, input: DestroyEngineI
   return row.id;
 }
 
-function decideDestroy(row: EngineRow): Intent | undefined {
+function decideDestroy(row: EngineRow): DesiredStateChange | undefined {
   if (row.status === "destroying") return undefined;
   const patch = {
     desired: "destroyed",

@@ -1,7 +1,7 @@
 import { randomUUIDv7 } from "node:crypto";
 import type { Db } from "../../../db/client.ts";
 import {
-  claimPort,
+  reservePort,
   findEngine,
   insertEngine,
   lockEngine,
@@ -12,7 +12,7 @@ import {
 } from "../../../db/engines.ts";
 import { lockProduct } from "../../../db/products.ts";
 import type { EngineSpec } from "../../../db/schema.ts";
-import type { IdempotencyClaim } from "../../idempotency/idempotency-record.ts";
+import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
 import { appendAudit } from "../../audit/append-audit.ts";
 import type { AppContext, CallContext } from "../../context.ts";
 import { DomainError } from "../../errors.ts";
@@ -26,7 +26,7 @@ export interface NewEngineInput {
   userId: string;
   spec: EngineSpec;
   key: NewKey;
-  claim: IdempotencyClaim;
+  idempotency: IdempotencyRecord;
 }
 
 type InsertContext = Pick<AppContext, "config" | "keyring" | "runtime" | "takenPorts"> & CallContext;
@@ -43,7 +43,7 @@ export async function insertProvisioned(
   // Read without a lock first: the idempotency row and the product come before the engine in the lock order.
   const found = await findEngine(tx, { productId: input.productId, userId: input.userId });
   const id = found?.id ?? randomUUIDv7();
-  await input.claim.setSubject(tx, id);
+  await input.idempotency.setSubject(tx, id);
   if ((await lockProduct(tx, input.productId)) === undefined) {
     throw new DomainError("PRODUCT_NOT_FOUND", "the product was removed");
   }
@@ -126,7 +126,7 @@ function toKeyColumns(ctx: InsertContext, input: { id: string; key: NewKey }) {
 async function withPort(ctx: InsertContext, tx: Db, row: EngineRow): Promise<EngineRow> {
   if (row.hostPort !== null) return row;
   const { min, max, except } = toPortRange(ctx);
-  const hostPort = await claimPort(tx, { id: row.id, runtimeHost: row.runtimeHost, min, max, except });
+  const hostPort = await reservePort(tx, { id: row.id, runtimeHost: row.runtimeHost, min, max, except });
   if (hostPort === undefined) {
     throw new DomainError("PORT_EXHAUSTION", `every host port from ${min} to ${max} is in use`, {
       retryAfterMs: 60_000,

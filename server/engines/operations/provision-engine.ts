@@ -1,12 +1,12 @@
 import { findEngineById, type EngineRow } from "../../../db/engines.ts";
 import { findViolatedConstraint } from "../../../db/postgres-error.ts";
 import type { ProductPolicy } from "../../products/product-policy.ts";
-import type { IdempotencyClaim } from "../../idempotency/idempotency-record.ts";
+import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
 import type { AppContext, CallContext } from "../../context.ts";
 import { DomainError, toErrorMessage } from "../../errors.ts";
 import { createKey, type NewKey } from "../../keys/key-format.ts";
 import { chooseImage } from "./choose-image.ts";
-import { askRuntime, driveEngine } from "./await-reconcile.ts";
+import { askRuntime, awaitReconcile } from "./await-reconcile.ts";
 import { toEngineSpec } from "../model/engine-spec.ts";
 import { findStatusReasonCode } from "../model/engine-status.ts";
 import { toEngine, type Engine } from "../model/engine-view.ts";
@@ -21,7 +21,7 @@ export interface ProvisionEngineInput {
   wait: boolean;
   /** Milliseconds; when it passes first the answer is an engine in `provisioning`. */
   deadlineMs?: number | undefined;
-  claim: IdempotencyClaim;
+  idempotency: IdempotencyRecord;
 }
 
 /** Enough for the port to be won against every other provision of the moment. */
@@ -39,7 +39,7 @@ export async function provisionEngine(
   const resumed = await findResumed(ctx, input);
   const { row, apiKey } = resumed ?? (await beginProvision(ctx, input));
   if (!input.wait) {
-    ctx.converger.begin(row.id);
+    ctx.reconciler.begin(row.id);
     return { engine: toEngine(ctx, row), apiKey };
   }
   const booted = await waitForBoot(ctx, row, input.deadlineMs);
@@ -52,8 +52,8 @@ async function findResumed(
   ctx: Pick<AppContext, "db" | "keyring">,
   input: ProvisionEngineInput,
 ): Promise<{ row: EngineRow; apiKey: string } | undefined> {
-  if (!input.claim.resumed || input.claim.subject === null) return undefined;
-  const row = await findEngineById(ctx.db, input.claim.subject);
+  if (!input.idempotency.resumed || input.idempotency.subject === null) return undefined;
+  const row = await findEngineById(ctx.db, input.idempotency.subject);
   if (row === undefined || row.userId !== input.userId || row.status === "failed") return undefined;
   return { row, apiKey: ctx.keyring.open(row.keySealed, row.id) };
 }
@@ -104,7 +104,7 @@ async function waitForBoot(
   deadlineMs: number | undefined,
 ): Promise<EngineRow> {
   try {
-    const row = await driveEngine(ctx, { engineId: begun.id, deadlineMs });
+    const row = await awaitReconcile(ctx, { engineId: begun.id, deadlineMs });
     if (row !== undefined) return row;
   } catch (error) {
     ctx.log.warn(

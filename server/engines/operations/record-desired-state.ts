@@ -8,14 +8,14 @@ import {
 } from "../../../db/engines.ts";
 import { appendAudit } from "../../audit/append-audit.ts";
 import type { AuditAction } from "../../audit/audit-entry.ts";
-import type { IdempotencyClaim } from "../../idempotency/idempotency-record.ts";
+import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
 import type { AppContext, CallContext } from "../../context.ts";
 import { engineNotFound } from "./get-engine.ts";
 import { moveEngine } from "../model/move-engine.ts";
 import type { Move } from "../model/moves.ts";
 
 /** What a verb wants of an engine that it has just locked; undefined: it is so already. */
-export interface Intent {
+export interface DesiredStateChange {
   patch: EnginePatch;
   /** The status moves at once, so that nobody sees an engine as usable that is about to go. */
   move?: Move;
@@ -24,17 +24,17 @@ export interface Intent {
   metadata?: Readonly<Record<string, unknown>>;
 }
 
-export interface RecordIntentInput {
+export interface RecordDesiredStateInput {
   productId: string;
   userId: string;
   /** Whose gate is closed: for a later engine of the same user nothing may be written. */
   engineId?: string;
   action: AuditAction;
-  claim: IdempotencyClaim;
+  idempotency: IdempotencyRecord;
   /** Noted with the idempotency key, so that a retry after a crash resumes; the engine's id by default. */
   subject?: string;
   /** Decides on the locked row; throws a DomainError to refuse. */
-  decide(row: EngineRow): Intent | undefined;
+  decide(row: EngineRow): DesiredStateChange | undefined;
 }
 
 /**
@@ -42,24 +42,24 @@ export interface RecordIntentInput {
  * after. What an earlier attempt with the same idempotency key has written is not written again, whatever has become
  * of the engine since. Throws ENGINE_NOT_FOUND and whatever `decide` throws.
  */
-export async function recordIntent(
+export async function recordDesiredState(
   ctx: Pick<AppContext, "db"> & CallContext,
-  input: RecordIntentInput,
+  input: RecordDesiredStateInput,
 ): Promise<EngineRow> {
   return ctx.db.transaction(async (tx) => {
     // Read without a lock first: the idempotency row comes before the engine's in the lock order.
     const found = await findEngine(tx, { productId: input.productId, userId: input.userId });
     if (found === undefined || found.id !== (input.engineId ?? found.id)) throw engineNotFound();
-    if (input.subject === undefined && isRecorded(input.claim)) {
-      if (input.claim.subject !== found.id) throw engineNotFound();
+    if (input.subject === undefined && isRecorded(input.idempotency)) {
+      if (input.idempotency.subject !== found.id) throw engineNotFound();
       return found;
     }
-    await input.claim.setSubject(tx, input.subject ?? found.id);
+    await input.idempotency.setSubject(tx, input.subject ?? found.id);
     const row = await lockEngine(tx, input);
     if (row === undefined || row.id !== found.id) throw engineNotFound();
     const intent = input.decide(row);
     if (intent === undefined) return row;
-    const written = await applyIntent(tx, row, intent);
+    const written = await applyChange(tx, row, intent);
     await appendAudit(tx, {
       scope: row.productId,
       actor: ctx.actor,
@@ -80,18 +80,20 @@ export async function recordIntent(
 export async function closeGateOnce(
   ctx: Pick<AppContext, "holds">,
   engine: EngineRow,
-  input: Parameters<AppContext["holds"]["closeGate"]>[1] & { claim: IdempotencyClaim },
+  input: Parameters<AppContext["holds"]["closeGate"]>[1] & { idempotency: IdempotencyRecord },
 ): Promise<Disposable | undefined> {
-  const { claim, whenBusy, deadlineMs, reason } = input;
-  return isRecorded(claim) ? undefined : ctx.holds.closeGate(engine.id, { whenBusy, deadlineMs, reason });
+  const { idempotency, whenBusy, deadlineMs, reason } = input;
+  return isRecorded(idempotency)
+    ? undefined
+    : ctx.holds.closeGate(engine.id, { whenBusy, deadlineMs, reason });
 }
 
 /** By an earlier attempt with the same key, for the engine that it has noted. */
-function isRecorded(claim: IdempotencyClaim): boolean {
-  return claim.resumed && claim.subject !== null;
+function isRecorded(idempotency: IdempotencyRecord): boolean {
+  return idempotency.resumed && idempotency.subject !== null;
 }
 
-async function applyIntent(tx: Db, row: EngineRow, intent: Intent): Promise<EngineRow> {
+async function applyChange(tx: Db, row: EngineRow, intent: DesiredStateChange): Promise<EngineRow> {
   const written =
     intent.move === undefined
       ? await updateEngineIf(tx, { id: row.id }, intent.patch)

@@ -1,13 +1,13 @@
 import { orchNow, type EngineRow } from "../../../db/engines.ts";
-import type { IdempotencyClaim } from "../../idempotency/idempotency-record.ts";
+import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
 import type { AppContext, CallContext } from "../../context.ts";
 import { DomainError } from "../../errors.ts";
-import { driveEngine } from "./await-reconcile.ts";
+import { awaitReconcile } from "./await-reconcile.ts";
 import type { WhenBusy } from "../access/engine-holds.ts";
 import { toEngine, type Engine } from "../model/engine-view.ts";
 import { engineNotFound, getEngineRow } from "./get-engine.ts";
 import { refuseUnlessRunning } from "./provision-engine.ts";
-import { closeGateOnce, recordIntent, type Intent } from "./record-desired-state.ts";
+import { closeGateOnce, recordDesiredState, type DesiredStateChange } from "./record-desired-state.ts";
 import { BOOT_PATCH } from "../reconcile/record-move.ts";
 import { refuseHopeless } from "./start-engine.ts";
 
@@ -17,7 +17,7 @@ export interface RestartEngineInput {
   whenBusy: WhenBusy;
   /** How long `wait` waits for the engine's users. */
   deadlineMs: number;
-  claim: IdempotencyClaim;
+  idempotency: IdempotencyRecord;
 }
 
 /** Ends the process that is on record and starts another: the generation moves. */
@@ -27,24 +27,24 @@ export async function restartEngine(
 ): Promise<Engine> {
   const found = await getEngineRow(ctx, input);
   using _gate = await closeGateOnce(ctx, found, { ...input, reason: "ENGINE_RESTARTED" });
-  const row = await recordIntent(ctx, {
+  const row = await recordDesiredState(ctx, {
     ...input,
     engineId: found.id,
     action: "engine.restart_requested",
     decide: decideRestart,
   });
-  const restarted = await driveEngine(ctx, { engineId: row.id });
+  const restarted = await awaitReconcile(ctx, { engineId: row.id });
   if (restarted === undefined) throw engineNotFound();
   refuseUnlessRunning(restarted);
   return toEngine(ctx, restarted);
 }
 
-function decideRestart(row: EngineRow): Intent | undefined {
+function decideRestart(row: EngineRow): DesiredStateChange | undefined {
   const patch = {
     ...BOOT_PATCH,
     desired: "running",
     desiredBy: "caller",
-    restartOf: row.processIdentity,
+    processToReplace: row.processIdentity,
     restartAttempts: 0,
     nextCheckAt: orchNow,
   } as const;

@@ -1,12 +1,12 @@
 import { findEngineById, orchNow, type EngineRow } from "../../../db/engines.ts";
-import type { IdempotencyClaim } from "../../idempotency/idempotency-record.ts";
+import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
 import type { AppContext, CallContext } from "../../context.ts";
 import { DomainError } from "../../errors.ts";
 import { createKey, hashKey, type NewKey } from "../../keys/key-format.ts";
-import { driveEngine } from "./await-reconcile.ts";
+import { awaitReconcile } from "./await-reconcile.ts";
 import { engineNotFound, getEngineRow } from "./get-engine.ts";
 import { refuseUnlessRunning } from "./provision-engine.ts";
-import { recordIntent, type Intent } from "./record-desired-state.ts";
+import { recordDesiredState, type DesiredStateChange } from "./record-desired-state.ts";
 import { BOOT_PATCH } from "../reconcile/record-move.ts";
 import { refuseHopeless } from "./start-engine.ts";
 
@@ -16,7 +16,7 @@ export interface RotateEngineKeyInput {
   /** `now` interrupts who uses the engine; `idle` waits for them, and gives up at the deadline. */
   when: "idle" | "now";
   deadlineMs: number;
-  claim: IdempotencyClaim;
+  idempotency: IdempotencyRecord;
 }
 
 /**
@@ -38,7 +38,7 @@ export async function rotateEngineKey(
   });
   const key = createKey("engine");
   const sealed = ctx.keyring.seal(key.plaintext, found.id);
-  const row = await recordIntent(ctx, {
+  const row = await recordDesiredState(ctx, {
     ...input,
     engineId: found.id,
     action: "engine_key.rotate_requested",
@@ -54,7 +54,7 @@ function findResumedKey(
   row: EngineRow,
   input: RotateEngineKeyInput,
 ): string | undefined {
-  const { resumed, subject } = input.claim;
+  const { resumed, subject } = input.idempotency;
   if (!resumed || subject === null) return undefined;
   if (row.keyHash === subject) return ctx.keyring.open(row.keySealed, row.id);
   if (row.nextKeyHash !== subject || row.nextKeySealed === null) return undefined;
@@ -66,7 +66,7 @@ async function finish(
   begun: EngineRow,
   apiKey: string,
 ): Promise<{ apiKey: string; generation: number }> {
-  await driveEngine(ctx, { engineId: begun.id });
+  await awaitReconcile(ctx, { engineId: begun.id });
   const row = await findEngineById(ctx.db, begun.id);
   if (row === undefined) throw engineNotFound();
   const isHeld = row.keyHash === hashKey(apiKey);
@@ -76,7 +76,7 @@ async function finish(
   return { apiKey, generation: row.generation };
 }
 
-function decideRotate(row: EngineRow, key: NewKey, sealed: string): Intent {
+function decideRotate(row: EngineRow, key: NewKey, sealed: string): DesiredStateChange {
   const patch = {
     nextKeyHash: key.hash,
     nextKeySealed: sealed,
@@ -104,7 +104,7 @@ function decideRotate(row: EngineRow, key: NewKey, sealed: string): Intent {
   }
 }
 
-function toSettledKeyPatch(row: EngineRow, key: NewKey, sealed: string): Intent["patch"] {
+function toSettledKeyPatch(row: EngineRow, key: NewKey, sealed: string): DesiredStateChange["patch"] {
   return {
     keyHash: key.hash,
     keySealed: sealed,

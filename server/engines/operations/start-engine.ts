@@ -1,31 +1,35 @@
 import { orchNow, type EngineRow } from "../../../db/engines.ts";
-import type { IdempotencyClaim } from "../../idempotency/idempotency-record.ts";
+import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
 import type { AppContext, CallContext } from "../../context.ts";
 import { DomainError } from "../../errors.ts";
-import { driveEngine } from "./await-reconcile.ts";
+import { awaitReconcile } from "./await-reconcile.ts";
 import { toEngine, type Engine } from "../model/engine-view.ts";
 import { engineNotFound } from "./get-engine.ts";
 import { refuseUnlessRunning } from "./provision-engine.ts";
-import { recordIntent, type Intent } from "./record-desired-state.ts";
+import { recordDesiredState, type DesiredStateChange } from "./record-desired-state.ts";
 import { BOOT_PATCH } from "../reconcile/record-move.ts";
 
 export interface StartEngineInput {
   productId: string;
   userId: string;
   deadlineMs?: number | undefined;
-  claim: IdempotencyClaim;
+  idempotency: IdempotencyRecord;
 }
 
 /** Already running is success. An engine that was given up gets a fresh budget of restarts. */
 export async function startEngine(ctx: AppContext & CallContext, input: StartEngineInput): Promise<Engine> {
-  const row = await recordIntent(ctx, { ...input, action: "engine.start_requested", decide: decideStart });
-  const started = await driveEngine(ctx, { engineId: row.id, deadlineMs: input.deadlineMs });
+  const row = await recordDesiredState(ctx, {
+    ...input,
+    action: "engine.start_requested",
+    decide: decideStart,
+  });
+  const started = await awaitReconcile(ctx, { engineId: row.id, deadlineMs: input.deadlineMs });
   if (started === undefined) throw engineNotFound();
   refuseUnlessRunning(started);
   return toEngine(ctx, started);
 }
 
-function decideStart(row: EngineRow): Intent | undefined {
+function decideStart(row: EngineRow): DesiredStateChange | undefined {
   const patch = {
     desired: "running",
     desiredBy: "caller",

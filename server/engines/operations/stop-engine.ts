@@ -1,13 +1,13 @@
 import { orchNow, type EngineRow } from "../../../db/engines.ts";
-import type { IdempotencyClaim } from "../../idempotency/idempotency-record.ts";
+import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
 import type { AppContext, CallContext } from "../../context.ts";
 import { DomainError } from "../../errors.ts";
-import { driveEngine } from "./await-reconcile.ts";
+import { awaitReconcile } from "./await-reconcile.ts";
 import type { WhenBusy } from "../access/engine-holds.ts";
 import { toStatusReason } from "../model/engine-status.ts";
 import { toEngine, type Engine } from "../model/engine-view.ts";
 import { engineNotFound, getEngineRow } from "./get-engine.ts";
-import { closeGateOnce, recordIntent, type Intent } from "./record-desired-state.ts";
+import { closeGateOnce, recordDesiredState, type DesiredStateChange } from "./record-desired-state.ts";
 
 export interface StopEngineInput {
   productId: string;
@@ -17,25 +17,25 @@ export interface StopEngineInput {
   whenBusy: WhenBusy;
   /** How long `wait` waits for the engine's users; the stop itself is waited for on top. */
   deadlineMs: number;
-  claim: IdempotencyClaim;
+  idempotency: IdempotencyRecord;
 }
 
 /** Already stopped is success. */
 export async function stopEngine(ctx: AppContext & CallContext, input: StopEngineInput): Promise<Engine> {
   const found = await getEngineRow(ctx, input);
   using _gate = await closeGateOnce(ctx, found, { ...input, reason: "ENGINE_STOPPED" });
-  const row = await recordIntent(ctx, {
+  const row = await recordDesiredState(ctx, {
     ...input,
     engineId: found.id,
     action: "engine.stop_requested",
     decide: (current) => decideStop(current, input),
   });
-  const stopped = await driveEngine(ctx, { engineId: row.id });
+  const stopped = await awaitReconcile(ctx, { engineId: row.id });
   if (stopped === undefined) throw engineNotFound();
   return toEngine(ctx, stopped);
 }
 
-function decideStop(row: EngineRow, input: StopEngineInput): Intent | undefined {
+function decideStop(row: EngineRow, input: StopEngineInput): DesiredStateChange | undefined {
   const patch = {
     desired: "stopped",
     desiredBy: "caller",

@@ -8,8 +8,8 @@ import {
   type EnsuredContainer,
 } from "../../runtime/engine-runtime.ts";
 import { assignPort } from "./assign-port.ts";
-import { buryEngine } from "./leave-tombstone.ts";
-import type { ConvergeContext } from "./reconcile-engine.ts";
+import { leaveTombstone } from "./leave-tombstone.ts";
+import type { ReconcileContext } from "./reconcile-engine.ts";
 import { toContainerSpec, toSpecHash } from "../model/engine-spec.ts";
 import { failEngine, hidePassedThrough } from "./fail-engine.ts";
 import { findCurrent, observeHealth, type ProbeAnswer } from "./observe-engine.ts";
@@ -36,7 +36,7 @@ export interface AgainOutcome {
 }
 export type StepOutcome = AgainOutcome | { kind: "settled" | "unreachable" | "refused" };
 
-export interface CarryOutInput {
+export interface ApplyStepInput {
   row: EngineRowAt;
   /** What the step was planned on. */
   look: Look;
@@ -59,7 +59,7 @@ const AGAIN: AgainOutcome = { kind: "again" };
 const SETTLED: StepOutcome = { kind: "settled" };
 
 /** Does one step and records it. Throws RuntimeFailure when the runtime could not do its part. */
-export async function carryOut(ctx: ConvergeContext, input: CarryOutInput): Promise<StepOutcome> {
+export async function applyStep(ctx: ReconcileContext, input: ApplyStepInput): Promise<StepOutcome> {
   const { row, step } = input;
   switch (step.do) {
     case "settled":
@@ -95,7 +95,7 @@ export async function carryOut(ctx: ConvergeContext, input: CarryOutInput): Prom
 
 type RecordStep = Extract<Step, { do: "move" | "fail" | "bury" | "assign_port" | "free_port" }>;
 
-async function recordStep(ctx: ConvergeContext, row: EngineRowAt, step: RecordStep): Promise<void> {
+async function recordStep(ctx: ReconcileContext, row: EngineRowAt, step: RecordStep): Promise<void> {
   switch (step.do) {
     case "move":
       await recordMove(ctx, { row, move: step.move });
@@ -103,7 +103,7 @@ async function recordStep(ctx: ConvergeContext, row: EngineRowAt, step: RecordSt
     case "fail":
       return failEngine(ctx, row, step);
     case "bury":
-      return buryEngine(ctx, row);
+      return leaveTombstone(ctx, row);
     case "assign_port":
       return assignPort(ctx, row);
     case "free_port":
@@ -111,7 +111,7 @@ async function recordStep(ctx: ConvergeContext, row: EngineRowAt, step: RecordSt
   }
 }
 
-async function recordUnhealthy(ctx: ConvergeContext, row: EngineRowAt, why: string): Promise<void> {
+async function recordUnhealthy(ctx: ReconcileContext, row: EngineRowAt, why: string): Promise<void> {
   const healthFailures = row.healthFailures + 1;
   ctx.log.warn({ engineId: row.id, healthFailures, why: hidePassedThrough(ctx, why) }, "health probe failed");
   await record(ctx, row, { healthFailures, nextCheckAt: afterMs(ctx.config.healthIntervalMs) });
@@ -119,7 +119,7 @@ async function recordUnhealthy(ctx: ConvergeContext, row: EngineRowAt, why: stri
 
 type RuntimeStep = Extract<Step, { do: "start" | "unpause" | "stop" | "remove" | "remove_data" }>;
 
-async function callRuntime(ctx: ConvergeContext, row: EngineRowAt, step: RuntimeStep): Promise<void> {
+async function callRuntime(ctx: ReconcileContext, row: EngineRowAt, step: RuntimeStep): Promise<void> {
   switch (step.do) {
     case "start":
       return startContainer(ctx, row, step.container);
@@ -138,7 +138,7 @@ async function callRuntime(ctx: ConvergeContext, row: EngineRowAt, step: Runtime
 }
 
 /** An image that is here changes nothing of what was seen, and the row is read again by being written. */
-async function resolveImage(ctx: ConvergeContext, input: CarryOutInput): Promise<AgainOutcome> {
+async function resolveImage(ctx: ReconcileContext, input: ApplyStepInput): Promise<AgainOutcome> {
   const { row, look, nudged } = input;
   try {
     const imageId = await ctx.runtime.resolveImage(row.spec.image, nudged);
@@ -152,7 +152,7 @@ async function resolveImage(ctx: ConvergeContext, input: CarryOutInput): Promise
 }
 
 /** A container that was just made, and is the only one, is known without a look; its start is recorded first. */
-async function createContainer(ctx: ConvergeContext, input: CarryOutInput): Promise<AgainOutcome> {
+async function createContainer(ctx: ReconcileContext, input: ApplyStepInput): Promise<AgainOutcome> {
   const { row, look, nudged } = input;
   const spec = toContainerSpec(ctx.config, row, row.spec.imageId ?? row.spec.image);
   try {
@@ -168,8 +168,8 @@ async function createContainer(ctx: ConvergeContext, input: CarryOutInput): Prom
 
 /** An image that was pruned is fetched again by its name, as long as the name still means the same. */
 async function ensureContainer(
-  ctx: ConvergeContext,
-  { row, spec, nudged }: Pick<CarryOutInput, "row" | "nudged"> & { spec: ContainerSpec },
+  ctx: ReconcileContext,
+  { row, spec, nudged }: Pick<ApplyStepInput, "row" | "nudged"> & { spec: ContainerSpec },
 ): Promise<EnsuredContainer> {
   try {
     return await ctx.runtime.ensure(spec);
@@ -203,12 +203,12 @@ function toCreated(spec: ContainerSpec, containerId: string): ContainerObservati
  * counts from here: a process before it may have used up its whole grace, and an image may have been large.
  */
 async function startContainer(
-  ctx: ConvergeContext,
+  ctx: ReconcileContext,
   row: EngineRowAt,
   container: ContainerObservation,
 ): Promise<void> {
   const written = await record(ctx, row, {
-    bootOf: toProcessIdentity(container),
+    processBeforeBoot: toProcessIdentity(container),
     bootStartedAt: orchNow,
     containerId: container.containerId,
   });
@@ -220,12 +220,12 @@ async function startContainer(
     ctx.log.warn({ engineId: row.id, hostPort: row.hostPort }, "the host port is taken, taking another");
     if (row.hostPort !== null) ctx.takenPorts.add(row.hostPort);
     // The port is part of the container, so another port is another container.
-    await record(ctx, row, { hostPort: null, incarnation: row.incarnation + 1, bootOf: null });
+    await record(ctx, row, { hostPort: null, incarnation: row.incarnation + 1, processBeforeBoot: null });
   }
 }
 
 /** A clear no from the runtime fails the boot; no answer is not a no and is thrown on. */
-async function refuseBoot(ctx: ConvergeContext, row: EngineRowAt, error: unknown): Promise<void> {
+async function refuseBoot(ctx: ReconcileContext, row: EngineRowAt, error: unknown): Promise<void> {
   if (!(error instanceof RuntimeFailure)) throw error;
   switch (error.kind) {
     case "unreachable":
@@ -242,8 +242,8 @@ async function refuseBoot(ctx: ConvergeContext, row: EngineRowAt, error: unknown
 }
 
 async function waitForBoot(
-  ctx: ConvergeContext,
-  input: CarryOutInput,
+  ctx: ReconcileContext,
+  input: ApplyStepInput,
   firstMs: number,
 ): Promise<AgainOutcome> {
   input.boots.count += 1;
@@ -255,7 +255,11 @@ async function waitForBoot(
 }
 
 /** Asks the engine again and again without asking the runtime: it is looked at once a second. */
-async function probeBoot(ctx: ConvergeContext, input: CarryOutInput, firstMs: number): Promise<AgainOutcome> {
+async function probeBoot(
+  ctx: ReconcileContext,
+  input: ApplyStepInput,
+  firstMs: number,
+): Promise<AgainOutcome> {
   const current = findCurrent(input.row, input.look.seen.containers);
   const untilMs = ctx.clock.now() + 1_000;
   let napMs = firstMs;
@@ -276,10 +280,15 @@ async function probeBoot(ctx: ConvergeContext, input: CarryOutInput, firstMs: nu
 
 /** undefined: the race was lost. */
 async function record(
-  ctx: ConvergeContext,
+  ctx: ReconcileContext,
   row: EngineRowAt,
   patch: EnginePatch,
 ): Promise<EngineRowAt | undefined> {
-  const condition = { id: row.id, fence: row.fence, statusIn: [row.status], desired: row.desired };
+  const condition = {
+    id: row.id,
+    fencingToken: row.fencingToken,
+    statusIn: [row.status],
+    desired: row.desired,
+  };
   return updateEngineIf(ctx.db, { ...condition, incarnation: row.incarnation }, patch);
 }

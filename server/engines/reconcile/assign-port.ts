@@ -1,14 +1,14 @@
-import { claimPort, type EngineRowAt } from "../../../db/engines.ts";
+import { reservePort, type EngineRowAt } from "../../../db/engines.ts";
 import { findViolatedConstraint } from "../../../db/postgres-error.ts";
-import type { ConvergeContext } from "./reconcile-engine.ts";
+import type { ReconcileContext } from "./reconcile-engine.ts";
 import { failEngine } from "./fail-engine.ts";
 
 /** Reserves another host port for an engine that gave its own back. A lost race is simply planned again. */
-export async function assignPort(ctx: ConvergeContext, row: EngineRowAt): Promise<void> {
+export async function assignPort(ctx: ReconcileContext, row: EngineRowAt): Promise<void> {
   const { portMin: min, portMax: max } = ctx.config;
-  const claim = { id: row.id, runtimeHost: row.runtimeHost, min, max, except: ctx.takenPorts.list() };
+  const idempotency = { id: row.id, runtimeHost: row.runtimeHost, min, max, except: ctx.takenPorts.list() };
   try {
-    if ((await claimPort(ctx.db, claim)) !== undefined) return;
+    if ((await reservePort(ctx.db, idempotency)) !== undefined) return;
   } catch (error) {
     if (findViolatedConstraint(error) !== "engines_host_port_key") throw error;
     return;

@@ -8,7 +8,7 @@ type SweepContext = Pick<AppContext, "db" | "runtime" | "log">;
  * Looks once more for what a call that was cut off may have made after its engine was destroyed, removes it, and
  * forgets the engine when a look sees nothing.
  */
-export async function sweepTombstones(ctx: SweepContext): Promise<void> {
+export async function checkTombstones(ctx: SweepContext): Promise<void> {
   for (const tombstone of await listTombstones(ctx.db, ctx.runtime.host)) {
     try {
       if (await isClear(ctx, tombstone)) await deleteTombstone(ctx.db, tombstone.engineId);

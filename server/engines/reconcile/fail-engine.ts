@@ -1,6 +1,6 @@
 import { afterMs, type EnginePatch, type EngineRowAt } from "../../../db/engines.ts";
 import { toErrorMessage } from "../../errors.ts";
-import type { ConvergeContext } from "./reconcile-engine.ts";
+import type { ReconcileContext } from "./reconcile-engine.ts";
 import { toStatusReason, type StatusReason } from "../model/engine-status.ts";
 import { recordMove } from "./record-move.ts";
 
@@ -14,7 +14,7 @@ export interface Failure {
 const LOG_TAIL = 20;
 
 /** Records why, with the container's last words, and when the next try is, if there is one. */
-export async function failEngine(ctx: ConvergeContext, row: EngineRowAt, failure: Failure): Promise<void> {
+export async function failEngine(ctx: ReconcileContext, row: EngineRowAt, failure: Failure): Promise<void> {
   const lastLines = await findLastLines(ctx, row);
   const said = lastLines === "" ? failure.why : `${failure.why}; last log lines:\n${lastLines}`;
   const why = hidePassedThrough(ctx, said);
@@ -32,7 +32,7 @@ export async function failEngine(ctx: ConvergeContext, row: EngineRowAt, failure
 }
 
 function planRestart(
-  ctx: ConvergeContext,
+  ctx: ReconcileContext,
   row: EngineRowAt,
   failure: Failure,
 ): { delayMs: number | null; spent: boolean } {
@@ -44,9 +44,9 @@ function planRestart(
 }
 
 /** Best effort: a container that is gone has nothing more to say. */
-async function findLastLines(ctx: ConvergeContext, row: EngineRowAt): Promise<string> {
+async function findLastLines(ctx: ReconcileContext, row: EngineRowAt): Promise<string> {
   // Before this boot has started anything, the container on record is one of an earlier boot.
-  const isOfThisBoot = row.bootOf !== null || row.status === "running";
+  const isOfThisBoot = row.processBeforeBoot !== null || row.status === "running";
   if (row.containerId === null || !isOfThisBoot) return "";
   try {
     const lines = await ctx.runtime.logs(row.containerId, LOG_TAIL);
@@ -58,7 +58,7 @@ async function findLastLines(ctx: ConvergeContext, row: EngineRowAt): Promise<st
 }
 
 /** What an engine says may hold the values that were passed through to it, and the reason is shown to callers. */
-export function hidePassedThrough(ctx: Pick<ConvergeContext, "config">, text: string): string {
+export function hidePassedThrough(ctx: Pick<ReconcileContext, "config">, text: string): string {
   const secrets = Object.values(ctx.config.passthrough).filter((value) => value.length >= 4);
   return secrets.reduce((shown, secret) => shown.replaceAll(secret, "[hidden]"), text);
 }

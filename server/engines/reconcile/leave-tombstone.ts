@@ -2,12 +2,12 @@ import { deleteEngine, type EngineRowAt } from "../../../db/engines.ts";
 import { insertTombstone } from "../../../db/tombstones.ts";
 import { appendAudit } from "../../audit/append-audit.ts";
 import { SYSTEM_ACTOR } from "../../audit/audit-entry.ts";
-import type { ConvergeContext } from "./reconcile-engine.ts";
+import type { ReconcileContext } from "./reconcile-engine.ts";
 
 /** Nothing of the engine is left at the runtime: its row goes, a tombstone stays until a sweep has looked again. */
-export async function buryEngine(ctx: ConvergeContext, row: EngineRowAt): Promise<void> {
+export async function leaveTombstone(ctx: ReconcileContext, row: EngineRowAt): Promise<void> {
   await ctx.db.transaction(async (tx) => {
-    if (!(await deleteEngine(tx, { id: row.id, fence: row.fence }))) return;
+    if (!(await deleteEngine(tx, { id: row.id, fencingToken: row.fencingToken }))) return;
     await insertTombstone(tx, {
       engineId: row.id,
       productId: row.productId,

@@ -116,7 +116,7 @@ function planBoot(row: EngineRow, seen: Observation, policy: PlanPolicy & { nowM
     return { do: mayRun(current) ? "stop" : "remove", container: current };
   const stale = seen.containers.find((container) => container !== current);
   if (stale !== undefined) return { do: mayRun(stale) ? "stop" : "remove", container: stale };
-  if (toProcessIdentity(current) === row.restartOf && mayRun(current))
+  if (toProcessIdentity(current) === row.processToReplace && mayRun(current))
     return { do: "stop", container: current };
   return planProcess(row, current, { ...policy, health: seen.health });
 }
@@ -138,7 +138,7 @@ function planProcess(
 ): Step {
   const bootMs = given.nowMs - toMs(row.bootStartedAt, given.nowMs);
   if (current.state === "created" || current.state === "exited") {
-    const begun = row.bootOf !== null && row.bootOf !== toProcessIdentity(current);
+    const begun = row.processBeforeBoot !== null && row.processBeforeBoot !== toProcessIdentity(current);
     if (!begun) return { do: "start", container: current };
     return {
       do: "fail",
@@ -150,7 +150,7 @@ function planProcess(
   if (current.state === "paused") return { do: "unpause", container: current };
   if (given.health?.ready === true && current.state === "running") return { do: "ready", container: current };
   // The daemon counts from our last start: where this boot is the daemon's own doing, the count is of older days.
-  if (row.bootOf !== null && current.restartCount >= BOOT_CRASHES) {
+  if (row.processBeforeBoot !== null && current.restartCount >= BOOT_CRASHES) {
     const why = `the engine crashed ${current.restartCount} times while booting${toExitText(current)}`;
     return { do: "fail", code: "boot_exited", why, retry: true };
   }
@@ -167,7 +167,7 @@ function planHealth(row: EngineRow, seen: Observation, policy: PlanPolicy): Step
   if (current === undefined) {
     return { do: "fail", code: "health_failed", why: "its container is not there any more", retry: true };
   }
-  if (toProcessIdentity(current) === row.restartOf) return { do: "move", move: "boot" };
+  if (toProcessIdentity(current) === row.processToReplace) return { do: "move", move: "boot" };
   // A create or start that was given up may have been carried out late: two writers would share the brain.
   const stale = seen.containers.find((container) => container !== current);
   if (stale !== undefined) return { do: mayRun(stale) ? "stop" : "remove", container: stale };

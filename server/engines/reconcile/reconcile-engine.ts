@@ -1,5 +1,5 @@
 import {
-  claimDriver,
+  takeEngineLease,
   findEngineById,
   recordHealthy,
   type EngineRow,
@@ -8,7 +8,7 @@ import {
 import type { AppContext } from "../../context.ts";
 import { RuntimeFailure } from "../../runtime/engine-runtime.ts";
 import {
-  carryOut,
+  applyStep,
   type AgainOutcome,
   type BootsUnderWay,
   type Look,
@@ -28,7 +28,7 @@ import { spreadInterval } from "./spread-interval.ts";
  * other rows. The row is read again before each step, or written where it is still the same, so an intent written
  * meanwhile takes over at once, and a driver that lost its place stops.
  */
-export type ConvergeContext = Pick<
+export type ReconcileContext = Pick<
   AppContext,
   "db" | "runtime" | "config" | "log" | "clock" | "replica" | "takenPorts"
 >;
@@ -37,9 +37,9 @@ export type ConvergeContext = Pick<
  * `settled`: nothing to do for now. `unreachable`: the runtime does not answer, nothing was concluded from it.
  * `refused`: it answered no to something that has to be done; it is tried again.
  */
-export type ConvergeOutcome = "settled" | "unreachable" | "refused" | "not_ours" | "gone";
+export type ReconcileOutcome = "settled" | "unreachable" | "refused" | "not_ours" | "gone";
 
-export interface ConvergeInput {
+export interface ReconcileInput {
   engineId: string;
   /** A healthy answer to a probe is enough for a running engine: the runtime is not asked. */
   quick: boolean;
@@ -66,21 +66,24 @@ interface Ground {
 }
 
 /** Each claim moves the fence, and nothing is asked of the runtime without a claim. */
-const FIRST_FENCE = 1;
+const FIRST_FENCING_TOKEN = 1;
 
 /** A healthy engine tells its uptime: one younger than the last probe is a new process, and gets looked at. */
-export async function convergeEngine(ctx: ConvergeContext, input: ConvergeInput): Promise<ConvergeOutcome> {
-  const claim = { id: input.engineId, replicaId: ctx.replica.id, leaseMs: ctx.config.leaseMs };
-  const row = await claimDriver(ctx.db, claim);
+export async function reconcileEngine(
+  ctx: ReconcileContext,
+  input: ReconcileInput,
+): Promise<ReconcileOutcome> {
+  const idempotency = { id: input.engineId, replicaId: ctx.replica.id, leaseMs: ctx.config.leaseMs };
+  const row = await takeEngineLease(ctx.db, idempotency);
   if (row === undefined) {
     return (await findEngineById(ctx.db, input.engineId)) === undefined ? "gone" : "not_ours";
   }
-  const { fence } = row;
+  const { fencingToken } = row;
   if (input.quick && (await isQuietlyHealthy(ctx, row))) return "settled";
 
-  let ground: Ground | undefined = { row, isFirst: fence === FIRST_FENCE };
+  let ground: Ground | undefined = { row, isFirst: fencingToken === FIRST_FENCING_TOKEN };
   while (!input.closing.aborted) {
-    if (!ctx.replica.holdsLease() || ground.row.fence !== fence) return "not_ours";
+    if (!ctx.replica.holdsLease() || ground.row.fencingToken !== fencingToken) return "not_ours";
     const outcome = await runStep(ctx, ground, input);
     if (outcome.kind !== "again") return outcome.kind;
     ground = await findGround(ctx, input.engineId, outcome);
@@ -91,7 +94,7 @@ export async function convergeEngine(ctx: ConvergeContext, input: ConvergeInput)
 
 /** undefined: the engine is gone. */
 async function findGround(
-  ctx: ConvergeContext,
+  ctx: ReconcileContext,
   engineId: string,
   { next, answer }: AgainOutcome,
 ): Promise<Ground | undefined> {
@@ -100,7 +103,7 @@ async function findGround(
   return row && { row, answer };
 }
 
-async function runStep(ctx: ConvergeContext, ground: Ground, input: ConvergeInput): Promise<StepOutcome> {
+async function runStep(ctx: ReconcileContext, ground: Ground, input: ReconcileInput): Promise<StepOutcome> {
   const { row } = ground;
   const nudged = AbortSignal.any([input.nudged(), input.closing]);
   try {
@@ -111,14 +114,14 @@ async function runStep(ctx: ConvergeContext, ground: Ground, input: ConvergeInpu
       nowMs: Date.parse(row.now),
     });
     ctx.log.debug({ engineId: row.id, status: row.status, step: step.do }, "next step");
-    return await carryOut(ctx, { row, look, step, nudged, boots: input.boots });
+    return await applyStep(ctx, { row, look, step, nudged, boots: input.boots });
   } catch (error) {
     if (!(error instanceof RuntimeFailure)) throw error;
     return onRuntimeFailure(ctx, row, error);
   }
 }
 
-async function lookAt(ctx: ConvergeContext, ground: Ground, input: ConvergeInput): Promise<Look> {
+async function lookAt(ctx: ReconcileContext, ground: Ground, input: ReconcileInput): Promise<Look> {
   input.looking();
   const atMs = ctx.clock.now();
   if (ground.isFirst) return { atMs, seen: await observeNothing(ctx) };
@@ -127,7 +130,7 @@ async function lookAt(ctx: ConvergeContext, ground: Ground, input: ConvergeInput
 
 /** Unknown is not gone: nothing of the row changes, and the next look is soon. */
 async function onRuntimeFailure(
-  ctx: ConvergeContext,
+  ctx: ReconcileContext,
   row: EngineRow,
   failure: RuntimeFailure,
 ): Promise<StepOutcome> {
@@ -143,9 +146,9 @@ function toExpectedUptimeMs(row: EngineRowAt): number {
   return Date.parse(row.now) - startedAt - (row.bootMs ?? 0) - UPTIME_TOLERANCE_MS;
 }
 
-async function isQuietlyHealthy(ctx: ConvergeContext, row: EngineRowAt): Promise<boolean> {
+async function isQuietlyHealthy(ctx: ReconcileContext, row: EngineRowAt): Promise<boolean> {
   if (row.status !== "running" || row.desired !== "running") return false;
-  if (row.processIdentity === null || row.restartOf === row.processIdentity) return false;
+  if (row.processIdentity === null || row.processToReplace === row.processIdentity) return false;
   const health = await observeHealth(ctx, row);
   if (!health.ready || health.uptimeMs < toExpectedUptimeMs(row)) return false;
   await recordHealthy(ctx.db, row.id, spreadInterval(ctx.config.healthIntervalMs));

@@ -2,10 +2,10 @@ import { findEngineById, updateEngineIf, afterMs } from "../../../db/engines.ts"
 import { abortable } from "../../time/abortable.ts";
 import { toErrorMessage } from "../../errors.ts";
 import type { BootsUnderWay } from "./apply-step.ts";
-import { convergeEngine, type ConvergeContext, type ConvergeOutcome } from "./reconcile-engine.ts";
+import { reconcileEngine, type ReconcileContext, type ReconcileOutcome } from "./reconcile-engine.ts";
 
 interface Drive {
-  done: Promise<ConvergeOutcome>;
+  done: Promise<ReconcileOutcome>;
   /** Somebody asked again while it ran: what they wrote may have come after its last look. */
   again: boolean;
   /** Something was seen to happen since the runtime was last looked at. */
@@ -23,15 +23,15 @@ const UNREACHABLE_RETRY_MS = 2_000;
 const CLOSE_MS = 10_000;
 const REFRESH_MS = 1_000;
 
-/** Runs `convergeEngine` at most once at a time per engine of this process. */
-export class Converger {
-  readonly #ctx: ConvergeContext;
+/** Runs `reconcileEngine` at most once at a time per engine of this process. */
+export class Reconciler {
+  readonly #ctx: ReconcileContext;
   readonly #drives = new Map<string, Drive>();
   readonly #closing = new AbortController();
   readonly #boots: BootsUnderWay = { count: 0 };
   #looks = 0;
 
-  constructor(ctx: ConvergeContext) {
+  constructor(ctx: ReconcileContext) {
     this.#ctx = ctx;
   }
 
@@ -53,7 +53,7 @@ export class Converger {
    * Drives the engine until there is nothing left to do for now. Called after an intent was written: a drive
    * that is under way is woken, looks again, and is the one returned. Throws what a broken database throws.
    */
-  async drive(engineId: string, options: DriveOptions = {}): Promise<ConvergeOutcome> {
+  async drive(engineId: string, options: DriveOptions = {}): Promise<ReconcileOutcome> {
     const running = this.#drives.get(engineId);
     if (running !== undefined) {
       running.again = true;
@@ -72,7 +72,7 @@ export class Converger {
   }
 
   /** The drive under way, or a new one; unlike `drive` it asks for no further look. */
-  async join(engineId: string): Promise<ConvergeOutcome> {
+  async join(engineId: string): Promise<ReconcileOutcome> {
     return this.#drives.get(engineId)?.done ?? this.drive(engineId);
   }
 
@@ -124,9 +124,9 @@ export class Converger {
     });
   }
 
-  async #run(engineId: string, drive: Drive, quick: boolean): Promise<ConvergeOutcome> {
+  async #run(engineId: string, drive: Drive, quick: boolean): Promise<ReconcileOutcome> {
     let isQuick = quick;
-    let outcome: ConvergeOutcome;
+    let outcome: ReconcileOutcome;
     try {
       do {
         drive.again = false;
@@ -142,8 +142,8 @@ export class Converger {
     return outcome;
   }
 
-  async #converge(engineId: string, drive: Drive, quick: boolean): Promise<ConvergeOutcome> {
-    const outcome = await convergeEngine(this.#ctx, {
+  async #converge(engineId: string, drive: Drive, quick: boolean): Promise<ReconcileOutcome> {
+    const outcome = await reconcileEngine(this.#ctx, {
       engineId,
       quick,
       nudged: () => {

@@ -17,7 +17,7 @@ export interface RecordMoveInput {
 /** What every boot begins with. */
 export const BOOT_PATCH: EnginePatch = {
   bootStartedAt: orchNow,
-  bootOf: null,
+  processBeforeBoot: null,
   healthFailures: 0,
   nextRestartAt: null,
 };
@@ -27,7 +27,7 @@ export async function recordMove(ctx: Pick<AppContext, "db">, input: RecordMoveI
   const { row, move } = input;
   const patch = { ...toMovePatch(row, move), ...input.patch };
   return ctx.db.transaction(async (tx) => {
-    const moved = await moveEngine(tx, { row, move, fence: row.fence, patch });
+    const moved = await moveEngine(tx, { row, move, fencingToken: row.fencingToken, patch });
     if (moved === undefined) return false;
     await appendAudit(tx, {
       scope: row.productId,

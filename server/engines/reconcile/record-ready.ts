@@ -10,7 +10,7 @@ import {
 import { appendAudit } from "../../audit/append-audit.ts";
 import { SYSTEM_ACTOR, type AuditAction } from "../../audit/audit-entry.ts";
 import { toProcessIdentity, type ContainerObservation } from "../../runtime/engine-runtime.ts";
-import type { ConvergeContext } from "./reconcile-engine.ts";
+import type { ReconcileContext } from "./reconcile-engine.ts";
 import { recordMove } from "./record-move.ts";
 import { spreadInterval } from "./spread-interval.ts";
 
@@ -19,7 +19,7 @@ import { spreadInterval } from "./spread-interval.ts";
  * race was lost.
  */
 export async function recordReady(
-  ctx: ConvergeContext,
+  ctx: ReconcileContext,
   row: EngineRowAt,
   container: ContainerObservation,
 ): Promise<boolean> {
@@ -31,7 +31,7 @@ export async function recordReady(
     firstReadyAt: row.firstReadyAt ?? orchNow,
     lastHealthAt: orchNow,
     healthFailures: 0,
-    restartOf: null,
+    processToReplace: null,
     stopGraceMs: null,
     nextCheckAt: afterMs(spreadInterval(ctx.config.healthIntervalMs)),
   };
@@ -51,7 +51,7 @@ function toReadyAction(row: EngineRow, container: ContainerObservation): AuditAc
 
 /** A running engine answered; a process that is not the recorded one moves the generation. */
 export async function recordStillHealthy(
-  ctx: ConvergeContext,
+  ctx: ReconcileContext,
   row: EngineRowAt,
   container: ContainerObservation,
 ): Promise<void> {
@@ -63,7 +63,7 @@ export async function recordStillHealthy(
     nextCheckAt: afterMs(spreadInterval(ctx.config.healthIntervalMs)),
     ...(settledMs > RESTART_WINDOW_MS ? { restartAttempts: 0 } : {}),
   };
-  const condition = { id: row.id, statusIn: ["running"] as const, fence: row.fence };
+  const condition = { id: row.id, statusIn: ["running"] as const, fencingToken: row.fencingToken };
   await ctx.db.transaction(async (tx) => {
     const written = await updateEngineIf(tx, condition, patch);
     if (written === undefined || written.generation === row.generation) return;

@@ -5,7 +5,7 @@ export const DOCKER_LABEL = {
   instance: "enginehouse.instance",
   engine: "enginehouse.engine",
   incarnation: "enginehouse.incarnation",
-  fence: "enginehouse.fence",
+  fencingToken: "enginehouse.fencing-token",
   spec: "enginehouse.spec",
 } as const;
 
@@ -19,7 +19,7 @@ export function toContainerLabels(instanceId: string, spec: ContainerSpec): Reco
     [DOCKER_LABEL.instance]: instanceId,
     [DOCKER_LABEL.engine]: spec.engineId,
     [DOCKER_LABEL.incarnation]: String(spec.incarnation),
-    [DOCKER_LABEL.fence]: String(spec.fence),
+    [DOCKER_LABEL.fencingToken]: String(spec.fencingToken),
     [DOCKER_LABEL.spec]: spec.specHash,
   };
 }

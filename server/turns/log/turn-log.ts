@@ -144,7 +144,7 @@ export class TurnLog {
     const appends = batch.map((flush) => ({
       productId: flush.turn.productId,
       turnId: flush.turn.turnId,
-      fence: flush.turn.fence,
+      fencingToken: flush.turn.fencingToken,
       lastSeq: flush.lastSeq,
       reservedSeq: flush.reservedSeq,
       bytes: flush.bytes,

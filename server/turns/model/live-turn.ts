@@ -19,7 +19,7 @@ export interface LiveTurnInput {
   taskId: string;
   fingerprint: string;
   /** Unique to this attempt at the turn: what an older or a newer owner writes does not match. */
-  fence: number;
+  fencingToken: number;
 }
 
 /** What is known once the row is written. */
@@ -62,7 +62,7 @@ export class LiveTurn {
   readonly userId: string;
   readonly taskId: string;
   readonly fingerprint: string;
-  readonly fence: number;
+  readonly fencingToken: number;
   readonly #isNew = Promise.withResolvers<void>();
   readonly #started = Promise.withResolvers<void>();
   readonly #recorded = Promise.withResolvers<TurnRecord>();
@@ -91,7 +91,7 @@ export class LiveTurn {
     this.userId = input.userId;
     this.taskId = input.taskId;
     this.fingerprint = input.fingerprint;
-    this.fence = input.fence;
+    this.fencingToken = input.fencingToken;
     // Each may be rejected while nobody waits for it; who comes later still sees it.
     this.#isNew.promise.catch(() => {});
     this.#started.promise.catch(() => {});

@@ -11,9 +11,9 @@ import type { TurnContext } from "../turn-registry.ts";
 import { turnNotFound } from "../model/turn-view.ts";
 
 /** `lease`: a database that hangs ends a reader's look at the log, as it ends everybody's calls. */
-export type ReadContext = TurnContext & { lease: Pick<AppContext["lease"], "run"> };
+export type FollowContext = TurnContext & { lease: Pick<AppContext["lease"], "run"> };
 
-export interface ReadTurnInput extends TurnKey {
+export interface FollowTurnInput extends TurnKey {
   /** Everything up to here has been read; 0 for all. */
   afterSeq: number;
   signal: AbortSignal;
@@ -35,9 +35,9 @@ const OWN_POLL_MS = 20;
  * @throws TURN_NOT_FOUND, DATABASE_UNAVAILABLE, the signal's reason, and an AbortError when the replica hands its
  * readers over: then the same read, from the last cursor, is to be made again elsewhere.
  */
-export async function* readTurn(
-  ctx: ReadContext,
-  input: ReadTurnInput,
+export async function* followTurn(
+  ctx: FollowContext,
+  input: FollowTurnInput,
 ): AsyncGenerator<TurnBatch, void, void> {
   let cursor = input.afterSeq;
   let live: LiveTurn | undefined;
@@ -86,7 +86,7 @@ function readLive(turn: LiveTurn, reader: ReaderWake, cursor: number): Step | un
   }
 }
 
-async function readRecorded(ctx: TurnContext, input: ReadTurnInput, cursor: number): Promise<Step> {
+async function readRecorded(ctx: TurnContext, input: FollowTurnInput, cursor: number): Promise<Step> {
   // In this order: what ended before it was looked at has all of its events in the log by then.
   const row = await findTurn(ctx.raw, input);
   if (row === undefined) throw turnNotFound();

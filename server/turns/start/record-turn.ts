@@ -8,7 +8,7 @@ import {
   type NewTurn,
   type TurnRow,
 } from "../../../db/turns.ts";
-import type { EngineUse } from "../../engines/access/acquire-engine.ts";
+import type { HeldEngine } from "../../engines/access/acquire-engine.ts";
 import { DomainError, toErrorMessage } from "../../errors.ts";
 import { RESERVE_AHEAD, type LiveTurn } from "../model/live-turn.ts";
 import type { TurnContext } from "../turn-registry.ts";
@@ -61,7 +61,7 @@ export function isLeftover(ctx: TurnContext, row: TurnRow): boolean {
 export async function recordTurn(
   ctx: TurnContext,
   turn: LiveTurn,
-  { engineId, generation }: Pick<EngineUse, "engineId" | "generation">,
+  { engineId, generation }: Pick<HeldEngine, "engineId" | "generation">,
 ): Promise<void> {
   const row = { ...toNewRow(ctx, turn), engineId, generation };
   const startedAt = await insert(ctx, row, () => insertTurn(ctx.raw, row));
@@ -70,9 +70,18 @@ export async function recordTurn(
 }
 
 function toNewRow(ctx: TurnContext, turn: LiveTurn): Omit<NewTurn, "engineId" | "generation"> {
-  const { productId, turnId, userId, taskId, fingerprint, fence } = turn;
+  const { productId, turnId, userId, taskId, fingerprint, fencingToken } = turn;
   const ownerReplica = ctx.turns.options.replica.id;
-  return { productId, turnId, userId, taskId, fingerprint, ownerReplica, fence, reservedSeq: RESERVE_AHEAD };
+  return {
+    productId,
+    turnId,
+    userId,
+    taskId,
+    fingerprint,
+    ownerReplica,
+    fencingToken,
+    reservedSeq: RESERVE_AHEAD,
+  };
 }
 
 async function insert<Result>(
@@ -97,7 +106,7 @@ async function insert<Result>(
  * again in the background, and nothing may be written under the turn's fence any more.
  */
 export async function eraseTurn(ctx: TurnContext, turn: LiveTurn): Promise<boolean> {
-  const row = { ...toKey(turn), ownerReplica: ctx.turns.options.replica.id, fence: turn.fence };
+  const row = { ...toKey(turn), ownerReplica: ctx.turns.options.replica.id, fencingToken: turn.fencingToken };
   try {
     await deleteStartingTurn(ctx.raw, row);
     return true;

@@ -1,5 +1,5 @@
 import type { BegunTurn, TurnRow, TurnStatus } from "../../../db/turns.ts";
-import type { EngineUse } from "../../engines/access/acquire-engine.ts";
+import type { HeldEngine } from "../../engines/access/acquire-engine.ts";
 import { DomainError } from "../../errors.ts";
 import { driveTurn, endCancelled, toStopError } from "../upstream/run-turn.ts";
 import { ExecuteBody, type ExecuteRequest } from "../../engine-contract/execute-body.ts";
@@ -35,7 +35,7 @@ const TASK_ID_MAX_LENGTH = 512;
  * Starts a turn, or joins the one that has this id. Answers after the engine's status line, or in `starting` when
  * that takes long; the turn goes on whoever waits for it.
  *
- * @throws IDEMPOTENCY_MISMATCH, TURN_IN_PROGRESS, DRAINING, what `useEngine` throws, and when the engine refuses
+ * @throws IDEMPOTENCY_MISMATCH, TURN_IN_PROGRESS, DRAINING, what `acquireEngine` throws, and when the engine refuses
  * ENGINE_ERROR, ENGINE_UNHEALTHY or NOT_SUPPORTED_BY_ENGINE. A lost answer is no error but a turn that failed.
  */
 export async function startTurn(ctx: TurnContext, input: StartTurnInput): Promise<StartTurnResult> {
@@ -131,7 +131,7 @@ async function useAndRecord(
   ctx: TurnContext,
   turn: LiveTurn,
   launch: Launch,
-): Promise<EngineUse | undefined> {
+): Promise<HeldEngine | undefined> {
   const { productId, userId, expectGeneration, timeoutMs = ENGINE_TIMEOUT_MS, body } = launch;
   let beginning: Promise<BegunTurn> | undefined;
   let seen: BegunTurn["engine"];
@@ -152,7 +152,7 @@ async function useAndRecord(
   const { stopSignal: signal } = turn;
   const wanted = { productId, userId, expectGeneration, timeoutMs, signal, findFirst, onBlocked };
   try {
-    const use = await ctx.turns.options.useEngine(wanted);
+    const use = await ctx.turns.options.acquireEngine(wanted);
     await recordFor(ctx, turn, { use, begun: await beginning });
     return use;
   } catch (error) {
@@ -171,7 +171,7 @@ async function useAndRecord(
 async function recordFor(
   ctx: TurnContext,
   turn: LiveTurn,
-  { use, begun }: { use: EngineUse; begun: BegunTurn | undefined },
+  { use, begun }: { use: HeldEngine; begun: BegunTurn | undefined },
 ): Promise<void> {
   const { engineId, generation } = use;
   try {

@@ -1,4 +1,4 @@
-import type { EngineUse } from "../../engines/access/acquire-engine.ts";
+import type { HeldEngine } from "../../engines/access/acquire-engine.ts";
 import { toErrorMessage } from "../../errors.ts";
 import type { TurnRegistryOptions, TurnTiming } from "../turn-registry.ts";
 
@@ -28,7 +28,7 @@ export class LingeringHolds {
   }
 
   /** Takes over a hold and gives it back in its time. */
-  add(use: EngineUse, taskId: string): void {
+  add(use: HeldEngine, taskId: string): void {
     const leaving = new AbortController();
     const { engineId, generation } = use;
     const release = () => {

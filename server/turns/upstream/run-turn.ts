@@ -1,4 +1,4 @@
-import type { EngineUse } from "../../engines/access/acquire-engine.ts";
+import type { HeldEngine } from "../../engines/access/acquire-engine.ts";
 import { DomainError, toErrorMessage } from "../../errors.ts";
 import type { ExecuteBody } from "../../engine-contract/execute-body.ts";
 import { explainClose } from "./explain-close.ts";
@@ -13,7 +13,7 @@ import { UpstreamReader } from "./upstream-reader.ts";
 
 export interface Drive {
   turn: LiveTurn;
-  use: EngineUse;
+  use: HeldEngine;
   body: ExecuteBody;
 }
 

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { findEngine, orchNow, updateEngineIf } from "../../../db/engines.ts";
 import { provisionEngine } from "../../../server/engines/operations/provision-engine.ts";
 import { stopEngine } from "../../../server/engines/operations/stop-engine.ts";
-import { useEngine } from "../../../server/engines/access/acquire-engine.ts";
+import { acquireEngine } from "../../../server/engines/access/acquire-engine.ts";
 import { openHouse, openSite, toCall, type House, type Site } from "../open-house.ts";
 
 let site: Site;
@@ -18,7 +18,7 @@ afterAll(async () => {
 });
 
 const use = (userId: string, more: { timeoutMs?: number; expectGeneration?: number } = {}) =>
-  useEngine(house.ctx, { productId: house.productId, userId, timeoutMs: 60_000, ...more });
+  acquireEngine(house.ctx, { productId: house.productId, userId, timeoutMs: 60_000, ...more });
 
 test("nobody's engine is not found", async () => {
   await expect(use("nobody")).rejects.toMatchObject({ reason: "ENGINE_NOT_FOUND" });
@@ -46,7 +46,7 @@ test("whoever did something at the first look is told before a boot is waited fo
   };
   const onBlocked = async () => void seen.push("blocked");
   const asked = { ...key, timeoutMs: 60_000, findFirst, onBlocked };
-  using held = await useEngine(house.ctx, asked);
+  using held = await acquireEngine(house.ctx, asked);
   expect(held.engineId).toBe(engine.engineId);
   expect(seen).toEqual(["first look", "blocked"]);
 });

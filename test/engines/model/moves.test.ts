@@ -57,11 +57,20 @@ test.each(cells)("$move from $from is made exactly when the table allows it", as
 
 test("a move is lost to whoever changed what is wanted, and to a newer driver", async () => {
   expect(await updateEngineIf(house.ctx.db, { id: randomUUID() }, {})).toBeUndefined();
-  const id = await insertEngineAs({ userId: "racer", status: "starting", desired: "stopped", fence: 7 });
+  const id = await insertEngineAs({
+    userId: "racer",
+    status: "starting",
+    desired: "stopped",
+    fencingToken: 7,
+  });
   const { db } = house.ctx;
   expect(await moveEngine(db, { row: { id, desired: "running" }, move: "ready" })).toBeUndefined();
-  expect(await moveEngine(db, { row: { id, desired: "stopped" }, move: "stop", fence: 6 })).toBeUndefined();
-  expect(await moveEngine(db, { row: { id, desired: "stopped" }, move: "stop", fence: 7 })).toMatchObject({
+  expect(
+    await moveEngine(db, { row: { id, desired: "stopped" }, move: "stop", fencingToken: 6 }),
+  ).toBeUndefined();
+  expect(
+    await moveEngine(db, { row: { id, desired: "stopped" }, move: "stop", fencingToken: 7 }),
+  ).toMatchObject({
     status: "stopping",
   });
 });

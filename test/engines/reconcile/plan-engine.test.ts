@@ -73,7 +73,7 @@ const arbitraryWorld = fc
       hostPort: given.hasPort || containers.length > 0 ? 9_001 : null,
       firstReadyAt: given.wasReady ? at(0) : null,
       nextRestartAt: given.restartPending ? at(90_000) : null,
-      restartOf: given.restartAsked && current !== undefined ? toProcessIdentity(current) : null,
+      processToReplace: given.restartAsked && current !== undefined ? toProcessIdentity(current) : null,
       spec: { ...toRow({}).spec, imageId: given.hasImage ? "sha256:1" : null },
     });
     const hasData = given.hasData || containers.length > 0;
@@ -127,8 +127,8 @@ function toRow(changes: Partial<EngineRow>): EngineRow {
     containerId: null,
     processIdentity: null,
     generation: 1,
-    restartOf: null,
-    bootOf: null,
+    processToReplace: null,
+    processBeforeBoot: null,
     stopGraceMs: null,
     keyHash: "hash",
     keySealed: "sealed",
@@ -144,8 +144,8 @@ function toRow(changes: Partial<EngineRow>): EngineRow {
     restartAttempts: 0,
     nextRestartAt: null,
     nextCheckAt: at(0),
-    driverReplica: null,
-    fence: 1,
+    leaseReplica: null,
+    fencingToken: 1,
     lastHealthAt: null,
     lastActivityAt: null,
     createdAt: at(0),
@@ -188,7 +188,12 @@ function apply(world: World, step: Step): void {
       expect(isAllowed(step.move, row.status), `${step.move} from ${row.status}`).toBe(true);
       patch({ status: MOVES[step.move].to });
       if (step.move === "boot")
-        patch({ bootStartedAt: at(world.nowMs), bootOf: null, nextRestartAt: null, healthFailures: 0 });
+        patch({
+          bootStartedAt: at(world.nowMs),
+          processBeforeBoot: null,
+          nextRestartAt: null,
+          healthFailures: 0,
+        });
       return;
     case "ready":
       expect(isAllowed("ready", row.status)).toBe(true);
@@ -196,7 +201,7 @@ function apply(world: World, step: Step): void {
         status: "running",
         firstReadyAt: row.firstReadyAt ?? at(world.nowMs),
         processIdentity: toProcessIdentity(step.container),
-        restartOf: null,
+        processToReplace: null,
         restartAttempts: 0,
       });
     case "fail": {
@@ -232,7 +237,7 @@ function apply(world: World, step: Step): void {
     case "start": {
       const others = world.containers.filter((one) => one.containerId !== step.container.containerId);
       expect(others, "one writer on the brain").toEqual([]);
-      patch({ bootOf: toProcessIdentity(step.container) });
+      patch({ processBeforeBoot: toProcessIdentity(step.container) });
       return change(step.container.containerId, {
         state: "running",
         startedAt: at((world.processes += 1)),
@@ -308,7 +313,8 @@ describe("the planner", () => {
         // The record of the last step was lost, its effect was not: the plan goes on from what is seen.
         const before = world.row;
         apply(world, look(world));
-        if (world.row.status === before.status) world.row = { ...before, bootOf: world.row.bootOf };
+        if (world.row.status === before.status)
+          world.row = { ...before, processBeforeBoot: world.row.processBeforeBoot };
         expect(() => settle(world)).not.toThrow();
       }),
       { numRuns: 2_000 },

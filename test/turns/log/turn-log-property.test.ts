@@ -5,7 +5,7 @@ import { isDatabaseUnavailable } from "../../../db/postgres-error.ts";
 import { insertTurn } from "../../../db/turns.ts";
 import { systemClock } from "../../../server/time/clock.ts";
 import { RESERVE_AHEAD, type LiveTurn } from "../../../server/turns/model/live-turn.ts";
-import { readTurn } from "../../../server/turns/read/follow-turn.ts";
+import { followTurn } from "../../../server/turns/read/follow-turn.ts";
 import { recoverTurns } from "../../../server/turns/log/recover-turns.ts";
 import type { TurnBatch } from "../../../server/turns/read/turn-batch.ts";
 import { COMPLETED } from "../../../server/turns/model/turn-end.ts";
@@ -121,7 +121,7 @@ async function openLiveTurn(owner: TurnProcess): Promise<LiveTurn> {
     ...about,
     ...record,
     ownerReplica: owner.replicaId,
-    fence: turn.fence,
+    fencingToken: turn.fencingToken,
     reservedSeq: RESERVE_AHEAD,
   });
   if (startedAt === undefined) throw new Error("the turn is taken");
@@ -166,7 +166,7 @@ async function readSome(
   };
   try {
     let count = 0;
-    for await (const batch of readTurn(ctx, { ...key, afterSeq: reader.cursor, signal: leaving.signal })) {
+    for await (const batch of followTurn(ctx, { ...key, afterSeq: reader.cursor, signal: leaving.signal })) {
       reader.items.push(batch);
       reader.cursor = batch.lastSeq;
       count += 1;

@@ -217,9 +217,9 @@ describe("the database away", () => {
     const earlier = range(1, 16).map(() => world.input());
     await Promise.all(earlier.map((input) => startTurn(ctx, input)));
     await Promise.all(earlier.map((input) => readAll(ctx, input)));
-    const { useEngine } = ctx.turns.options;
-    ctx.turns.options.useEngine = async ({ findFirst, ...wanted }) =>
-      useEngine({
+    const { acquireEngine } = ctx.turns.options;
+    ctx.turns.options.acquireEngine = async ({ findFirst, ...wanted }) =>
+      acquireEngine({
         ...wanted,
         findFirst: () => {
           void link.loseNextReply();
@@ -228,7 +228,7 @@ describe("the database away", () => {
       });
     const input = world.input();
     await expect(startTurn(ctx, input)).rejects.toThrow();
-    ctx.turns.options.useEngine = useEngine;
+    ctx.turns.options.acquireEngine = acquireEngine;
     expect(await startTurn(ctx, input)).toMatchObject({ created: true });
     expect((await readAll(ctx, input)).end).toMatchObject({ status: "completed" });
     expect(world.engine.calls.filter((call) => call.body["task_id"] === input.request.taskId)).toHaveLength(
@@ -238,13 +238,13 @@ describe("the database away", () => {
 });
 
 describe("the append statement", () => {
-  test("another owner or another fence writes nothing", async () => {
+  test("another owner or another fencingToken writes nothing", async () => {
     const { owner, append } = await insertRow();
     const { raw } = world.database;
     expect(await appendToTurnLog(raw, crypto.randomUUID(), [append])).toEqual(new Set());
-    expect(await appendToTurnLog(raw, owner, [{ ...append, fence: 8 }])).toEqual(new Set());
+    expect(await appendToTurnLog(raw, owner, [{ ...append, fencingToken: 8 }])).toEqual(new Set());
     expect(await appendToTurnLog(raw, owner, [append])).toEqual(new Set([0]));
-    expect(await appendToTurnLog(raw, owner, [{ ...append, fence: 6 }, append])).toEqual(new Set([1]));
+    expect(await appendToTurnLog(raw, owner, [{ ...append, fencingToken: 6 }, append])).toEqual(new Set([1]));
   });
 
   test("one that was overtaken changes nothing, and one that is repeated changes nothing more", async () => {
@@ -283,13 +283,13 @@ async function insertRow() {
     taskId: "t",
     fingerprint: "f",
     ownerReplica: owner,
-    fence: 7,
+    fencingToken: 7,
     reservedSeq: 1024,
   });
   const append: TurnAppend = {
     productId: input.productId,
     turnId: input.turnId,
-    fence: 7,
+    fencingToken: 7,
     lastSeq: 2,
     reservedSeq: 2000,
     bytes: 10,

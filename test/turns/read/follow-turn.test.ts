@@ -143,14 +143,14 @@ describe("cursors", () => {
     // As if the poll of what another process owns never came.
     const sleep: Clock["sleep"] = async (ms, signal) => ctx.clock.sleep(ms < 1_000 ? ms : 3_600_000, signal);
     const clock = { ...ctx.clock, sleep };
-    const { useEngine } = ctx.turns.options;
+    const { acquireEngine } = ctx.turns.options;
     const isWritten = Promise.withResolvers<void>();
     const isSeen = Promise.withResolvers<void>();
-    ctx.turns.options.useEngine = async (wanted) => {
+    ctx.turns.options.acquireEngine = async (wanted) => {
       const seen = await wanted.findFirst?.();
       isWritten.resolve();
       await isSeen.promise;
-      return useEngine({ ...wanted, findFirst: async () => seen });
+      return acquireEngine({ ...wanted, findFirst: async () => seen });
     };
     const input = world.input();
     world.engine.onCall = streamOf(delta("a"), completed());

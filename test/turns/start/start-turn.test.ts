@@ -305,10 +305,10 @@ describe("refusals before the stream", () => {
 
   test("a refused connection is ENGINE_UNHEALTHY and leaves no turn", async () => {
     await using lonely = await openTurnWorld();
-    const { useEngine } = lonely.ctx.turns.options;
+    const { acquireEngine } = lonely.ctx.turns.options;
     const port = await takePort();
-    lonely.ctx.turns.options.useEngine = async (wanted) => ({
-      ...(await useEngine(wanted)),
+    lonely.ctx.turns.options.acquireEngine = async (wanted) => ({
+      ...(await acquireEngine(wanted)),
       endpoint: `http://127.0.0.1:${port}`,
     });
     const input = lonely.input();
@@ -359,9 +359,9 @@ describe("answers that do not come", () => {
     await once(server, "listening");
     const { port } = server.address() as { port: number };
     const { ctx } = world.openProcess();
-    const { useEngine } = ctx.turns.options;
-    ctx.turns.options.useEngine = async (input) => ({
-      ...(await useEngine(input)),
+    const { acquireEngine } = ctx.turns.options;
+    ctx.turns.options.acquireEngine = async (input) => ({
+      ...(await acquireEngine(input)),
       endpoint: `http://127.0.0.1:${port}`,
     });
     const input = world.input();
@@ -423,9 +423,9 @@ describe("answers that do not come", () => {
 describe("a turn that was written for an engine as it was", () => {
   test("is written anew when the engine is another by the time it is held", async () => {
     const { ctx } = world.openProcess();
-    const { useEngine } = ctx.turns.options;
-    ctx.turns.options.useEngine = async (wanted) => {
-      const use = await useEngine(wanted);
+    const { acquireEngine } = ctx.turns.options;
+    ctx.turns.options.acquireEngine = async (wanted) => {
+      const use = await acquireEngine(wanted);
       return { ...use, generation: use.generation + 1 };
     };
     world.engine.onCall = streamOf(completed());
@@ -437,15 +437,15 @@ describe("a turn that was written for an engine as it was", () => {
 
   test("is not on record while a closed gate is waited for", async () => {
     const { ctx } = world.openProcess();
-    const { useEngine } = ctx.turns.options;
+    const { acquireEngine } = ctx.turns.options;
     const gate = Promise.withResolvers<void>();
     const waiting = Promise.withResolvers<void>();
-    ctx.turns.options.useEngine = async (wanted) => {
+    ctx.turns.options.acquireEngine = async (wanted) => {
       await wanted.findFirst?.();
       await wanted.onBlocked?.();
       waiting.resolve();
       await gate.promise;
-      return useEngine({ ...wanted, findFirst: undefined });
+      return acquireEngine({ ...wanted, findFirst: undefined });
     };
     world.engine.onCall = streamOf(completed());
     const input = world.input();
