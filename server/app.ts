@@ -1,24 +1,17 @@
 import { randomUUIDv7 } from "node:crypto";
 import { chmod, mkdir } from "node:fs/promises";
-import type { Database } from "../db/client.ts";
 import { lockDataDir } from "../db/data-dir-lock.ts";
 import { markAllDue } from "../db/engines.ts";
-import { ensureInstance, type InstanceRow } from "../db/instance.ts";
+import { ensureInstance } from "../db/instance.ts";
 import { openHttpServer } from "./api/http/http-server.ts";
 import { systemClock } from "./time/clock.ts";
+import { composeDomain, type AppContext } from "./compose.ts";
 import type { Config } from "./config/config.ts";
-import type { AppContext } from "./context.ts";
+import type { BaseContext } from "./context.ts";
 import { withDefaultImage } from "./boot/default-image.ts";
 import { ensureDevSecrets, toSecretsPath } from "./boot/dev-secrets.ts";
-import { DrainState } from "./replicas/drain-state.ts";
-import { Reconciler } from "./engines/reconcile/reconciler.ts";
-import { EngineHolds } from "./engines/access/engine-holds.ts";
-import { TakenPorts } from "./engines/reconcile/taken-ports.ts";
-import { acquireEngine } from "./engines/access/acquire-engine.ts";
 import { hashKey } from "./keys/key-format.ts";
-import { openKeyring } from "./keys/keyring.ts";
 import type { Log } from "./log.ts";
-import { LeaseGuard } from "./replicas/lease-guard.ts";
 import { startHeartbeatLoop } from "./loops/heartbeat-loop.ts";
 import { startLoops } from "./loops/start-loops.ts";
 import { openMigratedDatabase } from "./boot/open-database.ts";
@@ -28,7 +21,6 @@ import { registerSoleReplica } from "./replicas/sole-replica.ts";
 import type { EngineRuntime } from "./runtime/engine-runtime.ts";
 import { ensureTurnPartitions } from "./turns/log/ensure-turn-partitions.ts";
 import { recoverTurns } from "./turns/log/recover-turns.ts";
-import { TurnRegistry } from "./turns/turn-registry.ts";
 
 export interface App {
   readonly url: string;
@@ -67,9 +59,16 @@ export async function openApp(input: OpenAppInput): Promise<App> {
   const replica = await openReplica({ ...database, config: given, input }, runtime, stack);
   await settleRuntime(place, runtime);
   const config = await withDefaultImage(given, { runtime, log: input.log, signal: input.signal });
-  const ctx = toContext({ config, log: input.log, database, instance, runtime, replica });
-  stack.use(ctx.lease);
-  stack.defer(() => ctx.reconciler.close());
+  const parts = {
+    config,
+    log: input.log,
+    clock: systemClock,
+    database,
+    instanceId: instance.id,
+    runtime,
+    replica,
+  };
+  const ctx = composeDomain(parts, stack);
 
   await ensureTurnPartitions(ctx);
   // What the start waited for may have taken longer than others wait for a beat.
@@ -143,7 +142,7 @@ async function withSecrets(
 }
 
 async function openReplica(
-  ctx: Pick<AppContext, "db" | "raw" | "config"> & { input: OpenAppInput },
+  ctx: Pick<BaseContext, "db" | "raw" | "config"> & { input: OpenAppInput },
   runtime: EngineRuntime,
   stack: AsyncDisposableStack,
 ): Promise<HeldReplica> {
@@ -154,38 +153,4 @@ async function openReplica(
   const onDeclaredDead = () => ctx.input.onFatal(DECLARED_DEAD);
   stack.use(startHeartbeatLoop({ ...place, replica }, { onDeclaredDead }));
   return replica;
-}
-
-interface ContextParts {
-  config: Config;
-  log: Log;
-  database: Database;
-  instance: InstanceRow;
-  runtime: EngineRuntime;
-  replica: HeldReplica;
-}
-
-function toContext(parts: ContextParts): AppContext {
-  const { config, log, runtime, replica } = parts;
-  const { db, raw } = parts.database;
-  const keyring = openKeyring(config.masterKeys ?? "");
-  const base = { config, log, db, raw, runtime, replica, keyring, clock: systemClock };
-  const takenPorts = new TakenPorts(systemClock);
-  const holds = new EngineHolds();
-  const reconciler = new Reconciler({ ...base, takenPorts });
-  const turns = new TurnRegistry({
-    ...base,
-    acquireEngine: (input) => acquireEngine({ ...base, holds, reconciler }, input),
-    refreshEngine: (engineId) => reconciler.refresh(engineId),
-  });
-  return {
-    ...base,
-    instanceId: parts.instance.id,
-    lease: new LeaseGuard(replica),
-    takenPorts,
-    holds,
-    reconciler,
-    turns,
-    drain: new DrainState(),
-  };
 }

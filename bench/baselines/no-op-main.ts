@@ -1,3 +1,4 @@
+import { KeyStates } from "../../server/keys/key-states.ts";
 import { openDatabase } from "../../db/client.ts";
 import { EngineSchema } from "../../server/api/routers/engine-schemas.ts";
 import { openHttpServer } from "../../server/api/http/http-server.ts";
@@ -5,7 +6,7 @@ import { platformProcedure } from "../../server/api/trpc/procedures.ts";
 import { appRouter } from "../../server/api/routers/router.ts";
 import { systemClock } from "../../server/time/clock.ts";
 import { parseConfig } from "../../server/config/config.ts";
-import type { AppContext } from "../../server/context.ts";
+import type { AppContext } from "../../server/compose.ts";
 import { DrainState } from "../../server/replicas/drain-state.ts";
 import { LeaseGuard } from "../../server/replicas/lease-guard.ts";
 import { openLog } from "../../server/log.ts";
@@ -57,6 +58,7 @@ const ctx = {
   db,
   raw,
   clock: systemClock,
+  keyStates: new KeyStates(db, systemClock),
   drain: new DrainState(),
   lease: new LeaseGuard({ holdsLease: () => true }),
 } as Partial<AppContext> as AppContext;

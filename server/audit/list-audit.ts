@@ -1,6 +1,6 @@
 import { listAuditRows } from "../../db/audit-log.ts";
 import { fromCursor, SEQ_POSITION, toPage, type Page } from "../page-cursor.ts";
-import type { AppContext } from "../context.ts";
+import type { BaseContext } from "../context.ts";
 import type { AuditAction } from "./audit-entry.ts";
 import { toAuditRow, type AuditRow } from "./audit-row.ts";
 
@@ -16,7 +16,10 @@ export interface ListAuditInput {
 }
 
 /** Newest first. Rows that are appended while a caller pages do not shift its pages. */
-export async function listAudit(ctx: Pick<AppContext, "db">, input: ListAuditInput): Promise<Page<AuditRow>> {
+export async function listAudit(
+  ctx: Pick<BaseContext, "db">,
+  input: ListAuditInput,
+): Promise<Page<AuditRow>> {
   const { cursor, limit, ...filters } = input;
   const before = fromCursor(cursor, SEQ_POSITION);
   const rows = await listAuditRows(ctx.db, {

@@ -1,5 +1,5 @@
 import { findAuditEnds, listAuditRowsAfter, type AuditEnds } from "../../db/audit-log.ts";
-import type { AppContext } from "../context.ts";
+import type { BaseContext } from "../context.ts";
 import { GENESIS_HASH, toAuditHash } from "./audit-row.ts";
 
 export interface VerifyAuditInput {
@@ -26,7 +26,7 @@ const CHUNK_ROWS = 1_000;
  * The rows are those up to the head of this moment; what is appended meanwhile is not looked at.
  */
 export async function verifyAudit(
-  ctx: Pick<AppContext, "db">,
+  ctx: Pick<BaseContext, "db">,
   input: VerifyAuditInput,
 ): Promise<AuditVerdict> {
   const ends = await findAuditEnds(ctx.db, input.scope);
@@ -47,7 +47,7 @@ interface Walk {
   ends: AuditEnds;
 }
 
-async function walk(ctx: Pick<AppContext, "db">, walk: Walk): Promise<{ checked: number; badSeq?: number }> {
+async function walk(ctx: Pick<BaseContext, "db">, walk: Walk): Promise<{ checked: number; badSeq?: number }> {
   const { scope, fromSeq, toSeq, ends } = walk;
   let prevHash = await findHashBefore(ctx, scope, fromSeq);
   let nextSeq = fromSeq;
@@ -68,7 +68,7 @@ async function walk(ctx: Pick<AppContext, "db">, walk: Walk): Promise<{ checked:
 
 /** What the first row of the walk has to link to; undefined when the row before it is missing. */
 async function findHashBefore(
-  ctx: Pick<AppContext, "db">,
+  ctx: Pick<BaseContext, "db">,
   scope: string,
   seq: number,
 ): Promise<string | undefined> {

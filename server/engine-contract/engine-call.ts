@@ -1,6 +1,6 @@
 import type { Dispatcher } from "undici";
 import { toErrorMessage } from "../errors.ts";
-import { engineConnections } from "./connections.ts";
+import type { EngineConnections } from "./connections.ts";
 
 /** More than a proxy sends that says every second, for an hour, that it is still there. */
 const MAX_INTERIMS = 4_000;
@@ -10,13 +10,18 @@ export type AnswerHeaders = Readonly<Record<string, string | string[] | undefine
 
 /**
  * One request to an engine and what becomes of it, without the streams that undici would make of the answer. It queues
- * behind no other and is sent once: see `engineConnections`. Redirects are not followed.
+ * behind no other and is sent once: see `EngineConnections`. Redirects are not followed.
  */
 export abstract class EngineCall<Answer> implements Dispatcher.DispatchHandler {
   readonly #answer = Promise.withResolvers<Answer>();
+  readonly #connections: EngineConnections;
   #controller: Controller | undefined;
   #abortError: Error | undefined;
   #interims = 0;
+
+  constructor(connections: EngineConnections) {
+    this.#connections = connections;
+  }
 
   /** Resolves with what the call answers; the signal aborts it until then. To be called once. Throws what `onHead` does. */
   async send(request: Dispatcher.DispatchOptions, signal: AbortSignal): Promise<Answer> {
@@ -87,7 +92,7 @@ export abstract class EngineCall<Answer> implements Dispatcher.DispatchHandler {
 
   #dispatch(request: Dispatcher.DispatchOptions): void {
     try {
-      engineConnections.dispatch(request, this);
+      this.#connections.dispatch(request, this);
     } catch (error) {
       this.onFailed(error);
     }

@@ -1,7 +1,7 @@
 import { errors, type Dispatcher } from "undici";
 import { Deadline } from "../time/deadline.ts";
 import { type AnswerHeaders, EngineCall, explain } from "./engine-call.ts";
-import { isKept, noteAnnouncement } from "./connections.ts";
+import type { EngineConnections } from "./connections.ts";
 
 export interface EngineRequest {
   method: "GET" | "POST";
@@ -24,11 +24,15 @@ export type EngineExchange =
 export type ExchangeStage = "connecting" | "waiting" | "answering";
 
 /** Sends one request, see `EngineCall`, and reads its answer to the end. Never throws. */
-export async function exchangeWithEngine(endpoint: string, request: EngineRequest): Promise<EngineExchange> {
+export async function exchangeWithEngine(
+  connections: EngineConnections,
+  endpoint: string,
+  request: EngineRequest,
+): Promise<EngineExchange> {
   const { method, path, headers = {}, body = null, signal, maxBytes } = request;
-  const reset = method !== "GET" && !isKept(endpoint);
-  const exchange = new Exchange(maxBytes, (keepAlive) => {
-    if (!reset) noteAnnouncement(endpoint, keepAlive);
+  const reset = method !== "GET" && !connections.isKept(endpoint);
+  const exchange = new Exchange(connections, maxBytes, (keepAlive) => {
+    if (!reset) connections.noteAnnouncement(endpoint, keepAlive);
   });
   return exchange.send({ origin: endpoint, method, path, headers, body, reset }, signal);
 }
@@ -42,8 +46,12 @@ class Exchange extends EngineCall<EngineExchange> {
   #chunks: Buffer[] = [];
   #size = 0;
 
-  constructor(maxBytes: number, onAnnounced: (keepAlive: string | string[] | undefined) => void) {
-    super();
+  constructor(
+    connections: EngineConnections,
+    maxBytes: number,
+    onAnnounced: (keepAlive: string | string[] | undefined) => void,
+  ) {
+    super(connections);
     this.#maxBytes = maxBytes;
     this.#onAnnounced = onAnnounced;
   }
@@ -91,9 +99,13 @@ export interface ProbeHealthOptions {
 }
 
 /** Asks an engine whether it is ready for `/execute`: only 200 with JSON of status "ok" is. Never throws. */
-export async function probeHealth(endpoint: string, options: ProbeHealthOptions): Promise<HealthProbe> {
+export async function probeHealth(
+  connections: EngineConnections,
+  endpoint: string,
+  options: ProbeHealthOptions,
+): Promise<HealthProbe> {
   using deadline = new Deadline(options.timeoutMs, [options.signal]);
-  const exchange = await exchangeWithEngine(endpoint, {
+  const exchange = await exchangeWithEngine(connections, endpoint, {
     method: "GET",
     path: "/health",
     maxBytes: HEALTH_MAX_BYTES,

@@ -1,6 +1,6 @@
 import type { Dispatcher } from "undici";
 import { type AnswerHeaders, EngineCall, explain } from "./engine-call.ts";
-import { isKept } from "./connections.ts";
+import type { EngineConnections } from "./connections.ts";
 import type { HeldEngine } from "../engines/access/acquire-engine.ts";
 import type { EngineErrorDetail } from "../errors.ts";
 import { parseEngineError } from "./errors.ts";
@@ -46,12 +46,13 @@ interface ExecuteOptions<Sink extends StreamSink> {
 
 /** Sends `/execute`, see `EngineCall`. Throws what `onAccepted` does. */
 export async function sendExecute<Sink extends StreamSink>(
+  connections: EngineConnections,
   engine: Pick<HeldEngine, "endpoint" | "apiKey">,
   { body, onAccepted, signal, errorBodyMs }: ExecuteOptions<Sink>,
 ): Promise<ExecuteAnswer<Sink>> {
   const options: Dispatcher.DispatchOptions = {
     origin: engine.endpoint,
-    reset: !isKept(engine.endpoint),
+    reset: !connections.isKept(engine.endpoint),
     method: "POST",
     path: "/execute",
     headers: {
@@ -61,7 +62,10 @@ export async function sendExecute<Sink extends StreamSink>(
     },
     body: body.take(),
   };
-  return new ExecuteCall(engine.apiKey, onAccepted, errorBodyMs).send(options, signal);
+  return new ExecuteCall(connections, { apiKey: engine.apiKey, onAccepted, errorBodyMs }).send(
+    options,
+    signal,
+  );
 }
 
 class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink>> {
@@ -71,11 +75,14 @@ class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink
   #sink: Sink | undefined;
   #plain: PlainAnswer | undefined;
 
-  constructor(apiKey: string, onAccepted: (source: StreamSource) => Sink, errorBodyMs: number) {
-    super();
-    this.#apiKey = apiKey;
-    this.#onAccepted = onAccepted;
-    this.#errorBodyMs = errorBodyMs;
+  constructor(
+    connections: EngineConnections,
+    given: { apiKey: string; onAccepted: (source: StreamSource) => Sink; errorBodyMs: number },
+  ) {
+    super(connections);
+    this.#apiKey = given.apiKey;
+    this.#onAccepted = given.onAccepted;
+    this.#errorBodyMs = given.errorBodyMs;
   }
 
   onResponseData(_controller: unknown, chunk: Buffer): void {

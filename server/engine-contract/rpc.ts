@@ -1,3 +1,4 @@
+import type { EngineConnections } from "./connections.ts";
 import { type EngineExchange, exchangeWithEngine } from "./exchange.ts";
 import type { HeldEngine } from "../engines/access/acquire-engine.ts";
 import { Deadline } from "../time/deadline.ts";
@@ -24,11 +25,12 @@ const MESSAGE_MAX_LENGTH = 2_000;
  * OUTCOME_UNKNOWN; see `findUnknownOutcome`.
  */
 export async function postRpc(
+  connections: EngineConnections,
   use: Pick<HeldEngine, "endpoint" | "apiKey" | "interrupted">,
   request: RpcRequest,
 ): Promise<unknown> {
   using deadline = new Deadline(request.timeoutMs, [use.interrupted, request.signal]);
-  const exchange = await exchangeWithEngine(use.endpoint, {
+  const exchange = await exchangeWithEngine(connections, use.endpoint, {
     method: "POST",
     path: "/rpc",
     headers: { "content-type": "application/json", accept: "application/json", "x-engine-key": use.apiKey },

@@ -9,11 +9,13 @@ import {
   type IdempotencyOwner,
   type IdempotencyRow,
 } from "../../db/idempotency.ts";
-import type { AppContext } from "../context.ts";
+import type { BaseContext } from "../context.ts";
+import type { Keyring } from "../keys/keyring.ts";
+import type { Replica } from "../replicas/replica.ts";
 import { DomainError, toErrorMessage, type Reason } from "../errors.ts";
 import { toFingerprint } from "./fingerprint.ts";
 import { NO_RECORD, type IdempotencyRecord } from "./idempotency-record.ts";
-import { enterRunning } from "./running-calls.ts";
+import type { RunningCalls } from "./running-calls.ts";
 import { openOutcome, sealOutcome } from "./sealed-outcome.ts";
 
 /*
@@ -25,7 +27,11 @@ import { openOutcome, sealOutcome } from "./sealed-outcome.ts";
  *                       └──any other failure──▶ no row: the key is free
  */
 
-type IdempotencyContext = Pick<AppContext, "db" | "keyring" | "replica" | "config" | "log">;
+type IdempotencyContext = Pick<BaseContext, "db" | "config" | "log"> & {
+  keyring: Keyring;
+  replica: Pick<Replica, "id">;
+  runningCalls: RunningCalls;
+};
 
 export interface IdempotentCall {
   /** A product's id, or `operator:<name>`: keys of different callers have nothing to do with each other. */
@@ -76,7 +82,7 @@ export async function runIdempotent<R>(
   const { scope, key, procedure } = call;
   assertStorable(key);
   const fingerprint = toFingerprint(call.input);
-  const entered = enterRunning(ctx.replica, { scope, key }, { procedure, fingerprint });
+  const entered = ctx.runningCalls.enter({ scope, key }, { procedure, fingerprint });
   if ("other" in entered) {
     assertSameCall(entered.other, { procedure, fingerprint });
     throw inProgress();

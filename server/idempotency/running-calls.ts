@@ -1,30 +1,27 @@
-import type { Replica } from "../replicas/replica.ts";
-
 interface RunningCall {
   procedure: string;
   fingerprint: string;
 }
 
 /**
- * The keyed calls that are running in this process, by replica. A claim in the database that names this replica but
- * is not in here was left behind: its call ended while the database could not be told.
+ * The calls with an idempotency key that run in this process. If the database has a record of this replica and no such
+ * call runs here, the record was left behind: its call ended while the database could not be written.
  */
-const runningByReplica = new WeakMap<Replica, Map<string, RunningCall>>();
+export class RunningCalls {
+  readonly #calls = new Map<string, RunningCall>();
 
-/** The call that runs under this key now, else undefined, and then the given call runs under it until disposed. */
-export function enterRunning(
-  replica: Replica,
-  place: { scope: string; key: string },
-  call: RunningCall,
-): { other: RunningCall } | { leave: Disposable } {
-  let running = runningByReplica.get(replica);
-  if (running === undefined) {
-    running = new Map();
-    runningByReplica.set(replica, running);
+  /**
+   * Enters the call under its key until the result is disposed. If a call runs under that key already, returns that one
+   * as `other` and enters nothing.
+   */
+  enter(
+    { scope, key }: { scope: string; key: string },
+    call: RunningCall,
+  ): { other: RunningCall } | { leave: Disposable } {
+    const name = JSON.stringify([scope, key]);
+    const other = this.#calls.get(name);
+    if (other !== undefined) return { other };
+    this.#calls.set(name, call);
+    return { leave: { [Symbol.dispose]: () => this.#calls.delete(name) } };
   }
-  const name = JSON.stringify([place.scope, place.key]);
-  const other = running.get(name);
-  if (other !== undefined) return { other };
-  running.set(name, call);
-  return { leave: { [Symbol.dispose]: () => running.delete(name) } };
 }

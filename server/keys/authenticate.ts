@@ -2,10 +2,10 @@ import { timingSafeEqual } from "node:crypto";
 import { recordKeyUsed, type PlatformKeyState, type Scope } from "../../db/platform-keys.ts";
 import { isDatabaseUnavailable } from "../../db/postgres-error.ts";
 import type { Actor } from "../audit/audit-entry.ts";
-import type { AppContext } from "../context.ts";
+import type { BaseContext } from "../context.ts";
 import { DomainError, toErrorMessage } from "../errors.ts";
 import { findKeyKind, hashKey } from "./key-format.ts";
-import { findKeyState } from "./key-states.ts";
+import type { KeyStates } from "./key-states.ts";
 
 export type { Scope };
 
@@ -29,7 +29,7 @@ export interface OperatorCaller {
 
 export type Caller = ProductCaller | OperatorCaller;
 
-type KeyContext = Pick<AppContext, "db" | "clock" | "config" | "log">;
+type KeyContext = Pick<BaseContext, "db" | "config" | "log"> & { keyStates: KeyStates };
 
 const BOOTSTRAP: OperatorCaller = {
   kind: "operator",
@@ -72,7 +72,7 @@ function isBootstrapKey(ctx: KeyContext, hash: string): boolean {
 
 async function getKeyState(ctx: KeyContext, hash: string): Promise<PlatformKeyState | undefined> {
   try {
-    return await findKeyState(ctx, hash);
+    return await ctx.keyStates.find(hash);
   } catch (error) {
     if (!isDatabaseUnavailable(error)) throw error;
     throw new DomainError("DATABASE_UNAVAILABLE", "the key cannot be checked right now", {

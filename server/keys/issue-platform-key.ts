@@ -12,7 +12,7 @@ import { NO_RECORD, type IdempotencyRecord } from "../idempotency/idempotency-re
 import { appendAudit, toAuditValues } from "../audit/append-audit.ts";
 import type { AuditEntry } from "../audit/audit-entry.ts";
 import { toGrouped } from "../audit/group-commit.ts";
-import type { AppContext, CallContext } from "../context.ts";
+import type { BaseContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
 import { createKey } from "./key-format.ts";
 import { toKey, type Key } from "./key-view.ts";
@@ -40,7 +40,7 @@ const insertGrouped = toGrouped(insertAuditedPlatformKeys);
 
 /** Throws PRODUCT_NOT_FOUND, and INVALID_INPUT for an expiry that has passed. */
 export async function issuePlatformKey(
-  ctx: Pick<AppContext, "db"> & CallContext,
+  ctx: Pick<BaseContext, "db"> & CallContext,
   input: IssuePlatformKeyInput,
 ): Promise<IssuedKey> {
   const { idempotency, productId } = input;

@@ -1,7 +1,7 @@
 import { listPlatformKeyRows } from "../../db/platform-keys.ts";
 import { findProduct } from "../../db/products.ts";
 import { fromCursor, toPage, UUID_PATTERN, type Page } from "../page-cursor.ts";
-import type { AppContext } from "../context.ts";
+import type { BaseContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
 import { toKey, type Key } from "./key-view.ts";
 
@@ -13,7 +13,7 @@ export interface ListPlatformKeysInput {
 
 /** Every key that the product ever had, in order of issue. Throws PRODUCT_NOT_FOUND. */
 export async function listPlatformKeys(
-  ctx: Pick<AppContext, "db">,
+  ctx: Pick<BaseContext, "db">,
   input: ListPlatformKeysInput,
 ): Promise<Page<Key>> {
   const afterId = fromCursor(input.cursor, UUID_PATTERN);

@@ -1,3 +1,4 @@
+import { LRUCache } from "lru-cache";
 import type { Keyring } from "./keyring.ts";
 
 export const MAX_REMEMBERED = 1_000;
@@ -7,24 +8,24 @@ interface OpenedKey {
   key: string;
 }
 
-/** By place, in order of use, which is the order in which they are forgotten too. */
-const openedBy = new WeakMap<Keyring, Map<string, OpenedKey>>();
-
 /**
- * What `Keyring.open` opens, remembered for the places that were asked for last: each call to an engine needs its key,
- * and to open it is the dearest single step of one. A new text of a place takes the old one's. Throws likewise.
+ * Engine keys in plain text, for the engines that were called last. Every call to an engine needs its key, and opening
+ * it is the most expensive single step of a call.
  */
-export function openKey(keyring: Keyring, sealed: string, place: string): string {
-  let opened = openedBy.get(keyring);
-  if (opened === undefined) {
-    opened = new Map();
-    openedBy.set(keyring, opened);
+export class OpenedKeys {
+  readonly #keyring: Keyring;
+  readonly #opened = new LRUCache<string, OpenedKey>({ max: MAX_REMEMBERED });
+
+  constructor(keyring: Keyring) {
+    this.#keyring = keyring;
   }
-  const known = opened.get(place);
-  const found = known?.sealed === sealed ? known : { sealed, key: keyring.open(sealed, place) };
-  opened.delete(place);
-  opened.set(place, found);
-  const [oldest] = opened.keys();
-  if (opened.size > MAX_REMEMBERED && oldest !== undefined) opened.delete(oldest);
-  return found.key;
+
+  /** As `Keyring.open`. A new sealed text of a place replaces the old one. */
+  open(sealed: string, place: string): string {
+    const known = this.#opened.get(place);
+    if (known?.sealed === sealed) return known.key;
+    const key = this.#keyring.open(sealed, place);
+    this.#opened.set(place, { sealed, key });
+    return key;
+  }
 }

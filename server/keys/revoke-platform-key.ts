@@ -2,9 +2,9 @@ import type { Db } from "../../db/client.ts";
 import { lockPlatformKey, setKeyRevoked } from "../../db/platform-keys.ts";
 import type { IdempotencyRecord } from "../idempotency/idempotency-record.ts";
 import { appendAudit } from "../audit/append-audit.ts";
-import type { AppContext, CallContext } from "../context.ts";
+import type { BaseContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
-import { forgetKeyStates } from "./key-states.ts";
+import type { KeyStates } from "./key-states.ts";
 import { toKey, type Key } from "./key-view.ts";
 
 export interface RevokePlatformKeyInput {
@@ -21,11 +21,11 @@ export interface RevokePlatformKeyInput {
  * once when there is no grace, others within the half second that they remember keys. Throws KEY_NOT_FOUND.
  */
 export async function revokePlatformKey(
-  ctx: Pick<AppContext, "db"> & CallContext,
+  ctx: Pick<BaseContext, "db"> & { keyStates: KeyStates } & CallContext,
   input: RevokePlatformKeyInput,
 ): Promise<Key> {
   const key = await ctx.db.transaction(async (tx) => setRevoked(ctx, tx, input));
-  forgetKeyStates(ctx.db);
+  ctx.keyStates.clear();
   return key;
 }
 

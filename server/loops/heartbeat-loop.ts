@@ -1,9 +1,9 @@
-import type { AppContext } from "../context.ts";
+import type { BaseContext } from "../context.ts";
 import { startLoop, type Loop } from "../time/loop.ts";
 import { removeDeadReplicas, type HeldReplica } from "../replicas/replica.ts";
 import { recoverTurns } from "../turns/log/recover-turns.ts";
 
-type HeartbeatContext = Pick<AppContext, "db" | "raw" | "config" | "clock" | "log"> & {
+type HeartbeatContext = Pick<BaseContext, "db" | "raw" | "config" | "clock" | "log"> & {
   replica: HeldReplica;
 };
 

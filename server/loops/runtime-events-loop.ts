@@ -1,4 +1,4 @@
-import type { AppContext } from "../context.ts";
+import type { AppContext } from "../compose.ts";
 import { startLoop, type Loop } from "../time/loop.ts";
 
 /** How long to wait before following again when the link to the runtime was lost. */

@@ -1,5 +1,5 @@
 import { recordActivity } from "../../db/engines.ts";
-import type { AppContext } from "../context.ts";
+import type { AppContext } from "../compose.ts";
 import { resyncDueEngines } from "../engines/reconcile/resync-due-engines.ts";
 import { startLoop, type Loop } from "../time/loop.ts";
 import { startRuntimeEventsLoop } from "./runtime-events-loop.ts";

@@ -1,7 +1,7 @@
 import { removeExpiredIdempotencyRecords } from "../../db/idempotency.ts";
 import { ensureAuditPartitions } from "../../db/audit-log.ts";
 import { SYSTEM_ACTOR } from "../audit/audit-entry.ts";
-import type { AppContext } from "../context.ts";
+import type { AppContext } from "../compose.ts";
 import { destroyEngineIfAny } from "../engines/operations/destroy-engine-if-any.ts";
 import { checkTombstones } from "../engines/reconcile/check-tombstones.ts";
 import { toErrorMessage } from "../errors.ts";

@@ -1,5 +1,5 @@
 import { listHalfRemovedProducts } from "../../db/products.ts";
-import type { AppContext } from "../context.ts";
+import type { BaseContext } from "../context.ts";
 import { destroyAllEngines } from "./remove-product.ts";
 
 const BATCH = 100;
@@ -9,7 +9,10 @@ export interface FinishRemovalsInput {
 }
 
 /** Goes on where a removal of a product was cut short: destroys what engines are left. Running it twice is harmless. */
-export async function finishRemovals(ctx: Pick<AppContext, "db">, input: FinishRemovalsInput): Promise<void> {
+export async function finishRemovals(
+  ctx: Pick<BaseContext, "db">,
+  input: FinishRemovalsInput,
+): Promise<void> {
   for (const productId of await listHalfRemovedProducts(ctx.db, BATCH)) {
     const destroyEngine = async (userId: string) => input.destroyEngine({ productId, userId });
     await destroyAllEngines(ctx, { productId, destroyEngine });

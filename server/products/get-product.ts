@@ -1,12 +1,12 @@
 import { countEngines } from "../../db/engines.ts";
 import { findProduct, findProductBySlug } from "../../db/products.ts";
 import { UUID_PATTERN } from "../page-cursor.ts";
-import type { AppContext } from "../context.ts";
+import type { BaseContext } from "../context.ts";
 import { productNotFound, toProduct, type Product } from "./product-view.ts";
 
 /** Shows removed products too: their audit trail stays. Throws PRODUCT_NOT_FOUND. */
 export async function getProduct(
-  ctx: Pick<AppContext, "db">,
+  ctx: Pick<BaseContext, "db">,
   input: { productId: string },
 ): Promise<Product> {
   const row = await findProduct(ctx.db, input.productId);
@@ -15,7 +15,7 @@ export async function getProduct(
 }
 
 /** The live product of that slug. Throws PRODUCT_NOT_FOUND. */
-export async function getProductBySlug(ctx: Pick<AppContext, "db">, slug: string): Promise<Product> {
+export async function getProductBySlug(ctx: Pick<BaseContext, "db">, slug: string): Promise<Product> {
   const row = await findProductBySlug(ctx.db, slug);
   if (row === undefined) throw productNotFound();
   return toProduct({ ...row, engineCount: await countEngines(ctx.db, row.id) });
@@ -25,7 +25,7 @@ export async function getProductBySlug(ctx: Pick<AppContext, "db">, slug: string
  * Whose audit trail is meant: the live product's of that slug, else the product's of that id, removed or not. Throws
  * PRODUCT_NOT_FOUND.
  */
-export async function getAuditedProductId(ctx: Pick<AppContext, "db">, slugOrId: string): Promise<string> {
+export async function getAuditedProductId(ctx: Pick<BaseContext, "db">, slugOrId: string): Promise<string> {
   const live = await findProductBySlug(ctx.db, slugOrId);
   if (live) return live.id;
   const known = UUID_PATTERN.test(slugOrId) ? await findProduct(ctx.db, slugOrId) : undefined;

@@ -1,11 +1,11 @@
 import { listProductRows } from "../../db/products.ts";
 import { fromCursor, toPage, UUID_PATTERN, type Page } from "../page-cursor.ts";
-import type { AppContext } from "../context.ts";
+import type { BaseContext } from "../context.ts";
 import { toProduct, type Product } from "./product-view.ts";
 
 /** Live products in order of creation. */
 export async function listProducts(
-  ctx: Pick<AppContext, "db">,
+  ctx: Pick<BaseContext, "db">,
   input: { cursor?: string | undefined; limit: number },
 ): Promise<Page<Product>> {
   const afterId = fromCursor(input.cursor, UUID_PATTERN);

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { isPinnedImage } from "../engines/model/pinned-image.ts";
-import type { AppContext } from "../context.ts";
+import type { BaseContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
 
 const Seconds = z
@@ -30,7 +30,7 @@ export const ProductPolicy = z.strictObject({
 export type ProductPolicy = z.infer<typeof ProductPolicy>;
 
 /** Throws IMAGE_NOT_PINNED for an image that may change its content. */
-export function assertPinned(ctx: Pick<AppContext, "config">, policy: ProductPolicy): void {
+export function assertPinned(ctx: Pick<BaseContext, "config">, policy: ProductPolicy): void {
   if (policy.image === undefined || ctx.config.allowUnpinnedImage || isPinnedImage(policy.image)) return;
   const message = "the image needs a tag other than latest, or a digest";
   throw new DomainError("IMAGE_NOT_PINNED", message, { issues: [{ path: "policy.image", message }] });

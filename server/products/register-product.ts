@@ -4,7 +4,7 @@ import { findViolatedConstraint } from "../../db/postgres-error.ts";
 import { insertProduct, PRODUCT_SLUG_KEY } from "../../db/products.ts";
 import type { IdempotencyRecord } from "../idempotency/idempotency-record.ts";
 import { appendAudit } from "../audit/append-audit.ts";
-import type { AppContext, CallContext } from "../context.ts";
+import type { BaseContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
 import { insertIssuedKey } from "../keys/issue-platform-key.ts";
 import { assertPinned, type ProductPolicy } from "./product-policy.ts";
@@ -22,7 +22,7 @@ export interface RegisterProductInput {
  * and IMAGE_NOT_PINNED.
  */
 export async function registerProduct(
-  ctx: Pick<AppContext, "db" | "config"> & CallContext,
+  ctx: Pick<BaseContext, "db" | "config"> & CallContext,
   input: RegisterProductInput,
 ): Promise<{ product: Product; apiKey: string }> {
   assertPinned(ctx, input.policy);

@@ -3,9 +3,9 @@ import { countEngines, listEngineRows } from "../../db/engines.ts";
 import { findProduct, lockProduct, markProductRemoved } from "../../db/products.ts";
 import type { IdempotencyRecord } from "../idempotency/idempotency-record.ts";
 import { appendAudit } from "../audit/append-audit.ts";
-import type { AppContext, CallContext } from "../context.ts";
+import type { BaseContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
-import { forgetKeyStates } from "../keys/key-states.ts";
+import type { KeyStates } from "../keys/key-states.ts";
 import { productNotFound } from "./product-view.ts";
 
 export interface RemoveProductInput {
@@ -28,11 +28,11 @@ export interface RemovedProduct {
  * Throws PRODUCT_NOT_FOUND, PRODUCT_NOT_EMPTY, and what `destroyEngine` throws.
  */
 export async function removeProduct(
-  ctx: Pick<AppContext, "db"> & CallContext,
+  ctx: Pick<BaseContext, "db"> & { keyStates: KeyStates } & CallContext,
   input: RemoveProductInput,
 ): Promise<RemovedProduct> {
   const begun = await ctx.db.transaction(async (tx) => markRemoved(ctx, tx, input));
-  forgetKeyStates(ctx.db);
+  ctx.keyStates.clear();
   if (!begun) await assertUnfinished(ctx, input);
   await destroyAllEngines(ctx, input);
   return { productId: input.productId, removed: true };
@@ -59,7 +59,7 @@ async function markRemoved(ctx: CallContext, tx: Db, input: RemoveProductInput):
 }
 
 /** A removed product is as if absent, unless this call has something left to do for it. */
-async function assertUnfinished(ctx: Pick<AppContext, "db">, input: RemoveProductInput): Promise<void> {
+async function assertUnfinished(ctx: Pick<BaseContext, "db">, input: RemoveProductInput): Promise<void> {
   const product = await findProduct(ctx.db, input.productId);
   if (product === undefined) throw productNotFound();
   if (input.idempotency.resumed && input.idempotency.subject === input.productId) return;
@@ -71,7 +71,7 @@ const AT_ONCE = 4;
 
 /** Engines are destroyed a few at a time: the runtime has other work too. */
 export async function destroyAllEngines(
-  ctx: Pick<AppContext, "db">,
+  ctx: Pick<BaseContext, "db">,
   input: Pick<RemoveProductInput, "productId" | "destroyEngine">,
 ): Promise<void> {
   let afterId: string | undefined;

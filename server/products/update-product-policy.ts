@@ -3,7 +3,7 @@ import { countEngines } from "../../db/engines.ts";
 import { lockProduct, setProductPolicy } from "../../db/products.ts";
 import type { IdempotencyRecord } from "../idempotency/idempotency-record.ts";
 import { appendAudit } from "../audit/append-audit.ts";
-import type { AppContext, CallContext } from "../context.ts";
+import type { BaseContext, CallContext } from "../context.ts";
 import { assertPinned, type ProductPolicy } from "./product-policy.ts";
 import { productNotFound, toProduct, type Product } from "./product-view.ts";
 
@@ -19,7 +19,7 @@ export interface UpdateProductPolicyInput {
  * Throws PRODUCT_NOT_FOUND and IMAGE_NOT_PINNED.
  */
 export async function updateProductPolicy(
-  ctx: Pick<AppContext, "db" | "config"> & CallContext,
+  ctx: Pick<BaseContext, "db" | "config"> & CallContext,
   input: UpdateProductPolicyInput,
 ): Promise<{ product: Product; overBy: number }> {
   assertPinned(ctx, input.policy);

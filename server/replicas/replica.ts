@@ -9,7 +9,7 @@ import {
 } from "../../db/replicas.ts";
 import type { Db } from "../../db/client.ts";
 import { findProcess } from "../../db/process-identity.ts";
-import type { AppContext } from "../context.ts";
+import type { BaseContext } from "../context.ts";
 
 /** This process in the eyes of the others: a row with a heartbeat. */
 export interface Replica {
@@ -18,7 +18,7 @@ export interface Replica {
   holdsLease(): boolean;
 }
 
-type ReplicaContext = Pick<AppContext, "db" | "config">;
+type ReplicaContext = Pick<BaseContext, "db" | "config">;
 
 /** Of a database that stays slow the next beat of the loop hears, too. */
 const BEAT_TRIES = 3;
@@ -86,7 +86,7 @@ export async function registerReplica(
  * the database makes everybody silent and kills nobody.
  */
 export async function removeDeadReplicas(
-  ctx: Pick<AppContext, "config"> & { db: Db },
+  ctx: Pick<BaseContext, "config"> & { db: Db },
   seen: { ownId: string; unbroken: boolean },
 ): Promise<{ dead: string[]; alive: ReplicaRowAge[] }> {
   const others = (await listReplicas(ctx.db)).filter((replica) => replica.id !== seen.ownId);

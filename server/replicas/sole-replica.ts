@@ -1,4 +1,4 @@
-import type { AppContext } from "../context.ts";
+import type { BaseContext } from "../context.ts";
 import { registerReplica, removeDeadReplicas, type HeldReplica } from "./replica.ts";
 import { lockReplicas, type ReplicaRowAge } from "../../db/replicas.ts";
 
@@ -6,7 +6,7 @@ const POLL_MS = 250;
 /** What a process that was told to go may take on top of its drain. */
 const CLOSE_MS = 40_000;
 
-type SoleContext = Pick<AppContext, "db" | "config" | "log" | "clock"> & { runtimeHost: string };
+type SoleContext = Pick<BaseContext, "db" | "config" | "log" | "clock"> & { runtimeHost: string };
 
 /**
  * Registers this process once no other replica serves this database: the gate that keeps calls off a stopping engine lives in one

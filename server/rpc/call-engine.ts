@@ -1,6 +1,6 @@
+import type { RpcContext } from "./rpc-context.ts";
 import { recordCall } from "../audit/append-audit.ts";
 import type { AuditAction } from "../audit/audit-entry.ts";
-import type { AppContext, CallContext } from "../context.ts";
 import { type HeldEngine, acquireEngine } from "../engines/access/acquire-engine.ts";
 import { DomainError, toErrorMessage } from "../errors.ts";
 import { postRpc } from "../engine-contract/rpc.ts";
@@ -32,10 +32,7 @@ const AUDITED_METHODS: ReadonlyMap<string, AuditAction> = new Map([
 ]);
 
 /** One `/rpc` call, with the engine held while it lasts. Throws what `acquireEngine` and `postRpc` throw. */
-export async function callEngine(
-  ctx: AppContext & CallContext,
-  input: CallEngineInput,
-): Promise<EngineAnswer> {
+export async function callEngine(ctx: RpcContext, input: CallEngineInput): Promise<EngineAnswer> {
   const { productId, userId, timeoutMs, expectGeneration, readOnly = false, signal } = input;
   const startedAt = ctx.clock.now();
   using use = await acquireEngine(ctx, { productId, userId, timeoutMs, expectGeneration, signal });
@@ -43,7 +40,7 @@ export async function callEngine(
   const { method, params } = input;
   try {
     const request = { method, params, timeoutMs: Math.max(1, timeoutMs - spentMs), readOnly, signal };
-    const result = await postRpc(use, request);
+    const result = await postRpc(ctx.connections, use, request);
     await recordDone(ctx, input, { use, outcome: "done", durationMs: ctx.clock.now() - startedAt });
     return { result, generation: use.generation };
   } catch (error) {
@@ -61,11 +58,7 @@ export async function callEngine(
 }
 
 /** The engine has done it by now, so a record that fails must not look like a call that may be made again. */
-async function recordDone(
-  ctx: AppContext & CallContext,
-  input: CallEngineInput,
-  record: CallRecord,
-): Promise<void> {
+async function recordDone(ctx: RpcContext, input: CallEngineInput, record: CallRecord): Promise<void> {
   try {
     await recordOutcome(ctx, input, record);
   } catch (error) {
@@ -82,7 +75,7 @@ interface CallRecord {
 }
 
 async function recordOutcome(
-  ctx: AppContext & CallContext,
+  ctx: RpcContext,
   input: CallEngineInput,
   { use, outcome, durationMs }: CallRecord,
 ): Promise<void> {

@@ -1,5 +1,5 @@
+import type { RpcContext } from "./rpc-context.ts";
 import type { z } from "zod";
-import type { AppContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
 import { callEngine } from "./call-engine.ts";
 
@@ -20,7 +20,7 @@ interface Operation<Schema> {
 
 /** One of the contract's own operations, its result checked. Throws what `callEngine` throws. */
 export async function callOperation<Schema extends z.ZodType>(
-  ctx: AppContext & CallContext,
+  ctx: RpcContext,
   input: OperationInput,
   { method, params = {}, readOnly, result: schema }: Operation<Schema>,
 ): Promise<z.infer<Schema>> {

@@ -1,10 +1,7 @@
-import type { AppContext, CallContext } from "../context.ts";
+import type { RpcContext } from "./rpc-context.ts";
 import { callOperation, type OperationInput } from "./call-operation.ts";
 import { GatewayConfig } from "./operation-results.ts";
 
-export async function getConfig(
-  ctx: AppContext & CallContext,
-  input: OperationInput,
-): Promise<GatewayConfig> {
+export async function getConfig(ctx: RpcContext, input: OperationInput): Promise<GatewayConfig> {
   return callOperation(ctx, input, { method: "get_config", readOnly: true, result: GatewayConfig });
 }

@@ -1,11 +1,8 @@
-import type { AppContext, CallContext } from "../context.ts";
+import type { RpcContext } from "./rpc-context.ts";
 import { callOperation, type OperationInput } from "./call-operation.ts";
 import { ReloadedConfig } from "./operation-results.ts";
 
 /** Makes the engine read its config file again. Audited. */
-export async function reloadConfig(
-  ctx: AppContext & CallContext,
-  input: OperationInput,
-): Promise<ReloadedConfig> {
+export async function reloadConfig(ctx: RpcContext, input: OperationInput): Promise<ReloadedConfig> {
   return callOperation(ctx, input, { method: "reload", readOnly: false, result: ReloadedConfig });
 }

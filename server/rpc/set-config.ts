@@ -1,4 +1,4 @@
-import type { AppContext, CallContext } from "../context.ts";
+import type { RpcContext } from "./rpc-context.ts";
 import { callOperation, type OperationInput } from "./call-operation.ts";
 import { GatewayConfig } from "./operation-results.ts";
 
@@ -8,10 +8,7 @@ export interface SetConfigInput extends OperationInput {
 }
 
 /** Audited, with the names of the config's top-level fields and nothing of what is in them. */
-export async function setConfig(
-  ctx: AppContext & CallContext,
-  input: SetConfigInput,
-): Promise<GatewayConfig> {
+export async function setConfig(ctx: RpcContext, input: SetConfigInput): Promise<GatewayConfig> {
   const params = { config: input.config };
   return callOperation(ctx, input, { method: "set_config", params, readOnly: false, result: GatewayConfig });
 }

@@ -1,7 +1,8 @@
 import type { TurnKey, TurnRow } from "../../db/turns.ts";
 import type { Config } from "../config/config.ts";
-import type { AppContext } from "../context.ts";
+import type { BaseContext } from "../context.ts";
 import type { HeldEngine, AcquireEngineInput } from "../engines/access/acquire-engine.ts";
+import type { EngineConnections } from "../engine-contract/connections.ts";
 import { DomainError } from "../errors.ts";
 import type { Replica } from "../replicas/replica.ts";
 import { LingeringHolds } from "./upstream/lingering-holds.ts";
@@ -10,10 +11,11 @@ import { toEndCause } from "./model/turn-end.ts";
 import { TurnLog } from "./log/turn-log.ts";
 
 /** What the functions of this folder ask for. */
-export type TurnContext = Pick<AppContext, "raw" | "clock" | "log" | "turns">;
+export type TurnContext = Pick<BaseContext, "raw" | "clock" | "log"> & { turns: TurnRegistry };
 
-export interface TurnRegistryOptions extends Pick<AppContext, "raw" | "clock" | "log"> {
+export interface TurnRegistryOptions extends Pick<BaseContext, "raw" | "clock" | "log"> {
   replica: Pick<Replica, "id" | "holdsLease">;
+  connections: EngineConnections;
   config: Pick<Config, "eventMaxBytes" | "turnMaxBytes" | "turnIdleTimeoutMs" | "turnRetentionMs">;
   acquireEngine: (input: AcquireEngineInput) => Promise<HeldEngine>;
   /** Looks at the engine's process now; undefined when there is no such engine any more. */

@@ -3,7 +3,7 @@ import type { RequestListener } from "node:http";
 import { EventSourceParserStream } from "eventsource-parser/stream";
 import { type HttpServer, openHttpServer } from "../../server/api/http/http-server.ts";
 import type { Config } from "../../server/config/config.ts";
-import type { AppContext } from "../../server/context.ts";
+import type { AppContext } from "../../server/compose.ts";
 import { hashKey } from "../../server/keys/key-format.ts";
 import type { Log } from "../../server/log.ts";
 import { type House, openHouse, openSite } from "../engines/open-house.ts";

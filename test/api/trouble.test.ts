@@ -1,9 +1,11 @@
+import { KeyStates } from "../../server/keys/key-states.ts";
+import { OpenedKeys } from "../../server/keys/opened-keys.ts";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { once } from "node:events";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { openDatabase } from "../../db/client.ts";
 import { openHttpServer } from "../../server/api/http/http-server.ts";
-import type { AppContext } from "../../server/context.ts";
+import type { AppContext } from "../../server/compose.ts";
 import { ADMIN_KEY, type Api, openApi } from "./open-api.ts";
 
 let api: Api;
@@ -51,7 +53,8 @@ async function openLine(databaseUrl: string): Promise<{ url: string; cut(): Prom
 test("a database that is away is DATABASE_UNAVAILABLE, said without a word about it, and not ready", async () => {
   const line = await openLine(api.databaseUrl);
   const database = openDatabase({ url: line.url, poolSize: 2, applicationName: "cut" });
-  const ctx: AppContext = { ...api.ctx, db: database.db, raw: database.raw };
+  const { db, raw } = database;
+  const ctx: AppContext = { ...api.ctx, db, raw, keyStates: new KeyStates(db, api.ctx.clock) };
   const server = await openHttpServer(ctx, { host: "127.0.0.1", port: 0 });
   try {
     const ask = async () => {
@@ -82,15 +85,14 @@ test("a database that is away is DATABASE_UNAVAILABLE, said without a word about
 });
 
 test("a failure that nobody foresaw says nothing, is logged once, and carries the request's id in both", async () => {
-  const broken: AppContext = {
-    ...api.ctx,
-    keyring: {
-      ...api.ctx.keyring,
-      open: () => {
-        throw new TypeError("hunter2 at /srv/secret");
-      },
+  const keyring = {
+    ...api.ctx.keyring,
+    open: () => {
+      throw new TypeError("hunter2 at /srv/secret");
     },
   };
+  const openedKeys = new OpenedKeys(keyring);
+  const broken: AppContext = { ...api.ctx, keyring, openedKeys };
   const { apiKey } = await api.register("sealed");
   await api.mutate("engines.provision", { key: apiKey, input: { userId: "ada" } });
   const server = await openHttpServer(broken, { host: "127.0.0.1", port: 0 });

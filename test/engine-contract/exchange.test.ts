@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { EngineConnections } from "../../server/engine-contract/connections.ts";
 import { exchangeWithEngine, probeHealth } from "../../server/engine-contract/exchange.ts";
 import {
   answer,
@@ -12,18 +13,20 @@ import {
 } from "../rpc/hostile-engine.ts";
 import { takePort } from "../support/ports.ts";
 
+const connections = new EngineConnections();
 let engine: HostileEngine;
 beforeAll(async () => {
   engine = await openHostileEngine();
 });
 afterAll(async () => {
+  await connections[Symbol.asyncDispose]();
   await engine[Symbol.asyncDispose]();
 });
 
 test("200 with status ok is ready, and its body is handed on", async () => {
   const body = { status: "ok", uptime_seconds: 1, subsystems: { brain: "ok" } };
   engine.behave(answer(200, body));
-  expect(await probeHealth(engine.url, { timeoutMs: 5_000 })).toEqual({ ready: true, body });
+  expect(await probeHealth(connections, engine.url, { timeoutMs: 5_000 })).toEqual({ ready: true, body });
 });
 
 const notReady: [string, Behaviour, RegExp][] = [
@@ -41,7 +44,7 @@ const notReady: [string, Behaviour, RegExp][] = [
 ];
 test.each(notReady)("%s is not ready, and says why", async (_what, behaviour, why) => {
   engine.behave(behaviour);
-  const probe = await probeHealth(engine.url, { timeoutMs: 5_000 });
+  const probe = await probeHealth(connections, engine.url, { timeoutMs: 5_000 });
   expect(probe).toEqual({ ready: false, why: expect.stringMatching(why) });
 });
 
@@ -49,7 +52,7 @@ test.each(["nothing", "stallsMidway"] as const)(
   "an engine that gives %s in time is not ready",
   async (how) => {
     engine.behave(behaviours[how]);
-    const probe = await probeHealth(engine.url, { timeoutMs: 200 });
+    const probe = await probeHealth(connections, engine.url, { timeoutMs: 200 });
     expect(probe).toEqual({ ready: false, why: "no answer within 200 ms" });
   },
 );
@@ -58,9 +61,9 @@ test("nobody there, no url and a probe that is given up are not ready, and none 
   const port = await takePort();
   const signal = AbortSignal.abort();
   for (const probing of [
-    probeHealth(`http://127.0.0.1:${port}`, { timeoutMs: 5_000 }),
-    probeHealth("no url", { timeoutMs: 5_000 }),
-    probeHealth(engine.url, { timeoutMs: 5_000, signal }),
+    probeHealth(connections, `http://127.0.0.1:${port}`, { timeoutMs: 5_000 }),
+    probeHealth(connections, "no url", { timeoutMs: 5_000 }),
+    probeHealth(connections, engine.url, { timeoutMs: 5_000, signal }),
   ]) {
     expect(await probing).toMatchObject({ ready: false });
   }
@@ -68,17 +71,17 @@ test("nobody there, no url and a probe that is given up are not ready, and none 
 
 /** An engine that counts its connections, and says about keeping them what it is told to. */
 async function openCounting(keepAliveSeconds: number) {
-  let connections = 0;
+  let opened = 0;
   const server = createServer((_request, response) => {
     response.setHeader("content-type", "application/json").end('{"status":"ok"}');
   });
   server.keepAliveTimeout = keepAliveSeconds * 1_000;
-  server.on("connection", () => (connections += 1));
+  server.on("connection", () => (opened += 1));
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const post = async () =>
-    exchangeWithEngine(url, {
+    exchangeWithEngine(connections, url, {
       method: "POST",
       path: "/rpc",
       body: "{}",
@@ -90,13 +93,13 @@ async function openCounting(keepAliveSeconds: number) {
     server.close();
     await once(server, "close");
   };
-  return { url, post, count: () => connections, [Symbol.asyncDispose]: close };
+  return { url, post, count: () => opened, [Symbol.asyncDispose]: close };
 }
 
 describe("a connection", () => {
   test("is used again for as long as the engine has announced to keep it", async () => {
     await using counting = await openCounting(60);
-    await probeHealth(counting.url, { timeoutMs: 5_000 });
+    await probeHealth(connections, counting.url, { timeoutMs: 5_000 });
     for (let call = 0; call < 5; call += 1) expect(await counting.post()).toMatchObject({ status: 200 });
     // The second is for a call that comes before the first has been given back.
     expect(counting.count()).toBeLessThanOrEqual(2);
@@ -104,7 +107,7 @@ describe("a connection", () => {
 
   test("is nobody else's where the engine announces too little, or was never asked", async () => {
     await using brief = await openCounting(1);
-    await probeHealth(brief.url, { timeoutMs: 5_000 });
+    await probeHealth(connections, brief.url, { timeoutMs: 5_000 });
     for (let call = 0; call < 5; call += 1) expect(await brief.post()).toMatchObject({ status: 200 });
     expect(brief.count()).toBe(6);
     await using unknown = await openCounting(60);

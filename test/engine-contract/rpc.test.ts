@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { DomainError, type Reason } from "../../server/errors.ts";
+import { EngineConnections } from "../../server/engine-contract/connections.ts";
 import { postRpc, type RpcRequest } from "../../server/engine-contract/rpc.ts";
 import { takePort } from "../support/ports.ts";
 import {
@@ -11,6 +12,7 @@ import {
 } from "../rpc/hostile-engine.ts";
 
 const apiKey = "ehe_thisIsTheEnginesPlaintextKey0000000000";
+const connections = new EngineConnections();
 let engine: HostileEngine;
 let interruption: AbortController;
 
@@ -18,6 +20,7 @@ beforeAll(async () => {
   engine = await openHostileEngine();
 });
 afterAll(async () => {
+  await connections[Symbol.asyncDispose]();
   await engine[Symbol.asyncDispose]();
 });
 beforeEach(() => {
@@ -26,6 +29,7 @@ beforeEach(() => {
 
 async function call(request: Partial<RpcRequest> = {}, endpoint = engine.url): Promise<unknown> {
   return postRpc(
+    connections,
     { endpoint, apiKey, interrupted: interruption.signal },
     { method: "skill.run", params: { a: 1 }, timeoutMs: 10_000, readOnly: false, ...request },
   );

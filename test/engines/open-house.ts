@@ -3,17 +3,11 @@ import { openDatabase } from "../../db/client.ts";
 import { insertProduct } from "../../db/products.ts";
 import { systemClock, type Clock } from "../../server/time/clock.ts";
 import type { Config } from "../../server/config/config.ts";
-import type { AppContext, CallContext } from "../../server/context.ts";
-import { DrainState } from "../../server/replicas/drain-state.ts";
-import { Reconciler } from "../../server/engines/reconcile/reconciler.ts";
-import { EngineHolds } from "../../server/engines/access/engine-holds.ts";
-import { TakenPorts } from "../../server/engines/reconcile/taken-ports.ts";
-import { acquireEngine } from "../../server/engines/access/acquire-engine.ts";
-import { generateMasterKeys, openKeyring } from "../../server/keys/keyring.ts";
-import { LeaseGuard } from "../../server/replicas/lease-guard.ts";
+import type { CallContext } from "../../server/context.ts";
+import { composeDomain, type AppContext } from "../../server/compose.ts";
+import { generateMasterKeys } from "../../server/keys/keyring.ts";
 import { openLog } from "../../server/log.ts";
 import { registerReplica } from "../../server/replicas/replica.ts";
-import { TurnRegistry } from "../../server/turns/turn-registry.ts";
 import { NO_RECORD, type IdempotencyRecord } from "../../server/idempotency/idempotency-record.ts";
 import { MemoryDaemon } from "../support/memory-daemon.ts";
 import { openMemoryRuntime, type MemoryRuntime } from "../support/memory-runtime.ts";
@@ -72,34 +66,19 @@ export async function openHouse(site: Site, options: { clock?: Clock } = {}): Pr
     { db: database.db, config },
     { db: database.db, runtimeHost: runtime.host },
   );
-  const base = {
-    config,
+  const stack = new AsyncDisposableStack();
+  stack.defer(() => database.close());
+  const parts = {
+    config: { ...config, masterKeys: site.masterKeys },
     log,
+    clock: options.clock ?? systemClock,
+    database,
+    instanceId: "test-instance",
     runtime,
     replica,
-    db: database.db,
-    raw: database.raw,
-    clock: options.clock ?? systemClock,
-    keyring: openKeyring(site.masterKeys),
   };
-  const takenPorts = new TakenPorts(systemClock);
-  const lease = new LeaseGuard(replica);
-  const holds = new EngineHolds();
-  const reconciler = new Reconciler({ ...base, takenPorts });
-  const turns = new TurnRegistry({
-    ...base,
-    acquireEngine: (input) => acquireEngine({ ...base, holds, reconciler }, input),
-    refreshEngine: (engineId) => reconciler.refresh(engineId),
-  });
   const ctx: AppContext & CallContext = {
-    ...base,
-    instanceId: "test-instance",
-    lease,
-    takenPorts,
-    holds,
-    reconciler,
-    turns,
-    drain: new DrainState(),
+    ...composeDomain(parts, stack),
     actor: { kind: "platform_key", id: randomUUID(), name: "test" },
     requestId: "test-request",
   };
@@ -107,12 +86,7 @@ export async function openHouse(site: Site, options: { clock?: Clock } = {}): Pr
     ctx,
     runtime,
     productId: site.productId,
-    [Symbol.asyncDispose]: async () => {
-      lease[Symbol.dispose]();
-      await turns[Symbol.asyncDispose]();
-      await reconciler.close();
-      await database.close();
-    },
+    [Symbol.asyncDispose]: async () => stack.disposeAsync(),
   };
 }
 

@@ -9,6 +9,7 @@ import type { IdempotencyRecord } from "../../server/idempotency/idempotency-rec
 import { runIdempotent, type IdempotentCall } from "../../server/idempotency/run-idempotent.ts";
 import { DomainError } from "../../server/errors.ts";
 import { generateMasterKeys, openKeyring } from "../../server/keys/keyring.ts";
+import { RunningCalls } from "../../server/idempotency/running-calls.ts";
 import { openLog } from "../../server/log.ts";
 import { shiftDatabaseClock } from "../support/shift-clock.ts";
 import { openTestDatabase, type TestDatabase } from "../support/test-database.ts";
@@ -35,7 +36,8 @@ async function openReplica(): Promise<Context> {
   return {
     db: database.db,
     keyring,
-    replica: { id, holdsLease: () => true },
+    replica: { id },
+    runningCalls: new RunningCalls(),
     config: { leaseMs: 15_000 } as Context["config"],
     log: openLog({ level: "silent", pretty: false }),
   };

@@ -5,6 +5,7 @@ import { NO_RECORD } from "../../server/idempotency/idempotency-record.ts";
 import type { Clock } from "../../server/time/clock.ts";
 import { authenticate } from "../../server/keys/authenticate.ts";
 import { issuePlatformKey } from "../../server/keys/issue-platform-key.ts";
+import { KeyStates } from "../../server/keys/key-states.ts";
 import { createKey } from "../../server/keys/key-format.ts";
 import { listPlatformKeys } from "../../server/keys/list-platform-keys.ts";
 import { revokePlatformKey } from "../../server/keys/revoke-platform-key.ts";
@@ -29,7 +30,8 @@ const idempotency = NO_RECORD;
 async function withoutDatabase<T>(use: (offline: PlatformContext) => Promise<T>): Promise<T> {
   const url = `postgres://nobody@127.0.0.1:${await takePort()}/none`;
   await using database = openDatabase({ url, poolSize: 1, applicationName: "offline-test" });
-  return await use({ ...ctx, db: database.db, raw: database.raw });
+  const { db, raw } = database;
+  return await use({ ...ctx, db, raw, keyStates: new KeyStates(db, ctx.clock) });
 }
 
 /** The same context with something that happens before each query. */
@@ -45,7 +47,8 @@ function interceptQueries(context: PlatformContext, before: (query: string) => v
     return prepared;
   };
   const intercepted = Object.create(session, { prepareQuery: { value: prepareQuery } });
-  return { ...context, db: Object.create(context.db, { session: { value: intercepted } }) };
+  const db = Object.create(context.db, { session: { value: intercepted } });
+  return { ...context, db, keyStates: new KeyStates(db, context.clock) };
 }
 
 describe("the bootstrap operator's key", () => {

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { generateMasterKeys, openKeyring } from "../../server/keys/keyring.ts";
-import { MAX_REMEMBERED, openKey } from "../../server/keys/opened-keys.ts";
+import { MAX_REMEMBERED, OpenedKeys } from "../../server/keys/opened-keys.ts";
 
 function openCountingRing() {
   const ring = openKeyring(generateMasterKeys());
@@ -9,30 +9,27 @@ function openCountingRing() {
     opened.push(place);
     return ring.open(sealed, place);
   };
-  return { ring: { ...ring, open }, opened };
+  return { ring, keys: new OpenedKeys({ ...ring, open }), opened };
 }
 
 test("a key is opened once, at its own place only", () => {
-  const { ring, opened } = openCountingRing();
+  const { ring, keys, opened } = openCountingRing();
   const sealed = ring.seal("secret", "engine 1");
-  expect([openKey(ring, sealed, "engine 1"), openKey(ring, sealed, "engine 1")]).toEqual([
-    "secret",
-    "secret",
-  ]);
+  expect([keys.open(sealed, "engine 1"), keys.open(sealed, "engine 1")]).toEqual(["secret", "secret"]);
   expect(opened).toEqual(["engine 1"]);
-  expect(() => openKey(ring, sealed, "engine 2")).toThrow("not from this place");
+  expect(() => keys.open(sealed, "engine 2")).toThrow("not from this place");
 });
 
 test("a key that was rotated is another one", () => {
-  const { ring } = openCountingRing();
+  const { ring, keys } = openCountingRing();
   const [before, after] = [ring.seal("before", "engine"), ring.seal("after", "engine")];
-  expect(openKey(ring, before, "engine")).toBe("before");
-  expect(openKey(ring, after, "engine")).toBe("after");
+  expect(keys.open(before, "engine")).toBe("before");
+  expect(keys.open(after, "engine")).toBe("after");
 });
 
 test("no more keys are kept than a thousand, those used last", () => {
-  const { ring, opened } = openCountingRing();
-  const use = (index: number) => openKey(ring, sealed[index] ?? "", `${index}`);
+  const { ring, keys, opened } = openCountingRing();
+  const use = (index: number) => keys.open(sealed[index] ?? "", `${index}`);
   const sealed = Array.from({ length: MAX_REMEMBERED + 1 }, (_, index) => ring.seal("secret", `${index}`));
   for (let index = 0; index < MAX_REMEMBERED; index += 1) use(index);
   use(0);

@@ -4,15 +4,17 @@ import { insertEngine, type EngineRow } from "../../db/engines.ts";
 import { NO_RECORD } from "../../server/idempotency/idempotency-record.ts";
 import { systemClock } from "../../server/time/clock.ts";
 import { parseConfig } from "../../server/config/config.ts";
-import type { AppContext, CallContext } from "../../server/context.ts";
+import type { BaseContext, CallContext } from "../../server/context.ts";
+import { KeyStates } from "../../server/keys/key-states.ts";
 import { openLog } from "../../server/log.ts";
 import { registerProduct } from "../../server/products/register-product.ts";
 import { openTestDatabase } from "./test-database.ts";
 
 /** What products and keys need of the service: a database, and an operator who asks. */
 export interface PlatformContext
-  extends Pick<AppContext, "db" | "raw" | "config" | "log" | "clock">, CallContext, AsyncDisposable {
+  extends Pick<BaseContext, "db" | "raw" | "config" | "log" | "clock">, CallContext, AsyncDisposable {
   readonly url: string;
+  readonly keyStates: KeyStates;
 }
 
 export async function openPlatformContext(env: Record<string, string> = {}): Promise<PlatformContext> {
@@ -29,6 +31,7 @@ export async function openPlatformContext(env: Record<string, string> = {}): Pro
     config: parseConfig(env).config,
     log: openLog({ level: "silent", pretty: false }),
     clock: systemClock,
+    keyStates: new KeyStates(database.db, systemClock),
     actor: { kind: "operator", id: "bootstrap", name: "bootstrap" },
     requestId: "request 1",
     [Symbol.asyncDispose]: close,

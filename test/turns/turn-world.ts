@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { openDatabase, type Database, type RawSql } from "../../db/client.ts";
 import { type Clock, systemClock } from "../../server/time/clock.ts";
+import { EngineConnections } from "../../server/engine-contract/connections.ts";
 import { EngineHolds, type Hold } from "../../server/engines/access/engine-holds.ts";
 import { DomainError } from "../../server/errors.ts";
 import { LeaseGuard } from "../../server/replicas/lease-guard.ts";
@@ -40,6 +41,7 @@ export interface TurnWorld extends AsyncDisposable {
   readonly database: Database;
   readonly databaseUrl: string;
   readonly engine: EngineDouble;
+  readonly connections: EngineConnections;
   readonly holds: EngineHolds;
   readonly engines: EngineRowDouble[];
   /** The first process. */
@@ -64,11 +66,12 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
   const testDatabase = await openTestDatabase();
   const database = openDatabase({ url: testDatabase.url, poolSize: 2, applicationName: "turns-test" });
   const engine = await openEngineDouble();
+  const connections = new EngineConnections();
   const holds = new EngineHolds();
   const engines: EngineRowDouble[] = [];
   const processes: TurnProcess[] = [];
   const guards: LeaseGuard[] = [];
-  const world = { database, databaseUrl: testDatabase.url, engine, holds, engines };
+  const world = { database, databaseUrl: testDatabase.url, engine, connections, holds, engines };
 
   const addProduct = async () => {
     const id = randomUUID();
@@ -101,6 +104,7 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
     const raw = own.wrapRaw?.(link.raw) ?? link.raw;
     const { clock = systemClock } = own;
     const turns = new TurnRegistry({
+      connections,
       raw,
       clock,
       log: silentLog,
@@ -171,6 +175,7 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
     }),
     [Symbol.asyncDispose]: async () => {
       await engine[Symbol.asyncDispose]();
+      await connections[Symbol.asyncDispose]();
       await Promise.all(processes.map((one) => one.ctx.turns[Symbol.asyncDispose]()));
       for (const guard of guards) guard[Symbol.dispose]();
       await Promise.all(processes.map((one) => one.database.close()));

@@ -1,7 +1,7 @@
 import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { fastify, type FastifyInstance, type FastifyRequest } from "fastify";
-import type { AppContext } from "../../context.ts";
+import type { AppContext } from "../../compose.ts";
 import { DomainError, toErrorMessage } from "../../errors.ts";
 import { logRequest } from "./log-request.ts";
 import { answerMalformedHttp } from "./malformed-http.ts";

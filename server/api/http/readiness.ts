@@ -1,5 +1,7 @@
 import { findSchemaState } from "../../../db/migrate.ts";
-import type { AppContext } from "../../context.ts";
+import type { BaseContext } from "../../context.ts";
+import type { DrainState } from "../../replicas/drain-state.ts";
+import type { EngineRuntime } from "../../runtime/engine-runtime.ts";
 import { toErrorMessage } from "../../errors.ts";
 
 export const SUBSYSTEM_STATES = ["ok", "degraded", "draining", "failed"] as const;
@@ -10,7 +12,7 @@ export interface Readiness {
   subsystems: Record<string, SubsystemState>;
 }
 
-type ReadinessContext = Pick<AppContext, "raw" | "runtime" | "drain" | "log">;
+type ReadinessContext = Pick<BaseContext, "raw" | "log"> & { runtime: EngineRuntime; drain: DrainState };
 
 const CHECK_TIMEOUT_MS = 3_000;
 /** Anybody may ask, so one look serves everybody who asks within this time. */
@@ -46,7 +48,7 @@ function toMigrationState(look: Look<Awaited<ReturnType<typeof findSchemaState>>
 
 /** One look at a time, however many ask and however long it hangs. */
 function shareLook<Value>(
-  ctx: Pick<AppContext, "log">,
+  ctx: Pick<BaseContext, "log">,
   subsystem: string,
   look: () => Promise<Value>,
 ): () => Promise<Look<Value>> {

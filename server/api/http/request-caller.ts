@@ -1,4 +1,4 @@
-import type { AppContext } from "../../context.ts";
+import type { AppContext } from "../../compose.ts";
 import { DomainError } from "../../errors.ts";
 import { authenticate, type Caller } from "../../keys/authenticate.ts";
 

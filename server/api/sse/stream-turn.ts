@@ -1,6 +1,7 @@
 import { tracked, type TrackedEnvelope } from "@trpc/server";
 import { abortable } from "../../time/abortable.ts";
-import type { AppContext, CallContext } from "../../context.ts";
+import type { CallContext } from "../../context.ts";
+import type { AppContext } from "../../compose.ts";
 import { Deadline } from "../../time/deadline.ts";
 import { ReaderWake } from "../../turns/read/reader-wake.ts";
 import { followTurn } from "../../turns/read/follow-turn.ts";

@@ -1,6 +1,7 @@
 import { TRPCError, type ProcedureType } from "@trpc/server";
 import { z } from "zod";
-import type { AppContext, CallContext } from "../../context.ts";
+import type { CallContext } from "../../context.ts";
+import type { AppContext } from "../../compose.ts";
 import { DomainError } from "../../errors.ts";
 import type { Caller, Scope } from "../../keys/authenticate.ts";
 import { getAuditedProductId, getProductBySlug } from "../../products/get-product.ts";

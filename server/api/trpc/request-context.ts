@@ -1,4 +1,4 @@
-import type { AppContext } from "../../context.ts";
+import type { AppContext } from "../../compose.ts";
 import type { RequestCaller } from "../http/request-caller.ts";
 import type { Readiness } from "../http/readiness.ts";
 

@@ -1,6 +1,7 @@
 import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
 import { type IdempotentCall, runIdempotent } from "../../idempotency/run-idempotent.ts";
-import type { AppContext, CallContext } from "../../context.ts";
+import type { CallContext } from "../../context.ts";
+import type { AppContext } from "../../compose.ts";
 
 /** What a mutation's resolver gets, as far as this needs it. */
 export interface Mutation<Input> {

@@ -1,11 +1,12 @@
 import { findEngine, type UsableEngine } from "../../../db/engines.ts";
 import { abortable } from "../../time/abortable.ts";
-import type { AppContext } from "../../context.ts";
+import type { BaseContext } from "../../context.ts";
+import type { Reconciler } from "../reconcile/reconciler.ts";
 import { Deadline } from "../../time/deadline.ts";
 import { DomainError } from "../../errors.ts";
-import { openKey } from "../../keys/opened-keys.ts";
+import type { OpenedKeys } from "../../keys/opened-keys.ts";
 import { toEndpoint } from "../model/engine-endpoint.ts";
-import type { Hold } from "./engine-holds.ts";
+import type { Hold, EngineHolds } from "./engine-holds.ts";
 import { engineNotFound } from "../operations/get-engine.ts";
 
 export interface AcquireEngineInput {
@@ -32,7 +33,11 @@ export interface HeldEngine extends Disposable, Pick<Hold, "interrupted" | "rele
   apiKey: string;
 }
 
-type UseContext = Pick<AppContext, "db" | "holds" | "reconciler" | "keyring" | "clock">;
+export interface AcquireContext extends Pick<BaseContext, "db" | "clock"> {
+  holds: EngineHolds;
+  reconciler: Reconciler;
+  openedKeys: OpenedKeys;
+}
 
 const BLOCKED_RETRY_MS = 500;
 
@@ -41,7 +46,7 @@ const BLOCKED_RETRY_MS = 500;
  * ENGINE_UNHEALTHY, ENGINE_DESTROYING, GENERATION_CHANGED, or DEADLINE_EXCEEDED when it did not become usable
  * in time.
  */
-export async function acquireEngine(ctx: UseContext, input: AcquireEngineInput): Promise<HeldEngine> {
+export async function acquireEngine(ctx: AcquireContext, input: AcquireEngineInput): Promise<HeldEngine> {
   using deadline = new Deadline(input.timeoutMs, [input.signal]);
   const { signal } = deadline;
   try {
@@ -65,7 +70,7 @@ export async function acquireEngine(ctx: UseContext, input: AcquireEngineInput):
 
 /** undefined: it was booting, or a gate moved between the read and the hold; read again. */
 async function tryUse(
-  ctx: UseContext,
+  ctx: AcquireContext,
   input: AcquireEngineInput & { find: AcquireEngineInput["findFirst"] },
   signal: AbortSignal,
 ): Promise<HeldEngine | undefined> {
@@ -135,14 +140,14 @@ function toUnhealthyError(row: UsableEngine): DomainError {
   );
 }
 
-function toUse(ctx: UseContext, row: UsableEngine, hold: Hold): HeldEngine {
+function toUse(ctx: AcquireContext, row: UsableEngine, hold: Hold): HeldEngine {
   const endpoint = toEndpoint(row);
   if (endpoint === null) throw new Error(`engine ${row.id} is running without a port`);
   return {
     engineId: row.id,
     generation: row.generation,
     endpoint,
-    apiKey: openKey(ctx.keyring, row.keySealed, row.id),
+    apiKey: ctx.openedKeys.open(row.keySealed, row.id),
     interrupted: hold.interrupted,
     release: () => {
       hold.release();

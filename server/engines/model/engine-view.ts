@@ -1,5 +1,5 @@
 import type { EngineRow } from "../../../db/engines.ts";
-import type { AppContext } from "../../context.ts";
+import type { BaseContext } from "../../context.ts";
 import { toEndpoint } from "./engine-endpoint.ts";
 import type { Desired, EngineStatus } from "./engine-status.ts";
 import { toDefaultImage, toEngineSpec, toSpecHash } from "./engine-spec.ts";
@@ -35,7 +35,7 @@ export interface Engine {
   lastActivityAt: string | null;
 }
 
-export function toEngine(ctx: Pick<AppContext, "config">, row: EngineRow): Engine {
+export function toEngine(ctx: Pick<BaseContext, "config">, row: EngineRow): Engine {
   return {
     engineId: row.id,
     userId: row.userId,
@@ -63,7 +63,7 @@ function toIso(at: string | null): string | null {
   return at === null ? null : new Date(at).toISOString();
 }
 
-function hasDrift(ctx: Pick<AppContext, "config">, row: EngineRow): boolean {
+function hasDrift(ctx: Pick<BaseContext, "config">, row: EngineRow): boolean {
   const { imageFrom, imageId, limitOverrides } = row.spec;
   const image = imageFrom === "default" ? toDefaultImage(ctx.config) : row.spec.image;
   const today = { ...toEngineSpec(ctx.config, { image, imageFrom, limitOverrides }), imageId };

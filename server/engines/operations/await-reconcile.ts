@@ -1,7 +1,8 @@
 import { findEngineById, type EngineRow } from "../../../db/engines.ts";
-import type { AppContext } from "../../context.ts";
+import type { BaseContext } from "../../context.ts";
+import type { Reconciler } from "../reconcile/reconciler.ts";
 import { DomainError } from "../../errors.ts";
-import { RuntimeFailure } from "../../runtime/engine-runtime.ts";
+import { RuntimeFailure, type EngineRuntime } from "../../runtime/engine-runtime.ts";
 import type { ReconcileOutcome } from "../reconcile/reconcile-engine.ts";
 
 export interface DriveInput {
@@ -10,7 +11,7 @@ export interface DriveInput {
   deadlineMs?: number | undefined;
 }
 
-type DriveContext = Pick<AppContext, "reconciler" | "db" | "runtime">;
+type DriveContext = Pick<BaseContext, "db"> & { reconciler: Reconciler; runtime: EngineRuntime };
 
 /**
  * Drives an engine and waits until nothing is left to do for now. undefined: the engine is gone. Throws
@@ -56,7 +57,7 @@ export async function askRuntime<T>(ask: () => Promise<T>): Promise<T> {
   }
 }
 
-async function toRuntimeError(ctx: Pick<AppContext, "runtime">): Promise<unknown> {
+async function toRuntimeError(ctx: { runtime: EngineRuntime }): Promise<unknown> {
   try {
     await ctx.runtime.check();
     return new DomainError("RUNTIME_UNREACHABLE", "the runtime did not answer in time; the work goes on", {

@@ -1,5 +1,6 @@
 import { isPinnedImage } from "../model/pinned-image.ts";
-import type { AppContext } from "../../context.ts";
+import type { BaseContext } from "../../context.ts";
+import type { EngineRuntime } from "../../runtime/engine-runtime.ts";
 import { DomainError } from "../../errors.ts";
 import { toDefaultImage } from "../model/engine-spec.ts";
 
@@ -13,7 +14,7 @@ export interface ImageChoice {
  * keys: throws IMAGE_NOT_ALLOWED for one that is on no list, IMAGE_NOT_PINNED for one that may change its content.
  */
 export function chooseImage(
-  ctx: Pick<AppContext, "config" | "runtime">,
+  ctx: Pick<BaseContext, "config"> & { runtime: EngineRuntime },
   wanted: { caller: string | undefined; policy: string | undefined },
 ): ImageChoice {
   const { config } = ctx;

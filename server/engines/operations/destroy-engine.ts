@@ -1,6 +1,7 @@
+import type { OperationContext } from "./operation-context.ts";
 import { findEngineById, orchNow, type EngineRow } from "../../../db/engines.ts";
 import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
-import type { AppContext, CallContext } from "../../context.ts";
+import type { BaseContext } from "../../context.ts";
 import { awaitReconcile } from "./await-reconcile.ts";
 import type { WhenBusy } from "../access/engine-holds.ts";
 import { getEngineRow } from "./get-engine.ts";
@@ -22,7 +23,7 @@ export interface DestroyedEngine {
 
 /** Container, volume, port and key are gone when this returns. Throws ENGINE_NOT_FOUND when there is no engine. */
 export async function destroyEngine(
-  ctx: AppContext & CallContext,
+  ctx: OperationContext,
   input: DestroyEngineInput,
 ): Promise<DestroyedEngine> {
   const engineId = (await findResumed(ctx, input)) ?? (await beginDestroy(ctx, input));
@@ -32,7 +33,7 @@ export async function destroyEngine(
 
 /** An earlier attempt with the same idempotency key wrote the intent and died: that engine, and no later one. */
 async function findResumed(
-  ctx: Pick<AppContext, "db">,
+  ctx: Pick<BaseContext, "db">,
   input: DestroyEngineInput,
 ): Promise<string | undefined> {
   const { resumed, subject } = input.idempotency;
@@ -41,7 +42,7 @@ async function findResumed(
   return row === undefined || row.desired === "destroyed" ? subject : undefined;
 }
 
-async function beginDestroy(ctx: AppContext & CallContext, input: DestroyEngineInput): Promise<string> {
+async function beginDestroy(ctx: OperationContext, input: DestroyEngineInput): Promise<string> {
   const found = await getEngineRow(ctx, input);
   using _gate = await ctx.holds.closeGate(found.id, {
     whenBusy: input.whenBusy,

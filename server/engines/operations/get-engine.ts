@@ -1,5 +1,5 @@
 import { findEngine, type EngineRow } from "../../../db/engines.ts";
-import type { AppContext } from "../../context.ts";
+import type { BaseContext } from "../../context.ts";
 import { DomainError } from "../../errors.ts";
 import { toEngine, type Engine } from "../model/engine-view.ts";
 
@@ -10,14 +10,14 @@ export interface EngineKeyInput {
 
 /** Throws ENGINE_NOT_FOUND. */
 export async function getEngine(
-  ctx: Pick<AppContext, "db" | "config">,
+  ctx: Pick<BaseContext, "db" | "config">,
   input: EngineKeyInput,
 ): Promise<Engine> {
   return toEngine(ctx, await getEngineRow(ctx, input));
 }
 
 /** Throws ENGINE_NOT_FOUND. */
-export async function getEngineRow(ctx: Pick<AppContext, "db">, input: EngineKeyInput): Promise<EngineRow> {
+export async function getEngineRow(ctx: Pick<BaseContext, "db">, input: EngineKeyInput): Promise<EngineRow> {
   const row = await findEngine(ctx.db, { productId: input.productId, userId: input.userId });
   if (row === undefined) throw engineNotFound();
   return row;

@@ -14,7 +14,10 @@ import { lockProduct } from "../../../db/products.ts";
 import type { EngineSpec } from "../../../db/schema.ts";
 import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
 import { appendAudit } from "../../audit/append-audit.ts";
-import type { AppContext, CallContext } from "../../context.ts";
+import type { BaseContext, CallContext } from "../../context.ts";
+import type { Keyring } from "../../keys/keyring.ts";
+import type { EngineRuntime } from "../../runtime/engine-runtime.ts";
+import type { TakenPorts } from "../reconcile/taken-ports.ts";
 import { DomainError } from "../../errors.ts";
 import type { NewKey } from "../../keys/key-format.ts";
 import { moveEngine } from "../model/move-engine.ts";
@@ -29,7 +32,11 @@ export interface NewEngineInput {
   idempotency: IdempotencyRecord;
 }
 
-type InsertContext = Pick<AppContext, "config" | "keyring" | "runtime" | "takenPorts"> & CallContext;
+type InsertContext = Pick<BaseContext, "config"> & {
+  keyring: Keyring;
+  runtime: EngineRuntime;
+  takenPorts: TakenPorts;
+} & CallContext;
 
 /**
  * The one transaction in which an engine comes to be: user, port and key are reserved together, with the product

@@ -1,6 +1,6 @@
 import { listEngineRows } from "../../../db/engines.ts";
 import { fromCursor, toPage, UUID_PATTERN, type Page } from "../../page-cursor.ts";
-import type { AppContext } from "../../context.ts";
+import type { BaseContext } from "../../context.ts";
 import type { EngineStatus } from "../model/engine-status.ts";
 import { toEngine, type Engine } from "../model/engine-view.ts";
 
@@ -13,7 +13,7 @@ export interface ListEnginesInput {
 
 /** In order of creation, so that a page never skips or repeats an engine that was there all along. */
 export async function listEngines(
-  ctx: Pick<AppContext, "db" | "config">,
+  ctx: Pick<BaseContext, "db" | "config">,
   input: ListEnginesInput,
 ): Promise<Page<Engine>> {
   const rows = await listEngineRows(ctx.db, {

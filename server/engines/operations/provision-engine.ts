@@ -1,8 +1,10 @@
+import type { OperationContext } from "./operation-context.ts";
 import { findEngineById, type EngineRow } from "../../../db/engines.ts";
 import { findViolatedConstraint } from "../../../db/postgres-error.ts";
 import type { ProductPolicy } from "../../products/product-policy.ts";
 import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
-import type { AppContext, CallContext } from "../../context.ts";
+import type { BaseContext } from "../../context.ts";
+import type { Keyring } from "../../keys/keyring.ts";
 import { DomainError, toErrorMessage } from "../../errors.ts";
 import { createKey, type NewKey } from "../../keys/key-format.ts";
 import { chooseImage } from "./choose-image.ts";
@@ -33,7 +35,7 @@ const PORT_TRIES = 20;
  * first boot failed: then the engine keeps its row and why, and may be provisioned again.
  */
 export async function provisionEngine(
-  ctx: AppContext & CallContext,
+  ctx: OperationContext,
   input: ProvisionEngineInput,
 ): Promise<{ engine: Engine; apiKey: string }> {
   const resumed = await findResumed(ctx, input);
@@ -49,7 +51,7 @@ export async function provisionEngine(
 
 /** An earlier attempt with the same idempotency key died after it wrote the engine: its key is the answer. */
 async function findResumed(
-  ctx: Pick<AppContext, "db" | "keyring">,
+  ctx: Pick<BaseContext, "db"> & { keyring: Keyring },
   input: ProvisionEngineInput,
 ): Promise<{ row: EngineRow; apiKey: string } | undefined> {
   if (!input.idempotency.resumed || input.idempotency.subject === null) return undefined;
@@ -59,7 +61,7 @@ async function findResumed(
 }
 
 async function beginProvision(
-  ctx: AppContext & CallContext,
+  ctx: OperationContext,
   input: ProvisionEngineInput,
 ): Promise<{ row: EngineRow; apiKey: string }> {
   const choice = chooseImage(ctx, { caller: input.image, policy: input.policy.image });
@@ -78,7 +80,7 @@ async function beginProvision(
 
 /** undefined: another product's provision took the same port in the same moment. */
 async function tryInsert(
-  ctx: AppContext & CallContext,
+  ctx: OperationContext,
   input: ProvisionEngineInput & { spec: EngineRow["spec"]; key: NewKey },
   tries: number,
 ): Promise<EngineRow | undefined> {
@@ -99,7 +101,7 @@ async function tryInsert(
 
 /** The key must never be lost: whatever keeps the boot from ending in time, the answer is the engine as it is. */
 async function waitForBoot(
-  ctx: AppContext,
+  ctx: OperationContext,
   begun: EngineRow,
   deadlineMs: number | undefined,
 ): Promise<EngineRow> {

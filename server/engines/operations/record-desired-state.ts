@@ -9,7 +9,8 @@ import {
 import { appendAudit } from "../../audit/append-audit.ts";
 import type { AuditAction } from "../../audit/audit-entry.ts";
 import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
-import type { AppContext, CallContext } from "../../context.ts";
+import type { BaseContext, CallContext } from "../../context.ts";
+import type { EngineHolds } from "../access/engine-holds.ts";
 import { engineNotFound } from "./get-engine.ts";
 import { moveEngine } from "../model/move-engine.ts";
 import type { Move } from "../model/moves.ts";
@@ -43,7 +44,7 @@ export interface RecordDesiredStateInput {
  * of the engine since. Throws ENGINE_NOT_FOUND and whatever `decide` throws.
  */
 export async function recordDesiredState(
-  ctx: Pick<AppContext, "db"> & CallContext,
+  ctx: Pick<BaseContext, "db"> & CallContext,
   input: RecordDesiredStateInput,
 ): Promise<EngineRow> {
   return ctx.db.transaction(async (tx) => {
@@ -78,9 +79,9 @@ export async function recordDesiredState(
  * it: nobody has to make room for it again.
  */
 export async function closeGateOnce(
-  ctx: Pick<AppContext, "holds">,
+  ctx: { holds: EngineHolds },
   engine: EngineRow,
-  input: Parameters<AppContext["holds"]["closeGate"]>[1] & { idempotency: IdempotencyRecord },
+  input: Parameters<EngineHolds["closeGate"]>[1] & { idempotency: IdempotencyRecord },
 ): Promise<Disposable | undefined> {
   const { idempotency, whenBusy, deadlineMs, reason } = input;
   return isRecorded(idempotency)

@@ -1,6 +1,6 @@
+import type { OperationContext } from "./operation-context.ts";
 import { orchNow, type EngineRow } from "../../../db/engines.ts";
 import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
-import type { AppContext, CallContext } from "../../context.ts";
 import { DomainError } from "../../errors.ts";
 import { awaitReconcile } from "./await-reconcile.ts";
 import type { WhenBusy } from "../access/engine-holds.ts";
@@ -21,10 +21,7 @@ export interface RestartEngineInput {
 }
 
 /** Ends the process that is on record and starts another: the generation moves. */
-export async function restartEngine(
-  ctx: AppContext & CallContext,
-  input: RestartEngineInput,
-): Promise<Engine> {
+export async function restartEngine(ctx: OperationContext, input: RestartEngineInput): Promise<Engine> {
   const found = await getEngineRow(ctx, input);
   using _gate = await closeGateOnce(ctx, found, { ...input, reason: "ENGINE_RESTARTED" });
   const row = await recordDesiredState(ctx, {

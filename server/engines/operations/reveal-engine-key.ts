@@ -1,10 +1,11 @@
 import { recordCall } from "../../audit/append-audit.ts";
-import type { AppContext, CallContext } from "../../context.ts";
+import type { BaseContext, CallContext } from "../../context.ts";
+import type { Keyring } from "../../keys/keyring.ts";
 import { getEngineRow, type EngineKeyInput } from "./get-engine.ts";
 
 /** The key that the engine checks now. Audited before it is shown. Throws ENGINE_NOT_FOUND. */
 export async function revealEngineKey(
-  ctx: Pick<AppContext, "db" | "keyring"> & CallContext,
+  ctx: Pick<BaseContext, "db"> & { keyring: Keyring } & CallContext,
   input: EngineKeyInput,
 ): Promise<{ apiKey: string }> {
   const row = await getEngineRow(ctx, input);

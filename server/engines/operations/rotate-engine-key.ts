@@ -1,6 +1,7 @@
+import type { OperationContext } from "./operation-context.ts";
 import { findEngineById, orchNow, type EngineRow } from "../../../db/engines.ts";
 import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
-import type { AppContext, CallContext } from "../../context.ts";
+import type { Keyring } from "../../keys/keyring.ts";
 import { DomainError } from "../../errors.ts";
 import { createKey, hashKey, type NewKey } from "../../keys/key-format.ts";
 import { awaitReconcile } from "./await-reconcile.ts";
@@ -24,7 +25,7 @@ export interface RotateEngineKeyInput {
  * with it, and the container's own environment says which one it holds, so that a crash anywhere fails forward.
  */
 export async function rotateEngineKey(
-  ctx: AppContext & CallContext,
+  ctx: OperationContext,
   input: RotateEngineKeyInput,
 ): Promise<{ apiKey: string; generation: number }> {
   const found = await getEngineRow(ctx, input);
@@ -50,7 +51,7 @@ export async function rotateEngineKey(
 
 /** An earlier attempt with the same idempotency key stored its key and died: that key is the answer. */
 function findResumedKey(
-  ctx: Pick<AppContext, "keyring">,
+  ctx: { keyring: Keyring },
   row: EngineRow,
   input: RotateEngineKeyInput,
 ): string | undefined {
@@ -62,7 +63,7 @@ function findResumedKey(
 }
 
 async function finish(
-  ctx: AppContext,
+  ctx: OperationContext,
   begun: EngineRow,
   apiKey: string,
 ): Promise<{ apiKey: string; generation: number }> {

@@ -1,6 +1,6 @@
+import type { OperationContext } from "./operation-context.ts";
 import { orchNow, type EngineRow } from "../../../db/engines.ts";
 import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
-import type { AppContext, CallContext } from "../../context.ts";
 import { DomainError } from "../../errors.ts";
 import { awaitReconcile } from "./await-reconcile.ts";
 import { toEngine, type Engine } from "../model/engine-view.ts";
@@ -17,7 +17,7 @@ export interface StartEngineInput {
 }
 
 /** Already running is success. An engine that was given up gets a fresh budget of restarts. */
-export async function startEngine(ctx: AppContext & CallContext, input: StartEngineInput): Promise<Engine> {
+export async function startEngine(ctx: OperationContext, input: StartEngineInput): Promise<Engine> {
   const row = await recordDesiredState(ctx, {
     ...input,
     action: "engine.start_requested",

@@ -1,6 +1,6 @@
+import type { OperationContext } from "./operation-context.ts";
 import { orchNow, type EngineRow } from "../../../db/engines.ts";
 import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
-import type { AppContext, CallContext } from "../../context.ts";
 import { DomainError } from "../../errors.ts";
 import { awaitReconcile } from "./await-reconcile.ts";
 import type { WhenBusy } from "../access/engine-holds.ts";
@@ -21,7 +21,7 @@ export interface StopEngineInput {
 }
 
 /** Already stopped is success. */
-export async function stopEngine(ctx: AppContext & CallContext, input: StopEngineInput): Promise<Engine> {
+export async function stopEngine(ctx: OperationContext, input: StopEngineInput): Promise<Engine> {
   const found = await getEngineRow(ctx, input);
   using _gate = await closeGateOnce(ctx, found, { ...input, reason: "ENGINE_STOPPED" });
   const row = await recordDesiredState(ctx, {

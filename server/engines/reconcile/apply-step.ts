@@ -9,7 +9,7 @@ import {
 } from "../../runtime/engine-runtime.ts";
 import { assignPort } from "./assign-port.ts";
 import { leaveTombstone } from "./leave-tombstone.ts";
-import type { ReconcileContext } from "./reconcile-engine.ts";
+import type { ReconcileContext } from "./reconcile-context.ts";
 import { toContainerSpec, toSpecHash } from "../model/engine-spec.ts";
 import { failEngine, hidePassedThrough } from "./fail-engine.ts";
 import { findCurrent, observeHealth, type ProbeAnswer } from "./observe-engine.ts";

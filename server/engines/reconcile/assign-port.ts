@@ -1,6 +1,6 @@
 import { reservePort, type EngineRowAt } from "../../../db/engines.ts";
 import { findViolatedConstraint } from "../../../db/postgres-error.ts";
-import type { ReconcileContext } from "./reconcile-engine.ts";
+import type { ReconcileContext } from "./reconcile-context.ts";
 import { failEngine } from "./fail-engine.ts";
 
 /** Reserves another host port for an engine that gave its own back. A lost race is simply planned again. */

@@ -1,8 +1,8 @@
 import { deleteTombstone, listTombstones, type TombstoneRow } from "../../../db/tombstones.ts";
-import type { AppContext } from "../../context.ts";
-import { RuntimeFailure } from "../../runtime/engine-runtime.ts";
+import type { BaseContext } from "../../context.ts";
+import { RuntimeFailure, type EngineRuntime } from "../../runtime/engine-runtime.ts";
 
-type SweepContext = Pick<AppContext, "db" | "runtime" | "log">;
+type SweepContext = Pick<BaseContext, "db" | "log"> & { runtime: EngineRuntime };
 
 /**
  * Looks once more for what a call that was cut off may have made after its engine was destroyed, removes it, and

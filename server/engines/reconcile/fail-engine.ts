@@ -1,6 +1,6 @@
 import { afterMs, type EnginePatch, type EngineRowAt } from "../../../db/engines.ts";
 import { toErrorMessage } from "../../errors.ts";
-import type { ReconcileContext } from "./reconcile-engine.ts";
+import type { ReconcileContext } from "./reconcile-context.ts";
 import { toStatusReason, type StatusReason } from "../model/engine-status.ts";
 import { recordMove } from "./record-move.ts";
 

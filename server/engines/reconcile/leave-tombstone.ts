@@ -2,7 +2,7 @@ import { deleteEngine, type EngineRowAt } from "../../../db/engines.ts";
 import { insertTombstone } from "../../../db/tombstones.ts";
 import { appendAudit } from "../../audit/append-audit.ts";
 import { SYSTEM_ACTOR } from "../../audit/audit-entry.ts";
-import type { ReconcileContext } from "./reconcile-engine.ts";
+import type { ReconcileContext } from "./reconcile-context.ts";
 
 /** Nothing of the engine is left at the runtime: its row goes, a tombstone stays until a sweep has looked again. */
 export async function leaveTombstone(ctx: ReconcileContext, row: EngineRowAt): Promise<void> {

@@ -1,11 +1,11 @@
 import type { EngineRow } from "../../../db/engines.ts";
-import type { AppContext } from "../../context.ts";
+import type { ReconcileContext } from "./reconcile-context.ts";
 import { toProcessIdentity, type ContainerObservation } from "../../runtime/engine-runtime.ts";
 import { toEndpoint } from "../model/engine-endpoint.ts";
 import { probeHealth } from "../../engine-contract/exchange.ts";
 import type { HealthObservation, Observation } from "./plan-engine.ts";
 
-type ObserveContext = Pick<AppContext, "runtime" | "config">;
+type ObserveContext = Pick<ReconcileContext, "config" | "runtime" | "connections">;
 
 /** What a process answered while somebody waited for its boot. */
 export interface ProbeAnswer {
@@ -56,13 +56,13 @@ export function findCurrent(
 
 /** GET /health, once; a signal that aborts makes it "not ready". */
 export async function observeHealth(
-  ctx: Pick<AppContext, "config">,
+  ctx: Pick<ReconcileContext, "config" | "connections">,
   row: EngineRow,
   signal?: AbortSignal,
 ): Promise<HealthObservation> {
   const endpoint = toEndpoint(row);
   if (endpoint === null) return { ready: false, why: "it has no port" };
-  const probe = await probeHealth(endpoint, {
+  const probe = await probeHealth(ctx.connections, endpoint, {
     timeoutMs: ctx.config.healthTimeoutMs,
     ...(signal === undefined ? {} : { signal }),
   });

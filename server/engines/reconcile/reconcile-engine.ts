@@ -5,7 +5,7 @@ import {
   type EngineRow,
   type EngineRowAt,
 } from "../../../db/engines.ts";
-import type { AppContext } from "../../context.ts";
+import type { ReconcileContext } from "./reconcile-context.ts";
 import { RuntimeFailure } from "../../runtime/engine-runtime.ts";
 import {
   applyStep,
@@ -28,10 +28,6 @@ import { spreadInterval } from "./spread-interval.ts";
  * other rows. The row is read again before each step, or written where it is still the same, so an intent written
  * meanwhile takes over at once, and a driver that lost its place stops.
  */
-export type ReconcileContext = Pick<
-  AppContext,
-  "db" | "runtime" | "config" | "log" | "clock" | "replica" | "takenPorts"
->;
 
 /**
  * `settled`: nothing to do for now. `unreachable`: the runtime does not answer, nothing was concluded from it.

@@ -2,7 +2,8 @@ import { findEngineById, updateEngineIf, afterMs } from "../../../db/engines.ts"
 import { abortable } from "../../time/abortable.ts";
 import { toErrorMessage } from "../../errors.ts";
 import type { BootsUnderWay } from "./apply-step.ts";
-import { reconcileEngine, type ReconcileContext, type ReconcileOutcome } from "./reconcile-engine.ts";
+import type { ReconcileContext } from "./reconcile-context.ts";
+import { reconcileEngine, type ReconcileOutcome } from "./reconcile-engine.ts";
 
 interface Drive {
   done: Promise<ReconcileOutcome>;

@@ -1,7 +1,7 @@
 import { orchNow, type EnginePatch, type EngineRow } from "../../../db/engines.ts";
 import { appendAudit } from "../../audit/append-audit.ts";
 import { SYSTEM_ACTOR, type AuditAction } from "../../audit/audit-entry.ts";
-import type { AppContext } from "../../context.ts";
+import type { BaseContext } from "../../context.ts";
 import { moveEngine } from "../model/move-engine.ts";
 import { MOVE_ACTIONS, type Move } from "../model/moves.ts";
 
@@ -23,7 +23,7 @@ export const BOOT_PATCH: EnginePatch = {
 };
 
 /** A move of the control loop with its audit row, in one transaction. False: the race was lost. */
-export async function recordMove(ctx: Pick<AppContext, "db">, input: RecordMoveInput): Promise<boolean> {
+export async function recordMove(ctx: Pick<BaseContext, "db">, input: RecordMoveInput): Promise<boolean> {
   const { row, move } = input;
   const patch = { ...toMovePatch(row, move), ...input.patch };
   return ctx.db.transaction(async (tx) => {

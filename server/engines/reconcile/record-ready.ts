@@ -10,7 +10,7 @@ import {
 import { appendAudit } from "../../audit/append-audit.ts";
 import { SYSTEM_ACTOR, type AuditAction } from "../../audit/audit-entry.ts";
 import { toProcessIdentity, type ContainerObservation } from "../../runtime/engine-runtime.ts";
-import type { ReconcileContext } from "./reconcile-engine.ts";
+import type { ReconcileContext } from "./reconcile-context.ts";
 import { recordMove } from "./record-move.ts";
 import { spreadInterval } from "./spread-interval.ts";
 

@@ -1,10 +1,17 @@
 import { takeDueEngines } from "../../../db/engines.ts";
-import type { AppContext } from "../../context.ts";
+import type { BaseContext } from "../../context.ts";
+import type { Reconciler } from "./reconciler.ts";
+import type { Replica } from "../../replicas/replica.ts";
+import type { EngineRuntime } from "../../runtime/engine-runtime.ts";
 
 /** More than this under way at once would only queue at the runtime. */
 const MAX_LOOKS = 32;
 
-type CheckContext = Pick<AppContext, "db" | "runtime" | "config" | "reconciler" | "replica">;
+type CheckContext = Pick<BaseContext, "db" | "config"> & {
+  runtime: EngineRuntime;
+  reconciler: Reconciler;
+  replica: Replica;
+};
 
 /**
  * The periodic pass: looks at what is due, and does not wait for it. A boot or a pull that a look turns into counts

@@ -1,7 +1,8 @@
 import { endTurnsOfOthers } from "../../../db/turns.ts";
-import type { AppContext } from "../../context.ts";
+import type { BaseContext } from "../../context.ts";
+import type { Replica } from "../../replicas/replica.ts";
 
-type RecoverContext = Pick<AppContext, "raw" | "log"> & { replica: Pick<AppContext["replica"], "id"> };
+type RecoverContext = Pick<BaseContext, "raw" | "log"> & { replica: Pick<Replica, "id"> };
 
 /**
  * Ends the turns of owners that are gone, past anything that they may have shown, and answers how many there were.

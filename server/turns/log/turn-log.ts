@@ -1,12 +1,12 @@
 import { appendToTurnLog, isPartitionMissing } from "../../../db/turn-events.ts";
 import { ensureTurnPartitionAt } from "../../../db/turn-partitions.ts";
 import { isDatabaseUnavailable } from "../../../db/postgres-error.ts";
-import type { AppContext } from "../../context.ts";
+import type { BaseContext } from "../../context.ts";
 import { toErrorMessage } from "../../errors.ts";
 import { chooseFairly } from "./choose-fairly.ts";
 import type { Flush, LiveTurn } from "../model/live-turn.ts";
 
-export interface TurnLogOptions extends Pick<AppContext, "raw" | "clock" | "log"> {
+export interface TurnLogOptions extends Pick<BaseContext, "raw" | "clock" | "log"> {
   replicaId: string;
 }
 

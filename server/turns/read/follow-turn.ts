@@ -1,7 +1,7 @@
 import { readTurnLog } from "../../../db/turn-events.ts";
 import { isTurnLogRetired } from "../../../db/turn-partitions.ts";
 import { findTurn, type TurnKey, type TurnRow } from "../../../db/turns.ts";
-import type { AppContext } from "../../context.ts";
+import type { LeaseGuard } from "../../replicas/lease-guard.ts";
 import type { LiveTurn } from "../model/live-turn.ts";
 import { toBatches } from "../log/log-batches.ts";
 import { BATCH_MAX_BYTES, type TurnBatch, type TurnGap } from "./turn-batch.ts";
@@ -11,7 +11,7 @@ import type { TurnContext } from "../turn-registry.ts";
 import { turnNotFound } from "../model/turn-view.ts";
 
 /** `lease`: a database that hangs ends a reader's look at the log, as it ends everybody's calls. */
-export type FollowContext = TurnContext & { lease: Pick<AppContext["lease"], "run"> };
+export type FollowContext = TurnContext & { lease: Pick<LeaseGuard, "run"> };
 
 export interface FollowTurnInput extends TurnKey {
   /** Everything up to here has been read; 0 for all. */

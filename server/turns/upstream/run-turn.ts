@@ -87,7 +87,12 @@ async function exchange(ctx: TurnContext, drive: Drive, watchdog: IdleWatchdog):
   };
   const { errorBodyMs } = ctx.turns.timing;
   const signal = turn.stopSignal;
-  const answer = await sendExecute(use, { body: drive.body, onAccepted, signal, errorBodyMs });
+  const answer = await sendExecute(ctx.turns.options.connections, use, {
+    body: drive.body,
+    onAccepted,
+    signal,
+    errorBodyMs,
+  });
   if (answer.kind !== "streaming") return toResult(turn, answer);
   try {
     return await readStream(ctx, { turn, watchdog, reader: answer.sink });

@@ -2,7 +2,6 @@ import { randomUUID } from "node:crypto";
 import { createServer } from "node:net";
 import { once } from "node:events";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { noteAnnouncement } from "../../../server/engine-contract/connections.ts";
 import { cancelTurn } from "../../../server/turns/cancel-turn.ts";
 import { getTurn } from "../../../server/turns/read/get-turn.ts";
 import { LiveTurn } from "../../../server/turns/model/live-turn.ts";
@@ -175,7 +174,7 @@ test.each([
 
 test("a connection that the engine keeps takes one turn after the other", async () => {
   world.engine.onCall = streamOf(started(), delta("a"), completed());
-  noteAnnouncement(world.engine.url, "timeout=5");
+  world.connections.noteAnnouncement(world.engine.url, "timeout=5");
   const ports = new Set<number | undefined>();
   try {
     for (const _turn of [1, 2, 3]) {
@@ -185,7 +184,7 @@ test("a connection that the engine keeps takes one turn after the other", async 
       expect((await readAll(world.ctx, input)).end).toMatchObject({ status: "completed" });
     }
   } finally {
-    noteAnnouncement(world.engine.url, undefined);
+    world.connections.noteAnnouncement(world.engine.url, undefined);
   }
   expect(ports.size).toBe(1);
 });

@@ -1,0 +1,87 @@
+import type { Database } from "../db/client.ts";
+import type { Config } from "./config/config.ts";
+import type { BaseContext } from "./context.ts";
+import { EngineConnections } from "./engine-contract/connections.ts";
+import { acquireEngine } from "./engines/access/acquire-engine.ts";
+import { EngineHolds } from "./engines/access/engine-holds.ts";
+import { Reconciler } from "./engines/reconcile/reconciler.ts";
+import { TakenPorts } from "./engines/reconcile/taken-ports.ts";
+import { RunningCalls } from "./idempotency/running-calls.ts";
+import { KeyStates } from "./keys/key-states.ts";
+import { openKeyring, type Keyring } from "./keys/keyring.ts";
+import { OpenedKeys } from "./keys/opened-keys.ts";
+import type { Log } from "./log.ts";
+import { DrainState } from "./replicas/drain-state.ts";
+import { LeaseGuard } from "./replicas/lease-guard.ts";
+import type { Replica } from "./replicas/replica.ts";
+import type { EngineRuntime } from "./runtime/engine-runtime.ts";
+import type { Clock } from "./time/clock.ts";
+import { TurnRegistry } from "./turns/turn-registry.ts";
+
+/** Every object that lives as long as the process. Only the API and the loops get all of it. */
+export interface AppContext extends BaseContext {
+  instanceId: string;
+  replica: Replica;
+  lease: LeaseGuard;
+  drain: DrainState;
+  runtime: EngineRuntime;
+  keyring: Keyring;
+  keyStates: KeyStates;
+  openedKeys: OpenedKeys;
+  runningCalls: RunningCalls;
+  connections: EngineConnections;
+  holds: EngineHolds;
+  takenPorts: TakenPorts;
+  reconciler: Reconciler;
+  turns: TurnRegistry;
+}
+
+export interface DomainParts {
+  config: Config;
+  log: Log;
+  clock: Clock;
+  database: Pick<Database, "db" | "raw">;
+  instanceId: string;
+  runtime: EngineRuntime;
+  replica: Replica;
+}
+
+/**
+ * Makes the objects of the domain over a database, a runtime and a replica. `stack` closes them in reverse order; the
+ * caller owns the database, the runtime and the replica. Nothing starts here: loops and servers come later.
+ */
+export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack): AppContext {
+  const { database, ...given } = parts;
+  const base = { ...given, db: database.db, raw: database.raw };
+  const { config, clock, replica } = given;
+  const keyring = openKeyring(config.masterKeys ?? "");
+  const openedKeys = new OpenedKeys(keyring);
+  const connections = stack.use(new EngineConnections());
+  const takenPorts = new TakenPorts(clock);
+  const holds = new EngineHolds();
+  const lease = stack.use(new LeaseGuard(replica));
+  const reconciler = new Reconciler({ ...base, connections, takenPorts });
+  stack.defer(() => reconciler.close());
+  const turns = stack.use(
+    new TurnRegistry({
+      ...base,
+      connections,
+      acquireEngine: (input) => acquireEngine({ ...base, holds, reconciler, openedKeys }, input),
+      refreshEngine: (engineId) => reconciler.refresh(engineId),
+    }),
+  );
+  return {
+    ...base,
+    keyring,
+    openedKeys,
+    connections,
+    takenPorts,
+    holds,
+    lease,
+    reconciler,
+    turns,
+    keyStates: new KeyStates(database.db, clock),
+    runningCalls: new RunningCalls(),
+    drain: new DrainState(),
+  };
+}
