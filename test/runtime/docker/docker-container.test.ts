@@ -55,7 +55,7 @@ describe.skipIf(!isDockerAvailable())("what a container is given", () => {
       "enginehouse.instance": instanceId,
       "enginehouse.engine": spec.engineId,
       "enginehouse.incarnation": "1",
-      "enginehouse.fencingToken": "7",
+      "enginehouse.fencing-token": "7",
       "enginehouse.spec": "spec-hash",
     });
     const volume = await subject.fixture.docker.getVolume(spec.volumeName).inspect();
