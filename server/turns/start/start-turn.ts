@@ -3,7 +3,7 @@ import type { HeldEngine } from "../../engines/access/acquire-engine.ts";
 import { DomainError } from "../../errors.ts";
 import { driveTurn, endCancelled, toStopError } from "../upstream/run-turn.ts";
 import { ExecuteBody, type ExecuteRequest } from "../../engine-contract/execute-body.ts";
-import { toFingerprint } from "./fingerprint.ts";
+import { toFingerprint } from "../../idempotency/fingerprint.ts";
 import { beginTurn, eraseTurn, recordTurn, TurnTakenError } from "./record-turn.ts";
 import type { LiveTurn } from "../model/live-turn.ts";
 import type { EndCause } from "../model/turn-end.ts";
@@ -40,10 +40,11 @@ const TASK_ID_MAX_LENGTH = 512;
  */
 export async function startTurn(ctx: TurnContext, input: StartTurnInput): Promise<StartTurnResult> {
   requireUsableTaskId(input.request.taskId);
-  const fingerprint = toFingerprint(input);
+  const { userId, request, expectGeneration } = input;
+  const fingerprint = toFingerprint({ userId, request, expectGeneration });
   for (;;) {
     const live = ctx.turns.find(input.productId, input.turnId);
-    const { productId, turnId, userId, request } = input;
+    const { productId, turnId } = input;
     // Nothing awaits between the look at the registry and this: of two calls with one id, one is first.
     const turn = live ?? ctx.turns.open({ productId, turnId, userId, taskId: request.taskId, fingerprint });
     if (!live) void launchTurn(ctx, turn, toLaunch(input));
