@@ -2,7 +2,7 @@ import { sql } from "drizzle-orm";
 import type { Db } from "./client.ts";
 import { toStatement } from "./prepared-statement.ts";
 
-/** Which key, and whose: a claim is changed only by the replica that holds it. */
+/** A record and the replica that owns it. Only that replica changes the record. */
 export interface IdempotencyOwner {
   scope: string;
   key: string;
@@ -19,7 +19,7 @@ export interface IdempotencyRow extends NewIdempotencyRecord {
   subject: string | null;
   replySealed: string | null;
   expired: boolean;
-  /** Whether the owner's heartbeat is younger than the lease, by the database's clock. */
+  /** True if the owner's heartbeat is younger than the lease, by the database's clock. */
   ownerAlive: boolean;
 }
 
@@ -35,9 +35,9 @@ const insertStatement = toStatement<{ [Name in keyof NewIdempotencyRecord]: stri
       returning key`,
 );
 
-/** False when the key is in use already. */
-export async function insertIdempotencyRecord(db: Db, claim: NewIdempotencyRecord): Promise<boolean> {
-  return (await insertStatement(db, { ...claim })).length > 0;
+/** False if the key has a record already. */
+export async function insertIdempotencyRecord(db: Db, record: NewIdempotencyRecord): Promise<boolean> {
+  return (await insertStatement(db, { ...record })).length > 0;
 }
 
 export async function findIdempotencyRecord(
@@ -45,52 +45,52 @@ export async function findIdempotencyRecord(
   search: { scope: string; key: string; leaseMs: number },
 ): Promise<IdempotencyRow | undefined> {
   const [row] = await db.execute<{ [Name in keyof IdempotencyRow]: IdempotencyRow[Name] }>(
-    sql`select claim.scope, claim.key, claim.procedure, claim.fingerprint, claim.state,
-          claim.replica_id as "replicaId", claim.subject, claim.reply_sealed as "replySealed",
-          claim.expires_at <= orch_now() as expired,
-          exists (select from replicas owner where owner.id = claim.replica_id
+    sql`select record.scope, record.key, record.procedure, record.fingerprint, record.state,
+          record.replica_id as "replicaId", record.subject, record.reply_sealed as "replySealed",
+          record.expires_at <= orch_now() as expired,
+          exists (select from replicas owner where owner.id = record.replica_id
             and owner.heartbeat_at > orch_now() - make_interval(secs => ${search.leaseMs / 1000}::float8)
           ) as "ownerAlive"
-        from idempotency claim
-        where claim.scope = ${search.scope} and claim.key = ${search.key}`,
+        from idempotency record
+        where record.scope = ${search.scope} and record.key = ${search.key}`,
   );
   return row;
 }
 
-/** Moves a claim from a dead owner to a living one; false when somebody else was faster. */
+/** Makes this replica the owner of a running record. False if another replica took the record over first. */
 export async function takeOverIdempotencyRecord(
   db: Db,
-  claim: IdempotencyOwner & { fromReplicaId: string },
+  record: IdempotencyOwner & { fromReplicaId: string },
 ): Promise<boolean> {
   const rows = await db.execute(
-    sql`update idempotency set replica_id = ${claim.replicaId}, expires_at = orch_now() + ${LIFETIME}
-        where scope = ${claim.scope} and key = ${claim.key} and state = 'running'
-          and replica_id = ${claim.fromReplicaId}
+    sql`update idempotency set replica_id = ${record.replicaId}, expires_at = orch_now() + ${LIFETIME}
+        where scope = ${record.scope} and key = ${record.key} and state = 'running'
+          and replica_id = ${record.fromReplicaId}
         returning key`,
   );
   return rows.length > 0;
 }
 
-/** Removes a claim that nobody needs any more, so that the key can be used afresh. */
+/** Deletes the record if it has expired, so that the key can be used again. */
 export async function deleteExpiredIdempotencyRecord(
   db: Db,
-  claim: { scope: string; key: string },
+  record: { scope: string; key: string },
 ): Promise<void> {
   await db.execute(
     sql`delete from idempotency
-        where scope = ${claim.scope} and key = ${claim.key} and expires_at <= orch_now()`,
+        where scope = ${record.scope} and key = ${record.key} and expires_at <= orch_now()`,
   );
 }
 
-/** False when the claim is no longer the owner's. */
+/** False if another replica owns the record by now. */
 export async function setIdempotencySubject(
-  tx: Db,
-  claim: IdempotencyOwner & { subject: string },
+  db: Db,
+  record: IdempotencyOwner & { subject: string | null },
 ): Promise<boolean> {
-  const rows = await tx.execute(
-    sql`update idempotency set subject = ${claim.subject}
-        where scope = ${claim.scope} and key = ${claim.key} and state = 'running'
-          and replica_id = ${claim.replicaId}
+  const rows = await db.execute(
+    sql`update idempotency set subject = ${record.subject}
+        where scope = ${record.scope} and key = ${record.key} and state = 'running'
+          and replica_id = ${record.replicaId}
         returning key`,
   );
   return rows.length > 0;
@@ -107,43 +107,40 @@ const completeStatement = toStatement<
       returning key`,
 );
 
-/** False when the claim is no longer the owner's. */
+/** False if another replica owns the record by now. */
 export async function completeIdempotencyRecord(
   db: Db,
-  claim: IdempotencyOwner & { replySealed: string },
+  record: IdempotencyOwner & { replySealed: string },
 ): Promise<boolean> {
-  return (await completeStatement(db, { ...claim })).length > 0;
+  return (await completeStatement(db, { ...record })).length > 0;
 }
 
-/** No replica has this id, so a claim that it owns is free to be taken over. */
-const NOBODY = "00000000-0000-0000-0000-000000000000";
+/** No replica has this id. A record that it owns may be taken over by any replica. */
+const NO_REPLICA = "00000000-0000-0000-0000-000000000000";
 
 /**
- * Gives a running claim up. With `keepSubject`, one that noted a subject stays behind for a retry to resume;
- * otherwise the key is as if it had never been used.
+ * Gives up a running record after its call has failed. With a subject the record stays, and a retry resumes the work.
+ * Without a subject it is deleted: the key is free.
  */
-export async function releaseIdempotencyRecord(
-  db: Db,
-  claim: IdempotencyOwner & { keepSubject: boolean },
-): Promise<void> {
+export async function releaseIdempotencyRecord(db: Db, owner: IdempotencyOwner): Promise<void> {
   await db.execute(
     sql`with mine as (
-          select scope, key, ${claim.keepSubject}::boolean and subject is not null as kept from idempotency
-          where scope = ${claim.scope} and key = ${claim.key} and state = 'running'
-            and replica_id = ${claim.replicaId}
+          select scope, key, subject is not null as kept from idempotency
+          where scope = ${owner.scope} and key = ${owner.key} and state = 'running'
+            and replica_id = ${owner.replicaId}
           for update
         ), gone as (
           delete from idempotency using mine
           where idempotency.scope = mine.scope and idempotency.key = mine.key and not mine.kept
         )
-        update idempotency set replica_id = ${NOBODY}
+        update idempotency set replica_id = ${NO_REPLICA}
         from mine where idempotency.scope = mine.scope and idempotency.key = mine.key and mine.kept`,
   );
 }
 
 const EXPIRED_BATCH = 1_000;
 
-/** Removes them a batch at a time, so that no statement runs long; returns how many there were. */
+/** Deletes expired records in batches, so that no statement runs long. Returns how many there were. */
 export async function removeExpiredIdempotencyRecords(db: Db): Promise<number> {
   let removed = 0;
   for (;;) {

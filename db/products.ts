@@ -4,7 +4,7 @@ import { engines, products } from "./schema.ts";
 
 export type ProductRow = typeof products.$inferSelect;
 export type NewProduct = Pick<ProductRow, "id" | "slug" | "name" | "policy">;
-/** A product and how many engines it has at this moment, in whatever status. */
+/** A product and its number of engines, in any status. */
 export type ProductRowCounted = ProductRow & { engineCount: number };
 
 export const PRODUCT_SLUG_KEY = "products_slug_key";
@@ -12,17 +12,17 @@ export const PRODUCT_SLUG_KEY = "products_slug_key";
 const columns = getTableColumns(products);
 const counted = {
   ...columns,
-  // Named in full: inside a subquery Drizzle writes a bare "id", which would be the engine's.
+  // Inside a subquery Drizzle writes a bare "id", which would be the engine's. So the columns are written out here.
   engineCount: sql<number>`(select count(*)::int from engines where engines.product_id = products.id)`,
 };
 
-/** Violates PRODUCT_SLUG_KEY when a live product has the slug. */
+/** Violates PRODUCT_SLUG_KEY if a live product has the slug. */
 export async function insertProduct(tx: Db, product: NewProduct): Promise<ProductRow> {
   const [row] = await tx
     .insert(products)
     .values({ ...product, createdAt: sql`orch_now()` })
     .returning();
-  if (row === undefined) throw new Error("the product was not inserted");
+  if (row === undefined) throw new Error(`the insert of product ${product.id} returned no row`);
   return row;
 }
 
@@ -40,7 +40,7 @@ export async function findProductBySlug(db: Db, slug: string): Promise<ProductRo
   return row;
 }
 
-/** Locks a live product until the end of the transaction; undefined when there is none or it was removed. */
+/** Locks a live product until the end of the transaction. undefined: absent or removed. */
 export async function lockProduct(tx: Db, id: string): Promise<ProductRow | undefined> {
   const [row] = await tx
     .select()
@@ -52,7 +52,7 @@ export async function lockProduct(tx: Db, id: string): Promise<ProductRow | unde
   return row;
 }
 
-/** Live ones in order of creation: ids are version 7. */
+/** Live products in order of creation: ids are UUIDs of version 7. */
 export async function listProductRows(
   db: Db,
   page: { afterId?: string | undefined; limit: number },
@@ -70,11 +70,11 @@ export async function listProductRows(
 /** The product has to be locked. */
 export async function setProductPolicy(tx: Db, id: string, policy: unknown): Promise<ProductRow> {
   const [row] = await tx.update(products).set({ policy }).where(eq(products.id, id)).returning();
-  if (row === undefined) throw new Error("a locked product vanished");
+  if (row === undefined) throw new Error(`no row of product ${id} was updated: lock the product first`);
   return row;
 }
 
-/** The product has to be locked. Frees its slug. */
+/** The product has to be locked. Another product may take its slug after that. */
 export async function markProductRemoved(tx: Db, id: string): Promise<void> {
   await tx
     .update(products)
@@ -82,7 +82,7 @@ export async function markProductRemoved(tx: Db, id: string): Promise<void> {
     .where(eq(products.id, id));
 }
 
-/** Removed products that still have engines: their removal was cut short. */
+/** The ids of removed products that still have engines, because their removal was cut short. */
 export async function listHalfRemovedProducts(db: Db, limit: number): Promise<string[]> {
   const rows = await db
     .select({ id: products.id })

@@ -1,21 +1,27 @@
 import type { Db } from "../../db/client.ts";
 
-/** What a verb sees of the idempotency key that it was called with. */
+/** The idempotency record of a call, as the called operation sees it. */
 export interface IdempotencyRecord {
-  /** True when an earlier attempt with this key and input died midway: resume it, do not repeat it. */
+  /** True if an earlier attempt with the same key and input did not finish. */
   readonly resumed: boolean;
-  /** What the earlier attempt noted, null when it noted nothing. */
+  /** What the earlier attempt noted; null if it recorded no work. */
   readonly subject: string | null;
-  /** Notes, in the transaction that writes the intent, what this attempt is about (an engine id, a key hash). */
+  /**
+   * Notes what the work is about (an engine id, a key hash), in the transaction that records the work. From the commit
+   * on, a call that fails keeps the record, and a retry resumes the work.
+   */
   setSubject(tx: Db, subject: string): Promise<void>;
-  /** Stores the reply in the transaction that has the whole effect, so that no crash can come between. */
+  /** Says that the noted work has ended without success: a retry starts new work. Never throws. */
+  forgetSubject(): Promise<void>;
+  /** Stores the reply in the transaction that has the whole effect, so that no crash can come between the two. */
   complete(tx: Db, reply: unknown): Promise<void>;
 }
 
-/** The claim of a call without an idempotency key. */
+/** The record of a call without an idempotency key: nothing is stored. */
 export const NO_RECORD: IdempotencyRecord = {
   resumed: false,
   subject: null,
   setSubject: () => Promise.resolve(),
+  forgetSubject: () => Promise.resolve(),
   complete: () => Promise.resolve(),
 };

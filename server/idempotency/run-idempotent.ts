@@ -12,19 +12,19 @@ import {
 import type { BaseContext } from "../context.ts";
 import type { Keyring } from "../keys/keyring.ts";
 import type { Replica } from "../replicas/replica.ts";
-import { DomainError, toErrorMessage, type Reason } from "../errors.ts";
+import { DomainError, toErrorMessage } from "../errors.ts";
 import { toFingerprint } from "./fingerprint.ts";
 import { NO_RECORD, type IdempotencyRecord } from "./idempotency-record.ts";
 import type { RunningCalls } from "./running-calls.ts";
 import { openOutcome, sealOutcome } from "./sealed-outcome.ts";
 
 /*
- *   no row ──insert──▶ running ──the work returns, or its outcome is unknown──▶ done: replayed for 24 hours
- *                       │  ▲
- *                       │  └──retry takes over, resumed──┐
- *                       ├──the owner died────────────────┤
- *                       ├──work stands (KEEPS_SUBJECT)───┘
- *                       └──any other failure──▶ no row: the key is free
+ *   no record ──insert──▶ running ──the work returns, or its outcome is unknown──▶ done: replayed for 24 hours
+ *                          │  ▲
+ *                          │  └── a retry takes the record over, `resumed` ──┐
+ *                          ├── the replica died ────────────────────────────┤
+ *                          ├── the work failed, a subject is on record ─────┘
+ *                          └── the work failed, no subject is on record ──▶ no record: the key is free
  */
 
 type IdempotencyContext = Pick<BaseContext, "db" | "config" | "log"> & {
@@ -34,36 +34,19 @@ type IdempotencyContext = Pick<BaseContext, "db" | "config" | "log"> & {
 };
 
 export interface IdempotentCall {
-  /** A product's id, or `operator:<name>`: keys of different callers have nothing to do with each other. */
+  /** A product's id, or `operator:<name>`. The same key in another scope is another record. */
   scope: string;
-  /** undefined: the caller does not mind a second effect. */
+  /** undefined: run the work without a record. */
   key: string | undefined;
   procedure: string;
   /** The input without its `idempotencyKey`. */
   input: unknown;
   /**
-   * What a retry gets when the first attempt died midway: `resume` runs the work again with `resumed: true`;
-   * `outcome_unknown` is for calls into an engine, which may have had their effect.
+   * What a retry gets if the replica of the first attempt died. `resume`: the work runs again with `resumed: true`.
+   * `outcome_unknown`: an error, because a call into an engine may have had its effect.
    */
   onLost: "resume" | "outcome_unknown";
 }
-
-/**
- * Failures after which what was begun goes on or can go on, or others have wanted something else since: a retry
- * resumes it instead of beginning anew. Of what had not begun nothing is kept.
- */
-const KEEPS_SUBJECT: ReadonlySet<Reason> = new Set([
-  "ENGINE_BUSY",
-  "ENGINE_DESTROYING",
-  "ENGINE_NOT_FOUND",
-  "ENGINE_STOPPED",
-  "DEADLINE_EXCEEDED",
-  "RUNTIME_UNREACHABLE",
-  "RUNTIME_CHANGED",
-  "DATABASE_UNAVAILABLE",
-  "DRAINING",
-  "INTERNAL",
-]);
 
 const RETRY_AFTER_MS = 1_000;
 
@@ -71,7 +54,7 @@ const RETRY_AFTER_MS = 1_000;
  * Runs the work once per key: the same key with the same input gets the stored reply.
  *
  * @throws IDEMPOTENCY_MISMATCH for the same key with another input or procedure, IDEMPOTENCY_IN_PROGRESS while the
- *   first attempt runs, OUTCOME_UNKNOWN (again and again) when nobody can say what it did.
+ *   first attempt runs, OUTCOME_UNKNOWN (to each retry) if the first attempt may have had its effect.
  */
 export async function runIdempotent<R>(
   ctx: IdempotencyContext,
@@ -89,10 +72,10 @@ export async function runIdempotent<R>(
   }
   using _running = entered.leave;
   const owner = { scope, key, replicaId: ctx.replica.id };
-  const found = await openRecord(ctx, { ...owner, procedure, fingerprint });
-  if (found.state === "done") return openOutcome(ctx.keyring, owner, found.replySealed) as R;
-  if (found.resumed && call.onLost === "outcome_unknown") return await storeLostOutcome(ctx, owner);
-  return await runRecorded(ctx, { ...owner, ...found }, work);
+  const opened = await openRecord(ctx, { ...owner, procedure, fingerprint });
+  if (opened.state === "done") return openOutcome(ctx.keyring, owner, opened.replySealed) as R;
+  if (opened.resumed && call.onLost === "outcome_unknown") return await storeLostOutcome(ctx, owner);
+  return await runAndStore(ctx, { ...owner, ...opened }, work);
 }
 
 type OpenedRecord =
@@ -102,32 +85,32 @@ const MAX_RACES = 5;
 
 async function openRecord(
   ctx: IdempotencyContext,
-  wanted: IdempotencyOwner & { procedure: string; fingerprint: string },
+  call: IdempotencyOwner & { procedure: string; fingerprint: string },
 ): Promise<OpenedRecord> {
   for (let races = 0; races < MAX_RACES; races += 1) {
-    if (await insertIdempotencyRecord(ctx.db, wanted))
+    if (await insertIdempotencyRecord(ctx.db, call))
       return { state: "running", resumed: false, subject: null };
-    const row = await findIdempotencyRecord(ctx.db, { ...wanted, leaseMs: ctx.config.leaseMs });
+    const row = await findIdempotencyRecord(ctx.db, { ...call, leaseMs: ctx.config.leaseMs });
     if (row === undefined) continue;
     if (row.expired) {
-      await deleteExpiredIdempotencyRecord(ctx.db, wanted);
+      await deleteExpiredIdempotencyRecord(ctx.db, call);
       continue;
     }
-    assertSameCall(row, wanted);
-    const opened = await openExisting(ctx, wanted, row);
+    assertSameCall(row, call);
+    const opened = await openExisting(ctx, call, row);
     if (opened !== undefined) return opened;
   }
   throw inProgress();
 }
 
-/** undefined when the row changed in between: look again. */
+/** undefined: the row has changed since it was read; read it again. */
 async function openExisting(
   ctx: IdempotencyContext,
   owner: IdempotencyOwner,
   row: IdempotencyRow,
 ): Promise<OpenedRecord | undefined> {
   if (row.replySealed !== null) return { state: "done", replySealed: row.replySealed };
-  // A claim of our own that nothing here works on was left behind; see running-claims.ts.
+  // This replica's own record has no running call (see RunningCalls), so its retry may take it over.
   if (row.ownerAlive && row.replicaId !== owner.replicaId) throw inProgress();
   if (!(await takeOverIdempotencyRecord(ctx.db, { ...owner, fromReplicaId: row.replicaId })))
     return undefined;
@@ -137,7 +120,7 @@ async function openExisting(
 async function storeLostOutcome(ctx: IdempotencyContext, owner: IdempotencyOwner): Promise<never> {
   const error = new DomainError(
     "OUTCOME_UNKNOWN",
-    "the first attempt was cut off, and may have had its effect",
+    "the first attempt was cut off and may have had its effect: check the engine, then call with a new idempotency key",
   );
   await completeIdempotencyRecord(ctx.db, {
     ...owner,
@@ -146,48 +129,59 @@ async function storeLostOutcome(ctx: IdempotencyContext, owner: IdempotencyOwner
   throw error;
 }
 
-async function runRecorded<R>(
+async function runAndStore<R>(
   ctx: IdempotencyContext,
-  recorded: IdempotencyOwner & Pick<IdempotencyRecord, "resumed" | "subject">,
+  opened: IdempotencyOwner & Pick<IdempotencyRecord, "resumed" | "subject">,
   work: (idempotency: IdempotencyRecord) => Promise<R>,
 ): Promise<R> {
-  const { resumed, subject, ...owner } = recorded;
+  const { scope, key, replicaId } = opened;
+  const owner = { scope, key, replicaId };
   let reply: R;
   try {
-    reply = await work({
-      resumed,
-      subject,
-      setSubject: async (tx, noted) =>
-        assertOwned(await setIdempotencySubject(tx, { ...owner, subject: noted })),
-      complete: async (tx, done) =>
-        assertOwned(
-          await completeIdempotencyRecord(tx, {
-            ...owner,
-            replySealed: sealOutcome(ctx.keyring, owner, { reply: done }),
-          }),
-        ),
-    });
+    reply = await work(toRecord(ctx, owner, opened));
   } catch (error) {
-    await endFailed(ctx, owner, error);
+    await recordFailure(ctx, owner, error);
     throw error;
   }
-  // Changes nothing when the work completed the claim itself.
+  // Changes nothing if the work has completed the record itself.
   const replySealed = sealOutcome(ctx.keyring, owner, { reply });
-  await settle(ctx, owner, async () => completeIdempotencyRecord(ctx.db, { ...owner, replySealed }));
+  await tryWrite(ctx, owner, async () => completeIdempotencyRecord(ctx.db, { ...owner, replySealed }));
   return reply;
 }
 
-async function endFailed(ctx: IdempotencyContext, owner: IdempotencyOwner, error: unknown): Promise<void> {
-  if (error instanceof DomainError && error.reason === "OUTCOME_UNKNOWN") {
-    const replySealed = sealOutcome(ctx.keyring, owner, { error });
-    return settle(ctx, owner, async () => completeIdempotencyRecord(ctx.db, { ...owner, replySealed }));
-  }
-  const keepSubject = !(error instanceof DomainError) || KEEPS_SUBJECT.has(error.reason);
-  return settle(ctx, owner, async () => releaseIdempotencyRecord(ctx.db, { ...owner, keepSubject }));
+function toRecord(
+  ctx: IdempotencyContext,
+  owner: IdempotencyOwner,
+  { resumed, subject }: Pick<IdempotencyRecord, "resumed" | "subject">,
+): IdempotencyRecord {
+  return {
+    resumed,
+    subject,
+    setSubject: async (tx, noted) =>
+      assertOwned(await setIdempotencySubject(tx, { ...owner, subject: noted })),
+    forgetSubject: async () =>
+      tryWrite(ctx, owner, async () => setIdempotencySubject(ctx.db, { ...owner, subject: null })),
+    complete: async (tx, reply) => {
+      const replySealed = sealOutcome(ctx.keyring, owner, { reply });
+      assertOwned(await completeIdempotencyRecord(tx, { ...owner, replySealed }));
+    },
+  };
 }
 
-/** The work's own outcome counts: a claim that could not be settled is taken over by the retry. */
-async function settle(
+async function recordFailure(
+  ctx: IdempotencyContext,
+  owner: IdempotencyOwner,
+  error: unknown,
+): Promise<void> {
+  if (error instanceof DomainError && error.reason === "OUTCOME_UNKNOWN") {
+    const replySealed = sealOutcome(ctx.keyring, owner, { error });
+    return tryWrite(ctx, owner, async () => completeIdempotencyRecord(ctx.db, { ...owner, replySealed }));
+  }
+  return tryWrite(ctx, owner, async () => releaseIdempotencyRecord(ctx.db, owner));
+}
+
+/** A failed write does not change the work's own outcome: the record stays `running`, and a retry takes it over. */
+async function tryWrite(
   ctx: IdempotencyContext,
   owner: IdempotencyOwner,
   write: () => Promise<unknown>,
@@ -196,7 +190,7 @@ async function settle(
     await write();
   } catch (error) {
     const fields = { scope: owner.scope, error: toErrorMessage(error) };
-    ctx.log.warn(fields, "an idempotency key could not be settled; a retry resumes it");
+    ctx.log.warn(fields, "an idempotency record could not be written; a retry with its key resumes the call");
   }
 }
 
@@ -205,7 +199,10 @@ function assertSameCall(
   now: { procedure: string; fingerprint: string },
 ): void {
   if (first.procedure === now.procedure && first.fingerprint === now.fingerprint) return;
-  throw new DomainError("IDEMPOTENCY_MISMATCH", "this idempotency key was used for another call");
+  throw new DomainError(
+    "IDEMPOTENCY_MISMATCH",
+    "this idempotency key was used for another procedure or input: use a new key",
+  );
 }
 
 function assertOwned(owned: boolean): void {
@@ -215,17 +212,15 @@ function assertOwned(owned: boolean): void {
 function inProgress(): DomainError {
   return new DomainError(
     "IDEMPOTENCY_IN_PROGRESS",
-    "the first call with this idempotency key is still running",
-    {
-      retryAfterMs: RETRY_AFTER_MS,
-    },
+    "the first call with this idempotency key is still running: call again later",
+    { retryAfterMs: RETRY_AFTER_MS },
   );
 }
 
-/** Postgres refuses NUL in text and folds lone surrogates, which would make two keys one. */
+/** Postgres refuses NUL in text, and replaces each lone surrogate by the same character, so that two keys become one. */
 function assertStorable(key: string): void {
   if (key.length > 0 && key.isWellFormed() && !key.includes("\0")) return;
-  throw new DomainError("INVALID_INPUT", "an idempotency key is well-formed text without NUL", {
-    issues: [{ path: "idempotencyKey", message: "not well-formed text" }],
+  throw new DomainError("INVALID_INPUT", "an idempotency key must be well-formed text without NUL", {
+    issues: [{ path: "idempotencyKey", message: "must be well-formed text without NUL" }],
   });
 }

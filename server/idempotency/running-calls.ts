@@ -4,14 +4,14 @@ interface RunningCall {
 }
 
 /**
- * The calls with an idempotency key that run in this process. If the database has a record of this replica and no such
- * call runs here, the record was left behind: its call ended while the database could not be written.
+ * The calls with an idempotency key that run in this replica. If a record in the database names this replica but no
+ * such call runs here, its call has ended while the database was out of reach. Then a retry may take the record over.
  */
 export class RunningCalls {
   readonly #calls = new Map<string, RunningCall>();
 
   /**
-   * Enters the call under its key until the result is disposed. If a call runs under that key already, returns that one
+   * Enters the call under its key until `leave` is disposed. If another call already runs under that key, returns it
    * as `other` and enters nothing.
    */
   enter(

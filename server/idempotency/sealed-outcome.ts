@@ -1,7 +1,7 @@
 import { DomainError, type DomainErrorOptions, type Reason } from "../errors.ts";
 import type { Keyring } from "../keys/keyring.ts";
 
-interface Place {
+interface RecordKey {
   scope: string;
   key: string;
 }
@@ -11,22 +11,23 @@ interface StoredError extends Pick<DomainErrorOptions, "engineError"> {
   message: string;
 }
 
-/** A stored outcome opens only under the key of the caller that it was given to. */
-const toPlace = ({ scope, key }: Place) => `idempotency ${JSON.stringify([scope, key])}`;
+/** Binds a sealed outcome to its record: moved to another record, it does not open. */
+const toAssociatedData = ({ scope, key }: RecordKey) => `idempotency ${JSON.stringify([scope, key])}`;
 
-/** Replies hold plaintext keys, so they are sealed like any other secret. */
+/** Seals the outcome of a call, because replies may hold plaintext keys. */
 export function sealOutcome(
   keyring: Keyring,
-  place: Place,
+  record: RecordKey,
   outcome: { reply: unknown } | { error: DomainError },
 ): string {
   const stored = "error" in outcome ? { error: toStored(outcome.error) } : outcome;
-  return keyring.seal(JSON.stringify(stored), toPlace(place));
+  return keyring.seal(JSON.stringify(stored), toAssociatedData(record));
 }
 
-/** Returns the reply, or throws the error, that was sealed. */
-export function openOutcome(keyring: Keyring, place: Place, sealed: string): unknown {
-  const stored = JSON.parse(keyring.open(sealed, toPlace(place))) as { reply?: unknown; error?: StoredError };
+/** Returns the sealed reply, or throws the sealed error. */
+export function openOutcome(keyring: Keyring, record: RecordKey, sealed: string): unknown {
+  const opened = keyring.open(sealed, toAssociatedData(record));
+  const stored = JSON.parse(opened) as { reply?: unknown; error?: StoredError };
   if (stored.error !== undefined) {
     const { reason, message, engineError } = stored.error;
     throw new DomainError(reason, message, { engineError });

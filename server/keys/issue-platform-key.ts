@@ -44,7 +44,7 @@ export async function issuePlatformKey(
   input: IssuePlatformKeyInput,
 ): Promise<IssuedKey> {
   const { idempotency, productId } = input;
-  if (idempotency !== NO_RECORD) return ctx.db.transaction(async (tx) => insertClaimedKey(ctx, tx, input));
+  if (idempotency !== NO_RECORD) return ctx.db.transaction(async (tx) => insertKeyWithReply(ctx, tx, input));
   const { key, apiKey } = toNewKey(input);
   const audit = toAuditValues(toEntry(ctx, key));
   const row = getInserted(await insertGrouped(ctx.db, productId, { key, audit }));
@@ -62,7 +62,7 @@ export async function insertIssuedKey(ctx: CallContext, tx: Db, input: NewKeyInp
 }
 
 /** The reply, which only the insert completes, is stored before the record is appended. */
-async function insertClaimedKey(ctx: CallContext, tx: Db, input: IssuePlatformKeyInput): Promise<IssuedKey> {
+async function insertKeyWithReply(ctx: CallContext, tx: Db, input: IssuePlatformKeyInput): Promise<IssuedKey> {
   const { key, apiKey } = toNewKey(input);
   const reply = { key: toKey(getInserted(await insertPlatformKey(tx, key))), apiKey };
   await input.idempotency.complete(tx, reply);

@@ -8,7 +8,7 @@ export interface FinishRemovalsInput {
   destroyEngine(engine: { productId: string; userId: string }): Promise<void>;
 }
 
-/** Goes on where a removal of a product was cut short: destroys what engines are left. Running it twice is harmless. */
+/** Destroys the engines that are left of removed products, whose removal was cut short. Running it twice is harmless. */
 export async function finishRemovals(
   ctx: Pick<BaseContext, "db">,
   input: FinishRemovalsInput,

@@ -4,7 +4,7 @@ import { UUID_PATTERN } from "../page-cursor.ts";
 import type { BaseContext } from "../context.ts";
 import { productNotFound, toProduct, type Product } from "./product-view.ts";
 
-/** Shows removed products too: their audit trail stays. Throws PRODUCT_NOT_FOUND. */
+/** Finds removed products too, because their audit log stays. Throws PRODUCT_NOT_FOUND. */
 export async function getProduct(
   ctx: Pick<BaseContext, "db">,
   input: { productId: string },
@@ -14,7 +14,7 @@ export async function getProduct(
   return toProduct(row);
 }
 
-/** The live product of that slug. Throws PRODUCT_NOT_FOUND. */
+/** The live product with that slug. Throws PRODUCT_NOT_FOUND. */
 export async function getProductBySlug(ctx: Pick<BaseContext, "db">, slug: string): Promise<Product> {
   const row = await findProductBySlug(ctx.db, slug);
   if (row === undefined) throw productNotFound();
@@ -22,13 +22,13 @@ export async function getProductBySlug(ctx: Pick<BaseContext, "db">, slug: strin
 }
 
 /**
- * Whose audit trail is meant: the live product's of that slug, else the product's of that id, removed or not. Throws
- * PRODUCT_NOT_FOUND.
+ * The id of the product whose audit log is asked for: the live product with that slug, else the product with that id,
+ * removed or not. Throws PRODUCT_NOT_FOUND.
  */
 export async function getAuditedProductId(ctx: Pick<BaseContext, "db">, slugOrId: string): Promise<string> {
   const live = await findProductBySlug(ctx.db, slugOrId);
-  if (live) return live.id;
-  const known = UUID_PATTERN.test(slugOrId) ? await findProduct(ctx.db, slugOrId) : undefined;
-  if (known === undefined) throw productNotFound();
-  return known.id;
+  if (live !== undefined) return live.id;
+  const product = UUID_PATTERN.test(slugOrId) ? await findProduct(ctx.db, slugOrId) : undefined;
+  if (product === undefined) throw productNotFound();
+  return product.id;
 }

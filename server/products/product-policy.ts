@@ -8,7 +8,7 @@ const Seconds = z
   .positive()
   .max(365 * 86_400);
 
-/** What a product may do and how its engines are made. What is absent is unlimited or the installation's default. */
+/** The limits of a product and its engines. An absent value means unlimited, or the default of the installation. */
 export const ProductPolicy = z.strictObject({
   maxEngines: z.int().min(0).max(1_000_000).optional(),
   rateLimitRpm: z.int().min(1).max(1_000_000_000).optional(),
@@ -29,9 +29,9 @@ export const ProductPolicy = z.strictObject({
 });
 export type ProductPolicy = z.infer<typeof ProductPolicy>;
 
-/** Throws IMAGE_NOT_PINNED for an image that may change its content. */
+/** Throws IMAGE_NOT_PINNED for an image whose content may change. */
 export function assertPinned(ctx: Pick<BaseContext, "config">, policy: ProductPolicy): void {
   if (policy.image === undefined || ctx.config.allowUnpinnedImage || isPinnedImage(policy.image)) return;
-  const message = "the image needs a tag other than latest, or a digest";
+  const message = `the image "${policy.image}" is not pinned: name a version tag or a digest`;
   throw new DomainError("IMAGE_NOT_PINNED", message, { issues: [{ path: "policy.image", message }] });
 }

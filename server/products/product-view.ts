@@ -3,16 +3,16 @@ import { DomainError } from "../errors.ts";
 import { toInstant } from "../time/instant.ts";
 import type { ProductPolicy } from "./product-policy.ts";
 
-/** A product as callers see it. Instants are ISO strings. */
+/** A product in replies. Instants are ISO strings. */
 export interface Product {
   productId: string;
   slug: string;
   name: string;
   policy: ProductPolicy;
-  /** Engines in whatever status, those being provisioned or destroyed included. */
+  /** Engines in any status, also those that are being provisioned or destroyed. */
   engineCount: number;
   createdAt: string;
-  /** Not null once it was removed. */
+  /** null: the product is live. */
   deletedAt: string | null;
 }
 
@@ -21,7 +21,7 @@ export function toProduct(row: ProductRowCounted): Product {
     productId: row.id,
     slug: row.slug,
     name: row.name,
-    // Only written after it was parsed.
+    // The policy was parsed before it was written.
     policy: row.policy as ProductPolicy,
     engineCount: row.engineCount,
     createdAt: toInstant(row.createdAt),

@@ -18,7 +18,7 @@ export interface RegisterProductInput {
 }
 
 /**
- * A new product and its first platform key, whose plaintext leaves in this reply only. Throws PRODUCT_SLUG_EXISTS
+ * Makes a product and its first platform key, whose plaintext leaves in this reply only. Throws PRODUCT_SLUG_EXISTS
  * and IMAGE_NOT_PINNED.
  */
 export async function registerProduct(
@@ -30,7 +30,10 @@ export async function registerProduct(
     return await ctx.db.transaction(async (tx) => insertRegistered(ctx, tx, input));
   } catch (error) {
     if (findViolatedConstraint(error) !== PRODUCT_SLUG_KEY) throw error;
-    throw new DomainError("PRODUCT_SLUG_EXISTS", `there is a product with the slug ${input.slug} already`);
+    throw new DomainError(
+      "PRODUCT_SLUG_EXISTS",
+      `another product has the slug "${input.slug}": choose another slug`,
+    );
   }
 }
 
@@ -41,7 +44,7 @@ async function insertRegistered(
 ): Promise<{ product: Product; apiKey: string }> {
   const { slug, name, policy } = input;
   const row = await insertProduct(tx, { id: randomUUIDv7(), slug, name, policy });
-  // The chain of the new product first: nobody else has it yet, while everybody waits for the platform's.
+  // The platform's audit chain is locked last, because every other registration waits for that lock.
   const { apiKey } = await insertIssuedKey(ctx, tx, { productId: row.id, name: "default" });
   const reply = { product: toProduct({ ...row, engineCount: 0 }), apiKey };
   await input.idempotency.complete(tx, reply);

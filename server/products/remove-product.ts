@@ -1,6 +1,7 @@
 import type { Db } from "../../db/client.ts";
 import { countEngines, listEngineRows } from "../../db/engines.ts";
 import { findProduct, lockProduct, markProductRemoved } from "../../db/products.ts";
+import { findEarlierWork } from "../idempotency/find-earlier-work.ts";
 import type { IdempotencyRecord } from "../idempotency/idempotency-record.ts";
 import { appendAudit } from "../audit/append-audit.ts";
 import type { BaseContext, CallContext } from "../context.ts";
@@ -11,7 +12,7 @@ import { productNotFound } from "./product-view.ts";
 export interface RemoveProductInput {
   productId: string;
   destroyEngines: boolean;
-  /** Destroys that user's engine; resolves for one that is gone already. */
+  /** Destroys that user's engine. Resolves if the user has none. */
   destroyEngine(userId: string): Promise<void>;
   idempotency: IdempotencyRecord;
 }
@@ -22,8 +23,8 @@ export interface RemovedProduct {
 }
 
 /**
- * The removal is on record first: from then on its keys are refused and nothing new is provisioned, so what is left
- * to destroy only shrinks. When that is cut short, the same call goes on with it, and so does `finishRemovals`.
+ * Records the removal first. From then on the product's keys are refused and nothing new is provisioned, so the engines
+ * left to destroy only get fewer. If that is cut short, the same call continues it, and so does `finishRemovals`.
  *
  * Throws PRODUCT_NOT_FOUND, PRODUCT_NOT_EMPTY, and what `destroyEngine` throws.
  */
@@ -31,19 +32,17 @@ export async function removeProduct(
   ctx: Pick<BaseContext, "db"> & { keyStates: KeyStates } & CallContext,
   input: RemoveProductInput,
 ): Promise<RemovedProduct> {
-  const begun = await ctx.db.transaction(async (tx) => markRemoved(ctx, tx, input));
+  await ctx.db.transaction(async (tx) => recordRemoval(ctx, tx, input));
   ctx.keyStates.clear();
-  if (!begun) await assertUnfinished(ctx, input);
   await destroyAllEngines(ctx, input);
   return { productId: input.productId, removed: true };
 }
 
-/** False when there is no live product. */
-async function markRemoved(ctx: CallContext, tx: Db, input: RemoveProductInput): Promise<boolean> {
+async function recordRemoval(ctx: CallContext, tx: Db, input: RemoveProductInput): Promise<void> {
   const { productId } = input;
   await input.idempotency.setSubject(tx, productId);
   const product = await lockProduct(tx, productId);
-  if (product === undefined) return false;
+  if (product === undefined) return assertUnfinished(tx, input);
   const engineCount = await countEngines(tx, productId);
   if (engineCount > 0 && !input.destroyEngines) throw notEmpty(engineCount);
   await markProductRemoved(tx, productId);
@@ -55,21 +54,19 @@ async function markRemoved(ctx: CallContext, tx: Db, input: RemoveProductInput):
     requestId: ctx.requestId,
     metadata: { productId, slug: product.slug, engineCount },
   });
-  return true;
 }
 
-/** A removed product is as if absent, unless this call has something left to do for it. */
-async function assertUnfinished(ctx: Pick<BaseContext, "db">, input: RemoveProductInput): Promise<void> {
-  const product = await findProduct(ctx.db, input.productId);
-  if (product === undefined) throw productNotFound();
-  if (input.idempotency.resumed && input.idempotency.subject === input.productId) return;
-  if (product.engineCount === 0) throw productNotFound();
+/** A removed product counts as absent, unless this call resumes its removal or has engines of it to destroy. */
+async function assertUnfinished(tx: Db, input: RemoveProductInput): Promise<void> {
+  if ((await findEarlierWork(input.idempotency, async (productId) => productId)) !== undefined) return;
+  const product = await findProduct(tx, input.productId);
+  if (product === undefined || product.engineCount === 0) throw productNotFound();
   if (!input.destroyEngines) throw notEmpty(product.engineCount);
 }
 
 const AT_ONCE = 4;
 
-/** Engines are destroyed a few at a time: the runtime has other work too. */
+/** Destroys a few engines at a time, because the runtime has other work too. */
 export async function destroyAllEngines(
   ctx: Pick<BaseContext, "db">,
   input: Pick<RemoveProductInput, "productId" | "destroyEngine">,
@@ -87,6 +84,6 @@ export async function destroyAllEngines(
 function notEmpty(engineCount: number): DomainError {
   return new DomainError(
     "PRODUCT_NOT_EMPTY",
-    `the product still has ${engineCount} engine(s): destroy them first, or say destroyEngines: true`,
+    `the product still has ${engineCount} engine(s): destroy them first, or pass destroyEngines: true`,
   );
 }

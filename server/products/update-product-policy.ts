@@ -9,13 +9,13 @@ import { productNotFound, toProduct, type Product } from "./product-view.ts";
 
 export interface UpdateProductPolicyInput {
   productId: string;
-  /** Takes the place of the whole policy: what is absent is unlimited or default from now on. */
+  /** Replaces the whole policy: whatever it leaves out is unlimited or default from now on. */
   policy: ProductPolicy;
   idempotency: IdempotencyRecord;
 }
 
 /**
- * Engines that exist stay as they are. `overBy` says how many more there are than the new policy allows.
+ * Existing engines stay as they are. `overBy` is the number of engines above the new limit.
  * Throws PRODUCT_NOT_FOUND and IMAGE_NOT_PINNED.
  */
 export async function updateProductPolicy(

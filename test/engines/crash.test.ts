@@ -52,6 +52,9 @@ function openRecord(): { first: IdempotencyRecord; retry(): IdempotencyRecord } 
     setSubject: async (_tx, noted) => {
       subject = noted;
     },
+    forgetSubject: async () => {
+      subject = null;
+    },
     complete: async () => {},
   });
   return { first: make(false), retry: () => make(true) };

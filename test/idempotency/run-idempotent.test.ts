@@ -211,6 +211,7 @@ describe("a call that fails", () => {
     const call = makeCall();
     const boot = runIdempotent(ctx, call, async (idempotency) => {
       await idempotency.setSubject(database.db, "engine 1");
+      await idempotency.forgetSubject();
       return fail(new DomainError("BOOT_FAILED", "exit code 1"));
     });
     await expect(boot).rejects.toMatchObject({ reason: "BOOT_FAILED" });

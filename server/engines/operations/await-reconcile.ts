@@ -5,97 +5,99 @@ import { DomainError } from "../../errors.ts";
 import { RuntimeFailure, type EngineRuntime } from "../../runtime/engine-runtime.ts";
 import type { ReconcileOutcome } from "../reconcile/reconcile-engine.ts";
 
-export interface DriveInput {
+export interface AwaitReconcileInput {
   engineId: string;
-  /** Milliseconds; undefined waits as long as the loop has something to do. */
+  /** Milliseconds. undefined: until the engine is steady. */
   deadlineMs?: number | undefined;
 }
 
-type DriveContext = Pick<BaseContext, "db"> & { reconciler: Reconciler; runtime: EngineRuntime };
+type AwaitContext = Pick<BaseContext, "db"> & { reconciler: Reconciler; runtime: EngineRuntime };
+
+const RUNTIME_RETRY_MS = 5_000;
 
 /**
- * Drives an engine and waits until nothing is left to do for now. undefined: the engine is gone. Throws
- * DEADLINE_EXCEEDED when the deadline passes first, RUNTIME_UNREACHABLE or RUNTIME_CHANGED when the runtime
- * cannot be asked; the work goes on either way.
+ * Reconciles an engine until it is steady, and returns its row. undefined: the engine is gone. Throws DEADLINE_EXCEEDED,
+ * RUNTIME_UNREACHABLE or RUNTIME_CHANGED; reconcile continues all the same.
  */
-export async function awaitReconcile(ctx: DriveContext, input: DriveInput): Promise<EngineRow | undefined> {
+export async function awaitReconcile(
+  ctx: AwaitContext,
+  input: AwaitReconcileInput,
+): Promise<EngineRow | undefined> {
   const outcome = await withinDeadline(ctx.reconciler.drive(input.engineId), input.deadlineMs);
   switch (outcome) {
     case "settled":
     case "gone":
       return findEngineById(ctx.db, input.engineId);
     case "unreachable":
-      throw await toRuntimeError(ctx);
+      throw await toUnreachableError(ctx);
     case "refused":
       throw new DomainError(
         "RUNTIME_UNREACHABLE",
-        "the runtime refused a step, which is tried again; its log says why",
-        {
-          retryAfterMs: 2_000,
-        },
+        "the runtime refused a step, which is tried again: look for the cause in the service's log",
+        { retryAfterMs: 2_000 },
       );
     case "not_ours":
       throw new DomainError(
         "DEADLINE_EXCEEDED",
-        "another replica is at work on this engine; the work goes on",
-        {
-          retryAfterMs: 1_000,
-        },
+        "another replica reconciles this engine: the work continues, call again to wait for it",
+        { retryAfterMs: 1_000 },
       );
   }
 }
 
 /**
- * What is asked of the runtime before anything is written. Throws RUNTIME_UNREACHABLE or RUNTIME_CHANGED when it
- * could not carry out now what would be written.
+ * Makes a runtime call that an operation needs before it records anything. Throws RUNTIME_UNREACHABLE or
+ * RUNTIME_CHANGED.
  */
-export async function askRuntime<T>(ask: () => Promise<T>): Promise<T> {
+export async function callRuntime<T>(call: () => Promise<T>): Promise<T> {
   try {
-    return await ask();
+    return await call();
   } catch (error) {
-    throw toDomainError(error);
+    throw toDomainError(error, "nothing has changed, call again later");
   }
 }
 
-async function toRuntimeError(ctx: { runtime: EngineRuntime }): Promise<unknown> {
+async function toUnreachableError(ctx: { runtime: EngineRuntime }): Promise<unknown> {
   try {
     await ctx.runtime.check();
-    return new DomainError("RUNTIME_UNREACHABLE", "the runtime did not answer in time; the work goes on", {
-      retryAfterMs: 2_000,
-    });
+    return new DomainError(
+      "RUNTIME_UNREACHABLE",
+      "the runtime did not answer in time: the work continues, call again to wait for it",
+      { retryAfterMs: 2_000 },
+    );
   } catch (error) {
-    return toDomainError(error);
+    return toDomainError(error, "the work continues once the right runtime answers");
   }
 }
 
-function toDomainError(error: unknown): unknown {
+function toDomainError(error: unknown, advice: string): unknown {
   if (!(error instanceof RuntimeFailure)) return error;
-  const reason = error.kind === "changed" ? "RUNTIME_CHANGED" : "RUNTIME_UNREACHABLE";
-  const text =
-    error.kind === "changed"
-      ? "the runtime that answers is not the one that this installation's engines live on"
-      : "the runtime does not answer";
-  return new DomainError(reason, `${text}; what was asked for is carried out once it is back`, {
-    retryAfterMs: 5_000,
-    cause: error,
-  });
+  const options = { retryAfterMs: RUNTIME_RETRY_MS, cause: error };
+  return error.kind === "changed"
+    ? new DomainError(
+        "RUNTIME_CHANGED",
+        `this runtime is not the one that has this installation's engines: ${advice}`,
+        options,
+      )
+    : new DomainError("RUNTIME_UNREACHABLE", `the runtime does not answer: ${advice}`, options);
 }
 
 async function withinDeadline(
-  drive: Promise<ReconcileOutcome>,
+  reconcile: Promise<ReconcileOutcome>,
   deadlineMs: number | undefined,
 ): Promise<ReconcileOutcome> {
-  if (deadlineMs === undefined) return drive;
+  if (deadlineMs === undefined) return reconcile;
   const late = Promise.withResolvers<never>();
   const timer = setTimeout(() => {
-    late.reject(new DomainError("DEADLINE_EXCEEDED", `not done within ${deadlineMs} ms; the work goes on`));
+    const message = `the engine is not steady after ${deadlineMs} ms: the work continues, call again to wait for it`;
+    late.reject(new DomainError("DEADLINE_EXCEEDED", message));
   }, deadlineMs);
   try {
-    return await Promise.race([drive, late.promise]);
+    return await Promise.race([reconcile, late.promise]);
   } finally {
     clearTimeout(timer);
-    drive.catch(() => {
-      // The caller is gone; the next pass meets the same trouble and logs it.
+    reconcile.catch(() => {
+      // The caller has its answer. The next resync meets the same error and logs it.
     });
   }
 }

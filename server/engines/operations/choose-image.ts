@@ -9,43 +9,47 @@ export interface ImageChoice {
   imageFrom: "default" | "policy" | "caller";
 }
 
+interface ImageRequest {
+  /** The image that the caller names. */
+  caller: string | undefined;
+  /** The image of the product's policy. */
+  policy: string | undefined;
+}
+
 /**
- * The caller's image, else the product's, else the default. A tenant must not run any image with the provider
- * keys: throws IMAGE_NOT_ALLOWED for one that is on no list, IMAGE_NOT_PINNED for one that may change its content.
+ * The caller's image, else the product's, else the default. Throws IMAGE_NOT_ALLOWED for an image on none of the
+ * lists: a tenant must not run any image with the provider keys. Throws IMAGE_NOT_PINNED for an image whose content
+ * may change.
  */
 export function chooseImage(
   ctx: Pick<BaseContext, "config"> & { runtime: EngineRuntime },
-  wanted: { caller: string | undefined; policy: string | undefined },
+  request: ImageRequest,
 ): ImageChoice {
   const { config } = ctx;
-  const standard = toDefaultImage(config);
-  const choice = toChoice(wanted, standard);
-  const allowed = [
-    standard,
-    ...config.engineImageAllow,
-    ...(wanted.policy === undefined ? [] : [wanted.policy]),
-  ];
-  if (!allowed.includes(choice.image)) {
+  const defaultImage = toDefaultImage(config);
+  const choice = toChoice(request, defaultImage);
+  const { image } = choice;
+  if (![defaultImage, request.policy, ...config.engineImageAllow].includes(image)) {
     throw new DomainError(
       "IMAGE_NOT_ALLOWED",
-      "this image is neither the default, nor the product's, nor on ORCH_ENGINE_IMAGE_ALLOW",
+      `the image "${image}" is not allowed: use the default or the product's image, or add it to ORCH_ENGINE_IMAGE_ALLOW`,
     );
   }
   if (ctx.runtime.kind !== "docker") return choice;
   if (choice.imageFrom === "default" && config.engineImage === undefined) {
     throw new DomainError("IMAGE_NOT_PINNED", "no image is configured: name one, or set ORCH_ENGINE_IMAGE");
   }
-  if (!config.allowUnpinnedImage && !isPinnedImage(choice.image)) {
-    throw new DomainError("IMAGE_NOT_PINNED", "the image needs a tag other than latest, or a digest");
+  if (!config.allowUnpinnedImage && !isPinnedImage(image)) {
+    throw new DomainError(
+      "IMAGE_NOT_PINNED",
+      `the image "${image}" is not pinned: name a version tag or a digest`,
+    );
   }
   return choice;
 }
 
-function toChoice(
-  wanted: { caller: string | undefined; policy: string | undefined },
-  standard: string,
-): ImageChoice {
-  if (wanted.caller !== undefined) return { image: wanted.caller, imageFrom: "caller" };
-  if (wanted.policy !== undefined) return { image: wanted.policy, imageFrom: "policy" };
-  return { image: standard, imageFrom: "default" };
+function toChoice({ caller, policy }: ImageRequest, defaultImage: string): ImageChoice {
+  if (caller !== undefined) return { image: caller, imageFrom: "caller" };
+  if (policy !== undefined) return { image: policy, imageFrom: "policy" };
+  return { image: defaultImage, imageFrom: "default" };
 }

@@ -2,10 +2,10 @@ import type { OperationContext } from "./operation-context.ts";
 import { NO_RECORD } from "../../idempotency/idempotency-record.ts";
 import { DomainError } from "../../errors.ts";
 import { destroyEngine } from "./destroy-engine.ts";
-import type { EngineKeyInput } from "./get-engine.ts";
+import type { EngineUser } from "./get-engine.ts";
 
-/** Destroys the engine of a product that is on its way out, whoever uses it; one that is gone already is success. */
-export async function destroyEngineIfAny(ctx: OperationContext, input: EngineKeyInput): Promise<void> {
+/** Destroys an engine of a product that is being removed, and interrupts its holders. No engine is success. */
+export async function destroyEngineIfAny(ctx: OperationContext, input: EngineUser): Promise<void> {
   const { productId, userId } = input;
   try {
     await destroyEngine(ctx, {

@@ -1,19 +1,13 @@
 import type { OperationContext } from "./operation-context.ts";
-import { findEngineById, orchNow, type EngineRow } from "../../../db/engines.ts";
-import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
-import type { BaseContext } from "../../context.ts";
-import { awaitReconcile } from "./await-reconcile.ts";
+import { orchNow, type EngineRow } from "../../../db/engines.ts";
 import type { WhenBusy } from "../access/engine-holds.ts";
-import { getEngineRow } from "./get-engine.ts";
-import { recordDesiredState, type DesiredStateChange } from "./record-desired-state.ts";
+import type { DesiredStateChange, OperationInput } from "./record-desired-state.ts";
+import { runOperation } from "./run-operation.ts";
 
-export interface DestroyEngineInput {
-  productId: string;
-  userId: string;
+export interface DestroyEngineInput extends OperationInput {
   whenBusy: WhenBusy;
-  /** How long `wait` waits for the engine's users. */
+  /** How long `wait` waits for the engine's holds, in milliseconds. */
   deadlineMs: number;
-  idempotency: IdempotencyRecord;
 }
 
 export interface DestroyedEngine {
@@ -21,44 +15,28 @@ export interface DestroyedEngine {
   destroyed: true;
 }
 
-/** Container, volume, port and key are gone when this returns. Throws ENGINE_NOT_FOUND when there is no engine. */
+/** When this returns, the engine's container, volume, port and key are gone. Throws ENGINE_NOT_FOUND. */
 export async function destroyEngine(
   ctx: OperationContext,
   input: DestroyEngineInput,
 ): Promise<DestroyedEngine> {
-  const engineId = (await findResumed(ctx, input)) ?? (await beginDestroy(ctx, input));
-  await awaitReconcile(ctx, { engineId });
+  const { whenBusy, deadlineMs } = input;
+  return runOperation(ctx, input, {
+    action: "engine.destroy_requested",
+    gate: { whenBusy, deadlineMs, reason: "ENGINE_STOPPED" },
+    // Callers that wait at the gate get ENGINE_DESTROYING at once: this engine will not run again.
+    gateOpens: "recorded",
+    desire: desireDestroy,
+    answer: async (row) => toDestroyed(row.id),
+    answerGone: toDestroyed,
+  });
+}
+
+function toDestroyed(engineId: string): DestroyedEngine {
   return { engineId, destroyed: true };
 }
 
-/** An earlier attempt with the same idempotency key wrote the intent and died: that engine, and no later one. */
-async function findResumed(
-  ctx: Pick<BaseContext, "db">,
-  input: DestroyEngineInput,
-): Promise<string | undefined> {
-  const { resumed, subject } = input.idempotency;
-  if (!resumed || subject === null) return undefined;
-  const row = await findEngineById(ctx.db, subject);
-  return row === undefined || row.desired === "destroyed" ? subject : undefined;
-}
-
-async function beginDestroy(ctx: OperationContext, input: DestroyEngineInput): Promise<string> {
-  const found = await getEngineRow(ctx, input);
-  using _gate = await ctx.holds.closeGate(found.id, {
-    whenBusy: input.whenBusy,
-    deadlineMs: input.deadlineMs,
-    reason: "ENGINE_STOPPED",
-  });
-  const row = await recordDesiredState(ctx, {
-    ...input,
-    engineId: found.id,
-    action: "engine.destroy_requested",
-    decide: decideDestroy,
-  });
-  return row.id;
-}
-
-function decideDestroy(row: EngineRow): DesiredStateChange | undefined {
+function desireDestroy(row: EngineRow): DesiredStateChange | undefined {
   if (row.status === "destroying") return undefined;
   const patch = {
     desired: "destroyed",

@@ -11,7 +11,7 @@ export interface ListEnginesInput {
   limit: number;
 }
 
-/** In order of creation, so that a page never skips or repeats an engine that was there all along. */
+/** In order of creation, so that inserts and deletes between two pages never make the list skip or repeat an engine. */
 export async function listEngines(
   ctx: Pick<BaseContext, "db" | "config">,
   input: ListEnginesInput,

@@ -5,7 +5,7 @@ import type { EngineHolds } from "../access/engine-holds.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
 import type { TakenPorts } from "../reconcile/taken-ports.ts";
 
-/** What an operation on an engine uses, and who called it. */
+/** The objects that operations on engines use, and the call's actor and request id. */
 export interface OperationContext extends BaseContext, CallContext {
   runtime: EngineRuntime;
   keyring: Keyring;

@@ -10,95 +10,74 @@ import { appendAudit } from "../../audit/append-audit.ts";
 import type { AuditAction } from "../../audit/audit-entry.ts";
 import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
 import type { BaseContext, CallContext } from "../../context.ts";
-import type { EngineHolds } from "../access/engine-holds.ts";
-import { engineNotFound } from "./get-engine.ts";
+import { engineNotFound, type EngineUser } from "./get-engine.ts";
 import { moveEngine } from "../model/move-engine.ts";
 import type { Move } from "../model/moves.ts";
 
-/** What a verb wants of an engine that it has just locked; undefined: it is so already. */
+export interface OperationInput extends EngineUser {
+  idempotency: IdempotencyRecord;
+}
+
+/** What an operation writes into a locked engine row. */
 export interface DesiredStateChange {
   patch: EnginePatch;
-  /** The status moves at once, so that nobody sees an engine as usable that is about to go. */
+  /** Changes the status in the same transaction, so that no caller takes an engine for usable that is about to stop. */
   move?: Move;
-  /** Where what is wanted is done by writing it: the audit row says so instead of "requested". */
+  /** Replaces the request's audit action if the write itself has the whole effect. */
   action?: AuditAction;
   metadata?: Readonly<Record<string, unknown>>;
 }
 
-export interface RecordDesiredStateInput {
-  productId: string;
-  userId: string;
-  /** Whose gate is closed: for a later engine of the same user nothing may be written. */
-  engineId?: string;
+export interface DesiredStateRequest {
+  /** The audit action of the request. */
   action: AuditAction;
-  idempotency: IdempotencyRecord;
-  /** Noted with the idempotency key, so that a retry after a crash resumes; the engine's id by default. */
+  /** Noted in the idempotency record, for a retry to resume by. By default the engine's id. */
   subject?: string;
-  /** Decides on the locked row; throws a DomainError to refuse. */
-  decide(row: EngineRow): DesiredStateChange | undefined;
+  /** Decides on the locked row. undefined: the engine needs no change. Throws a DomainError to refuse. */
+  desire(row: EngineRow): DesiredStateChange | undefined;
 }
 
 /**
- * Writes what is wanted, with its audit row, in one transaction; nothing is done yet. Returns the row as it is
- * after. What an earlier attempt with the same idempotency key has written is not written again, whatever has become
- * of the engine since. Throws ENGINE_NOT_FOUND and whatever `decide` throws.
+ * Writes the desired state, its audit row and the idempotency record's subject in one transaction. Nothing else is done
+ * yet. With `engineId`, refuses to write to a later engine of the same user. Throws ENGINE_NOT_FOUND and what `desire`
+ * throws.
  */
 export async function recordDesiredState(
   ctx: Pick<BaseContext, "db"> & CallContext,
-  input: RecordDesiredStateInput,
-): Promise<EngineRow> {
+  input: OperationInput & { engineId?: string },
+  request: DesiredStateRequest,
+): Promise<{ engineId: string; subject: string }> {
   return ctx.db.transaction(async (tx) => {
-    // Read without a lock first: the idempotency row comes before the engine's in the lock order.
+    // Read without a lock, because the idempotency record has to be locked before the engine.
     const found = await findEngine(tx, { productId: input.productId, userId: input.userId });
     if (found === undefined || found.id !== (input.engineId ?? found.id)) throw engineNotFound();
-    if (input.subject === undefined && isRecorded(input.idempotency)) {
-      if (input.idempotency.subject !== found.id) throw engineNotFound();
-      return found;
-    }
-    await input.idempotency.setSubject(tx, input.subject ?? found.id);
+    const subject = request.subject ?? found.id;
+    await input.idempotency.setSubject(tx, subject);
     const row = await lockEngine(tx, input);
     if (row === undefined || row.id !== found.id) throw engineNotFound();
-    const intent = input.decide(row);
-    if (intent === undefined) return row;
-    const written = await applyChange(tx, row, intent);
-    await appendAudit(tx, {
-      scope: row.productId,
-      actor: ctx.actor,
-      action: intent.action ?? input.action,
-      userId: row.userId,
-      engineId: row.id,
-      requestId: ctx.requestId,
-      metadata: { from: row.status, ...intent.metadata },
-    });
-    return written;
+    const change = request.desire(row);
+    if (change !== undefined) {
+      await applyChange(tx, row, change);
+      await appendAudit(tx, {
+        scope: row.productId,
+        actor: ctx.actor,
+        action: change.action ?? request.action,
+        userId: row.userId,
+        engineId: row.id,
+        requestId: ctx.requestId,
+        metadata: { from: row.status, ...change.metadata },
+      });
+    }
+    return { engineId: row.id, subject };
   });
 }
 
-/**
- * The engine's gate, closed for an intent to come. undefined where an earlier attempt with the same key has recorded
- * it: nobody has to make room for it again.
- */
-export async function closeGateOnce(
-  ctx: { holds: EngineHolds },
-  engine: EngineRow,
-  input: Parameters<EngineHolds["closeGate"]>[1] & { idempotency: IdempotencyRecord },
-): Promise<Disposable | undefined> {
-  const { idempotency, whenBusy, deadlineMs, reason } = input;
-  return isRecorded(idempotency)
-    ? undefined
-    : ctx.holds.closeGate(engine.id, { whenBusy, deadlineMs, reason });
-}
-
-/** By an earlier attempt with the same key, for the engine that it has noted. */
-function isRecorded(idempotency: IdempotencyRecord): boolean {
-  return idempotency.resumed && idempotency.subject !== null;
-}
-
-async function applyChange(tx: Db, row: EngineRow, intent: DesiredStateChange): Promise<EngineRow> {
+async function applyChange(tx: Db, row: EngineRow, { move, patch }: DesiredStateChange): Promise<void> {
   const written =
-    intent.move === undefined
-      ? await updateEngineIf(tx, { id: row.id }, intent.patch)
-      : await moveEngine(tx, { row, move: intent.move, patch: intent.patch });
-  if (written === undefined) throw new Error(`${intent.move} is not allowed from ${row.status}`);
-  return written;
+    move === undefined
+      ? await updateEngineIf(tx, { id: row.id }, patch)
+      : await moveEngine(tx, { row, move, patch });
+  if (written === undefined) {
+    throw new Error(`the move "${move}" is not allowed from the status "${row.status}"`);
+  }
 }

@@ -12,7 +12,6 @@ import {
 } from "../../../db/engines.ts";
 import { lockProduct } from "../../../db/products.ts";
 import type { EngineSpec } from "../../../db/schema.ts";
-import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
 import { appendAudit } from "../../audit/append-audit.ts";
 import type { BaseContext, CallContext } from "../../context.ts";
 import type { Keyring } from "../../keys/keyring.ts";
@@ -23,31 +22,32 @@ import type { NewKey } from "../../keys/key-format.ts";
 import { moveEngine } from "../model/move-engine.ts";
 import { BOOT_PATCH } from "../reconcile/record-move.ts";
 import { toSpecHash } from "../model/engine-spec.ts";
+import { engineDestroying } from "./get-engine.ts";
+import type { OperationInput } from "./record-desired-state.ts";
 
-export interface NewEngineInput {
-  productId: string;
-  userId: string;
+export interface RecordProvisionInput extends OperationInput {
   spec: EngineSpec;
   key: NewKey;
-  idempotency: IdempotencyRecord;
 }
 
-type InsertContext = Pick<BaseContext, "config"> & {
+type RecordContext = Pick<BaseContext, "config"> & {
   keyring: Keyring;
   runtime: EngineRuntime;
   takenPorts: TakenPorts;
 } & CallContext;
 
+const DESTROY_RETRY_MS = 2_000;
+
 /**
- * The one transaction in which an engine comes to be: user, port and key are reserved together, with the product
- * locked. Throws ENGINE_ALREADY_EXISTS, ENGINE_DESTROYING, PRODUCT_NOT_FOUND or PORT_EXHAUSTION.
+ * Reserves user, port and key together, with the product locked: inserts the engine, or provisions it again after its
+ * first boot has failed. Throws ENGINE_ALREADY_EXISTS, ENGINE_DESTROYING, PRODUCT_NOT_FOUND or PORT_EXHAUSTION.
  */
-export async function insertProvisioned(
-  ctx: InsertContext,
+export async function recordProvision(
+  ctx: RecordContext,
   tx: Db,
-  input: NewEngineInput,
+  input: RecordProvisionInput,
 ): Promise<EngineRow> {
-  // Read without a lock first: the idempotency row and the product come before the engine in the lock order.
+  // Read without a lock, because the idempotency record and the product have to be locked before the engine.
   const found = await findEngine(tx, { productId: input.productId, userId: input.userId });
   const id = found?.id ?? randomUUIDv7();
   await input.idempotency.setSubject(tx, id);
@@ -55,11 +55,11 @@ export async function insertProvisioned(
     throw new DomainError("PRODUCT_NOT_FOUND", "the product was removed");
   }
   const existing = await lockEngine(tx, input);
-  if (found !== undefined && existing === undefined) throw engineDestroying();
+  if (found !== undefined && existing === undefined) throw engineDestroying(DESTROY_RETRY_MS);
   const written =
     existing === undefined
-      ? await insertNew(ctx, tx, { ...input, id })
-      : await revive(ctx, tx, { ...input, row: existing });
+      ? await insertProvisioning(ctx, tx, { ...input, id })
+      : await provisionAgain(ctx, tx, { ...input, row: existing });
   const row = await withPort(ctx, tx, written);
   await appendAudit(tx, {
     scope: row.productId,
@@ -73,10 +73,10 @@ export async function insertProvisioned(
   return row;
 }
 
-async function insertNew(
-  ctx: InsertContext,
+async function insertProvisioning(
+  ctx: RecordContext,
   tx: Db,
-  input: NewEngineInput & { id: string },
+  input: RecordProvisionInput & { id: string },
 ): Promise<EngineRow> {
   const engine = {
     id: input.id,
@@ -94,20 +94,23 @@ async function insertNew(
     ...toKeyColumns(ctx, input),
   };
   const row = await insertEngine(tx, engine, toPortRange(ctx));
-  if (row === undefined) throw new Error("the engine was not inserted");
+  if (row === undefined) throw new Error(`the insert of engine ${input.id} returned no row`);
   return row;
 }
 
-/** An engine whose first boot failed kept its row; it begins again with a new key and a new container. */
-async function revive(
-  ctx: InsertContext,
+/** After a failed first boot the row is still there. The engine gets a new key and a new container. */
+async function provisionAgain(
+  ctx: RecordContext,
   tx: Db,
-  input: NewEngineInput & { row: EngineRow },
+  input: RecordProvisionInput & { row: EngineRow },
 ): Promise<EngineRow> {
   const { row, spec } = input;
-  if (row.status === "destroying") throw engineDestroying();
+  if (row.status === "destroying") throw engineDestroying(DESTROY_RETRY_MS);
   if (row.status !== "failed" || row.firstReadyAt !== null) {
-    throw new DomainError("ENGINE_ALREADY_EXISTS", `this user has an engine already; it is ${row.status}`);
+    throw new DomainError(
+      "ENGINE_ALREADY_EXISTS",
+      `this user has an engine already, and its status is ${row.status}: use it, or destroy it first`,
+    );
   }
   const patch: EnginePatch = {
     ...BOOT_PATCH,
@@ -121,37 +124,29 @@ async function revive(
     nextCheckAt: orchNow,
   };
   const moved = await moveEngine(tx, { row, move: "reprovision", patch });
-  if (moved === undefined) throw new Error(`reprovision is not allowed from ${row.status}`);
+  if (moved === undefined) throw new Error(`the move "reprovision" is not allowed from "${row.status}"`);
   return moved;
 }
 
-function toKeyColumns(ctx: InsertContext, input: { id: string; key: NewKey }) {
+function toKeyColumns(ctx: RecordContext, input: { id: string; key: NewKey }) {
   const { plaintext, hash, prefix } = input.key;
   return { keyHash: hash, keySealed: ctx.keyring.seal(plaintext, input.id), keyPrefix: prefix };
 }
 
-async function withPort(ctx: InsertContext, tx: Db, row: EngineRow): Promise<EngineRow> {
+async function withPort(ctx: RecordContext, tx: Db, row: EngineRow): Promise<EngineRow> {
   if (row.hostPort !== null) return row;
   const { min, max, except } = toPortRange(ctx);
   const hostPort = await reservePort(tx, { id: row.id, runtimeHost: row.runtimeHost, min, max, except });
   if (hostPort === undefined) {
-    throw new DomainError("PORT_EXHAUSTION", `every host port from ${min} to ${max} is in use`, {
-      retryAfterMs: 60_000,
-    });
+    throw new DomainError(
+      "PORT_EXHAUSTION",
+      `every host port from ${min} to ${max} is in use: destroy engines, or widen ORCH_PORT_MIN to ORCH_PORT_MAX`,
+      { retryAfterMs: 60_000 },
+    );
   }
   return { ...row, hostPort };
 }
 
-function toPortRange(ctx: InsertContext): PortRange {
+function toPortRange(ctx: RecordContext): PortRange {
   return { min: ctx.config.portMin, max: ctx.config.portMax, except: ctx.takenPorts.list() };
-}
-
-function engineDestroying(): DomainError {
-  return new DomainError(
-    "ENGINE_DESTROYING",
-    "this user's engine is being destroyed; provision again after that",
-    {
-      retryAfterMs: 2_000,
-    },
-  );
 }

@@ -1,42 +1,35 @@
 import type { OperationContext } from "./operation-context.ts";
 import { orchNow, type EngineRow } from "../../../db/engines.ts";
-import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
 import { DomainError } from "../../errors.ts";
-import { awaitReconcile } from "./await-reconcile.ts";
 import type { WhenBusy } from "../access/engine-holds.ts";
 import { toEngine, type Engine } from "../model/engine-view.ts";
-import { engineNotFound, getEngineRow } from "./get-engine.ts";
-import { refuseUnlessRunning } from "./provision-engine.ts";
-import { closeGateOnce, recordDesiredState, type DesiredStateChange } from "./record-desired-state.ts";
 import { BOOT_PATCH } from "../reconcile/record-move.ts";
-import { refuseHopeless } from "./start-engine.ts";
+import { engineDestroying } from "./get-engine.ts";
+import type { DesiredStateChange, OperationInput } from "./record-desired-state.ts";
+import { requireFirstBoot, requireRunning } from "./require-running.ts";
+import { runOperation } from "./run-operation.ts";
 
-export interface RestartEngineInput {
-  productId: string;
-  userId: string;
+export interface RestartEngineInput extends OperationInput {
   whenBusy: WhenBusy;
-  /** How long `wait` waits for the engine's users. */
+  /** How long `wait` waits for the engine's holds, in milliseconds. */
   deadlineMs: number;
-  idempotency: IdempotencyRecord;
 }
 
-/** Ends the process that is on record and starts another: the generation moves. */
+/** Ends the process on record and starts another one: the generation moves. */
 export async function restartEngine(ctx: OperationContext, input: RestartEngineInput): Promise<Engine> {
-  const found = await getEngineRow(ctx, input);
-  using _gate = await closeGateOnce(ctx, found, { ...input, reason: "ENGINE_RESTARTED" });
-  const row = await recordDesiredState(ctx, {
-    ...input,
-    engineId: found.id,
+  const { whenBusy, deadlineMs } = input;
+  return runOperation(ctx, input, {
     action: "engine.restart_requested",
-    decide: decideRestart,
+    gate: { whenBusy, deadlineMs, reason: "ENGINE_RESTARTED" },
+    desire: desireRestart,
+    answer: async (row) => {
+      await requireRunning(row, input.idempotency);
+      return toEngine(ctx, row);
+    },
   });
-  const restarted = await awaitReconcile(ctx, { engineId: row.id });
-  if (restarted === undefined) throw engineNotFound();
-  refuseUnlessRunning(restarted);
-  return toEngine(ctx, restarted);
 }
 
-function decideRestart(row: EngineRow): DesiredStateChange | undefined {
+function desireRestart(row: EngineRow): DesiredStateChange | undefined {
   const patch = {
     ...BOOT_PATCH,
     desired: "running",
@@ -48,18 +41,18 @@ function decideRestart(row: EngineRow): DesiredStateChange | undefined {
   switch (row.status) {
     case "provisioning":
     case "starting":
-      // A process that is only coming up is as new as one gets.
+      // The process of a boot that has not ended is new already.
       return undefined;
     case "running":
     case "sleeping":
       return { patch, move: "boot" };
     case "failed":
-      refuseHopeless(row);
+      requireFirstBoot(row);
       return { patch, move: "boot" };
     case "stopping":
     case "stopped":
-      throw new DomainError("ENGINE_STOPPED", "the engine is stopped; start it");
+      throw new DomainError("ENGINE_STOPPED", `the engine is ${row.status}: start it`);
     case "destroying":
-      throw new DomainError("ENGINE_DESTROYING", "the engine is being destroyed");
+      throw engineDestroying();
   }
 }

@@ -1,12 +1,12 @@
 import { recordCall } from "../../audit/append-audit.ts";
 import type { BaseContext, CallContext } from "../../context.ts";
 import type { Keyring } from "../../keys/keyring.ts";
-import { getEngineRow, type EngineKeyInput } from "./get-engine.ts";
+import { getEngineRow, type EngineUser } from "./get-engine.ts";
 
-/** The key that the engine checks now. Audited before it is shown. Throws ENGINE_NOT_FOUND. */
+/** The key that the engine accepts now. The audit row is committed before the key leaves. Throws ENGINE_NOT_FOUND. */
 export async function revealEngineKey(
   ctx: Pick<BaseContext, "db"> & { keyring: Keyring } & CallContext,
-  input: EngineKeyInput,
+  input: EngineUser,
 ): Promise<{ apiKey: string }> {
   const row = await getEngineRow(ctx, input);
   const apiKey = ctx.keyring.open(row.keySealed, row.id);

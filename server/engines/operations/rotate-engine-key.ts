@@ -1,111 +1,102 @@
 import type { OperationContext } from "./operation-context.ts";
-import { findEngineById, orchNow, type EngineRow } from "../../../db/engines.ts";
+import { orchNow, type EngineRow } from "../../../db/engines.ts";
 import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
-import type { Keyring } from "../../keys/keyring.ts";
 import { DomainError } from "../../errors.ts";
-import { createKey, hashKey, type NewKey } from "../../keys/key-format.ts";
-import { awaitReconcile } from "./await-reconcile.ts";
-import { engineNotFound, getEngineRow } from "./get-engine.ts";
-import { refuseUnlessRunning } from "./provision-engine.ts";
-import { recordDesiredState, type DesiredStateChange } from "./record-desired-state.ts";
+import { createKey, type NewKey } from "../../keys/key-format.ts";
 import { BOOT_PATCH } from "../reconcile/record-move.ts";
-import { refuseHopeless } from "./start-engine.ts";
+import { engineDestroying, getEngineRow, type EngineUser } from "./get-engine.ts";
+import type { DesiredStateChange, OperationInput } from "./record-desired-state.ts";
+import { requireFirstBoot, requireRunning } from "./require-running.ts";
+import { runOperation } from "./run-operation.ts";
 
-export interface RotateEngineKeyInput {
-  productId: string;
-  userId: string;
-  /** `now` interrupts who uses the engine; `idle` waits for them, and gives up at the deadline. */
+export interface RotateEngineKeyInput extends OperationInput {
+  /** `now` interrupts the engine's holds. `idle` waits for them and throws ENGINE_BUSY at the deadline. */
   when: "idle" | "now";
+  /** How long `idle` waits, in milliseconds. */
   deadlineMs: number;
-  idempotency: IdempotencyRecord;
+}
+
+export interface RotatedKey {
+  apiKey: string;
+  generation: number;
 }
 
 /**
- * A new key on the same volume, which takes a new container. The next key is on record before anything is made
- * with it, and the container's own environment says which one it holds, so that a crash anywhere fails forward.
+ * Makes a new container with a new key on the same volume. The next key is in the row before the container is made, and
+ * the container's environment says which key it has. So after a crash at any step, reconcile completes the rotation.
  */
 export async function rotateEngineKey(
   ctx: OperationContext,
   input: RotateEngineKeyInput,
-): Promise<{ apiKey: string; generation: number }> {
-  const found = await getEngineRow(ctx, input);
-  const resumedKey = findResumedKey(ctx, found, input);
-  if (resumedKey !== undefined) return finish(ctx, found, resumedKey);
-  using _gate = await ctx.holds.closeGate(found.id, {
-    whenBusy: input.when === "now" ? "interrupt" : "wait",
-    deadlineMs: input.deadlineMs,
-    onDeadline: "give_up",
-    reason: "ENGINE_RESTARTED",
-  });
+): Promise<RotatedKey> {
   const key = createKey("engine");
-  const sealed = ctx.keyring.seal(key.plaintext, found.id);
-  const row = await recordDesiredState(ctx, {
-    ...input,
-    engineId: found.id,
+  return runOperation(ctx, input, {
     action: "engine_key.rotate_requested",
+    gate: {
+      whenBusy: input.when === "now" ? "interrupt" : "wait",
+      deadlineMs: input.deadlineMs,
+      onDeadline: "give_up",
+      reason: "ENGINE_RESTARTED",
+    },
     subject: key.hash,
-    decide: (current) => decideRotate(current, key, sealed),
+    desire: (row) => desireKey(row, key, ctx.keyring.seal(key.plaintext, row.id)),
+    resume: async (keyHash) => findEngineIdByKey(ctx, input, keyHash),
+    answer: async (row, keyHash) => {
+      await requireRotated(row, keyHash, input.idempotency);
+      return { apiKey: ctx.keyring.open(row.keySealed, row.id), generation: row.generation };
+    },
   });
-  return await finish(ctx, row, key.plaintext);
 }
 
-/** An earlier attempt with the same idempotency key stored its key and died: that key is the answer. */
-function findResumedKey(
-  ctx: { keyring: Keyring },
-  row: EngineRow,
-  input: RotateEngineKeyInput,
-): string | undefined {
-  const { resumed, subject } = input.idempotency;
-  if (!resumed || subject === null) return undefined;
-  if (row.keyHash === subject) return ctx.keyring.open(row.keySealed, row.id);
-  if (row.nextKeyHash !== subject || row.nextKeySealed === null) return undefined;
-  return ctx.keyring.open(row.nextKeySealed, row.id);
-}
-
-async function finish(
+/** undefined: another rotation has replaced that key. Throws ENGINE_NOT_FOUND. */
+async function findEngineIdByKey(
   ctx: OperationContext,
-  begun: EngineRow,
-  apiKey: string,
-): Promise<{ apiKey: string; generation: number }> {
-  await awaitReconcile(ctx, { engineId: begun.id });
-  const row = await findEngineById(ctx.db, begun.id);
-  if (row === undefined) throw engineNotFound();
-  const isHeld = row.keyHash === hashKey(apiKey);
-  // Rotated while stopped, the key is the engine's although nothing runs; else it has to be up with it.
-  if (!isHeld || row.desired !== "stopped") refuseUnlessRunning(row);
-  if (!isHeld) throw new DomainError("ENGINE_BUSY", "the key was rotated once more meanwhile");
-  return { apiKey, generation: row.generation };
+  user: EngineUser,
+  keyHash: string,
+): Promise<string | undefined> {
+  const row = await getEngineRow(ctx, user);
+  return row.keyHash === keyHash || row.nextKeyHash === keyHash ? row.id : undefined;
 }
 
-function decideRotate(row: EngineRow, key: NewKey, sealed: string): DesiredStateChange {
-  const patch = {
-    nextKeyHash: key.hash,
-    nextKeySealed: sealed,
-    nextKeyPrefix: key.prefix,
-    incarnation: row.incarnation + 1,
-    nextCheckAt: orchNow,
-  };
+async function requireRotated(
+  row: EngineRow,
+  keyHash: string,
+  idempotency: IdempotencyRecord,
+): Promise<void> {
+  const isRotated = row.keyHash === keyHash;
+  // The key of a stopped engine is rotated without a boot.
+  if (!isRotated || row.desired !== "stopped") await requireRunning(row, idempotency);
+  if (!isRotated) {
+    throw new DomainError("ENGINE_BUSY", "a later call has rotated the key again: use that call's key");
+  }
+}
+
+function desireKey(row: EngineRow, key: NewKey, sealed: string): DesiredStateChange {
+  const next = { nextKeyHash: key.hash, nextKeySealed: sealed, nextKeyPrefix: key.prefix };
+  const patch = { ...next, incarnation: row.incarnation + 1, nextCheckAt: orchNow };
   const metadata = { keyPrefix: key.prefix };
   switch (row.status) {
     case "running":
       return { patch: { ...patch, ...BOOT_PATCH, desired: "running" }, move: "boot", metadata };
     case "stopped":
-      // No process holds the old key any more, and the next start makes a container that holds the new one.
-      return { patch: toSettledKeyPatch(row, key, sealed), action: "engine_key.rotated", metadata };
+      // No process has the old key any more, and the next start makes a container with the new key.
+      return { patch: { ...patch, ...toCurrentKey(key, sealed) }, action: "engine_key.rotated", metadata };
     case "failed":
-      refuseHopeless(row);
+      requireFirstBoot(row);
       return { patch: { ...patch, ...BOOT_PATCH, desired: "running" }, move: "boot", metadata };
     case "provisioning":
     case "starting":
     case "stopping":
     case "sleeping":
-      throw new DomainError("ENGINE_BUSY", `the engine is ${row.status}`, { retryAfterMs: 1_000 });
+      throw new DomainError("ENGINE_BUSY", `the engine is ${row.status}: call again later`, {
+        retryAfterMs: 1_000,
+      });
     case "destroying":
-      throw new DomainError("ENGINE_DESTROYING", "the engine is being destroyed");
+      throw engineDestroying();
   }
 }
 
-function toSettledKeyPatch(row: EngineRow, key: NewKey, sealed: string): DesiredStateChange["patch"] {
+function toCurrentKey(key: NewKey, sealed: string): DesiredStateChange["patch"] {
   return {
     keyHash: key.hash,
     keySealed: sealed,
@@ -113,7 +104,5 @@ function toSettledKeyPatch(row: EngineRow, key: NewKey, sealed: string): Desired
     nextKeyHash: null,
     nextKeySealed: null,
     nextKeyPrefix: null,
-    incarnation: row.incarnation + 1,
-    nextCheckAt: orchNow,
   };
 }

@@ -1,45 +1,36 @@
 import type { OperationContext } from "./operation-context.ts";
 import { orchNow, type EngineRow } from "../../../db/engines.ts";
-import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
-import { DomainError } from "../../errors.ts";
-import { awaitReconcile } from "./await-reconcile.ts";
 import type { WhenBusy } from "../access/engine-holds.ts";
 import { toStatusReason } from "../model/engine-status.ts";
 import { toEngine, type Engine } from "../model/engine-view.ts";
-import { engineNotFound, getEngineRow } from "./get-engine.ts";
-import { closeGateOnce, recordDesiredState, type DesiredStateChange } from "./record-desired-state.ts";
+import { engineDestroying } from "./get-engine.ts";
+import type { DesiredStateChange, OperationInput } from "./record-desired-state.ts";
+import { runOperation } from "./run-operation.ts";
 
-export interface StopEngineInput {
-  productId: string;
-  userId: string;
-  /** Between SIGTERM and SIGKILL. */
+export interface StopEngineInput extends OperationInput {
+  /** The time between SIGTERM and SIGKILL. */
   graceSeconds: number;
   whenBusy: WhenBusy;
-  /** How long `wait` waits for the engine's users; the stop itself is waited for on top. */
+  /** How long `wait` waits for the engine's holds, in milliseconds. The stop itself may take longer. */
   deadlineMs: number;
-  idempotency: IdempotencyRecord;
 }
 
 /** Already stopped is success. */
 export async function stopEngine(ctx: OperationContext, input: StopEngineInput): Promise<Engine> {
-  const found = await getEngineRow(ctx, input);
-  using _gate = await closeGateOnce(ctx, found, { ...input, reason: "ENGINE_STOPPED" });
-  const row = await recordDesiredState(ctx, {
-    ...input,
-    engineId: found.id,
+  const { whenBusy, deadlineMs, graceSeconds } = input;
+  return runOperation(ctx, input, {
     action: "engine.stop_requested",
-    decide: (current) => decideStop(current, input),
+    gate: { whenBusy, deadlineMs, reason: "ENGINE_STOPPED" },
+    desire: (row) => desireStop(row, graceSeconds),
+    answer: async (row) => toEngine(ctx, row),
   });
-  const stopped = await awaitReconcile(ctx, { engineId: row.id });
-  if (stopped === undefined) throw engineNotFound();
-  return toEngine(ctx, stopped);
 }
 
-function decideStop(row: EngineRow, input: StopEngineInput): DesiredStateChange | undefined {
+function desireStop(row: EngineRow, graceSeconds: number): DesiredStateChange | undefined {
   const patch = {
     desired: "stopped",
     desiredBy: "caller",
-    stopGraceMs: input.graceSeconds * 1000,
+    stopGraceMs: graceSeconds * 1000,
     nextRestartAt: null,
     nextCheckAt: orchNow,
     statusReason: toStatusReason("stopped_by_caller", "engines.stop"),
@@ -55,6 +46,6 @@ function decideStop(row: EngineRow, input: StopEngineInput): DesiredStateChange 
     case "failed":
       return { patch, move: "stop" };
     case "destroying":
-      throw new DomainError("ENGINE_DESTROYING", "the engine is being destroyed");
+      throw engineDestroying();
   }
 }
