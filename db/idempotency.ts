@@ -25,6 +25,8 @@ export interface IdempotencyRow extends NewIdempotencyRecord {
 
 const LIFETIME = sql.raw(`interval '24 hours'`);
 const param = (name: string) => sql.placeholder(name);
+const isRunning = ({ scope, key, replicaId }: IdempotencyOwner) =>
+  sql`scope = ${scope} and key = ${key} and state = 'running' and replica_id = ${replicaId}`;
 
 const insertStatement = toStatement<{ [Name in keyof NewIdempotencyRecord]: string }, { key: string }>(
   "idempotency_insert",
@@ -64,9 +66,7 @@ export async function takeOverIdempotencyRecord(
 ): Promise<boolean> {
   const rows = await db.execute(
     sql`update idempotency set replica_id = ${record.replicaId}, expires_at = orch_now() + ${LIFETIME}
-        where scope = ${record.scope} and key = ${record.key} and state = 'running'
-          and replica_id = ${record.fromReplicaId}
-        returning key`,
+        where ${isRunning({ ...record, replicaId: record.fromReplicaId })} returning key`,
   );
   return rows.length > 0;
 }
@@ -88,10 +88,7 @@ export async function setIdempotencySubject(
   record: IdempotencyOwner & { subject: string | null },
 ): Promise<boolean> {
   const rows = await db.execute(
-    sql`update idempotency set subject = ${record.subject}
-        where scope = ${record.scope} and key = ${record.key} and state = 'running'
-          and replica_id = ${record.replicaId}
-        returning key`,
+    sql`update idempotency set subject = ${record.subject} where ${isRunning(record)} returning key`,
   );
   return rows.length > 0;
 }
@@ -126,9 +123,7 @@ export async function releaseIdempotencyRecord(db: Db, owner: IdempotencyOwner):
   await db.execute(
     sql`with mine as (
           select scope, key, subject is not null as kept from idempotency
-          where scope = ${owner.scope} and key = ${owner.key} and state = 'running'
-            and replica_id = ${owner.replicaId}
-          for update
+          where ${isRunning(owner)} for update
         ), gone as (
           delete from idempotency using mine
           where idempotency.scope = mine.scope and idempotency.key = mine.key and not mine.kept

@@ -1,3 +1,4 @@
+import type { Db } from "../../db/client.ts";
 import {
   completeIdempotencyRecord,
   deleteExpiredIdempotencyRecord,
@@ -16,7 +17,7 @@ import { DomainError, toErrorMessage } from "../errors.ts";
 import { toFingerprint } from "./fingerprint.ts";
 import { NO_RECORD, type IdempotencyRecord } from "./idempotency-record.ts";
 import type { RunningCalls } from "./running-calls.ts";
-import { openOutcome, sealOutcome } from "./sealed-outcome.ts";
+import { openOutcome, sealOutcome, type Outcome } from "./sealed-outcome.ts";
 
 /*
  *   no record ──insert──▶ running ──the work returns, or its outcome is unknown──▶ done: replayed for 24 hours
@@ -122,10 +123,8 @@ async function storeLostOutcome(ctx: IdempotencyContext, owner: IdempotencyOwner
     "OUTCOME_UNKNOWN",
     "the first attempt was cut off and may have had its effect: check the engine, then call with a new idempotency key",
   );
-  await completeIdempotencyRecord(ctx.db, {
-    ...owner,
-    replySealed: sealOutcome(ctx.keyring, owner, { error }),
-  });
+  const replySealed = sealOutcome(ctx.keyring, owner, { error });
+  await completeIdempotencyRecord(ctx.db, { ...owner, replySealed });
   throw error;
 }
 
@@ -134,62 +133,43 @@ async function runAndStore<R>(
   opened: IdempotencyOwner & Pick<IdempotencyRecord, "resumed" | "subject">,
   work: (idempotency: IdempotencyRecord) => Promise<R>,
 ): Promise<R> {
-  const { scope, key, replicaId } = opened;
+  const { resumed, subject, scope, key, replicaId } = opened;
   const owner = { scope, key, replicaId };
+  const complete = async (db: Db, outcome: Outcome) =>
+    completeIdempotencyRecord(db, { ...owner, replySealed: sealOutcome(ctx.keyring, owner, outcome) });
+  const note = async (db: Db, noted: string | null) =>
+    setIdempotencySubject(db, { ...owner, subject: noted });
   let reply: R;
   try {
-    reply = await work(toRecord(ctx, owner, opened));
+    reply = await work({
+      resumed,
+      subject,
+      setSubject: async (tx, noted) => assertOwned(await note(tx, noted)),
+      forgetSubject: async () => tryWrite(ctx, scope, async () => note(ctx.db, null)),
+      complete: async (tx, done) => assertOwned(await complete(tx, { reply: done })),
+    });
   } catch (error) {
-    await recordFailure(ctx, owner, error);
+    const isUnknown = error instanceof DomainError && error.reason === "OUTCOME_UNKNOWN";
+    await tryWrite(ctx, scope, async () =>
+      isUnknown ? complete(ctx.db, { error }) : releaseIdempotencyRecord(ctx.db, owner),
+    );
     throw error;
   }
   // Changes nothing if the work has completed the record itself.
-  const replySealed = sealOutcome(ctx.keyring, owner, { reply });
-  await tryWrite(ctx, owner, async () => completeIdempotencyRecord(ctx.db, { ...owner, replySealed }));
+  await tryWrite(ctx, scope, async () => complete(ctx.db, { reply }));
   return reply;
-}
-
-function toRecord(
-  ctx: IdempotencyContext,
-  owner: IdempotencyOwner,
-  { resumed, subject }: Pick<IdempotencyRecord, "resumed" | "subject">,
-): IdempotencyRecord {
-  return {
-    resumed,
-    subject,
-    setSubject: async (tx, noted) =>
-      assertOwned(await setIdempotencySubject(tx, { ...owner, subject: noted })),
-    forgetSubject: async () =>
-      tryWrite(ctx, owner, async () => setIdempotencySubject(ctx.db, { ...owner, subject: null })),
-    complete: async (tx, reply) => {
-      const replySealed = sealOutcome(ctx.keyring, owner, { reply });
-      assertOwned(await completeIdempotencyRecord(tx, { ...owner, replySealed }));
-    },
-  };
-}
-
-async function recordFailure(
-  ctx: IdempotencyContext,
-  owner: IdempotencyOwner,
-  error: unknown,
-): Promise<void> {
-  if (error instanceof DomainError && error.reason === "OUTCOME_UNKNOWN") {
-    const replySealed = sealOutcome(ctx.keyring, owner, { error });
-    return tryWrite(ctx, owner, async () => completeIdempotencyRecord(ctx.db, { ...owner, replySealed }));
-  }
-  return tryWrite(ctx, owner, async () => releaseIdempotencyRecord(ctx.db, owner));
 }
 
 /** A failed write does not change the work's own outcome: the record stays `running`, and a retry takes it over. */
 async function tryWrite(
   ctx: IdempotencyContext,
-  owner: IdempotencyOwner,
+  scope: string,
   write: () => Promise<unknown>,
 ): Promise<void> {
   try {
     await write();
   } catch (error) {
-    const fields = { scope: owner.scope, error: toErrorMessage(error) };
+    const fields = { scope, error: toErrorMessage(error) };
     ctx.log.warn(fields, "an idempotency record could not be written; a retry with its key resumes the call");
   }
 }

@@ -6,6 +6,8 @@ interface RecordKey {
   key: string;
 }
 
+export type Outcome = { reply: unknown } | { error: DomainError };
+
 interface StoredError extends Pick<DomainErrorOptions, "engineError"> {
   reason: Reason;
   message: string;
@@ -15,11 +17,7 @@ interface StoredError extends Pick<DomainErrorOptions, "engineError"> {
 const toAssociatedData = ({ scope, key }: RecordKey) => `idempotency ${JSON.stringify([scope, key])}`;
 
 /** Seals the outcome of a call, because replies may hold plaintext keys. */
-export function sealOutcome(
-  keyring: Keyring,
-  record: RecordKey,
-  outcome: { reply: unknown } | { error: DomainError },
-): string {
+export function sealOutcome(keyring: Keyring, record: RecordKey, outcome: Outcome): string {
   const stored = "error" in outcome ? { error: toStored(outcome.error) } : outcome;
   return keyring.seal(JSON.stringify(stored), toAssociatedData(record));
 }

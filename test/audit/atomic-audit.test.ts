@@ -29,8 +29,8 @@ beforeAll(async () => {
 });
 afterAll(async () => ctx?.[Symbol.asyncDispose]());
 
-/** A claim that has something to store, as a call with an idempotency key has. */
-const CLAIM: IdempotencyRecord = { ...NO_RECORD };
+/** Not NO_RECORD, so the key is issued as for a call with an idempotency key: in a transaction. */
+const KEYED_RECORD: IdempotencyRecord = { ...NO_RECORD };
 
 const issue = async (name: string, idempotency = NO_RECORD, of = productId) =>
   issuePlatformKey(ctx, { productId: of, name, idempotency });
@@ -55,7 +55,7 @@ const entry = (scope: string, more: Partial<AuditEntry> = {}): AuditEntry => ({
 
 test.each([
   ["in one statement", NO_RECORD],
-  ["in a transaction", CLAIM],
+  ["in a transaction", KEYED_RECORD],
 ])("a key whose record fails is not issued (%s)", async (_how, idempotency) => {
   const before = await listNames();
   await expect(issue("unrecordable", idempotency)).rejects.toThrow();
@@ -124,7 +124,7 @@ test("whatever becomes of its connections, a change is there exactly when its re
   const scope = (await addProduct(own)).product.productId;
   const acknowledged: string[] = [];
   const write = async (worker: number) => {
-    const idempotency = worker % 2 === 0 ? NO_RECORD : CLAIM;
+    const idempotency = worker % 2 === 0 ? NO_RECORD : KEYED_RECORD;
     for (let n = 0; n < 10; n += 1) {
       const name = `${worker} ${n}`;
       const issued = issuePlatformKey(own, { productId: scope, name, idempotency });

@@ -29,7 +29,7 @@ afterAll(async () => {
 const keyring = openKeyring(generateMasterKeys());
 type Context = Parameters<typeof runIdempotent>[0];
 
-/** What a process sees after a start of its own: a replica with a heartbeat. */
+/** The context of a new replica with a heartbeat. */
 async function openReplica(): Promise<Context> {
   const id = randomUUID();
   await insertReplica(database.db, { id, runtimeHost: "test", processIdentity: null });
@@ -57,7 +57,7 @@ const fail = async (error: unknown): Promise<never> => {
 };
 
 describe("a key that was used", () => {
-  test("answers the same call with the stored reply and without running it again, on any replica", async () => {
+  test("answers the same call with the stored reply on any replica, and does not run it again", async () => {
     const [one, two] = await Promise.all([openReplica(), openReplica()]);
     const call = makeCall();
     let runs = 0;
@@ -72,7 +72,7 @@ describe("a key that was used", () => {
     expect(runs).toBe(1);
   });
 
-  test("stores no plaintext, and its sealed reply opens under no other key", async () => {
+  test("stores no plaintext, and its sealed reply does not open for another key", async () => {
     const ctx = await openReplica();
     const [call, other] = [makeCall(), makeCall()];
     await runIdempotent(ctx, call, async () => ({ apiKey: "ehe_secret" }));
@@ -87,7 +87,7 @@ describe("a key that was used", () => {
     await expect(runIdempotent(ctx, other, async () => ({}))).rejects.toThrow("not from this place");
   });
 
-  test("is refused for another input and for another procedure, finished or not", async () => {
+  test("is refused for another input or procedure, while the first call runs and after it", async () => {
     const ctx = await openReplica();
     const call = makeCall();
     const blocked = Promise.withResolvers<number>();
@@ -104,7 +104,7 @@ describe("a key that was used", () => {
     await mismatches();
   });
 
-  test("is another caller's own affair", async () => {
+  test("is independent of the same key of another caller", async () => {
     const ctx = await openReplica();
     const key = randomUUID();
     expect(await runIdempotent(ctx, makeCall({ key }), async () => 1)).toBe(1);
@@ -126,7 +126,7 @@ describe("a key that was used", () => {
   });
 });
 
-test("of many calls at once with one key one runs, the others hear that it is running", async () => {
+test("of many concurrent calls with one key one runs, and the others get IDEMPOTENCY_IN_PROGRESS", async () => {
   const replicas = await Promise.all([openReplica(), openReplica(), openReplica()]);
   const call = makeCall();
   const blocked = Promise.withResolvers<string>();
@@ -153,7 +153,7 @@ test("of many calls at once with one key one runs, the others hear that it is ru
 });
 
 test.each(["resume", "outcome_unknown"] as const)(
-  "a call that comes while the first one works hears that it is running, and the reply is the first one's (%s)",
+  "a call during the first one gets IDEMPOTENCY_IN_PROGRESS, and a call after it gets its reply (%s)",
   async (onLost) => {
     const ctx = await openReplica();
     const call = makeCall({ onLost });
@@ -189,7 +189,7 @@ test("calls without a key run each time", async () => {
   expect(runs).toBe(2);
 });
 
-test("a reply of nothing is stored and replayed as nothing", async () => {
+test("the reply undefined is stored and replayed as undefined", async () => {
   const ctx = await openReplica();
   const call = makeCall();
   expect(await runIdempotent(ctx, call, async () => undefined)).toBeUndefined();
@@ -197,7 +197,7 @@ test("a reply of nothing is stored and replayed as nothing", async () => {
 });
 
 test.each(["", "a\0b", "\ud800"])(
-  "the key %j, which the database would not keep as it is, is refused",
+  "the key %j is refused, because the database would change it",
   async (key) => {
     const ctx = await openReplica();
     const refused = runIdempotent(ctx, makeCall({ key }), async () => 1);
@@ -206,7 +206,7 @@ test.each(["", "a\0b", "\ud800"])(
 );
 
 describe("a call that fails", () => {
-  test("frees the key, for another input too", async () => {
+  test("and forgets its subject frees the key, for another input too", async () => {
     const ctx = await openReplica();
     const call = makeCall();
     const boot = runIdempotent(ctx, call, async (idempotency) => {
@@ -220,7 +220,7 @@ describe("a call that fails", () => {
   });
 
   test.each(["DEADLINE_EXCEEDED", "RUNTIME_UNREACHABLE", "ENGINE_STOPPED", "ENGINE_NOT_FOUND"] as const)(
-    "with %s keeps what it noted, and a retry on any replica resumes it",
+    "with %s keeps its subject, and a retry on any replica resumes the work",
     async (reason) => {
       const [one, two] = await Promise.all([openReplica(), openReplica()]);
       const call = makeCall();
@@ -237,18 +237,18 @@ describe("a call that fails", () => {
     },
   );
 
-  test("in an unknown way keeps what it noted too", async () => {
+  test("with an error that is no DomainError keeps its subject too", async () => {
     const ctx = await openReplica();
     const call = makeCall();
     const first = runIdempotent(ctx, call, async (idempotency) => {
       await idempotency.setSubject(database.db, "engine 1");
-      return fail(new Error("a bug"));
+      return fail(new Error("unexpected"));
     });
-    await expect(first).rejects.toThrow("a bug");
+    await expect(first).rejects.toThrow("unexpected");
     expect(await runIdempotent(ctx, call, async ({ subject }) => subject)).toBe("engine 1");
   });
 
-  test("before it noted anything is run afresh, whatever the reason", async () => {
+  test("without a subject runs anew, whatever the reason", async () => {
     const ctx = await openReplica();
     const call = makeCall();
     const first = runIdempotent(ctx, call, async () => fail(new DomainError("DEADLINE_EXCEEDED", "later")));
@@ -256,7 +256,7 @@ describe("a call that fails", () => {
     expect(await runIdempotent(ctx, call, async ({ resumed }) => resumed)).toBe(false);
   });
 
-  test("with an unknown outcome says so again to every retry", async () => {
+  test("with an unknown outcome gives every retry the same error", async () => {
     const ctx = await openReplica();
     const call = makeCall({ onLost: "outcome_unknown" });
     const engineError = { status: 502, code: "X", message: "cut" };
@@ -272,7 +272,7 @@ describe("a call that fails", () => {
   });
 });
 
-/** Leaves a claim behind as a killed process does. */
+/** Leaves a running record behind, as a killed replica does. */
 async function dieMidway(call: IdempotentCall): Promise<Context> {
   const dead = await openReplica();
   const noted = Promise.withResolvers<void>();
@@ -285,46 +285,46 @@ async function dieMidway(call: IdempotentCall): Promise<Context> {
   return dead;
 }
 
-const forget = async (replica: Context) =>
+const deleteReplica = async (replica: Context) =>
   database.db.execute(sql`delete from replicas where id = ${replica.replica.id}`);
 
-describe("a call whose process died midway", () => {
-  test("is in progress as long as its replica may live, and then resumed with what it noted", async () => {
+describe("a call whose replica died midway", () => {
+  test("is in progress while its replica may live, and is then resumed with its subject", async () => {
     const call = makeCall();
     const dead = await dieMidway(call);
-    const heir = await openReplica();
-    const early = runIdempotent(heir, call, async () => 1);
+    const next = await openReplica();
+    const early = runIdempotent(next, call, async () => 1);
     await expect(early).rejects.toMatchObject({ reason: "IDEMPOTENCY_IN_PROGRESS" });
-    await forget(dead);
+    await deleteReplica(dead);
     const seen: IdempotencyRecord[] = [];
     expect(
-      await runIdempotent(heir, call, async (idempotency) => {
+      await runIdempotent(next, call, async (idempotency) => {
         seen.push(idempotency);
         return "resumed";
       }),
     ).toBe("resumed");
     expect(seen).toMatchObject([{ resumed: true, subject: "engine 1" }]);
-    expect(await runIdempotent(heir, call, async () => "again")).toBe("resumed");
+    expect(await runIdempotent(next, call, async () => "again")).toBe("resumed");
   });
 
-  test("is taken over once its heartbeat is older than the lease", async () => {
+  test("is taken over once the heartbeat of its replica is older than the lease", async () => {
     const call = makeCall();
     const dead = await dieMidway(call);
-    const heir = await openReplica();
+    const next = await openReplica();
     await database.db.execute(
       sql`update replicas set heartbeat_at = orch_now() - interval '16 seconds' where id = ${dead.replica.id}`,
     );
-    expect(await runIdempotent(heir, call, async ({ resumed }) => resumed)).toBe(true);
+    expect(await runIdempotent(next, call, async ({ resumed }) => resumed)).toBe(true);
   });
 
-  test("is resumed by one of many retries at once", async () => {
+  test("is resumed by exactly one of many concurrent retries", async () => {
     const call = makeCall();
-    await forget(await dieMidway(call));
-    const heirs = await Promise.all([openReplica(), openReplica(), openReplica()]);
+    await deleteReplica(await dieMidway(call));
+    const others = await Promise.all([openReplica(), openReplica(), openReplica()]);
     let runs = 0;
     const results = await Promise.allSettled(
-      heirs.map(async (heir) =>
-        runIdempotent(heir, call, async () => {
+      others.map(async (next) =>
+        runIdempotent(next, call, async () => {
           runs += 1;
           return "resumed";
         }),
@@ -337,26 +337,26 @@ describe("a call whose process died midway", () => {
     }
   });
 
-  test("is unknown for good when it called into an engine", async () => {
+  test("has an unknown outcome for every retry if it called into an engine", async () => {
     const call = makeCall({ onLost: "outcome_unknown" });
-    await forget(await dieMidway(call));
-    const heir = await openReplica();
+    await deleteReplica(await dieMidway(call));
+    const next = await openReplica();
     let runs = 0;
     for (let round = 0; round < 2; round += 1) {
-      const retry = runIdempotent(heir, call, async () => (runs += 1));
+      const retry = runIdempotent(next, call, async () => (runs += 1));
       await expect(retry).rejects.toMatchObject({ reason: "OUTCOME_UNKNOWN" });
     }
     expect(runs).toBe(0);
   });
 
-  test("cannot write any more once it was taken over, if it was only slow", async () => {
+  test("that was only slow cannot write any more once another replica has taken it over", async () => {
     const call = makeCall();
     const slow = await openReplica();
     const noted = Promise.withResolvers<void>();
-    const goOn = Promise.withResolvers<void>();
+    const released = Promise.withResolvers<void>();
     const late = runIdempotent(slow, call, async (idempotency) => {
       noted.resolve();
-      await goOn.promise;
+      await released.promise;
       await database.db.transaction(async (tx) => {
         await tx.execute(sql`insert into audit_heads values (${call.scope}, 0, '')`);
         await idempotency.complete(tx, "late");
@@ -364,17 +364,17 @@ describe("a call whose process died midway", () => {
       return "late";
     });
     await noted.promise;
-    await forget(slow);
-    const heir = await openReplica();
-    expect(await runIdempotent(heir, call, async () => "heir")).toBe("heir");
-    goOn.resolve();
+    await deleteReplica(slow);
+    const next = await openReplica();
+    expect(await runIdempotent(next, call, async () => "next")).toBe("next");
+    released.resolve();
     await expect(late).rejects.toMatchObject({ reason: "IDEMPOTENCY_IN_PROGRESS" });
     const heads = await database.db.execute(sql`select 1 from audit_heads where scope = ${call.scope}`);
     expect(heads).toHaveLength(0);
-    expect(await runIdempotent(heir, call, async () => "again")).toBe("heir");
+    expect(await runIdempotent(next, call, async () => "again")).toBe("next");
   });
 
-  test("after its transaction completed the claim is answered from there", async () => {
+  test("that had completed its record in its transaction is answered with the stored reply", async () => {
     const call = makeCall();
     const dead = await openReplica();
     const completed = Promise.withResolvers<void>();
@@ -388,25 +388,25 @@ describe("a call whose process died midway", () => {
   });
 });
 
-test("a claim that this process left behind, because the database could not be told, is resumed here", async () => {
+test("a record that this replica left behind during a database outage is resumed by this replica", async () => {
   const ctx = await openReplica();
   const call = makeCall();
-  const claimRow = sql`insert into idempotency
+  const recordRow = sql`insert into idempotency
     values (${call.scope}, ${call.key}, ${call.procedure}, ${toFingerprint(call.input)}, 'running', ${ctx.replica.id}, 'engine 1', null,
       orch_now(), orch_now() + interval '1 hour')`;
-  await database.db.execute(claimRow);
+  await database.db.execute(recordRow);
   expect(await runIdempotent(ctx, call, async ({ resumed, subject }) => [resumed, subject])).toEqual([
     true,
     "engine 1",
   ]);
 });
 
-test("expired claims are removed, however many there are, and others stay", async () => {
+test("all expired records are deleted, and the others stay", async () => {
   await using own = await openTestDatabase();
   await using ownDatabase = openDatabase({
     url: own.url,
     poolSize: 2,
-    applicationName: "expired-claims-test",
+    applicationName: "expired-records-test",
   });
   const insert = (count: number, prefix: string) =>
     ownDatabase.db.execute(

@@ -47,7 +47,7 @@ const refuseDestroy = async (): Promise<never> => {
 };
 
 describe("register", () => {
-  test("makes a product and a first key that works, and records both", async () => {
+  test("makes a product and a first key that works, and audits both", async () => {
     const policy = { maxEngines: 3, idle: { pauseAfterS: 60 }, resources: { cpus: 0.5 }, image: "engine:2" };
     const { product, apiKey } = await registerProduct(ctx, {
       slug: "acme",
@@ -85,7 +85,7 @@ describe("register", () => {
     expect(JSON.stringify([own, platform])).not.toContain(apiKey);
   });
 
-  test("of many at once with one slug makes one, and leaves no trace of the others", async () => {
+  test("concurrently with one slug makes one product, and writes nothing for the other calls", async () => {
     const results = await Promise.allSettled(
       Array.from({ length: 8 }, async () =>
         registerProduct(ctx, { slug: "contested", name: "C", policy: {}, idempotency }),
@@ -102,14 +102,14 @@ describe("register", () => {
     expect(await verifyAudit(ctx, { scope: "platform" })).toMatchObject({ ok: true });
   });
 
-  test("refuses an image that is not pinned, unless that is allowed", async () => {
+  test("refuses an image that is not pinned, unless the configuration allows it", async () => {
     const input = { slug: "unpinned", name: "U", policy: { image: "engine:latest" }, idempotency };
     await expect(registerProduct(ctx, input)).rejects.toMatchObject({ reason: "IMAGE_NOT_PINNED" });
     const lax = { ...ctx, config: { ...ctx.config, allowUnpinnedImage: true } };
     expect((await registerProduct(lax, input)).product.policy).toEqual({ image: "engine:latest" });
   });
 
-  test("stores its reply with its effect, in one transaction", async () => {
+  test("stores its reply and its effect in one transaction", async () => {
     const replies: unknown[] = [];
     const failing = {
       ...NO_RECORD,
@@ -127,7 +127,7 @@ describe("register", () => {
   });
 });
 
-test("a policy takes what it knows and nothing else", () => {
+test("a policy with an unknown field or a value out of range is refused", () => {
   const full = {
     maxEngines: 10,
     rateLimitRpm: 60,
@@ -155,13 +155,13 @@ test("a policy takes what it knows and nothing else", () => {
   }
 });
 
-/** Ids are in the order of time, and those of one millisecond in any order. */
+/** Ids are ordered by their millisecond. Within one millisecond their order is random. */
 async function nextMillisecond(): Promise<void> {
   const now = Date.now();
   await expect.poll(() => Date.now(), { interval: 1 }).toBeGreaterThan(now);
 }
 
-test("a list pages through live products in order of creation, with their engines counted", async () => {
+test("a list pages through live products in order of creation, with their numbers of engines", async () => {
   await using own = await openPlatformContext();
   const ids: string[] = [];
   for (let round = 0; round < 5; round += 1) {
@@ -188,7 +188,7 @@ test("a list pages through live products in order of creation, with their engine
 });
 
 describe("a policy update", () => {
-  test("replaces the policy, says by how many engines it is exceeded, and records both policies", async () => {
+  test("replaces the policy, answers how many engines exceed it, and audits both policies", async () => {
     const { productId } = (await addProduct(ctx, { maxEngines: 5, rateLimitRpm: 10 })).product;
     for (const userId of ["a", "b", "c"]) await addEngine(ctx, productId, userId);
     const update = async (policy: ProductPolicy) =>
@@ -216,7 +216,7 @@ describe("a policy update", () => {
     await expect(unpinned).rejects.toMatchObject({ reason: "IMAGE_NOT_PINNED" });
   });
 
-  test("of an absent product is refused", async () => {
+  test("of an absent product is PRODUCT_NOT_FOUND", async () => {
     const update = updateProductPolicy(ctx, { productId: randomUUIDv7(), policy: {}, idempotency });
     await expect(update).rejects.toMatchObject({ reason: "PRODUCT_NOT_FOUND" });
     await expect(getProduct(ctx, { productId: randomUUIDv7() })).rejects.toMatchObject({
@@ -226,7 +226,7 @@ describe("a policy update", () => {
 });
 
 describe("remove", () => {
-  test("of an empty product refuses its keys at once, frees its slug and keeps its trail", async () => {
+  test("of an empty product refuses its keys at once, frees its slug and keeps its audit log", async () => {
     const { product, apiKey } = await addProduct(ctx);
     const { productId, slug } = product;
     await authenticate(ctx, apiKey);
@@ -241,7 +241,7 @@ describe("remove", () => {
     expect(await verifyAudit(ctx, { scope: productId })).toMatchObject({ ok: true, checked: 1 });
   });
 
-  test("refuses while engines exist, and then changes nothing", async () => {
+  test("is refused while engines exist, and then changes nothing", async () => {
     const { product, apiKey } = await addProduct(ctx);
     const { productId } = product;
     await addEngine(ctx, productId, "ann");
@@ -255,7 +255,7 @@ describe("remove", () => {
     expect(await authenticate(ctx, apiKey)).toMatchObject({ productId });
   });
 
-  test("with its engines destroys each of them once", async () => {
+  test("with destroyEngines destroys each engine once", async () => {
     const { productId } = (await addProduct(ctx)).product;
     const users = Array.from({ length: 11 }, (_, index) => `user ${index}`);
     for (const userId of users) await addEngine(ctx, productId, userId);
@@ -274,7 +274,7 @@ describe("remove", () => {
     ]);
   });
 
-  test("that was cut short goes on with the same call, or by itself", async () => {
+  test("that was cut short is continued by the same call or by finishRemovals", async () => {
     const { productId } = (await addProduct(ctx)).product;
     for (const userId of ["ann", "bob", "eve"]) await addEngine(ctx, productId, userId);
     const destroy = deleteEngine(productId);
@@ -286,8 +286,8 @@ describe("remove", () => {
     const input = { productId, destroyEngines: true, idempotency };
     await expect(removeProduct(ctx, { ...input, destroyEngine: onlyAnn })).rejects.toBe(down);
     expect((await getProduct(ctx, { productId })).engineCount).toBe(2);
-    const unwilling = removeProduct(ctx, { ...input, destroyEngines: false, destroyEngine: refuseDestroy });
-    await expect(unwilling).rejects.toMatchObject({ reason: "PRODUCT_NOT_EMPTY" });
+    const refused = removeProduct(ctx, { ...input, destroyEngines: false, destroyEngine: refuseDestroy });
+    await expect(refused).rejects.toMatchObject({ reason: "PRODUCT_NOT_EMPTY" });
     const onlyBob = async (userId: string) => {
       if (userId !== "bob") throw down;
       await destroy(userId);
@@ -299,13 +299,13 @@ describe("remove", () => {
     expect((await getProduct(ctx, { productId })).engineCount).toBe(0);
   });
 
-  test("waits for a provision under way and is seen by the next one", async () => {
+  test("waits for a running provision, and the next provision finds the product removed", async () => {
     const { productId } = (await addProduct(ctx)).product;
     const locked = Promise.withResolvers<void>();
     const provision = ctx.db.transaction(async (tx) => {
       expect(await lockProduct(tx, productId)).toBeDefined();
       locked.resolve();
-      // No longer than a lock is waited for, and an idle transaction is kept.
+      // Shorter than the time limits for waiting on a lock and for an idle transaction.
       await expect.poll(countWaiting, { timeout: 10_000 }).toBeGreaterThan(0);
       await addEngine({ ...ctx, db: tx }, productId, "ann");
     });

@@ -9,10 +9,9 @@ export interface ImageChoice {
   imageFrom: "default" | "policy" | "caller";
 }
 
+/** The images that the caller and the product's policy name. */
 interface ImageRequest {
-  /** The image that the caller names. */
   caller: string | undefined;
-  /** The image of the product's policy. */
   policy: string | undefined;
 }
 

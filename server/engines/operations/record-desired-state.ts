@@ -37,6 +37,11 @@ export interface DesiredStateRequest {
   desire(row: EngineRow): DesiredStateChange | undefined;
 }
 
+export interface RecordedRequest {
+  engineId: string;
+  subject: string;
+}
+
 /**
  * Writes the desired state, its audit row and the idempotency record's subject in one transaction. Nothing else is done
  * yet. With `engineId`, refuses to write to a later engine of the same user. Throws ENGINE_NOT_FOUND and what `desire`
@@ -46,7 +51,7 @@ export async function recordDesiredState(
   ctx: Pick<BaseContext, "db"> & CallContext,
   input: OperationInput & { engineId?: string },
   request: DesiredStateRequest,
-): Promise<{ engineId: string; subject: string }> {
+): Promise<RecordedRequest> {
   return ctx.db.transaction(async (tx) => {
     // Read without a lock, because the idempotency record has to be locked before the engine.
     const found = await findEngine(tx, { productId: input.productId, userId: input.userId });

@@ -4,7 +4,12 @@ import type { CloseGateOptions } from "../access/engine-holds.ts";
 import { awaitReconcile } from "./await-reconcile.ts";
 import { engineNotFound, getEngineRow } from "./get-engine.ts";
 import type { OperationContext } from "./operation-context.ts";
-import { recordDesiredState, type DesiredStateRequest, type OperationInput } from "./record-desired-state.ts";
+import {
+  recordDesiredState,
+  type DesiredStateRequest,
+  type OperationInput,
+  type RecordedRequest,
+} from "./record-desired-state.ts";
 
 /*
  *   first attempt:     close the gate ─▶ record the desired state ─┐
@@ -30,11 +35,6 @@ export interface EngineOperation<Reply> extends DesiredStateRequest {
   answer(row: EngineRow, subject: string): Promise<Reply>;
   /** The reply if the engine is gone after reconcile. By default ENGINE_NOT_FOUND is thrown. */
   answerGone?(engineId: string): Reply;
-}
-
-interface StartedOperation {
-  engineId: string;
-  subject: string;
 }
 
 /**
@@ -64,7 +64,7 @@ export async function runOperation<Reply>(
 async function finish<Reply>(
   ctx: OperationContext,
   operation: EngineOperation<Reply>,
-  { engineId, subject }: StartedOperation,
+  { engineId, subject }: RecordedRequest,
 ): Promise<Reply> {
   const row = await awaitReconcile(ctx, { engineId, deadlineMs: operation.reconcileDeadlineMs });
   if (row !== undefined) return operation.answer(row, subject);
