@@ -76,7 +76,7 @@ function toDomainError(error: unknown, advice: string): unknown {
   return error.kind === "changed"
     ? new DomainError(
         "RUNTIME_CHANGED",
-        `this runtime is not the one that has this installation's engines: ${advice}`,
+        `this runtime does not have this installation's engines: ${advice}`,
         options,
       )
     : new DomainError("RUNTIME_UNREACHABLE", `the runtime does not answer: ${advice}`, options);
