@@ -1,18 +1,22 @@
-import { defineConfig } from "vitest/config";
+import { configDefaults, defineConfig } from "vitest/config";
 import { WORKERS } from "./test/support/port-block.ts";
 
-export default defineConfig({
+/** Heavy proofs: a minute or more each. `npm run test:long` runs them and nothing else. */
+const LONG = "test/**/*.long.test.ts";
+
+export default defineConfig(({ mode }) => ({
   test: {
-    include: ["test/**/*.test.ts"],
+    include: mode === "long" ? [LONG] : ["test/**/*.test.ts"],
+    exclude: mode === "long" ? configDefaults.exclude : [...configDefaults.exclude, LONG],
     globalSetup: ["test/support/global-setup.ts"],
     pool: "forks",
-    // Most tests wait for processes, sockets and containers: a few more workers than the two cores keep them busy.
+    // Most tests wait for processes, sockets and containers. More workers than the two cores keep the cores busy.
     maxWorkers: WORKERS,
-    // What is waited for comes when it comes: a loaded machine must not make a test fail. These end what hangs.
+    // Generous on purpose: a loaded machine must not fail a test. These limits only end a test that hangs.
     expect: { poll: { timeout: 30_000 } },
     testTimeout: 300_000,
     hookTimeout: 300_000,
     teardownTimeout: 60_000,
-    reporters: ["default"],
+    reporters: ["default", "./test/tools/folder-times.ts"],
   },
-});
+}));
