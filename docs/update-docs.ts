@@ -2,25 +2,30 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { format } from "prettier";
 import { toConfigTable } from "../server/config/table.ts";
+import { findBrokenLinks } from "./broken-links.ts";
 
 /*
- * The configuration table of the README comes from the code: `npm run docs` writes it, and `--check`, which is part
- * of `npm run check`, fails when the two differ.
+ * `npm run docs` writes the table of settings into docs/configuration.md. `npm run check:docs` (`--check`) fails if
+ * that table differs from the code, or if a relative link of the documentation names a file that does not exist.
  */
 
-const README = join(import.meta.dirname, "../README.md");
-const START = "<!-- configuration: written by `npm run docs` -->";
-const END = "<!-- end of configuration -->";
+const ROOT = join(import.meta.dirname, "..");
+const PAGE = join(ROOT, "docs/configuration.md");
+const START = "<!-- table: written by `npm run docs` -->";
+const END = "<!-- end of table -->";
 
-const text = await readFile(README, "utf8");
+const text = await readFile(PAGE, "utf8");
 const start = text.indexOf(START);
 const end = text.indexOf(END);
-if (start < 0 || end < start) throw new Error(`README.md lacks ${START} … ${END}`);
+if (start < 0 || end < start) throw new Error(`docs/configuration.md lacks the lines ${START} and ${END}`);
 const draft = `${text.slice(0, start + START.length)}\n\n${toConfigTable()}\n\n${text.slice(end)}`;
 const written = await format(draft, { parser: "markdown", printWidth: 110 });
 
-if (!process.argv.includes("--check")) await writeFile(README, written);
-else if (written !== text) {
-  console.error("The configuration table in README.md is not what the code says: run `npm run docs`.");
-  process.exitCode = 1;
+const problems: string[] = [];
+if (!process.argv.includes("--check")) await writeFile(PAGE, written);
+else if (written !== text) problems.push("docs/configuration.md differs from the code: run `npm run docs`");
+for (const { file, link } of await findBrokenLinks(ROOT)) {
+  problems.push(`${file} links to ${link}, which does not exist`);
 }
+for (const problem of problems) console.error(problem);
+if (problems.length > 0) process.exitCode = 1;
