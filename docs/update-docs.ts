@@ -3,10 +3,12 @@ import { join } from "node:path";
 import { format } from "prettier";
 import { toConfigTable } from "../server/config/table.ts";
 import { findBrokenLinks } from "./broken-links.ts";
+import { findUnknownLogLines } from "./unknown-log-lines.ts";
 
 /*
  * `npm run docs` writes the table of settings into docs/configuration.md. `npm run check:docs` (`--check`) fails if
- * that table differs from the code, or if a relative link of the documentation names a file that does not exist.
+ * that table differs from the code, if a relative link of the documentation names a file that does not exist, or if
+ * docs/operations.md lists a log line that the code does not write.
  */
 
 const ROOT = join(import.meta.dirname, "..");
@@ -26,6 +28,9 @@ if (!process.argv.includes("--check")) await writeFile(PAGE, written);
 else if (written !== text) problems.push("docs/configuration.md differs from the code: run `npm run docs`");
 for (const { file, link } of await findBrokenLinks(ROOT)) {
   problems.push(`${file} links to ${link}, which does not exist`);
+}
+for (const line of await findUnknownLogLines(ROOT)) {
+  problems.push(`docs/operations.md lists the log line "${line}", which the code does not write`);
 }
 for (const problem of problems) console.error(problem);
 if (problems.length > 0) process.exitCode = 1;
