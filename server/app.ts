@@ -19,6 +19,7 @@ import { openRuntime, settleRuntime } from "./boot/open-runtime.ts";
 import type { HeldReplica } from "./replicas/replica.ts";
 import { registerSoleReplica } from "./replicas/sole-replica.ts";
 import type { EngineRuntime } from "./runtime/engine-runtime.ts";
+import { drainTurns } from "./turns/drain-turns.ts";
 import { ensureTurnPartitions } from "./turns/log/ensure-turn-partitions.ts";
 import { recoverTurns } from "./turns/log/recover-turns.ts";
 
@@ -104,7 +105,7 @@ async function drainAndClose(
     await ctx.clock.sleep(drainDelayMs, hurry).catch(() => {
       // In a hurry.
     });
-    await ctx.turns.drain(drainMs, hurry);
+    await drainTurns(ctx, drainMs, hurry);
     ctx.turns.handOver();
   } finally {
     await opened.disposeAsync();

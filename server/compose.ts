@@ -2,7 +2,6 @@ import type { Database } from "../db/client.ts";
 import type { Config } from "./config/config.ts";
 import type { BaseContext } from "./context.ts";
 import { EngineConnections } from "./engine-contract/connections.ts";
-import { acquireEngine } from "./engines/access/acquire-engine.ts";
 import { EngineHolds } from "./engines/access/engine-holds.ts";
 import { Reconciler } from "./engines/reconcile/reconciler.ts";
 import { TakenPorts } from "./engines/reconcile/taken-ports.ts";
@@ -16,7 +15,12 @@ import { LeaseGuard } from "./replicas/lease-guard.ts";
 import type { Replica } from "./replicas/replica.ts";
 import type { EngineRuntime } from "./runtime/engine-runtime.ts";
 import type { Clock } from "./time/clock.ts";
+import { closeTurns } from "./turns/drain-turns.ts";
+import { TurnLog } from "./turns/log/turn-log.ts";
+import { TURN_TIMING, type TurnTiming } from "./turns/model/turn-timing.ts";
 import { TurnRegistry } from "./turns/turn-registry.ts";
+import { IsoTime } from "./turns/upstream/iso-time.ts";
+import { LingeringHolds } from "./turns/upstream/lingering-holds.ts";
 
 /** Every object that lives as long as the process. Only the API and the loops get all of it. */
 export interface AppContext extends BaseContext {
@@ -34,6 +38,10 @@ export interface AppContext extends BaseContext {
   takenPorts: TakenPorts;
   reconciler: Reconciler;
   turns: TurnRegistry;
+  turnLog: TurnLog;
+  turnTiming: TurnTiming;
+  lingeringHolds: LingeringHolds;
+  isoTime: IsoTime;
 }
 
 export interface DomainParts {
@@ -62,14 +70,11 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack): 
   const lease = stack.use(new LeaseGuard(replica));
   const reconciler = new Reconciler({ ...base, connections, takenPorts });
   stack.defer(() => reconciler.close());
-  const turns = stack.use(
-    new TurnRegistry({
-      ...base,
-      connections,
-      acquireEngine: (input) => acquireEngine({ ...base, holds, reconciler, openedKeys }, input),
-      refreshEngine: (engineId) => reconciler.refresh(engineId),
-    }),
-  );
+  const turns = new TurnRegistry(base);
+  const turnLog = new TurnLog(base);
+  const turnTiming = TURN_TIMING;
+  const lingeringHolds = new LingeringHolds({ ...base, reconciler, turnTiming });
+  stack.defer(() => closeTurns({ ...base, turns, turnLog, turnTiming, lingeringHolds }));
   return {
     ...base,
     keyring,
@@ -80,6 +85,10 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack): 
     lease,
     reconciler,
     turns,
+    turnLog,
+    turnTiming,
+    lingeringHolds,
+    isoTime: new IsoTime(),
     keyStates: new KeyStates(database.db, clock),
     runningCalls: new RunningCalls(),
     drain: new DrainState(),

@@ -1,7 +1,7 @@
 import type { Dispatcher } from "undici";
 import { type AnswerHeaders, EngineCall, explain } from "./engine-call.ts";
 import type { EngineConnections } from "./connections.ts";
-import type { HeldEngine } from "../engines/access/acquire-engine.ts";
+import type { HeldEngine } from "../engines/access/hold-engine.ts";
 import type { EngineErrorDetail } from "../errors.ts";
 import { parseEngineError } from "./errors.ts";
 import type { ExecuteBody } from "./execute-body.ts";

@@ -1,6 +1,6 @@
 import type { EngineConnections } from "./connections.ts";
 import { type EngineExchange, exchangeWithEngine } from "./exchange.ts";
-import type { HeldEngine } from "../engines/access/acquire-engine.ts";
+import type { HeldEngine } from "../engines/access/hold-engine.ts";
 import { Deadline } from "../time/deadline.ts";
 import { DomainError, type EngineErrorDetail } from "../errors.ts";
 import { isDeeperThan } from "../json-depth.ts";

@@ -1,7 +1,8 @@
 import type { RpcContext } from "./rpc-context.ts";
 import { recordCall } from "../audit/append-audit.ts";
 import type { AuditAction } from "../audit/audit-entry.ts";
-import { type HeldEngine, acquireEngine } from "../engines/access/acquire-engine.ts";
+import { acquireEngine } from "../engines/access/acquire-engine.ts";
+import type { HeldEngine } from "../engines/access/hold-engine.ts";
 import { DomainError, toErrorMessage } from "../errors.ts";
 import { postRpc } from "../engine-contract/rpc.ts";
 import { findUnknownOutcome } from "../engine-contract/unknown-outcome.ts";

@@ -1,65 +1,62 @@
 import { isDatabaseUnavailable } from "../../db/postgres-error.ts";
 import { findTurn, takeOverTurn, type TurnKey } from "../../db/turns.ts";
 import { DomainError } from "../errors.ts";
-import { getTurn } from "./read/get-turn.ts";
 import type { LiveTurn } from "./model/live-turn.ts";
-import { isLeftover } from "./start/record-turn.ts";
 import { CANCELLED, CANCELLED_UNSENT } from "./model/turn-end.ts";
-import type { TurnContext } from "./turn-registry.ts";
 import { turnNotFound, type Turn } from "./model/turn-view.ts";
+import { getTurn } from "./read/get-turn.ts";
+import { isLeftover } from "./start/record-turn.ts";
+import type { TurnContext } from "./turn-context.ts";
 
-const WRITE_TIMEOUT_MS = 10_000;
+type CancelContext = Pick<TurnContext, "raw" | "turns" | "clock" | "replica">;
+
+const COMMIT_TIMEOUT_MS = 10_000;
 const ATTEMPTS = 5;
 
 /**
- * Ends our reading of a turn and answers what it is then; one that has ended stays as it is. The engine may go on.
+ * Ends our reading of a turn, and returns the turn. A turn that has ended stays as it is. The engine may go on.
  *
- * @throws TURN_NOT_FOUND, and DATABASE_UNAVAILABLE when the end was decided but could not be written yet.
+ * @throws TURN_NOT_FOUND, and DATABASE_UNAVAILABLE when the end is decided but could not be committed yet.
  */
-export async function cancelTurn(ctx: TurnContext, input: TurnKey): Promise<Turn> {
+export async function cancelTurn(ctx: CancelContext, input: TurnKey): Promise<Turn> {
   for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
     const live = ctx.turns.find(input.productId, input.turnId);
     const isEnded = (live && (await cancelLive(ctx, live))) || (await cancelRecorded(ctx, input));
     if (isEnded) return getTurn(ctx, input);
   }
-  throw new DomainError(
-    "DATABASE_UNAVAILABLE",
-    "the turn was started anew each time it was to be cancelled",
-    {
-      retryAfterMs: 1_000,
-    },
-  );
+  const message = `the turn was started again during each of ${ATTEMPTS} attempts to cancel it; try again`;
+  throw new DomainError("DATABASE_UNAVAILABLE", message, { retryAfterMs: 1_000 });
 }
 
-/** False: it never came to be, its engine refused it, or it is a second start of a turn that is recorded already. */
-async function cancelLive(ctx: TurnContext, turn: LiveTurn): Promise<boolean> {
-  // Stopped first: one that still waits for its engine to boot would be recorded only after that.
+/** False: the turn was refused or lost, or another turn of this id is on record. Then the row decides. */
+async function cancelLive(ctx: CancelContext, turn: LiveTurn): Promise<boolean> {
+  // Stop before the wait: a turn that waits for its engine would be recorded only after the boot.
   turn.stop(CANCELLED);
   try {
     await turn.untilRecorded();
   } catch (error) {
-    // Whoever started it was told why; where that is not known, neither is whether there is a turn.
+    // The callers of start get the refusal. But after a database error it is unknown whether the row exists.
     if (isDatabaseUnavailable(error)) throw error;
     return false;
   }
-  const patience = new AbortController();
-  const late = ctx.clock.sleep(WRITE_TIMEOUT_MS, patience.signal).catch(() => {
-    // It was written in time.
+  const committed = new AbortController();
+  const timeout = ctx.clock.sleep(COMMIT_TIMEOUT_MS, committed.signal).catch(() => {
+    // The turn was over in time.
   });
-  await Promise.race([turn.untilSettled(), late]);
-  patience.abort();
-  // One that its engine refused has no end, and its id may have been used again since.
-  if (turn.isSettled) return !turn.isLost;
-  throw new DomainError("DATABASE_UNAVAILABLE", "the turn is cancelled, which could not be written yet", {
+  await Promise.race([turn.untilOver(), timeout]);
+  committed.abort();
+  // A turn that its engine refused has no end, and its id may belong to a new turn already.
+  if (turn.isOver) return turn.state === "ended";
+  throw new DomainError("DATABASE_UNAVAILABLE", "the turn is cancelled, and its end is not committed yet", {
     retryAfterMs: 1_000,
   });
 }
 
 /**
- * Of another process, which stops when it next tries to write, or left by a start of ours that failed. False: it
- * changed hands, or was begun here meanwhile, and is to be looked for again.
+ * For a turn of another replica, which stops at its next commit, or a row that a failed start of ours left.
+ * False: the turn has a new owner or is live here by now, so look for it again.
  */
-async function cancelRecorded(ctx: TurnContext, input: TurnKey): Promise<boolean> {
+async function cancelRecorded(ctx: CancelContext, input: TurnKey): Promise<boolean> {
   const row = await findTurn(ctx.raw, input);
   if (row === undefined) {
     if (ctx.turns.find(input.productId, input.turnId)) return false;

@@ -13,7 +13,8 @@ import { revealEngineKey } from "../../server/engines/operations/reveal-engine-k
 import { rotateEngineKey } from "../../server/engines/operations/rotate-engine-key.ts";
 import { startEngine } from "../../server/engines/operations/start-engine.ts";
 import { stopEngine } from "../../server/engines/operations/stop-engine.ts";
-import { acquireEngine, type HeldEngine } from "../../server/engines/access/acquire-engine.ts";
+import { acquireEngine } from "../../server/engines/access/acquire-engine.ts";
+import type { HeldEngine } from "../../server/engines/access/hold-engine.ts";
 import { hashKey } from "../../server/keys/key-format.ts";
 import { listAudit } from "../../server/audit/list-audit.ts";
 import { verifyAudit } from "../../server/audit/verify-audit.ts";
@@ -548,8 +549,12 @@ describe("what goes wrong", () => {
       .poll(async () => (await getEngine(other.ctx, toCall(other, "slow"))).status)
       .toBe("starting");
     // It gets ready only once its caller waits.
-    const onBlocked = async () => void (isReady = true);
-    using use = await acquireEngine(other.ctx, { ...toCall(other, "slow"), timeoutMs: 60_000, onBlocked });
+    const join = async (engineId: string) => {
+      isReady = true;
+      return other.ctx.reconciler.join(engineId);
+    };
+    const ctx = { ...other.ctx, reconciler: { join } };
+    using use = await acquireEngine(ctx, { ...toCall(other, "slow"), timeoutMs: 60_000 });
     expect(isReady).toBe(true);
     expect(use.generation).toBe(2);
     const row = await findEngineById(other.ctx.db, engine.engineId);

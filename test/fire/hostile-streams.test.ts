@@ -9,9 +9,9 @@ import type { TurnEvent } from "../../server/turns/read/turn-batch.ts";
 import type { TurnEnd } from "../../server/turns/model/turn-end.ts";
 import { getTurn } from "../../server/turns/read/get-turn.ts";
 import { startTurn, type StartTurnInput } from "../../server/turns/start/start-turn.ts";
-import type { FollowContext } from "../../server/turns/read/follow-turn.ts";
+
 import { type Call, completed, delta, sse, started, streamOf } from "../turns/engine-double.ts";
-import { openTurnWorld, type Read, readAll, type TurnWorld } from "../turns/turn-world.ts";
+import { openTurnWorld, type Read, readAll, type TurnWorld, type WorldContext } from "../turns/turn-world.ts";
 
 const EVENT_MAX_BYTES = 64 * 1024;
 const TURN_MAX_BYTES = 4 * 1024 * 1024;
@@ -19,7 +19,7 @@ const TURN_MAX_BYTES = 4 * 1024 * 1024;
 const IDLE_MS = 2_000;
 
 let world: TurnWorld;
-let impatient: FollowContext;
+let impatient: WorldContext;
 beforeAll(async () => {
   world = await openTurnWorld({
     timing: { startAnswerMs: 100 },
@@ -346,7 +346,7 @@ test("after the last word not even a line that is too long, in many pieces, can 
   });
   const watchdog = new IdleWatchdog(systemClock, 60_000);
   const source = { pause: () => {}, resume: () => {} };
-  const reader = new UpstreamReader(world.ctx.turns, { turn, watchdog, source });
+  const reader = new UpstreamReader(world.ctx, { turn, watchdog, source });
   const pieces = Array.from({ length: 5 }, () => Buffer.alloc(EVENT_MAX_BYTES, "x"));
   for (const piece of [Buffer.from(`${done}data: `), ...pieces]) reader.onChunk(piece);
   reader.onClose(true, "");

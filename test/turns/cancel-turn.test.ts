@@ -1,22 +1,21 @@
+import { once } from "node:events";
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { findTurn } from "../../db/turns.ts";
-import { abortable } from "../../server/time/abortable.ts";
-import type { AcquireEngineInput } from "../../server/engines/access/acquire-engine.ts";
 import { cancelTurn } from "../../server/turns/cancel-turn.ts";
 import { getTurn } from "../../server/turns/read/get-turn.ts";
 import { startTurn } from "../../server/turns/start/start-turn.ts";
 import { completed, delta, streamOf, type Call } from "./engine-double.ts";
-import { interceptStatements } from "./intercept-statements.ts";
+import { interceptStatements, TURN_BEGIN } from "./intercept-statements.ts";
 import { openMovableClock } from "./movable-clock.ts";
-import { openTurnWorld, readAll, seqsOf, type TurnWorld, type WorldOptions } from "./turn-world.ts";
+import { openTurnWorld, readAll, seqsOf } from "./turn-world.ts";
+import type { EngineRowDouble, TurnWorld, WorldContext, WorldOptions } from "./turn-world.ts";
 
 let world: TurnWorld;
 let users = 0;
 const UNSENT = "the turn was cancelled before its engine had it";
 const START_ANSWER_MS = 10_000;
 const IDLE_MS = 600_000;
-const never = new AbortController().signal;
 beforeAll(async () => {
   world = await openTurnWorld();
 });
@@ -142,9 +141,6 @@ test("who insists on the engine gets it from a lingering hold", async () => {
 test("a cancel hides no refusal: of a task that is busy both are told so, and there is no turn", async () => {
   const { ctx, input: busy } = await openTurn();
   const input = { ...busy, turnId: randomUUID() };
-  const { acquireEngine } = ctx.turns.options;
-  ctx.turns.options.acquireEngine = async (wanted) =>
-    abortable(acquireEngine(wanted), wanted.signal ?? never);
   const starting = startTurn(ctx, input);
   const cancelling = cancelTurn(ctx, input);
   await expect(starting).rejects.toMatchObject({ reason: "TURN_IN_PROGRESS" });
@@ -200,21 +196,24 @@ test("what a failed start has left is cancelled as a turn that its engine never 
 
 test("of a start whose record is in doubt both are told so, and no engine gets the turn", async () => {
   const { ctx } = world.openProcess();
-  const { acquireEngine } = ctx.turns.options;
-  // The engine's gate was closed for a moment: what was written has been taken back, and is written again.
-  ctx.turns.options.acquireEngine = async (wanted) => {
-    const seen = await wanted.findFirst?.();
-    await wanted.onBlocked?.();
-    return acquireEngine({ ...wanted, findFirst: async () => seen });
-  };
   const input = world.input();
+  const [engine] = world.engines;
+  let isFirst = true;
   let cancelling: Promise<unknown> | undefined;
-  const raw = interceptStatements(ctx.raw, "insert into turns", async (ask) => {
+  const raw = interceptStatements(ctx.raw, TURN_BEGIN, async (send) => {
+    if (isFirst) {
+      isFirst = false;
+      const row = await send();
+      // The gate closes for a moment, so the row is erased and written again.
+      const gate = { whenBusy: "wait", deadlineMs: 1_000, reason: "ENGINE_STOPPED" } as const;
+      (await world.holds.closeGate(engine?.engineId ?? "", gate))[Symbol.dispose]();
+      return row;
+    }
     cancelling ??= cancelTurn(ctx, input).catch((error: unknown) => error);
-    await ask();
+    await send();
     throw Object.assign(new Error("torn"), { code: "CONNECTION_CLOSED" });
   });
-  // The removal of what was written is due in a second, and never comes.
+  // The background erasure starts after a second, which never passes.
   const clock = { ...ctx.clock, sleep: async () => new Promise<never>(() => {}) };
   const torn = { ...ctx, raw, clock };
   const before = world.engine.calls.length;
@@ -237,30 +236,48 @@ test("a row is a process's own by its owner and its fencingToken, and not by its
     expect(ctx.turns.findOwn({ ...row, ...other })).toBeUndefined();
 });
 
-describe("a turn whose engine never had it is on record as cancelled, and never begins under that id", () => {
+/** Brings a start to a point before its engine is held. */
+type Arrange = (ctx: WorldContext, engine: EngineRowDouble, reached: () => void) => Promise<WorldContext>;
+const duringWrite: Arrange = async (ctx, { productId }, reached) => {
+  const raw = interceptStatements(ctx.raw, TURN_BEGIN, async (send) => {
+    const [turn] = ctx.turns.list().filter((one) => one.productId === productId);
+    reached();
+    if (turn?.stopSignal.aborted === false) await once(turn.stopSignal, "abort");
+    return send();
+  });
+  return { ...ctx, raw };
+};
+const duringBoot: Arrange = async (ctx, { engineId }, reached) => {
+  await world.database.raw`update engines set status = 'starting' where id = ${engineId}`;
+  const join = async () => {
+    reached();
+    return new Promise<never>(() => {});
+  };
+  return { ...ctx, reconciler: { ...ctx.reconciler, join } };
+};
+const atTheGate: Arrange = async (ctx, { engineId }, reached) => {
+  await world.holds.closeGate(engineId, { whenBusy: "wait", deadlineMs: 0, reason: "ENGINE_STOPPED" });
+  const raw = interceptStatements(ctx.raw, "delete from turns", async (send) => {
+    await send();
+    reached();
+  });
+  return { ...ctx, raw };
+};
+
+describe("a turn that is cancelled before its engine has it is on record, and never begins under that id", () => {
   test.each([
-    ["its row is being written", async (wanted: AcquireEngineInput) => void wanted.findFirst?.()],
-    ["its engine boots", async (wanted: AcquireEngineInput) => void (await wanted.findFirst?.())],
-    [
-      "a verb has closed its engine's gate",
-      async (wanted: AcquireEngineInput) => {
-        await wanted.findFirst?.();
-        await wanted.onBlocked?.();
-      },
-    ],
-  ])("while %s", async (_what, getThere) => {
-    const { ctx } = world.openProcess();
-    const { acquireEngine } = ctx.turns.options;
-    const isThere = Promise.withResolvers<void>();
-    ctx.turns.options.acquireEngine = async (wanted) => {
-      await getThere(wanted);
-      isThere.resolve();
-      return abortable(new Promise<never>(() => {}), wanted.signal ?? never);
-    };
-    const input = world.input();
+    ["its row is written", duringWrite],
+    ["its engine boots", duringBoot],
+    ["an operation has closed the gate of its engine", atTheGate],
+  ])("while %s", async (what, arrange) => {
+    const process = world.openProcess();
+    const engine = await world.addEngine(what);
+    const reached = Promise.withResolvers<void>();
+    const ctx = await arrange(process.ctx, engine, reached.resolve);
+    const input = { ...world.input(), userId: engine.userId };
     const before = world.engine.calls.length;
     const starting = startTurn(ctx, input);
-    await isThere.promise;
+    await reached.promise;
     const turn = await cancelTurn(ctx, input);
     expect(turn).toMatchObject({
       status: "cancelled",
@@ -268,8 +285,7 @@ describe("a turn whose engine never had it is on record as cancelled, and never 
     });
     expect(await starting).toMatchObject({ status: "cancelled", created: true });
     expect((await readAll(ctx, input)).end).toEqual(turn.end);
-    ctx.turns.options.acquireEngine = acquireEngine;
-    expect(await startTurn(ctx, input)).toMatchObject({ status: "cancelled", created: false });
+    expect(await startTurn(process.ctx, input)).toMatchObject({ status: "cancelled", created: false });
     expect(world.engine.calls).toHaveLength(before);
   });
 });

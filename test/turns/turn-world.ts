@@ -1,22 +1,30 @@
 import { randomUUID } from "node:crypto";
 import { openDatabase, type Database, type RawSql } from "../../db/client.ts";
-import { type Clock, systemClock } from "../../server/time/clock.ts";
 import { EngineConnections } from "../../server/engine-contract/connections.ts";
-import { EngineHolds, type Hold } from "../../server/engines/access/engine-holds.ts";
-import { DomainError } from "../../server/errors.ts";
+import { EngineHolds } from "../../server/engines/access/engine-holds.ts";
 import { LeaseGuard } from "../../server/replicas/lease-guard.ts";
 import type { Log } from "../../server/log.ts";
-import type { TurnBatch, TurnEvent, TurnGap } from "../../server/turns/read/turn-batch.ts";
+import { type Clock, systemClock } from "../../server/time/clock.ts";
+import { closeTurns } from "../../server/turns/drain-turns.ts";
+import { TurnLog } from "../../server/turns/log/turn-log.ts";
+import { TURN_TIMING, type TurnTiming } from "../../server/turns/model/turn-timing.ts";
 import type { TurnEnd } from "../../server/turns/model/turn-end.ts";
 import { followTurn, type FollowContext } from "../../server/turns/read/follow-turn.ts";
-import { startTurn, type StartTurnInput } from "../../server/turns/start/start-turn.ts";
-import { TurnRegistry, type TurnTiming } from "../../server/turns/turn-registry.ts";
+import type { TurnBatch, TurnEvent, TurnGap } from "../../server/turns/read/turn-batch.ts";
+import { startTurn, type StartContext, type StartTurnInput } from "../../server/turns/start/start-turn.ts";
+import { TurnRegistry } from "../../server/turns/turn-registry.ts";
+import { IsoTime } from "../../server/turns/upstream/iso-time.ts";
+import { LingeringHolds } from "../../server/turns/upstream/lingering-holds.ts";
 import { openTestDatabase } from "../support/test-database.ts";
 import { openEngineDouble, type EngineDouble } from "./engine-double.ts";
 
 const noop = () => {};
 export const silentLog: Log = { debug: noop, info: noop, warn: noop, error: noop, child: () => silentLog };
 
+/** All that the functions for turns use. */
+export type WorldContext = StartContext & FollowContext;
+
+/** An engine's row as the reconciler double shows it. The row in the database does not follow it. */
 export interface EngineRowDouble {
   engineId: string;
   productId: string;
@@ -27,16 +35,16 @@ export interface EngineRowDouble {
 }
 
 export interface WorldOptions {
-  /** Where the process finds its database, when that is not the real one. */
+  /** Instead of the real database's. */
   databaseUrl?: string;
-  /** What the process has in the place of its client. */
+  /** Replaces the database client of the process. */
   wrapRaw?: (raw: RawSql) => RawSql;
   clock?: Clock;
   timing?: Partial<TurnTiming>;
-  config?: Partial<TurnRegistry["options"]["config"]>;
+  config?: Partial<WorldContext["config"]>;
 }
 
-/** A database, an engine double, and any number of processes over them. */
+/** A database, an engine double, and any number of replicas over them. */
 export interface TurnWorld extends AsyncDisposable {
   readonly database: Database;
   readonly databaseUrl: string;
@@ -45,7 +53,7 @@ export interface TurnWorld extends AsyncDisposable {
   readonly holds: EngineHolds;
   readonly engines: EngineRowDouble[];
   /** The first process. */
-  readonly ctx: FollowContext;
+  readonly ctx: WorldContext;
   readonly productId: string;
   addEngine(userId: string, productId?: string): Promise<EngineRowDouble>;
   addProduct(): Promise<string>;
@@ -54,9 +62,9 @@ export interface TurnWorld extends AsyncDisposable {
 }
 
 export interface TurnProcess {
-  /** Ends as kill -9 does: nothing more reaches the database. */
+  /** Like kill -9: nothing more reaches the database. */
   kill(): Promise<void>;
-  readonly ctx: FollowContext;
+  readonly ctx: WorldContext;
   readonly replicaId: string;
   readonly database: Database;
   lease: boolean;
@@ -89,9 +97,10 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
     };
     await database.raw`
       insert into engines (id, product_id, user_id, desired, desired_by, status, spec, spec_hash, volume_name,
-        runtime_host, incarnation, generation, key_hash, key_sealed, key_prefix, next_check_at, created_at, updated_at)
-      values (${row.engineId}, ${productId}, ${userId}, 'running', 'caller', 'running', '{}', '', '', 'host', 1, 1,
-        '', '', '', now(), now(), now())`;
+        runtime_host, host_port, incarnation, generation, key_hash, key_sealed, key_prefix, next_check_at, created_at,
+        updated_at)
+      values (${row.engineId}, ${productId}, ${userId}, 'running', 'caller', 'running', '{}', '', '',
+        ${row.engineId}, ${Number(new URL(engine.url).port)}, 1, 1, '', ${row.apiKey}, '', now(), now(), now())`;
     engines.push(row);
     return row;
   };
@@ -103,56 +112,47 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
     });
     const raw = own.wrapRaw?.(link.raw) ?? link.raw;
     const { clock = systemClock } = own;
-    const turns = new TurnRegistry({
-      connections,
-      raw,
-      clock,
-      log: silentLog,
-      replica: {
-        id: randomUUID(),
-        holdsLease: () => process.lease,
-      },
-      config: {
-        eventMaxBytes: 1024 * 1024,
-        turnMaxBytes: 64 * 1024 * 1024,
-        turnIdleTimeoutMs: 600_000,
-        turnRetentionMs: 3 * 3_600_000,
-        ...options.config,
-        ...own.config,
-      },
-      acquireEngine: async (input) => {
-        // As the real one does, before anything else.
-        await input.findFirst?.();
-        const row = engines.find((one) => one.productId === input.productId && one.userId === input.userId);
-        if (!row) throw new DomainError("ENGINE_NOT_FOUND", "there is no such engine");
-        const hold = await holds.acquire(row.engineId, input.signal ?? new AbortController().signal);
-        return toUse(row, hold, engine.url);
-      },
-      refreshEngine: async (engineId) => engines.find((one) => one.engineId === engineId),
-      timing: {
-        lastWordMs: 200,
-        brokenMs: 300,
-        lingerCheckMs: 50,
-        closeMs: 2_000,
-        ...options.timing,
-        ...own.timing,
-      },
-    });
-    const lease = new LeaseGuard(turns.options.replica);
+    const config = {
+      eventMaxBytes: 1024 * 1024,
+      turnMaxBytes: 64 * 1024 * 1024,
+      turnIdleTimeoutMs: 600_000,
+      turnRetentionMs: 3 * 3_600_000,
+      ...options.config,
+      ...own.config,
+    };
+    const turnTiming = {
+      ...TURN_TIMING,
+      closeStreamMs: 200,
+      brokenMs: 300,
+      lingerCheckMs: 50,
+      closeMs: 2_000,
+      ...options.timing,
+      ...own.timing,
+    };
+    const replica = { id: randomUUID(), holdsLease: () => process.lease };
+    const reconciler: WorldContext["reconciler"] = {
+      // An engine that boots, boots for ever.
+      join: async () => new Promise<never>(() => {}),
+      refresh: async (engineId) => engines.find((one) => one.engineId === engineId),
+    };
+    const base = { raw, clock, log: silentLog, config, replica, turnTiming, reconciler, connections, holds };
+    const lease = new LeaseGuard(replica);
     guards.push(lease);
-    const ctx: FollowContext = { raw, clock, log: silentLog, turns, lease };
+    const ctx: WorldContext = {
+      ...base,
+      lease,
+      openedKeys: { open: (sealed) => sealed },
+      turns: new TurnRegistry(base),
+      turnLog: new TurnLog(base),
+      lingeringHolds: new LingeringHolds(base),
+      isoTime: new IsoTime(),
+    };
     const kill = async () => {
       await link.raw.end({ timeout: 0 });
-      turns.timing.closeMs = 1;
-      void turns[Symbol.asyncDispose]();
+      turnTiming.closeMs = 1;
+      void closeTurns(ctx);
     };
-    const process: TurnProcess = {
-      ctx,
-      replicaId: turns.options.replica.id,
-      database: link,
-      lease: true,
-      kill,
-    };
+    const process: TurnProcess = { ctx, replicaId: replica.id, database: link, lease: true, kill };
     processes.push(process);
     return process;
   };
@@ -176,18 +176,13 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
     [Symbol.asyncDispose]: async () => {
       await engine[Symbol.asyncDispose]();
       await connections[Symbol.asyncDispose]();
-      await Promise.all(processes.map((one) => one.ctx.turns[Symbol.asyncDispose]()));
+      await Promise.all(processes.map((one) => closeTurns(one.ctx)));
       for (const guard of guards) guard[Symbol.dispose]();
       await Promise.all(processes.map((one) => one.database.close()));
       await database.close();
       await testDatabase.close();
     },
   };
-}
-
-function toUse(row: EngineRowDouble, hold: Hold, endpoint: string) {
-  const { engineId, generation, apiKey } = row;
-  return { engineId, generation, apiKey, endpoint, ...hold };
 }
 
 export interface Read {
@@ -215,8 +210,7 @@ export async function readAll(
   return read;
 }
 
-/** Starts a turn and reads it to its end. */
-export async function runTurn(world: TurnWorld, input = world.input()): Promise<Read> {
+export async function startAndRead(world: TurnWorld, input = world.input()): Promise<Read> {
   await startTurn(world.ctx, input);
   return readAll(world.ctx, input);
 }

@@ -1,9 +1,9 @@
 import { abortable } from "../../time/abortable.ts";
 import { DomainError } from "../../errors.ts";
 
-/** A right to use an engine: while it is held, the engine is not stopped unless `interrupted` fires first. */
+/** A right to use an engine. While it is held, the engine is not stopped unless `interrupted` fires first. */
 export interface Hold extends Disposable {
-  /** Fires when a verb will not wait any longer; its reason is the end that a turn should take. */
+  /** Fires when an operation waits no longer. Its reason is an `InterruptReason`, the reason for a turn's end. */
   readonly interrupted: AbortSignal;
   release(): void;
 }
@@ -12,81 +12,82 @@ export type WhenBusy = "wait" | "interrupt" | "reject";
 
 export interface CloseGateOptions {
   whenBusy: WhenBusy;
-  /** How long `wait` waits before it interrupts. */
+  /** How long `wait` waits for the holders. */
   deadlineMs: number;
-  /** After `wait` has waited: interrupt the holders (the default), or give up with ENGINE_BUSY. */
+  /** After the deadline of `wait`: interrupt the holders (the default), or give up with ENGINE_BUSY. */
   onDeadline?: "interrupt" | "give_up";
-  /** What the holders are told. */
+  /** The holders get it as the reason of `interrupted`. */
   reason: InterruptReason;
 }
 export const INTERRUPT_REASONS = ["ENGINE_STOPPED", "ENGINE_RESTARTED"] as const;
 export type InterruptReason = (typeof INTERRUPT_REASONS)[number];
 
-interface Usage {
+/** The holds and closed gates of one engine. */
+interface Entry {
   holders: Set<AbortController>;
   gates: number;
   changed: PromiseWithResolvers<void>;
 }
 
-/** Holders get this long to let go once they were interrupted; after that the verb goes on without them. */
+/** Interrupted holders get this long to release; after that the operation goes on without them. */
 const INTERRUPT_GRACE_MS = 5_000;
 
 /**
- * Who uses which engine on this replica, and the gate that keeps new users out while a verb is under way.
- * Holds are in memory: with the process they end, and so do the calls that they stood for.
+ * The holds on engines in this replica, and the gates that keep new holders out during operations.
+ * Holds are in memory: they end with the process, as do the calls that they protect.
  */
 export class EngineHolds {
-  readonly #usages = new Map<string, Usage>();
+  readonly #entries = new Map<string, Entry>();
   readonly #activity = new Map<string, number>();
-  #gateEpoch = 0;
+  #gateChanges = 0;
 
-  /** Moves when any gate closes or opens: the same before a read and after it says that no verb came between. */
-  get gateEpoch(): number {
-    return this.#gateEpoch;
+  /** Counts how often any gate closed or opened. Equal before and after a read: no operation came in between. */
+  get gateChanges(): number {
+    return this.#gateChanges;
   }
 
-  /** The instants of last use since this was last called, as ISO text by engine id. */
+  /** When each engine was last held, as ISO text by engine id; only what changed since the last call. */
   takeActivity(): ReadonlyMap<string, string> {
     const activity = [...this.#activity].map(([id, ms]) => [id, new Date(ms).toISOString()] as const);
     this.#activity.clear();
     return new Map(activity);
   }
 
-  /** Queues at a closed gate until it opens or the signal aborts (then throws its reason). */
+  /** Waits while the gate is closed. Throws the signal's reason when it aborts first. */
   async acquire(engineId: string, signal: AbortSignal): Promise<Hold> {
     for (;;) {
       signal.throwIfAborted();
-      const usage = this.#usage(engineId);
-      if (usage.gates === 0) return this.#add(engineId, usage);
-      await abortable(usage.changed.promise, signal);
+      const entry = this.#entry(engineId);
+      if (entry.gates === 0) return this.#add(engineId, entry);
+      await abortable(entry.changed.promise, signal);
     }
   }
 
-  /** True while a verb keeps new holders out. */
+  /** True while an operation keeps new holders out. */
   isGated(engineId: string): boolean {
-    return (this.#usages.get(engineId)?.gates ?? 0) > 0;
+    return (this.#entries.get(engineId)?.gates ?? 0) > 0;
   }
 
   count(engineId: string): number {
-    return this.#usages.get(engineId)?.holders.size ?? 0;
+    return this.#entries.get(engineId)?.holders.size ?? 0;
   }
 
   /**
-   * Keeps new holders out and returns once nobody holds the engine, or those who do were interrupted.
-   * Disposing the result opens the gate. Throws ENGINE_BUSY for `reject` when somebody holds it.
+   * Keeps new holders out, and returns once the engine has no holders or the holders were interrupted.
+   * Disposing the result opens the gate. Throws ENGINE_BUSY for `reject` and `give_up` while there are holders.
    */
   async closeGate(engineId: string, options: CloseGateOptions): Promise<Disposable> {
-    const usage = this.#usage(engineId);
-    if (options.whenBusy === "reject") refuseBusy(usage);
-    usage.gates += 1;
-    this.#gateEpoch += 1;
+    const entry = this.#entry(engineId);
+    if (options.whenBusy === "reject") refuseBusy(entry);
+    entry.gates += 1;
+    this.#gateChanges += 1;
     try {
-      if (options.whenBusy === "wait") await untilIdle(usage, options.deadlineMs);
-      if (options.onDeadline === "give_up" && options.whenBusy === "wait") refuseBusy(usage);
-      for (const holder of usage.holders) holder.abort(options.reason);
-      await untilIdle(usage, INTERRUPT_GRACE_MS);
+      if (options.whenBusy === "wait") await untilIdle(entry, options.deadlineMs);
+      if (options.onDeadline === "give_up" && options.whenBusy === "wait") refuseBusy(entry);
+      for (const holder of entry.holders) holder.abort(options.reason);
+      await untilIdle(entry, INTERRUPT_GRACE_MS);
     } catch (error) {
-      this.#openGate(engineId, usage);
+      this.#openGate(engineId, entry);
       throw error;
     }
     let open = false;
@@ -94,58 +95,58 @@ export class EngineHolds {
       [Symbol.dispose]: () => {
         if (open) return;
         open = true;
-        this.#openGate(engineId, usage);
+        this.#openGate(engineId, entry);
       },
     };
   }
 
-  #usage(engineId: string): Usage {
-    let usage = this.#usages.get(engineId);
-    if (usage === undefined) {
-      usage = { holders: new Set(), gates: 0, changed: Promise.withResolvers() };
-      this.#usages.set(engineId, usage);
+  #entry(engineId: string): Entry {
+    let entry = this.#entries.get(engineId);
+    if (entry === undefined) {
+      entry = { holders: new Set(), gates: 0, changed: Promise.withResolvers() };
+      this.#entries.set(engineId, entry);
     }
-    return usage;
+    return entry;
   }
 
-  #add(engineId: string, usage: Usage): Hold {
+  #add(engineId: string, entry: Entry): Hold {
     const holder = new AbortController();
-    usage.holders.add(holder);
+    entry.holders.add(holder);
     this.#activity.set(engineId, Date.now());
     const release = () => {
-      if (!usage.holders.delete(holder)) return;
+      if (!entry.holders.delete(holder)) return;
       this.#activity.set(engineId, Date.now());
-      this.#notify(engineId, usage);
+      this.#notify(engineId, entry);
     };
     return { interrupted: holder.signal, release, [Symbol.dispose]: release };
   }
 
-  #openGate(engineId: string, usage: Usage): void {
-    usage.gates -= 1;
-    this.#gateEpoch += 1;
-    this.#notify(engineId, usage);
+  #openGate(engineId: string, entry: Entry): void {
+    entry.gates -= 1;
+    this.#gateChanges += 1;
+    this.#notify(engineId, entry);
   }
 
-  #notify(engineId: string, usage: Usage): void {
-    const changed = usage.changed;
-    usage.changed = Promise.withResolvers();
-    if (usage.holders.size === 0 && usage.gates === 0) this.#usages.delete(engineId);
+  #notify(engineId: string, entry: Entry): void {
+    const changed = entry.changed;
+    entry.changed = Promise.withResolvers();
+    if (entry.holders.size === 0 && entry.gates === 0) this.#entries.delete(engineId);
     changed.resolve();
   }
 }
 
-function refuseBusy(usage: Usage): void {
-  if (usage.holders.size === 0) return;
-  throw new DomainError("ENGINE_BUSY", `the engine is in use by ${usage.holders.size} call(s)`, {
+function refuseBusy(entry: Entry): void {
+  if (entry.holders.size === 0) return;
+  throw new DomainError("ENGINE_BUSY", `the engine is in use by ${entry.holders.size} call(s)`, {
     retryAfterMs: 1_000,
   });
 }
 
-async function untilIdle(usage: Usage, timeoutMs: number): Promise<void> {
+async function untilIdle(entry: Entry, timeoutMs: number): Promise<void> {
   const timeout = AbortSignal.timeout(timeoutMs);
-  while (usage.holders.size > 0 && !timeout.aborted) {
-    await abortable(usage.changed.promise, timeout).catch(() => {
-      // Out of patience: the loop's condition sees the aborted signal.
+  while (entry.holders.size > 0 && !timeout.aborted) {
+    await abortable(entry.changed.promise, timeout).catch(() => {
+      // The time is up: the loop's condition sees it.
     });
   }
 }

@@ -1,7 +1,7 @@
 /**
- * Who of those that wait, in order of waiting, is written when not everything can be: half of the room goes to those
- * with the least, so that the ends and the few events of many turns do not wait for the floods of some, and the other
- * half to who waits longest, so that those get on, too.
+ * Chooses from the due turns, longest wait first, when one commit cannot take them all. Half of the room goes to the
+ * turns with the least to write, so that ends and single events never wait for floods. The other half goes to the
+ * turns that waited longest, so that floods progress too.
  */
 export function chooseFairly<Turn extends { readonly unwrittenBytes: number }>(
   due: readonly Turn[],
@@ -22,7 +22,7 @@ export function chooseFairly<Turn extends { readonly unwrittenBytes: number }>(
     maxBytes / 2,
     due.toSorted((a, b) => a.unwrittenBytes - b.unwrittenBytes),
   );
-  // The first of them in any case: it may be larger than the room.
+  // Always the one that waited longest: it may be larger than the room.
   chooseUntil(Math.max(maxBytes, bytes + 1), due.slice(0, 1));
   chooseUntil(maxBytes, due);
   return chosen;

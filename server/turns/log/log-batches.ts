@@ -2,8 +2,8 @@ import type { LogChunk } from "../../../db/turn-events.ts";
 import { BATCH_MAX_BYTES, BATCH_MAX_EVENTS, type TurnBatch, type TurnEvent } from "../read/turn-batch.ts";
 
 /**
- * Rows of the log as batches for a reader that has everything up to `cursor`. Small rows go together; what should be
- * between two of them and is not becomes a gap.
+ * Rows of the log as batches for a reader that has everything up to `cursor`. Small rows share a batch. Sequence
+ * numbers that are missing between two rows become a gap.
  */
 export function toBatches(chunks: readonly LogChunk[], cursor: number): TurnBatch[] {
   const batches: TurnBatch[] = [];

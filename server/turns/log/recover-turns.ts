@@ -5,8 +5,8 @@ import type { Replica } from "../../replicas/replica.ts";
 type RecoverContext = Pick<BaseContext, "raw" | "log"> & { replica: Pick<Replica, "id"> };
 
 /**
- * Ends the turns of owners that are gone, past anything that they may have shown, and answers how many there were.
- * A turn that was starting ends `failed`, because nobody knows whether its engine has it; others `interrupted`.
+ * Ends the turns of dead replicas, past every seq that they may have shown, and returns how many. A turn in `starting`
+ * ends `failed`, because it is unknown whether its engine has it. All others end `interrupted`.
  */
 export async function recoverTurns(
   ctx: RecoverContext,
@@ -14,6 +14,6 @@ export async function recoverTurns(
 ): Promise<number> {
   const me = ctx.replica.id;
   const count = await endTurnsOfOthers(ctx.raw, me, deadReplicas === "all but me" ? undefined : deadReplicas);
-  if (count > 0) ctx.log.info({ turns: count }, "turns of replicas that are gone were ended");
+  if (count > 0) ctx.log.info({ turns: count }, "turns of dead replicas were ended");
   return count;
 }

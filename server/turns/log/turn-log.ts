@@ -3,35 +3,37 @@ import { ensureTurnPartitionAt } from "../../../db/turn-partitions.ts";
 import { isDatabaseUnavailable } from "../../../db/postgres-error.ts";
 import type { BaseContext } from "../../context.ts";
 import { toErrorMessage } from "../../errors.ts";
+import type { Replica } from "../../replicas/replica.ts";
+import type { LiveTurn, TurnCommit } from "../model/live-turn.ts";
 import { chooseFairly } from "./choose-fairly.ts";
-import type { Flush, LiveTurn } from "../model/live-turn.ts";
 
 export interface TurnLogOptions extends Pick<BaseContext, "raw" | "clock" | "log"> {
-  replicaId: string;
+  replica: Pick<Replica, "id">;
 }
 
 const COMMIT_SPACING_MS = 50;
 const AGE_PER_BUSY_TURN_MS = 0.25;
-/** One commit takes turns until they have this much; the rest goes with the next. */
+/** One commit takes turns until they have this much to write. The rest waits for the next commit. */
 const COMMIT_MAX_BYTES = 8 * 1024 * 1024;
 const RETRY_MAX_MS = 1_000;
 
 /**
- * Writes what the turns of this process have, all that are due in one statement, one statement at a time.
+ * The group commit: one statement writes for all due turns of this replica, one statement at a time.
  *
  *   turn has something new ─▶ dirty ─▶ due (age, size, end) ─▶ commit ─▶ 50 ms ─▶ …
- *                               ▲────────── failed: again, the same and more ──┘
+ *                               ▲───── failed: the same events and more ──┘
  *
- * While the database is away everything stays where it is; the turns' own bounds stop their engines.
+ * While the database is away the turns keep their events, and their own limits make their engines wait.
  */
 export class TurnLog {
   readonly #options: TurnLogOptions;
   readonly #dirty = new Set<LiveTurn>();
-  /** Turns whose commit failed for a reason of their own: they are written one by one. */
+  /** Turns whose own data made a commit fail. Each is committed alone. */
   readonly #suspects = new WeakSet<LiveTurn>();
   readonly #done: Promise<void>;
-  #nap: AbortController | undefined;
-  #napUntil = 0;
+  /** Aborts the rest, the wait until a turn is due. */
+  #rest: AbortController | undefined;
+  #restUntil = 0;
   #idle: PromiseWithResolvers<void> | undefined;
   #failures = 0;
   #isClosing = false;
@@ -42,29 +44,32 @@ export class TurnLog {
     this.#done = this.#run();
   }
 
-  /** To be called when a turn got something to write; it is cheap to call for each piece. */
+  /** Call this when a turn got something to write. It is cheap enough to call for each chunk. */
   touch(turn: LiveTurn): void {
-    if (turn.isSettled) return;
+    if (turn.isOver) return;
     this.#dirty.add(turn);
     this.#idle?.resolve();
-    if (this.#nap && turn.dueAt(this.#maxAgeMs) < this.#napUntil) this.#nap.abort();
+    if (this.#rest && turn.dueAt(this.#maxAgeMs) < this.#restUntil) this.#rest.abort();
   }
 
-  /** Writes all that there is and stops; gives up after `deadlineMs`. */
+  /** Commits everything and stops. Gives up after `deadlineMs`. */
   async close(deadlineMs: number): Promise<void> {
     this.#isClosing = true;
-    this.#nap?.abort();
+    this.#rest?.abort();
     this.#idle?.resolve();
     const deadline = new AbortController();
     const late = this.#options.clock.sleep(deadlineMs, deadline.signal).catch(() => {
-      // Done in time.
+      // All was committed in time.
     });
     await Promise.race([this.#done, late]);
     deadline.abort();
     this.#isGivenUp = true;
-    this.#nap?.abort();
+    this.#rest?.abort();
     if (this.#dirty.size > 0) {
-      this.#options.log.error({ turns: this.#dirty.size }, "turns could not be written before the end");
+      this.#options.log.error(
+        { turns: this.#dirty.size },
+        "turns could not be committed before the process ends",
+      );
     }
   }
 
@@ -78,7 +83,7 @@ export class TurnLog {
         continue;
       }
       const waitMs = this.#isClosing ? 0 : this.#nextDueAt() - this.#options.clock.now();
-      if (waitMs > 0) await this.#rest(waitMs);
+      if (waitMs > 0) await this.#restFor(waitMs);
       else await this.#commitDue();
     }
   }
@@ -91,18 +96,18 @@ export class TurnLog {
     const spacingMs = hasFailed
       ? Math.min(RETRY_MAX_MS, COMMIT_SPACING_MS * 2 ** Math.min(this.#failures, 10))
       : COMMIT_SPACING_MS;
-    // Nothing cuts this short but giving up: the spacing is what keeps the cost of many turns down.
+    // No urgent turn cuts this short: the spacing limits the cost of many turns.
     if (!this.#isClosing || hasFailed) await this.#options.clock.sleep(spacingMs);
   }
 
-  /** Resolves after a while, or earlier when a turn became urgent. */
-  async #rest(ms: number): Promise<void> {
-    this.#nap = new AbortController();
-    this.#napUntil = this.#options.clock.now() + ms;
-    await this.#options.clock.sleep(ms, this.#nap.signal).catch(() => {
-      // Cut short on purpose.
+  /** Resolves after `ms`, or earlier when a turn is due earlier. */
+  async #restFor(ms: number): Promise<void> {
+    this.#rest = new AbortController();
+    this.#restUntil = this.#options.clock.now() + ms;
+    await this.#options.clock.sleep(ms, this.#rest.signal).catch(() => {
+      // A turn is due earlier, or the log closes.
     });
-    this.#nap = undefined;
+    this.#rest = undefined;
   }
 
   get #maxAgeMs(): number {
@@ -115,24 +120,24 @@ export class TurnLog {
     return next;
   }
 
-  /** What is due and has its turn, as one batch and one more for each suspect. */
-  #takeBatches(): Flush[][] {
+  /** The due turns that fit, as one batch for all and one for each suspect. */
+  #takeBatches(): TurnCommit[][] {
     const now = this.#options.clock.now();
     const maxAgeMs = this.#maxAgeMs;
-    const common: Flush[] = [];
-    const alone: Flush[][] = [];
+    const common: TurnCommit[] = [];
+    const alone: TurnCommit[][] = [];
     const due = [...this.#dirty].filter((turn) => this.#isClosing || turn.dueAt(maxAgeMs) <= now);
     for (const turn of chooseFairly(due, COMMIT_MAX_BYTES)) {
-      if (this.#suspects.has(turn)) alone.push([turn.takeFlush()]);
-      else common.push(turn.takeFlush());
+      if (this.#suspects.has(turn)) alone.push([turn.toCommit()]);
+      else common.push(turn.toCommit());
     }
     return common.length > 0 ? [common, ...alone] : alone;
   }
 
-  async #commit(batch: Flush[], isRepaired = false): Promise<boolean> {
+  async #commit(batch: TurnCommit[], isRepaired = false): Promise<boolean> {
     try {
       const owned = await this.#append(batch);
-      batch.forEach((flush, index) => this.#markWritten(flush, owned.has(index)));
+      batch.forEach((commit, index) => this.#markCommitted(commit, owned.has(index)));
       return true;
     } catch (error) {
       if (!isPartitionMissing(error) || isRepaired) return this.#recover(batch, error);
@@ -140,24 +145,24 @@ export class TurnLog {
     }
   }
 
-  async #append(batch: Flush[]): Promise<Set<number>> {
-    const appends = batch.map((flush) => ({
-      productId: flush.turn.productId,
-      turnId: flush.turn.turnId,
-      fencingToken: flush.turn.fencingToken,
-      lastSeq: flush.lastSeq,
-      reservedSeq: flush.reservedSeq,
-      bytes: flush.bytes,
-      status: flush.status,
-      end: flush.end && JSON.stringify(flush.end),
-      chunks: flush.chunks,
+  async #append(batch: TurnCommit[]): Promise<Set<number>> {
+    const appends = batch.map((commit) => ({
+      productId: commit.turn.productId,
+      turnId: commit.turn.turnId,
+      fencingToken: commit.turn.fencingToken,
+      lastSeq: commit.lastSeq,
+      reservedSeq: commit.reservedSeq,
+      bytes: commit.bytes,
+      status: commit.status,
+      end: commit.end && JSON.stringify(commit.end),
+      chunks: commit.chunks,
     }));
-    return appendToTurnLog(this.#options.raw, this.#options.replicaId, appends);
+    return appendToTurnLog(this.#options.raw, this.#options.replica.id, appends);
   }
 
-  #markWritten(flush: Flush, isOurs: boolean): void {
-    const { turn } = flush;
-    if (isOurs) turn.markWritten(flush, this.#options.clock.now());
+  #markCommitted(commit: TurnCommit, isOurs: boolean): void {
+    const { turn } = commit;
+    if (isOurs) turn.markCommitted(commit, this.#options.clock.now());
     else {
       this.#options.log.warn(
         { turnId: turn.turnId },
@@ -165,27 +170,27 @@ export class TurnLog {
       );
       turn.markLost();
     }
-    // What it has got since is behind everybody else's.
+    // New events of this turn wait behind those of all other turns.
     this.#dirty.delete(turn);
     if (turn.isDirty) this.#dirty.add(turn);
   }
 
-  async #recover(batch: Flush[], error: unknown): Promise<boolean> {
+  async #recover(batch: TurnCommit[], error: unknown): Promise<boolean> {
     if (isDatabaseUnavailable(error) || batch.length === 1) return this.#fail(error);
     this.#options.log.error(
       { turns: batch.length, error: toErrorMessage(error) },
-      "a commit failed; trying each turn by itself",
+      "a commit failed; committing each turn alone",
     );
-    let isWritten = true;
-    for (const flush of batch) {
-      if (await this.#commit([flush])) continue;
-      isWritten = false;
-      this.#suspects.add(flush.turn);
+    let isCommitted = true;
+    for (const commit of batch) {
+      if (await this.#commit([commit])) continue;
+      isCommitted = false;
+      this.#suspects.add(commit.turn);
     }
-    return isWritten;
+    return isCommitted;
   }
 
-  async #ensurePartitions(batch: Flush[]): Promise<boolean> {
+  async #ensurePartitions(batch: TurnCommit[]): Promise<boolean> {
     try {
       for (const { turn } of batch) {
         if (turn.record) await ensureTurnPartitionAt(this.#options.raw, turn.record.startedAt);
@@ -199,7 +204,7 @@ export class TurnLog {
   #fail(error: unknown): false {
     this.#options.log.warn(
       { error: toErrorMessage(error), attempt: this.#failures + 1 },
-      "turns are not written yet",
+      "a commit to the turn log failed; it will be repeated",
     );
     return false;
   }

@@ -4,22 +4,22 @@ import { BATCH_MAX_BYTES, BATCH_MAX_EVENTS, type TurnEvent } from "../read/turn-
 
 const WINDOW_MAX_EVENTS = 4096;
 const WINDOW_MAX_BYTES = 1024 * 1024;
-/** What an event's line has around its type and its data: names, instant, number. */
+/** Text of an event in the log besides its type and its data: names, instant, sequence number. */
 const LINE_CHARS = 72;
 
 /**
- * The newest events of one turn: those that readers at the head want, and all that are not written yet. What is
- * written is dropped beyond a bound; what is not stays, and whoever appends has to mind `unwrittenBytes`.
+ * The newest events of one turn: at most 4096 events and 1 MiB, but always all that are not written yet. The caller of
+ * `append` has to limit `unwrittenBytes`.
  *
- * Readers at the head get what is not written as the objects that it came as. Once it is written only its text is
- * kept, as the log has it: objects that live on cost the garbage collector more than all else that a turn does, and
- * few readers are so far behind.
+ * Events that are not written are kept as objects, for the readers at the head. Written events are kept only as the
+ * text that the log has. The reason: long-lived objects cost the garbage collector more than all other work of a turn,
+ * and few readers are that far behind.
  */
 export class TurnWindow {
   #written: LogChunk[] = [];
   #writtenBytes = 0;
   #writtenSeq = 0;
-  // Parallel arrays: there are many small events, and no object for each but the event itself.
+  // Parallel arrays: no further object for each of many small events.
   #events: TurnEvent[] = [];
   #jsons: string[] = [];
   #sizes: number[] = [];
@@ -35,11 +35,11 @@ export class TurnWindow {
   get unwrittenBytes(): number {
     return this.#unwrittenBytes;
   }
-  /** Of all events that there ever were. */
+  /** Of all events, dropped ones too. */
   get totalBytes(): number {
     return this.#totalBytes;
   }
-  /** Of the oldest event that is still here; one past the last when there is none. */
+  /** Of the oldest event in the window; one past the last event when the window is empty. */
   get firstSeq(): number {
     return this.#written[0]?.firstSeq ?? this.#writtenSeq + 1;
   }
@@ -54,14 +54,14 @@ export class TurnWindow {
     this.#totalBytes += size;
   }
 
-  /** One batch of what comes after `cursor`, which is not older than the window, up to `lastSeq`. */
+  /** One batch of the events after `cursor`, up to `lastSeq`. The window must have the first of them. */
   after(cursor: number, lastSeq: number): TurnEvent[] {
     if (cursor < this.#writtenSeq) return this.#afterWritten(cursor);
     const from = cursor - this.#writtenSeq;
     return this.#events.slice(from, this.#untilFull(from, lastSeq - this.#writtenSeq));
   }
 
-  /** All that is not written. The same events give the same chunks, so a commit that is repeated replaces its rows. */
+  /** All events that are not written. The same events give the same chunks, so a repeated commit replaces its rows. */
   toChunks(): LogChunk[] {
     const chunks: LogChunk[] = [];
     const before = this.#writtenSeq;
@@ -78,7 +78,7 @@ export class TurnWindow {
     return chunks;
   }
 
-  /** The log has these: the oldest of what was not written. */
+  /** The log has these chunks: the oldest events that were not written. */
   markWritten(chunks: readonly LogChunk[]): void {
     for (const chunk of chunks) {
       const count = chunk.lastSeq - this.#writtenSeq;
@@ -93,7 +93,7 @@ export class TurnWindow {
   }
 
   #afterWritten(cursor: number): TurnEvent[] {
-    // From the end: a reader that is behind is seldom far behind.
+    // Search from the end: few readers are far behind.
     const first = this.#written.findLastIndex(({ firstSeq }) => firstSeq <= cursor + 1);
     let until = first;
     let bytes = 0;
@@ -105,7 +105,7 @@ export class TurnWindow {
     return toBatches(this.#written.slice(first, until), cursor).flatMap(({ events }) => events);
   }
 
-  /** Joined, so that what is kept is one piece and not the chunks from the engine that its parts were cut from. */
+  /** Joined into one string, because slices would keep the engine's whole chunks in memory. */
   #toText(from: number, until: number): string {
     const parts = ["["];
     let type: string | undefined;
@@ -113,7 +113,7 @@ export class TurnWindow {
     for (let index = from; index < until; index += 1) {
       const event = this.#events[index];
       if (event === undefined) break;
-      // Runs of one type are the rule.
+      // Mostly many events of one type follow each other.
       if (event.type !== type) typeJson = JSON.stringify((type = event.type));
       const head = `{"seq":${event.seq},"at":"${event.at}","type":`;
       parts.push(index === from ? head : `},${head}`, typeJson, ',"data":', this.#jsons[index] ?? "null");

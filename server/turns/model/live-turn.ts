@@ -1,16 +1,18 @@
 import type { LogChunk } from "../../../db/turn-events.ts";
 import type { TurnStatus } from "../../../db/turns.ts";
+import { TurnWindow } from "../log/turn-window.ts";
 import type { ReaderWake } from "../read/reader-wake.ts";
 import type { TurnBatch, TurnEvent } from "../read/turn-batch.ts";
 import type { EndCause, TurnEnd } from "./turn-end.ts";
-import { TurnWindow } from "../log/turn-window.ts";
+import { TurnProgress } from "./turn-progress.ts";
+import type { TurnState } from "./turn-states.ts";
 
 /** How far ahead of the last event each commit reserves, at least. */
 export const RESERVE_AHEAD = 1024;
-/** That a turn streams is written with the next commit after this, and not in the way of its first event. */
+/** `streaming` is written with the first commit after this, so that it never delays the first event. */
 const STATUS_AGE_MS = 10;
-/** From this much on a turn is written without waiting for its age. */
-const FLUSH_BYTES = 16 * 1024;
+/** With this much to write a turn is due at once, whatever its age. */
+const DUE_BYTES = 16 * 1024;
 
 export interface LiveTurnInput {
   productId: string;
@@ -18,7 +20,7 @@ export interface LiveTurnInput {
   userId: string;
   taskId: string;
   fingerprint: string;
-  /** Unique to this attempt at the turn: what an older or a newer owner writes does not match. */
+  /** Unique to this attempt at the turn, so that writes of an older or a newer owner do not match. */
   fencingToken: number;
 }
 
@@ -30,13 +32,11 @@ export interface TurnRecord {
   startedAt: string;
 }
 
-/** What one commit takes from a turn. */
-export interface Flush {
+/** What one commit writes of one turn. */
+export interface TurnCommit {
   turn: LiveTurn;
   chunks: LogChunk[];
-  /** Of the last event in it. */
-  eventSeq: number;
-  /** Of the last item, which is the end once there is one. */
+  /** Of the last event; of the end once there is one. */
   lastSeq: number;
   reservedSeq: number;
   bytes: number;
@@ -44,17 +44,17 @@ export interface Flush {
   end: TurnEnd | undefined;
 }
 
-/** `log`: what the cursor asks for is in the log and not, or no longer, in memory. */
+/** `log`: memory does not have what comes after the cursor, so read the log. */
 export type ReadStep = { kind: "batch"; batch: TurnBatch } | { kind: "wait" | "log" | "unknown_cursor" };
 
 /**
- * A turn that this process owns.
+ * A turn that this replica owns. `turn-states.ts` has its states.
  *
- *   engine ─▶ append ─▶ written │ not written yet ─▶ takeFlush ─▶ log ─▶ markWritten
- *                            └─ readers: up to what is reserved, written or not
+ *   engine ─▶ append ─▶ written │ not written yet ─▶ toCommit ─▶ log ─▶ markCommitted
+ *                            └─ readers: up to the reserved seq, written or not
  *
- * An event may be shown before it is written, because an owner that dies leaves an end past `reservedSeq`. The end
- * itself is shown once it is written.
+ * Readers may get an event before it is written, because the end of a lost owner takes a seq past `reservedSeq`.
+ * Readers get the end only after its commit.
  */
 export class LiveTurn {
   readonly productId: string;
@@ -63,25 +63,19 @@ export class LiveTurn {
   readonly taskId: string;
   readonly fingerprint: string;
   readonly fencingToken: number;
-  readonly #isNew = Promise.withResolvers<void>();
-  readonly #started = Promise.withResolvers<void>();
-  readonly #recorded = Promise.withResolvers<TurnRecord>();
-  readonly #settled = Promise.withResolvers<void>();
+  readonly #progress = new TurnProgress();
   readonly #stop = new AbortController();
   readonly #window = new TurnWindow();
   readonly #readers = new Set<ReaderWake>();
-  #onRoom: (() => void) | undefined;
+  #onCommitted: (() => void) | undefined;
 
   #record: TurnRecord | undefined;
   #stopCause: EndCause | undefined;
   #end: TurnEnd | undefined;
-  #status: "starting" | "streaming" = "starting";
-  #isStatusWritten = true;
-  #isAnswered = false;
-  #isSettled = false;
-  #isLost = false;
+  #streamingSince: number | undefined;
+  /** The status in the row. */
+  #writtenStatus: TurnStatus = "starting";
   #reservedSeq = RESERVE_AHEAD;
-  #statusDueAt = 0;
   #oldestUnwrittenAt = 0;
   #bytes = 0;
 
@@ -92,27 +86,34 @@ export class LiveTurn {
     this.taskId = input.taskId;
     this.fingerprint = input.fingerprint;
     this.fencingToken = input.fencingToken;
-    // Each may be rejected while nobody waits for it; who comes later still sees it.
-    this.#isNew.promise.catch(() => {});
-    this.#started.promise.catch(() => {});
-    this.#recorded.promise.catch(() => {});
   }
 
+  get state(): TurnState {
+    return this.#progress.state;
+  }
+  /** Ended, lost or refused: no write of this turn follows. */
+  get isOver(): boolean {
+    return this.#progress.isOver;
+  }
+  /** True once the callers of start got their answer. */
+  get isAnswered(): boolean {
+    return this.#progress.isAnswered;
+  }
   get record(): TurnRecord | undefined {
     return this.#record;
   }
   get status(): TurnStatus {
-    return this.#isSettled && this.#end ? this.#end.status : this.#status;
+    return this.#committedEnd?.status ?? this.#liveStatus;
   }
-  /** Of the last item that readers may have. */
+  /** The last seq that readers may have. */
   get lastSeq(): number {
-    return this.#isSettled && this.#end ? this.#end.lastSeq : this.#visibleSeq;
+    return this.#committedEnd?.lastSeq ?? this.#visibleSeq;
   }
   /** Received from the engine so far. */
   get bytes(): number {
     return this.#bytes;
   }
-  /** What came, or what the log makes of it where that is more: events of a few bytes are lines of a hundred there. */
+  /** The larger of the bytes received and the bytes in the log, where even a tiny event takes a hundred. */
   get size(): number {
     return Math.max(this.#bytes, this.#window.totalBytes);
   }
@@ -122,18 +123,7 @@ export class LiveTurn {
   get hasEnd(): boolean {
     return this.#end !== undefined;
   }
-  get isSettled(): boolean {
-    return this.#isSettled;
-  }
-  /** True once the log has told that the turn is not ours any more: from then on the log alone is right. */
-  get isLost(): boolean {
-    return this.#isLost;
-  }
-  /** True once the caller of start has been told something. */
-  get isAnswered(): boolean {
-    return this.#isAnswered;
-  }
-  /** Aborts when the turn is to end before its engine ends it. */
+  /** Aborts when the turn has to end before its engine ends it. */
   get stopSignal(): AbortSignal {
     return this.#stop.signal;
   }
@@ -141,70 +131,55 @@ export class LiveTurn {
     return this.#stopCause;
   }
 
-  /** Settles once the database knew of no turn of this id; rejects when it did, or could not be asked. */
+  /** Resolves once the database has no turn of this id; throws if the start is refused. */
   async untilNew(): Promise<void> {
-    await this.#isNew.promise;
+    await this.#progress.until("new");
   }
-  /** Settles once the caller of start can be answered; rejects with the refusal. */
-  async untilStarted(): Promise<void> {
-    await this.#started.promise;
+  /** Resolves once the row is written; throws if the start is refused. */
+  async untilRecorded(): Promise<void> {
+    await this.#progress.until("recorded");
   }
-  /** Settles once the row is written; rejects when it never will be. */
-  async untilRecorded(): Promise<TurnRecord> {
-    return this.#recorded.promise;
+  /** Resolves once the turn is ended, lost or refused. */
+  async untilOver(): Promise<void> {
+    await this.#progress.until("over");
   }
-  /** Settles once the end is written, or the turn turns out to be somebody else's. */
-  async untilSettled(): Promise<void> {
-    await this.#settled.promise;
+  /** Resolves once the callers of start can be answered; throws the error that they get. */
+  async untilAnswered(): Promise<void> {
+    await this.#progress.untilAnswered();
   }
 
   markNew(): void {
-    this.#isNew.resolve();
+    this.#progress.move("findNew");
   }
 
   markRecorded(record: TurnRecord): void {
     this.#record = record;
-    this.#recorded.resolve(record);
+    this.#progress.move("record");
   }
 
   markStreaming(nowMs: number): void {
-    this.#status = "streaming";
-    this.#statusDueAt = nowMs + STATUS_AGE_MS;
-    this.#isStatusWritten = false;
+    if (this.#progress.move("stream")) this.#streamingSince = nowMs;
   }
 
-  /** Tells the caller of start how things stand now; only the first answer counts. */
-  answer(): void {
-    this.#isAnswered = true;
-    this.#started.resolve();
+  /** Answers the callers of start with the turn as it is, or with an error. Only the first answer counts. */
+  answer(error?: unknown): void {
+    this.#progress.answer(error);
   }
 
-  /** The turn did not begin: callers of start get the error, and there is nothing to read. */
+  /** The turn never came to be: callers of start get the error, and there is nothing to read. */
   refuse(error: unknown): void {
-    this.#isAnswered = true;
-    this.#isSettled = true;
-    this.#isLost = true;
-    this.#isNew.reject(error);
-    this.#started.reject(error);
-    this.#recorded.reject(error);
-    this.#settled.resolve();
+    this.#progress.refuse(error);
     this.announce();
   }
 
-  /** The turn is recorded, and its end too; only the caller of start gets this instead. */
-  failStart(error: unknown): void {
-    this.#isAnswered = true;
-    this.#started.reject(error);
-  }
-
-  /** Asks whoever drives the turn to end it so; the first cause counts. */
+  /** Makes the turn end with this cause instead of the engine's. Only the first cause counts, and none after the end. */
   stop(cause: EndCause): void {
     if (this.#stopCause !== undefined || this.#end !== undefined) return;
     this.#stopCause = cause;
     this.#stop.abort();
   }
 
-  /** Readers hear of it with the next `announce`. `json` is the event's data as text that parses. */
+  /** Readers get it with the next `announce`. `json` is the event's data as text that parses. */
   append(event: Omit<TurnEvent, "seq">, json: string, nowMs: number): void {
     if (this.#window.unwrittenBytes === 0) this.#oldestUnwrittenAt = nowMs;
     this.#window.append(event, json);
@@ -214,65 +189,65 @@ export class LiveTurn {
     this.#bytes += count;
   }
 
-  /** Decides how the turn ends; the first decision counts, and is shown once it is written. */
-  finish(cause: EndCause): void {
-    this.#end ??= { ...cause, lastSeq: this.#window.lastSeq + 1 };
+  /** Readers get the end after its commit. */
+  end(cause: EndCause): void {
+    if (this.#progress.move("end")) this.#end = { ...cause, lastSeq: this.#window.lastSeq + 1 };
   }
 
+  /** True when there is something to commit. */
   get isDirty(): boolean {
-    if (this.#isSettled) return false;
+    if (this.isOver) return false;
     return this.#window.unwrittenBytes > 0 || !this.#isStatusWritten || this.#end !== undefined;
   }
 
-  /** When the turn should be written: at once when somebody waits for it, or there is much of it. */
+  /** When to commit the turn; 0 is at once. */
   dueAt(maxAgeMs: number): number {
     const isUrgent =
       this.#end !== undefined ||
-      this.#window.unwrittenBytes >= FLUSH_BYTES ||
+      this.#window.unwrittenBytes >= DUE_BYTES ||
       this.#window.lastSeq >= this.#reservedSeq;
     if (isUrgent) return 0;
     const eventsDueAt = this.#window.unwrittenBytes > 0 ? this.#oldestUnwrittenAt + maxAgeMs : Infinity;
-    return this.#isStatusWritten ? eventsDueAt : Math.min(this.#statusDueAt, eventsDueAt);
+    if (this.#streamingSince === undefined || this.#isStatusWritten) return eventsDueAt;
+    return Math.min(this.#streamingSince + STATUS_AGE_MS, eventsDueAt);
   }
 
-  takeFlush(): Flush {
+  /** Until `markCommitted` the same events are in every commit. */
+  toCommit(): TurnCommit {
     const eventSeq = this.#window.lastSeq;
     const lastSeq = this.#end?.lastSeq ?? eventSeq;
     const burst = eventSeq - this.#window.writtenSeq;
     return {
       turn: this,
       chunks: this.#window.toChunks(),
-      eventSeq,
       lastSeq,
       reservedSeq: Math.max(this.#reservedSeq, lastSeq + RESERVE_AHEAD + 4 * burst),
       bytes: this.#bytes,
-      status: this.#end?.status ?? this.#status,
+      status: this.#end?.status ?? this.#liveStatus,
       end: this.#end,
     };
   }
 
-  /** The log has it. Until this is called the same events are taken again. */
-  markWritten(flush: Flush, nowMs: number): void {
-    this.#window.markWritten(flush.chunks);
-    this.#reservedSeq = flush.reservedSeq;
+  markCommitted(commit: TurnCommit, nowMs: number): void {
+    this.#window.markWritten(commit.chunks);
+    this.#reservedSeq = commit.reservedSeq;
     this.#oldestUnwrittenAt = nowMs;
-    this.#isStatusWritten = this.#status === "starting" || flush.status !== "starting";
-    if (flush.end !== undefined) this.#settle();
+    this.#writtenStatus = commit.status;
+    if (commit.end !== undefined) this.#progress.move("commit");
     this.#wakeAll();
   }
 
-  /** Somebody else has ended the turn: stop quietly, nothing of ours can be written any more. */
+  /** Another replica owns or has ended the turn: nothing of ours can be written any more. */
   markLost(): void {
-    this.#isLost = true;
-    this.#settle();
+    this.#progress.move("lose");
     this.#stop.abort();
-    this.#started.resolve();
+    this.answer();
     this.#wakeAll();
   }
 
-  /** Calls back once, at the next commit. */
-  onWritten(callback: () => void): void {
-    this.#onRoom = callback;
+  /** Calls back once, after the next commit. */
+  onCommitted(callback: () => void): void {
+    this.#onCommitted = callback;
   }
 
   /** Wakes the readers, once for any number of appended events. */
@@ -280,7 +255,7 @@ export class LiveTurn {
     for (const reader of this.#readers) reader.wake();
   }
 
-  /** From now on the reader hears of what is new; until it leaves. */
+  /** From now on `announce` wakes the reader, until it leaves. */
   join(reader: ReaderWake): void {
     this.#readers.add(reader);
   }
@@ -288,11 +263,11 @@ export class LiveTurn {
     this.#readers.delete(reader);
   }
 
-  /** What a reader gets that has everything up to `cursor`. */
+  /** The next step of a reader that has everything up to `cursor`. */
   read(cursor: number): ReadStep {
-    if (this.#isLost) return { kind: "log" };
+    if (this.state === "lost" || this.state === "refused") return { kind: "log" };
     const visible = this.#visibleSeq;
-    const end = this.#isSettled ? this.#end : undefined;
+    const end = this.#committedEnd;
     if (cursor >= visible) {
       if (end) return { kind: "batch", batch: { lastSeq: end.lastSeq, events: [], end } };
       return { kind: cursor > this.#reservedSeq ? "unknown_cursor" : "wait" };
@@ -307,16 +282,21 @@ export class LiveTurn {
   get #visibleSeq(): number {
     return Math.min(this.#window.lastSeq, this.#reservedSeq);
   }
-
-  #settle(): void {
-    this.#isSettled = true;
-    this.#settled.resolve();
+  get #committedEnd(): TurnEnd | undefined {
+    return this.state === "ended" ? this.#end : undefined;
+  }
+  /** The status without regard to the end. */
+  get #liveStatus(): TurnStatus {
+    return this.#streamingSince === undefined ? "starting" : "streaming";
+  }
+  get #isStatusWritten(): boolean {
+    return this.#writtenStatus === this.#liveStatus;
   }
 
   #wakeAll(): void {
     this.announce();
-    const callback = this.#onRoom;
-    this.#onRoom = undefined;
+    const callback = this.#onCommitted;
+    this.#onCommitted = undefined;
     callback?.();
   }
 }

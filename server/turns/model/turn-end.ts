@@ -20,20 +20,20 @@ export const END_REASONS = [
 ] as const;
 export type EndReason = (typeof END_REASONS)[number];
 
-/** The last item of every turn. */
+/** How a turn ended. Every turn has one, after its last event. */
 export interface TurnEnd {
   status: (typeof END_STATUSES)[number];
   /** null only when completed. */
   reason: EndReason | null;
   message: string | null;
   engineError: Omit<EngineErrorDetail, "status"> | null;
-  /** The end's own sequence number, one past the last event (or past anything that may have been delivered). */
+  /** The end's own sequence number: one past the last event, or past everything that may have been delivered. */
   lastSeq: number;
-  /** The engine may still be working on the task, although nobody listens any more. */
+  /** The engine may still work on the task, although we do not read its stream any more. */
   engineMayContinue: boolean;
 }
 
-/** An end before it has its place in the sequence. */
+/** An end without its sequence number. */
 export type EndCause = Omit<TurnEnd, "lastSeq">;
 
 export const COMPLETED: EndCause = {
@@ -44,7 +44,7 @@ export const COMPLETED: EndCause = {
   engineMayContinue: false,
 };
 
-/** `rest` says what is not the usual: by default nothing came from the engine, and it may go on. */
+/** By default there is no error of the engine, and the engine may go on. */
 export function toEndCause(
   status: Exclude<TurnEnd["status"], "completed">,
   reason: EndReason,
@@ -54,9 +54,9 @@ export function toEndCause(
 }
 
 export const CANCELLED = toEndCause("cancelled", "CANCELLED", {
-  message: "the turn was cancelled; its engine has no way to be told",
+  message: "the turn was cancelled; its engine cannot be told",
 });
-/** Of a turn that its engine never had. */
+/** For a turn that its engine never had. */
 export const CANCELLED_UNSENT = toEndCause("cancelled", "CANCELLED", {
   message: "the turn was cancelled before its engine had it",
   engineMayContinue: false,

@@ -1,7 +1,7 @@
 import type { TurnRow, TurnStatus } from "../../../db/turns.ts";
 import { DomainError } from "../../errors.ts";
-import { parseEnd, type TurnEnd } from "./turn-end.ts";
 import type { TurnRegistry } from "../turn-registry.ts";
+import { parseEnd, type TurnEnd } from "./turn-end.ts";
 
 /** A turn as callers see it. */
 export interface Turn {
@@ -11,7 +11,7 @@ export interface Turn {
   taskId: string;
   status: TurnStatus;
   generation: number;
-  /** Of the last item that can be read; of the end once there is one. */
+  /** The last seq that can be read; the seq of the end once there is one. */
   lastSeq: number;
   /** Received from the engine. */
   bytes: number;
@@ -20,15 +20,15 @@ export interface Turn {
   end: TurnEnd | null;
 }
 
-/** Of a turn that this process owns, what readers have seen already is part of the picture, written or not. */
-export function toTurn(registry: TurnRegistry, row: TurnRow): Turn {
-  const live = row.end === null ? registry.find(row.productId, row.turnId) : undefined;
+/** For a live turn of this replica this includes what readers may have, written or not. */
+export function toTurn(turns: TurnRegistry, row: TurnRow): Turn {
+  const live = row.end === null ? turns.find(row.productId, row.turnId) : undefined;
   return {
     turnId: row.turnId,
     userId: row.userId,
     engineId: row.engineId,
     taskId: row.taskId,
-    status: live && !live.isSettled ? live.status : row.status,
+    status: live && !live.isOver ? live.status : row.status,
     generation: row.generation,
     lastSeq: Math.max(row.lastSeq, live?.lastSeq ?? 0),
     bytes: Math.max(row.bytes, live?.bytes ?? 0),
@@ -42,7 +42,7 @@ export function turnNotFound(): DomainError {
   return new DomainError("TURN_NOT_FOUND", "there is no turn of this id");
 }
 
-/** From Postgres' text, whose zone is UTC. */
+/** Postgres writes the text in UTC. */
 function toIso(text: string): string {
   return new Date(text).toISOString();
 }

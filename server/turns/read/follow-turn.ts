@@ -1,47 +1,54 @@
 import { readTurnLog } from "../../../db/turn-events.ts";
 import { isTurnLogRetired } from "../../../db/turn-partitions.ts";
 import { findTurn, type TurnKey, type TurnRow } from "../../../db/turns.ts";
+import type { Config } from "../../config/config.ts";
 import type { LeaseGuard } from "../../replicas/lease-guard.ts";
-import type { LiveTurn } from "../model/live-turn.ts";
 import { toBatches } from "../log/log-batches.ts";
-import { BATCH_MAX_BYTES, type TurnBatch, type TurnGap } from "./turn-batch.ts";
-import { ReaderWake } from "./reader-wake.ts";
+import type { LiveTurn } from "../model/live-turn.ts";
 import { parseEnd, type TurnEnd } from "../model/turn-end.ts";
-import type { TurnContext } from "../turn-registry.ts";
 import { turnNotFound } from "../model/turn-view.ts";
+import type { TurnContext } from "../turn-context.ts";
+import { ReaderWake } from "./reader-wake.ts";
+import { BATCH_MAX_BYTES, type TurnBatch, type TurnGap } from "./turn-batch.ts";
 
-/** `lease`: a database that hangs ends a reader's look at the log, as it ends everybody's calls. */
-export type FollowContext = TurnContext & { lease: Pick<LeaseGuard, "run"> };
+export interface FollowContext extends Pick<TurnContext, "raw" | "clock" | "turns"> {
+  config: Pick<Config, "turnRetentionMs">;
+  /** Ends a reader's query when the database hangs, as for all other calls. */
+  lease: Pick<LeaseGuard, "run">;
+}
 
 export interface FollowTurnInput extends TurnKey {
-  /** Everything up to here has been read; 0 for all. */
+  /** The reader's cursor; 0 reads everything. */
   afterSeq: number;
   signal: AbortSignal;
+  /** From the result of `startTurn`, so that it need not be looked up again. */
+  live?: LiveTurn | undefined;
 }
 
 type Source = TurnKey & Pick<TurnRow, "startedAt">;
-/** `wait`: there is nothing new. It begins when it is called: a step that nobody takes leaves no promise behind. */
+/** `wait` is a function, so that a step that is never taken leaves no promise behind. */
 type Step = { kind: "batches"; batches: TurnBatch[] } | { kind: "wait"; wait: () => Promise<void> };
 
-/** How often a turn that another process owns is looked at. */
+/** How often the log of another replica's turn is read. */
 const POLL_MS = 1_000;
-/** And one whose row this process has written, which it does only for an engine that it can hold at once. */
+/** The same while this replica starts the turn: its row is written, and it will be live within moments. */
 const OWN_POLL_MS = 20;
 
 /**
- * What a turn has after a cursor, as it comes, up to the end; then it returns. Leaving early has no effect on the
- * turn, and a reader that is slow costs nothing but its cursor.
+ * The batches of a turn after a cursor, as they come, up to the end; then it returns. A reader that leaves has no effect
+ * on the turn, and a slow reader costs only its cursor.
  *
  * @throws TURN_NOT_FOUND, DATABASE_UNAVAILABLE, the signal's reason, and an AbortError when the replica hands its
- * readers over: then the same read, from the last cursor, is to be made again elsewhere.
+ * readers over: then read on from the last cursor at another replica.
  */
 export async function* followTurn(
   ctx: FollowContext,
   input: FollowTurnInput,
 ): AsyncGenerator<TurnBatch, void, void> {
   let cursor = input.afterSeq;
-  let live: LiveTurn | undefined;
+  let { live } = input;
   using reader = new ReaderWake(input.signal);
+  if (live) reader.join(live);
   for (;;) {
     ctx.turns.throwIfHandedOver();
     input.signal.throwIfAborted();
@@ -58,19 +65,19 @@ export async function* followTurn(
       cursor = batch.lastSeq;
       yield batch;
       if (batch.end) return;
-      // Between the batches of one page there is no other look at them.
+      // The signal may have aborted while the reader handled the batch.
       input.signal.throwIfAborted();
     }
   }
 }
 
-function joinLive(ctx: TurnContext, key: TurnKey, reader: ReaderWake): LiveTurn | undefined {
+function joinLive(ctx: FollowContext, key: TurnKey, reader: ReaderWake): LiveTurn | undefined {
   const live = ctx.turns.find(key.productId, key.turnId);
   if (live) reader.join(live);
   return live;
 }
 
-/** undefined: it is not written yet, or not ours any more, or what is asked for is in the log alone. */
+/** undefined: read the log, because the turn is not recorded yet, is lost, or its window begins after the cursor. */
 function readLive(turn: LiveTurn, reader: ReaderWake, cursor: number): Step | undefined {
   if (turn.record === undefined) return undefined;
   const step = turn.read(cursor);
@@ -86,8 +93,8 @@ function readLive(turn: LiveTurn, reader: ReaderWake, cursor: number): Step | un
   }
 }
 
-async function readRecorded(ctx: TurnContext, input: FollowTurnInput, cursor: number): Promise<Step> {
-  // In this order: what ended before it was looked at has all of its events in the log by then.
+async function readRecorded(ctx: FollowContext, input: FollowTurnInput, cursor: number): Promise<Step> {
+  // The row before the log: if the row has an end, the log has all events by then.
   const row = await findTurn(ctx.raw, input);
   if (row === undefined) throw turnNotFound();
   const end = row.end === null ? undefined : parseEnd(row.end);
@@ -104,20 +111,20 @@ async function readRecorded(ctx: TurnContext, input: FollowTurnInput, cursor: nu
   return { kind: "wait", wait: async () => ctx.clock.sleep(pollMs, input.signal) };
 }
 
-async function readPage(ctx: TurnContext, source: Source, cursor: number): Promise<TurnBatch[]> {
+async function readPage(ctx: FollowContext, source: Source, cursor: number): Promise<TurnBatch[]> {
   const { productId, turnId, startedAt } = source;
   const page = { productId, turnId, startedAt, afterSeq: cursor, maxBytes: BATCH_MAX_BYTES };
   return toBatches(await readTurnLog(ctx.raw, page), cursor);
 }
 
-/** The log has nothing more, yet the end is further on: something is missing, unless the end comes next. */
+/** The log has no events after the cursor. Unless the end comes next, events are missing. */
 async function toGapAndEnd(
-  ctx: TurnContext,
+  ctx: FollowContext,
   row: TurnRow,
   { cursor, end }: { cursor: number; end: TurnEnd },
 ): Promise<TurnBatch> {
   if (cursor + 1 >= end.lastSeq) return toLast(end);
-  const isRetired = await isTurnLogRetired(ctx.raw, row, ctx.turns.options.config.turnRetentionMs);
+  const isRetired = await isTurnLogRetired(ctx.raw, row, ctx.config.turnRetentionMs);
   const reason = isRetired ? "retention" : "lost";
   const gap: TurnGap = { fromSeq: cursor + 1, toSeq: end.lastSeq - 1, reason };
   return { ...toLast(end), gap };
@@ -127,7 +134,7 @@ function toLast(end: TurnEnd): TurnBatch {
   return { lastSeq: end.lastSeq, events: [], end };
 }
 
-/** The cursor is of no turn that we know: it is said, and reading goes on from what is the newest. */
+/** This turn never gave that cursor out. The reader gets a gap, and reads on from the newest event. */
 function unknownCursor(cursor: number, lastSeq: number): Step {
   const gap: TurnGap = { fromSeq: lastSeq + 1, toSeq: cursor, reason: "unknown_cursor" };
   return { kind: "batches", batches: [{ lastSeq, events: [], gap }] };

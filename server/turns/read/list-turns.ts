@@ -1,7 +1,7 @@
 import { listTurnRows, type TurnRow } from "../../../db/turns.ts";
 import { DomainError } from "../../errors.ts";
-import type { TurnContext } from "../turn-registry.ts";
 import { toTurn, type Turn } from "../model/turn-view.ts";
+import type { TurnContext } from "../turn-context.ts";
 
 export interface ListTurnsInput {
   productId: string;
@@ -14,9 +14,9 @@ export interface ListTurnsInput {
 const DEFAULT_LIMIT = 100;
 const MAX_LIMIT = 1_000;
 
-/** A user's turns, newest first. Turns that start while somebody pages do not move the pages. */
+/** A user's turns, newest first. New turns do not move later pages. */
 export async function listTurns(
-  ctx: TurnContext,
+  ctx: Pick<TurnContext, "raw" | "turns">,
   input: ListTurnsInput,
 ): Promise<{ items: Turn[]; nextCursor: string | null }> {
   const limit = Math.min(Math.max(input.limit ?? DEFAULT_LIMIT, 1), MAX_LIMIT);
@@ -47,7 +47,7 @@ function parseCursor(cursor: string): { startedAt: string; turnId: string } {
   return { startedAt, turnId };
 }
 
-/** Of the calendar that Postgres has too: no thirtieth of February, no 24:00, no year 0. */
+/** Whether Postgres has this instant: no 30 February, no 24:00, no year 0. */
 function isInstant(startedAt: string): boolean {
   const iso = startedAt.slice(0, "2026-11-23 02:54:10".length).replace(" ", "T");
   const at = new Date(`${iso}Z`);

@@ -1,25 +1,25 @@
-/** Where readers register for news. */
-export interface News {
+/** What wakes its readers when it has something new. */
+export interface WakeSource {
   join(reader: ReaderWake): void;
   leave(reader: ReaderWake): void;
 }
 
-/** Wakes one reader of a turn, when there is news or its signal aborts. A reader looks again itself what it is. */
+/** Wakes one reader when its turn has something new or its signal aborts. The reader finds out itself which. */
 export class ReaderWake implements Disposable {
   readonly #signal: AbortSignal;
-  #news: News | undefined;
+  #source: WakeSource | undefined;
   #resolve: (() => void) | undefined;
 
   constructor(signal: AbortSignal) {
     this.#signal = signal;
-    // Once for all of its waits: to come and go with each is dear.
+    // One listener for all waits: adding and removing one for each wait is expensive.
     signal.addEventListener("abort", this.wake);
   }
 
-  /** Once; disposing leaves it again. */
-  join(news: News): void {
-    this.#news = news;
-    news.join(this);
+  /** Call this once. Disposing leaves the source again. */
+  join(source: WakeSource): void {
+    this.#source = source;
+    source.join(this);
   }
 
   readonly wake = (): void => {
@@ -28,8 +28,8 @@ export class ReaderWake implements Disposable {
     resolve?.();
   };
 
-  /** Resolves with the next wake; at once when the signal has aborted. Nothing may be awaited between a look and this. */
-  // Not async: a reader waits here for most of its life, and a frame more for each is memory.
+  /** Resolves with the next wake; at once after an abort. Call it without an await after the last check. */
+  // Not async: a reader waits here for most of its life, and an async frame for each costs memory.
   // oxlint-disable-next-line typescript/promise-function-async
   next(): Promise<void> {
     if (this.#signal.aborted) return Promise.resolve();
@@ -39,7 +39,7 @@ export class ReaderWake implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#news?.leave(this);
+    this.#source?.leave(this);
     this.#signal.removeEventListener("abort", this.wake);
   }
 }

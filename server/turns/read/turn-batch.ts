@@ -1,27 +1,27 @@
 import type { TurnEnd } from "../model/turn-end.ts";
 
 export interface TurnEvent {
-  /** From 1, without holes. */
+  /** From 1, without gaps. */
   seq: number;
-  /** ISO instant at which it came from the engine. */
+  /** ISO instant of its arrival from the engine. */
   at: string;
   type: string;
-  /** As the engine sent it; a string when it was not JSON. */
+  /** As the engine sent it; a string when that is not JSON. */
   data: unknown;
 }
 
 export const GAP_REASONS = ["retention", "lost", "unknown_cursor"] as const;
 
-/** Sequence numbers that will not be delivered, both ends included. */
+/** Sequence numbers that a reader cannot have, both ends included. */
 export interface TurnGap {
   fromSeq: number;
   toSeq: number;
   reason: (typeof GAP_REASONS)[number];
 }
 
-/** What a reader gets at a time: first what is missing, then events, then the end. */
+/** What a reader gets at once: first the gap, then the events, then the end. */
 export interface TurnBatch {
-  /** Of the last item in here, gap and end included: the cursor to read on from. */
+  /** The cursor after this batch, with its gap and its end. */
   lastSeq: number;
   events: readonly TurnEvent[];
   gap?: TurnGap;

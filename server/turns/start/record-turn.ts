@@ -1,6 +1,6 @@
 import { findViolatedConstraint } from "../../../db/postgres-error.ts";
 import {
-  beginTurn as beginTurnRow,
+  beginTurn,
   deleteStartingTurn,
   findTurn,
   insertTurn,
@@ -8,36 +8,35 @@ import {
   type NewTurn,
   type TurnRow,
 } from "../../../db/turns.ts";
-import type { HeldEngine } from "../../engines/access/acquire-engine.ts";
 import { DomainError, toErrorMessage } from "../../errors.ts";
-import { RESERVE_AHEAD, type LiveTurn } from "../model/live-turn.ts";
-import type { TurnContext } from "../turn-registry.ts";
+import { RESERVE_AHEAD, type LiveTurn, type TurnRecord } from "../model/live-turn.ts";
+import type { TurnContext } from "../turn-context.ts";
 
-/** There is a turn of this id that is not the one being started. */
+/** Another turn of this id is on record. */
 export class TurnTakenError extends Error {
-  /** undefined: it was not there a moment ago, so somebody else was first. */
+  /** undefined: another start wrote it a moment ago. */
   readonly row: TurnRow | undefined;
 
   constructor(row?: TurnRow) {
-    super("there is a turn of this id already");
+    super("a turn of this id is on record already");
     this.row = row;
   }
 }
 
-const FORGET_RETRY_MS = 1_000;
-const FORGET_ATTEMPTS = 300;
+const ERASE_RETRY_MS = 1_000;
+const ERASE_ATTEMPTS = 300;
 
 /**
- * Writes the turn's row for the engine as it is, and answers with that engine; the row is there when `startedAt` is.
- * Throws TURN_IN_PROGRESS when the task has a live turn, and TurnTakenError.
+ * Reads the user's engine, and in the same statement writes the turn's row if that engine runs. `startedAt` undefined:
+ * no row was written. Throws TURN_IN_PROGRESS when the task has a live turn, and TurnTakenError.
  */
-export async function beginTurn(
+export async function recordIfRunning(
   ctx: TurnContext,
   turn: LiveTurn,
   expectGeneration: number | undefined,
 ): Promise<BegunTurn> {
   const row = toNewRow(ctx, turn);
-  const begun = await insert(ctx, row, () => beginTurnRow(ctx.raw, row, expectGeneration));
+  const begun = await insert(ctx, row, () => beginTurn(ctx.raw, row, expectGeneration));
   if (begun.startedAt === undefined) await requireNotTaken(ctx, turn);
   return begun;
 }
@@ -50,35 +49,34 @@ async function requireNotTaken(ctx: TurnContext, turn: LiveTurn): Promise<void> 
 }
 
 /**
- * Of a row that nobody here drives: whether it is ours and in `starting`. Then its start failed before anything was
- * sent, and so did its removal.
+ * For a row without a live turn here: whether a start of this replica left it. That start failed before it sent
+ * anything, and could not erase the row.
  */
-export function isLeftover(ctx: TurnContext, row: TurnRow): boolean {
-  return row.status === "starting" && row.ownerReplica === ctx.turns.options.replica.id;
+export function isLeftover(ctx: Pick<TurnContext, "replica">, row: TurnRow): boolean {
+  return row.status === "starting" && row.ownerReplica === ctx.replica.id;
 }
 
-/** Writes the turn's row for an engine. Throws TURN_IN_PROGRESS and TurnTakenError likewise. */
+/** Writes the turn's row for an engine, in whatever state it is. Throws TURN_IN_PROGRESS and TurnTakenError. */
 export async function recordTurn(
   ctx: TurnContext,
   turn: LiveTurn,
-  { engineId, generation }: Pick<HeldEngine, "engineId" | "generation">,
-): Promise<void> {
-  const row = { ...toNewRow(ctx, turn), engineId, generation };
+  engine: Omit<TurnRecord, "startedAt">,
+): Promise<TurnRecord> {
+  const row = { ...toNewRow(ctx, turn), ...engine };
   const startedAt = await insert(ctx, row, () => insertTurn(ctx.raw, row));
   if (startedAt === undefined) throw new TurnTakenError();
-  turn.markRecorded({ engineId, generation, startedAt });
+  return { ...engine, startedAt };
 }
 
 function toNewRow(ctx: TurnContext, turn: LiveTurn): Omit<NewTurn, "engineId" | "generation"> {
   const { productId, turnId, userId, taskId, fingerprint, fencingToken } = turn;
-  const ownerReplica = ctx.turns.options.replica.id;
   return {
     productId,
     turnId,
     userId,
     taskId,
     fingerprint,
-    ownerReplica,
+    ownerReplica: ctx.replica.id,
     fencingToken,
     reservedSeq: RESERVE_AHEAD,
   };
@@ -95,18 +93,19 @@ async function insert<Result>(
     if (findViolatedConstraint(error) === "turns_live_task_key") {
       throw new DomainError("TURN_IN_PROGRESS", "the task has a turn in progress", { cause: error });
     }
-    // It may be there all the same, and would keep its task busy.
+    // The row may have been written all the same. It would keep its task busy.
     void eraseInBackground(ctx, row);
     throw error;
   }
 }
 
 /**
- * Takes back the row of a turn that never reached its engine, so that its id can be used again. False: that is tried
- * again in the background, and nothing may be written under the turn's fence any more.
+ * Deletes the row of a turn that its engine never had, so that the id is free again. False: this failed and is retried
+ * in the background. Then write nothing under the turn's fencing token any more.
  */
 export async function eraseTurn(ctx: TurnContext, turn: LiveTurn): Promise<boolean> {
-  const row = { ...toKey(turn), ownerReplica: ctx.turns.options.replica.id, fencingToken: turn.fencingToken };
+  const { productId, turnId, fencingToken } = turn;
+  const row = { productId, turnId, ownerReplica: ctx.replica.id, fencingToken };
   try {
     await deleteStartingTurn(ctx.raw, row);
     return true;
@@ -119,20 +118,16 @@ export async function eraseTurn(ctx: TurnContext, turn: LiveTurn): Promise<boole
 type StartingRow = Parameters<typeof deleteStartingTurn>[1];
 
 async function eraseInBackground(ctx: TurnContext, row: StartingRow): Promise<void> {
-  for (let attempt = 1; attempt <= FORGET_ATTEMPTS && !ctx.turns.isClosed; attempt += 1) {
+  for (let attempt = 1; attempt <= ERASE_ATTEMPTS && !ctx.turns.isClosed; attempt += 1) {
     try {
-      await ctx.clock.sleep(FORGET_RETRY_MS);
+      await ctx.clock.sleep(ERASE_RETRY_MS);
       await deleteStartingTurn(ctx.raw, row);
       return;
     } catch (error) {
       ctx.log.warn(
         { turnId: row.turnId, attempt, error: toErrorMessage(error) },
-        "an unused turn is not erased yet",
+        "the row of a turn that did not start is not erased yet",
       );
     }
   }
-}
-
-function toKey(turn: LiveTurn): Pick<StartingRow, "productId" | "turnId"> {
-  return { productId: turn.productId, turnId: turn.turnId };
 }

@@ -1,56 +1,55 @@
 import { toErrorMessage } from "../../errors.ts";
 import type { LiveTurn } from "../model/live-turn.ts";
 import { toEndCause, type EndCause } from "../model/turn-end.ts";
-import type { TurnRegistry } from "../turn-registry.ts";
+import type { RunContext } from "./run-context.ts";
 
-const ASK_AGAIN_MS = 250;
+type ExplainContext = Pick<RunContext, "clock" | "log" | "reconciler" | "turnTiming">;
+
+const CHECK_INTERVAL_MS = 250;
 
 const STOPPED: readonly string[] = ["stopping", "stopped", "sleeping", "destroying"];
 
 type Fate = "same" | "ENGINE_RESTARTED" | "ENGINE_STOPPED";
 
 /**
- * Why an engine closed its stream without a last word: its process is gone or another, or it just closed. A stream
- * that broke is asked about for a while, because a runtime sees the death of a process later than its peers do.
+ * Why an engine closed its stream without a terminal event: its process is gone, or it just closed. The process is
+ * checked for a while after a broken stream, because a runtime sees a dead process later than its peers do.
  */
 export async function explainClose(
-  registry: TurnRegistry,
+  ctx: ExplainContext,
   turn: LiveTurn,
   close: { isClean: boolean; why: string },
 ): Promise<EndCause> {
-  const { clock } = registry.options;
-  const until = close.isClean ? 0 : clock.now() + registry.timing.brokenMs;
+  const { clock } = ctx;
+  const until = close.isClean ? 0 : clock.now() + ctx.turnTiming.brokenMs;
   for (;;) {
-    const fate = await findFate(registry, turn);
+    const fate = await findFate(ctx, turn);
     if (fate !== "same") return toInterrupted(fate);
     if (turn.stopCause) return turn.stopCause;
     if (clock.now() >= until) break;
-    await clock.sleep(ASK_AGAIN_MS, turn.stopSignal).catch(() => {
-      // Somebody knows better how the turn ends: seen above.
+    await clock.sleep(CHECK_INTERVAL_MS, turn.stopSignal).catch(() => {
+      // The turn was stopped: the next round sees the cause.
     });
   }
   return toEndCause("failed", "ENGINE_CLOSED", {
-    message: `the engine closed the stream without a last word (${close.why})`,
-    // A response that was ended properly was ended by an engine that is done.
+    message: `the engine closed the stream without a terminal event (${close.why})`,
+    // An engine that ended its answer properly is done.
     engineMayContinue: !close.isClean,
   });
 }
 
-async function findFate(registry: TurnRegistry, turn: LiveTurn): Promise<Fate> {
+async function findFate(ctx: ExplainContext, turn: LiveTurn): Promise<Fate> {
   const record = turn.record;
   if (record === undefined) return "same";
   try {
-    const engine = await registry.options.refreshEngine(record.engineId);
+    const engine = await ctx.reconciler.refresh(record.engineId);
     if (engine === undefined) return "ENGINE_STOPPED";
     if (STOPPED.includes(engine.status)) return "ENGINE_STOPPED";
     if (engine.generation !== record.generation || engine.status !== "running") return "ENGINE_RESTARTED";
     return "same";
   } catch (error) {
-    // Unknown is not gone.
-    registry.options.log.warn(
-      { engineId: record.engineId, error: toErrorMessage(error) },
-      "cannot look at an engine",
-    );
+    // The process may live on.
+    ctx.log.warn({ engineId: record.engineId, error: toErrorMessage(error) }, "cannot observe an engine");
     return "same";
   }
 }

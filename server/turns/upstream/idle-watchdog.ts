@@ -2,12 +2,12 @@ import type { Clock } from "../../time/clock.ts";
 
 const MAX_OPEN_QUESTIONS = 1_000;
 
-/** Notices an engine that has said nothing for too long, but for the time in which it cannot or need not speak. */
+/** Detects an engine that is silent for too long. The time does not count while it waits for a person or for us. */
 export class IdleWatchdog {
   readonly #clock: Clock;
   readonly #idleMs: number;
   readonly #openQuestions = new Set<unknown>();
-  #heardAt: number;
+  #lastByteAt: number;
   #isPaused = false;
   #isStopped = false;
   #cancel: (() => void) | undefined;
@@ -15,38 +15,38 @@ export class IdleWatchdog {
   constructor(clock: Clock, idleMs: number) {
     this.#clock = clock;
     this.#idleMs = idleMs;
-    this.#heardAt = clock.now();
+    this.#lastByteAt = clock.now();
   }
 
-  heard(nowMs: number): void {
-    this.#heardAt = nowMs;
+  received(nowMs: number): void {
+    this.#lastByteAt = nowMs;
   }
 
-  /** A human is asked: that takes as long as it takes. */
-  asked(requestId: unknown): void {
+  /** The engine waits for a person's answer, for as long as that takes. */
+  questionOpened(requestId: unknown): void {
     if (this.#openQuestions.size < MAX_OPEN_QUESTIONS) this.#openQuestions.add(requestId);
   }
-  /** An answer that does not say to what answers everything. */
-  resolved(requestId: unknown): void {
+  /** An answer without a request id answers all questions. */
+  questionResolved(requestId: unknown): void {
     if (requestId === undefined) this.#openQuestions.clear();
     else this.#openQuestions.delete(requestId);
   }
 
-  /** We are the ones who do not listen. */
+  /** Call this while we do not read the engine's stream. */
   pause(): void {
     this.#isPaused = true;
   }
   resume(): void {
     this.#isPaused = false;
-    this.#heardAt = this.#clock.now();
+    this.#lastByteAt = this.#clock.now();
   }
 
-  /** Calls back once the engine was silent for too long, unless it is stopped, before the start or after it. */
+  /** Calls back once the engine was silent for too long. Does nothing after `stop`. */
   start(onIdle: () => void): void {
     if (this.#isStopped) return;
     const now = this.#clock.now();
-    if (this.#isPaused || this.#openQuestions.size > 0) this.#heardAt = now;
-    const leftMs = this.#heardAt + this.#idleMs - now;
+    if (this.#isPaused || this.#openQuestions.size > 0) this.#lastByteAt = now;
+    const leftMs = this.#lastByteAt + this.#idleMs - now;
     if (leftMs <= 0) onIdle();
     else this.#cancel = this.#clock.after(leftMs, () => this.start(onIdle));
   }

@@ -1,8 +1,17 @@
-import type { HeldEngine } from "../../engines/access/acquire-engine.ts";
+import type { Config } from "../../config/config.ts";
+import type { BaseContext } from "../../context.ts";
+import type { HeldEngine } from "../../engines/access/hold-engine.ts";
+import type { Reconciler } from "../../engines/reconcile/reconciler.ts";
 import { toErrorMessage } from "../../errors.ts";
-import type { TurnRegistryOptions, TurnTiming } from "../turn-registry.ts";
+import type { TurnTiming } from "../model/turn-timing.ts";
 
-interface Lingering {
+export interface LingeringHoldsOptions extends Pick<BaseContext, "clock" | "log"> {
+  config: Pick<Config, "turnIdleTimeoutMs">;
+  reconciler: Pick<Reconciler, "refresh">;
+  turnTiming: Pick<TurnTiming, "lingerCheckMs">;
+}
+
+interface LingeringHold {
   engineId: string;
   generation: number;
   taskId: string;
@@ -10,45 +19,44 @@ interface Lingering {
 }
 
 /**
- * Holds of turns that ended before their engine was done. The engine may still be at work, and nothing tells when it
- * stops: the hold stays until it accepts the task again, its process is another, somebody insists, or time is up.
+ * Holds of turns that ended while their engine may still be at work. The engine never reports when that work ends. So
+ * a hold stays until the engine accepts the task again, its generation moves, an operation interrupts the holders, or
+ * the idle timeout passes.
  */
 export class LingeringHolds {
-  readonly #options: TurnRegistryOptions;
-  readonly #timing: TurnTiming;
-  readonly #holds = new Set<Lingering>();
+  readonly #options: LingeringHoldsOptions;
+  readonly #holds = new Set<LingeringHold>();
 
-  constructor(options: TurnRegistryOptions, timing: TurnTiming) {
+  constructor(options: LingeringHoldsOptions) {
     this.#options = options;
-    this.#timing = timing;
   }
 
   get size(): number {
     return this.#holds.size;
   }
 
-  /** Takes over a hold and gives it back in its time. */
-  add(use: HeldEngine, taskId: string): void {
-    const leaving = new AbortController();
-    const { engineId, generation } = use;
+  /** Takes the hold over, and releases it in time. */
+  add(held: HeldEngine, taskId: string): void {
+    const { engineId, generation, interrupted } = held;
+    const released = new AbortController();
     const release = () => {
-      if (!this.#holds.delete(lingering)) return;
-      use.interrupted.removeEventListener("abort", release);
-      leaving.abort();
-      use.release();
+      if (!this.#holds.delete(hold)) return;
+      interrupted.removeEventListener("abort", release);
+      released.abort();
+      held.release();
     };
-    const lingering: Lingering = { engineId, generation, taskId, release };
-    this.#holds.add(lingering);
-    use.interrupted.addEventListener("abort", release, { once: true });
-    if (use.interrupted.aborted) release();
-    else void this.#watch(lingering, leaving.signal);
+    const hold: LingeringHold = { engineId, generation, taskId, release };
+    this.#holds.add(hold);
+    interrupted.addEventListener("abort", release, { once: true });
+    if (interrupted.aborted) release();
+    else void this.#watch(hold, released.signal);
   }
 
-  /** The engine took a turn: it is done with what it did for that task, and with all that older processes did. */
-  accepted(turn: Pick<Lingering, "engineId" | "generation" | "taskId">): void {
+  /** The engine accepted a turn, so its earlier work for that task and that of its older processes is over. */
+  releaseFinished(accepted: Pick<LingeringHold, "engineId" | "generation" | "taskId">): void {
     for (const hold of this.#holds) {
-      if (hold.engineId !== turn.engineId) continue;
-      if (hold.taskId === turn.taskId || hold.generation < turn.generation) hold.release();
+      if (hold.engineId !== accepted.engineId) continue;
+      if (hold.taskId === accepted.taskId || hold.generation < accepted.generation) hold.release();
     }
   }
 
@@ -56,27 +64,27 @@ export class LingeringHolds {
     for (const hold of this.#holds) hold.release();
   }
 
-  async #watch(hold: Lingering, signal: AbortSignal): Promise<void> {
-    const { clock, config } = this.#options;
+  async #watch(hold: LingeringHold, released: AbortSignal): Promise<void> {
+    const { clock, config, turnTiming } = this.#options;
     const until = clock.now() + config.turnIdleTimeoutMs;
-    while (clock.now() < until && !signal.aborted) {
-      await clock.sleep(Math.min(this.#timing.lingerCheckMs, until - clock.now()), signal).catch(() => {
-        // Given back meanwhile: the loop's condition sees it.
+    while (clock.now() < until && !released.aborted) {
+      await clock.sleep(Math.min(turnTiming.lingerCheckMs, until - clock.now()), released).catch(() => {
+        // Released: the loop's condition sees it.
       });
-      if (!signal.aborted && (await this.#hasMoved(hold))) break;
+      if (!released.aborted && (await this.#hasMoved(hold))) break;
     }
     hold.release();
   }
 
-  async #hasMoved(hold: Lingering): Promise<boolean> {
+  async #hasMoved(hold: LingeringHold): Promise<boolean> {
     try {
-      const engine = await this.#options.refreshEngine(hold.engineId);
+      const engine = await this.#options.reconciler.refresh(hold.engineId);
       return engine?.generation !== hold.generation;
     } catch (error) {
-      // Unknown is not gone.
+      // The process may live on, so keep the hold.
       this.#options.log.debug(
         { engineId: hold.engineId, error: toErrorMessage(error) },
-        "cannot look after a lingering hold",
+        "cannot check the engine of a lingering hold",
       );
       return false;
     }

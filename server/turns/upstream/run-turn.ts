@@ -1,58 +1,57 @@
-import type { HeldEngine } from "../../engines/access/acquire-engine.ts";
-import { DomainError, toErrorMessage } from "../../errors.ts";
 import type { ExecuteBody } from "../../engine-contract/execute-body.ts";
+import { sendExecute, type ExecuteAnswer, type StreamSource } from "../../engine-contract/execute.ts";
+import { toRefusal } from "../../engine-contract/refusal.ts";
+import type { HeldEngine } from "../../engines/access/hold-engine.ts";
+import { DomainError, toErrorMessage } from "../../errors.ts";
+import type { LiveTurn } from "../model/live-turn.ts";
+import { CANCELLED_UNSENT, toEndCause, type EndCause } from "../model/turn-end.ts";
+import { eraseTurn } from "../start/record-turn.ts";
+import { toStopError } from "../start/stop-error.ts";
 import { explainClose } from "./explain-close.ts";
 import { IdleWatchdog } from "./idle-watchdog.ts";
-import type { LiveTurn } from "../model/live-turn.ts";
-import { eraseTurn } from "../start/record-turn.ts";
-import { toRefusal } from "../../engine-contract/refusal.ts";
-import { sendExecute, type ExecuteAnswer, type StreamSource } from "../../engine-contract/execute.ts";
-import { CANCELLED_UNSENT, toEndCause, type EndCause } from "../model/turn-end.ts";
-import type { TurnContext } from "../turn-registry.ts";
+import type { RunContext } from "./run-context.ts";
 import { UpstreamReader } from "./upstream-reader.ts";
 
-export interface Drive {
+export interface RunTurnInput {
   turn: LiveTurn;
-  use: HeldEngine;
+  held: HeldEngine;
   body: ExecuteBody;
 }
 
-/** What came of a turn: an end to record, with an error for whoever waits for its start, or nothing at all. */
+/** How a turn went: an end to record, with an error for the callers of start if there is one; or nothing to record. */
 type Result =
   | { kind: "ended"; cause: EndCause; startError?: DomainError | undefined }
   | { kind: "not_begun"; error: unknown }
   | { kind: "lost" };
 
 /**
- * Takes a recorded turn to its end: sends the request once, reads the stream, decides the end, has it written, and
- * gives the hold back, or leaves it to linger while the engine may still be at work.
+ * Takes a recorded turn to its end: sends the request once, reads the stream, decides the end and has it committed.
+ * Releases the hold, or lets it linger while the engine may still be at work.
  */
-export async function driveTurn(ctx: TurnContext, drive: Drive): Promise<void> {
-  const { turn, use } = drive;
-  const { config, clock } = ctx.turns.options;
-  const watchdog = new IdleWatchdog(clock, config.turnIdleTimeoutMs);
-  const onInterrupted = () => turn.stop(toInterruption(use.interrupted.reason));
-  use.interrupted.addEventListener("abort", onInterrupted, { once: true });
-  if (use.interrupted.aborted) onInterrupted();
-  const running = runTurn(ctx, drive, watchdog);
+export async function runTurn(ctx: RunContext, input: RunTurnInput): Promise<void> {
+  const { turn, held } = input;
+  const watchdog = new IdleWatchdog(ctx.clock, ctx.config.turnIdleTimeoutMs);
+  const onInterrupted = () => turn.stop(toInterruption(held.interrupted.reason));
+  held.interrupted.addEventListener("abort", onInterrupted, { once: true });
+  if (held.interrupted.aborted) onInterrupted();
+  const calling = callEngine(ctx, input, watchdog);
   const stopClocks = startClocks(ctx, turn, watchdog);
   try {
-    const result = await running;
-    use.interrupted.removeEventListener("abort", onInterrupted);
-    await conclude(ctx, drive, result);
+    const result = await calling;
+    held.interrupted.removeEventListener("abort", onInterrupted);
+    await conclude(ctx, input, result);
   } finally {
     stopClocks();
   }
 }
 
-/** Returns what stops them; the watchdog stops with the reading. */
-function startClocks(ctx: TurnContext, turn: LiveTurn, watchdog: IdleWatchdog): () => void {
+/** Returns a function that stops the clocks. The watchdog stops with the call. */
+function startClocks(ctx: RunContext, turn: LiveTurn, watchdog: IdleWatchdog): () => void {
   let stopAnswer: (() => void) | undefined;
-  // A turn of the loop later: a request on a kept connection has left by then, and nothing here is in its way.
+  // One turn of the event loop later, when a request on a kept connection has left: the timers must not delay it.
   const start = setImmediate(() => {
-    const { config, clock } = ctx.turns.options;
-    stopAnswer = clock.after(ctx.turns.timing.startAnswerMs, () => turn.answer());
-    watchdog.start(() => turn.stop(toIdleEnd(config.turnIdleTimeoutMs)));
+    stopAnswer = ctx.clock.after(ctx.turnTiming.startAnswerMs, () => turn.answer());
+    watchdog.start(() => turn.stop(toIdleEnd(ctx.config.turnIdleTimeoutMs)));
   });
   return () => {
     clearImmediate(start);
@@ -60,39 +59,32 @@ function startClocks(ctx: TurnContext, turn: LiveTurn, watchdog: IdleWatchdog): 
   };
 }
 
-async function runTurn(ctx: TurnContext, drive: Drive, watchdog: IdleWatchdog): Promise<Result> {
+async function callEngine(ctx: RunContext, input: RunTurnInput, watchdog: IdleWatchdog): Promise<Result> {
   try {
-    return await exchange(ctx, drive, watchdog);
+    return await sendAndRead(ctx, input, watchdog);
   } catch (error) {
-    // Nothing here should throw; if it does, the turn still ends, and what the engine does is not known.
-    ctx.log.error({ turnId: drive.turn.turnId, error: toErrorMessage(error) }, "driving a turn failed");
+    // A defect of ours. The turn still has to end, and what the engine does is unknown.
+    ctx.log.error({ turnId: input.turn.turnId, error: toErrorMessage(error) }, "a turn could not be read");
     return { kind: "ended", cause: toUnknownOutcome("the orchestrator failed to read the turn") };
   } finally {
     watchdog.stop();
   }
 }
 
-async function exchange(ctx: TurnContext, drive: Drive, watchdog: IdleWatchdog): Promise<Result> {
-  const { turn, use } = drive;
+async function sendAndRead(ctx: RunContext, input: RunTurnInput, watchdog: IdleWatchdog): Promise<Result> {
+  const { turn, held, body } = input;
   if (turn.stopSignal.aborted) return stoppedBeforeSending(turn);
-  if (!ctx.turns.options.replica.holdsLease()) {
-    return { kind: "not_begun", error: databaseUnavailable() };
-  }
+  if (!ctx.replica.holdsLease()) return { kind: "not_begun", error: databaseUnavailable() };
   const onAccepted = (source: StreamSource) => {
     turn.markStreaming(ctx.clock.now());
-    ctx.turns.log.touch(turn);
-    ctx.turns.lingering.accepted({ ...use, taskId: turn.taskId });
+    ctx.turnLog.touch(turn);
+    ctx.lingeringHolds.releaseFinished({ ...held, taskId: turn.taskId });
     turn.answer();
-    return new UpstreamReader(ctx.turns, { turn, watchdog, source });
+    return new UpstreamReader(ctx, { turn, watchdog, source });
   };
-  const { errorBodyMs } = ctx.turns.timing;
-  const signal = turn.stopSignal;
-  const answer = await sendExecute(ctx.turns.options.connections, use, {
-    body: drive.body,
-    onAccepted,
-    signal,
-    errorBodyMs,
-  });
+  const { errorBodyMs } = ctx.turnTiming;
+  const options = { body, onAccepted, signal: turn.stopSignal, errorBodyMs };
+  const answer = await sendExecute(ctx.connections, held, options);
   if (answer.kind !== "streaming") return toResult(turn, answer);
   try {
     return await readStream(ctx, { turn, watchdog, reader: answer.sink });
@@ -107,12 +99,12 @@ interface Stream {
   reader: UpstreamReader;
 }
 
-async function readStream(ctx: TurnContext, { turn, watchdog, reader }: Stream): Promise<Result> {
+async function readStream(ctx: RunContext, { turn, watchdog, reader }: Stream): Promise<Result> {
   const outcome = await reader.untilOver();
   if (reader.droppedEvents > 0) {
     ctx.log.warn(
       { turnId: turn.turnId, events: reader.droppedEvents },
-      "events after the last word were dropped",
+      "events after the terminal event were dropped",
     );
   }
   switch (outcome.kind) {
@@ -121,9 +113,9 @@ async function readStream(ctx: TurnContext, { turn, watchdog, reader }: Stream):
     case "stopped":
       return toStopped(turn);
     case "closed":
-      // From here on it is silent because it is gone.
+      // A closed stream is silent, so silence must not count any more.
       watchdog.pause();
-      return { kind: "ended", cause: await explainClose(ctx.turns, turn, outcome) };
+      return { kind: "ended", cause: await explainClose(ctx, turn, outcome) };
   }
 }
 
@@ -151,7 +143,7 @@ function toResult(turn: LiveTurn, answer: NotStreaming): Result {
   }
 }
 
-/** `isFinal`: the turn had no effect, so nothing is kept of it unless its caller was already told that it starts. */
+/** `isFinal`: the request had no effect. Its row is erased, unless start has already answered that the turn starts. */
 function toRefused(turn: LiveTurn, refusal: { isFinal: boolean; error: DomainError }): Result {
   const { isFinal, error } = refusal;
   if (isFinal && !turn.isAnswered) return { kind: "not_begun", error };
@@ -181,63 +173,46 @@ function stoppedBeforeSending(turn: LiveTurn): Result {
   return { kind: "not_begun", error: toStopError(cause) };
 }
 
-/** Takes a recorded turn that was cancelled before its engine was held to its end. */
-export async function endCancelled(ctx: TurnContext, turn: LiveTurn): Promise<void> {
-  const result = stoppedBeforeSending(turn);
-  if (result.kind === "ended") await writeEnd(ctx, turn, result.cause);
+/** Ends a recorded turn that was cancelled before its engine was held. */
+export async function endUnsentTurn(ctx: RunContext, turn: LiveTurn): Promise<void> {
+  await commitEnd(ctx, turn, CANCELLED_UNSENT);
   ctx.turns.remove(turn);
   turn.answer();
 }
 
-async function writeEnd(ctx: TurnContext, turn: LiveTurn, cause: EndCause): Promise<void> {
-  turn.finish(cause);
-  ctx.turns.log.touch(turn);
-  await turn.untilSettled();
+async function commitEnd(ctx: RunContext, turn: LiveTurn, cause: EndCause): Promise<void> {
+  turn.end(cause);
+  ctx.turnLog.touch(turn);
+  await turn.untilOver();
 }
 
-/** What the caller of start gets when the turn was stopped before its engine had it. */
-export function toStopError(cause: EndCause): DomainError {
-  const message = cause.message ?? "the turn was stopped";
-  switch (cause.reason) {
-    case "DRAINING":
-      return new DomainError("DRAINING", message, { retryAfterMs: 1_000 });
-    case "ENGINE_STOPPED":
-      return new DomainError("ENGINE_STOPPED", message);
-    case "CANCELLED":
-      return new DomainError("TURN_NOT_FOUND", CANCELLED_UNSENT.message ?? message);
-    default:
-      return new DomainError("ENGINE_UNHEALTHY", message, { retryAfterMs: 1_000 });
-  }
-}
-
-async function conclude(ctx: TurnContext, drive: Drive, result: Result): Promise<void> {
-  const { turn, use } = drive;
+async function conclude(ctx: RunContext, { turn, held }: RunTurnInput, result: Result): Promise<void> {
   switch (result.kind) {
     case "not_begun":
-      use.release();
+      held.release();
       await eraseTurn(ctx, turn);
       ctx.turns.remove(turn);
       turn.refuse(result.error);
       return;
     case "lost":
-      use.release();
-      break;
+      held.release();
+      ctx.turns.remove(turn);
+      turn.answer();
+      return;
     case "ended":
-      if (result.cause.engineMayContinue) ctx.turns.lingering.add(use, turn.taskId);
-      else use.release();
-      await writeEnd(ctx, turn, result.cause);
-      if (result.startError) turn.failStart(result.startError);
-      break;
+      if (result.cause.engineMayContinue) ctx.lingeringHolds.add(held, turn.taskId);
+      else held.release();
+      await commitEnd(ctx, turn, result.cause);
+      ctx.turns.remove(turn);
+      turn.answer(result.startError);
   }
-  ctx.turns.remove(turn);
-  turn.answer();
 }
 
 function toInterruption(reason: unknown): EndCause {
   const isRestart = reason === "ENGINE_RESTARTED";
   return toEndCause("interrupted", isRestart ? "ENGINE_RESTARTED" : "ENGINE_STOPPED", {
     message: isRestart ? "the engine was restarted" : "the engine was stopped",
-    // It gets a grace to finish in, and an engine that uses it ends the turn in its own brain.
+    // The engine has a grace in which it may still finish the turn in its own brain.
     engineMayContinue: true,
   });
 }
@@ -251,7 +226,5 @@ function toUnknownOutcome(message: string): EndCause {
 }
 
 function databaseUnavailable(): DomainError {
-  return new DomainError("DATABASE_UNAVAILABLE", "this replica has lost touch with the database", {
-    retryAfterMs: 1_000,
-  });
+  return new DomainError("DATABASE_UNAVAILABLE", "this replica has lost its lease", { retryAfterMs: 1_000 });
 }

@@ -2,20 +2,25 @@ import { StringDecoder } from "node:string_decoder";
 import { createParser, type EventSourceMessage, type EventSourceParser } from "eventsource-parser";
 import { toEventError } from "../../engine-contract/errors.ts";
 import { parseEventData } from "../../engine-contract/event-data.ts";
-import type { IdleWatchdog } from "./idle-watchdog.ts";
-import type { LiveTurn } from "../model/live-turn.ts";
 import type { StreamSink, StreamSource } from "../../engine-contract/execute.ts";
+import type { LiveTurn } from "../model/live-turn.ts";
 import { COMPLETED, toEndCause, type EndCause } from "../model/turn-end.ts";
-import type { TurnRegistry } from "../turn-registry.ts";
+import type { IdleWatchdog } from "./idle-watchdog.ts";
+import type { RunContext } from "./run-context.ts";
+
+export type ReaderContext = Pick<
+  RunContext,
+  "clock" | "config" | "isoTime" | "turns" | "turnLog" | "turnTiming"
+>;
 
 export type UpstreamOutcome =
-  /** The engine said how it ended, or went over a limit. */
+  /** A terminal event came, or a limit was exceeded. */
   | { kind: "ended"; cause: EndCause }
-  /** It closed without a last word; `isClean` when it ended its response properly. */
+  /** The stream closed without a terminal event; `isClean`: the engine ended its answer properly. */
   | { kind: "closed"; isClean: boolean; why: string }
   | { kind: "stopped" };
 
-/** The parser's bound counts a line's field name too; the exact one is ours. */
+/** The parser's limit also counts a line's field name. `#isTooLarge` has the exact limit. */
 const PARSER_SLACK = 64;
 
 interface UpstreamReaderOptions {
@@ -25,16 +30,16 @@ interface UpstreamReaderOptions {
 }
 
 /**
- * Reads an engine's event stream into a turn until it ends, breaks, goes over a limit, or the turn is stopped. All
- * is done per chunk: an event costs its parsing, and no promise or timer.
+ * Reads an engine's event stream into a turn until the stream ends, breaks or exceeds a limit, or the turn is stopped.
+ * All work is done per chunk: an event costs its parsing, and no promise or timer.
  */
 export class UpstreamReader implements StreamSink {
-  readonly #registry: TurnRegistry;
+  readonly #ctx: ReaderContext;
   readonly #turn: LiveTurn;
   readonly #watchdog: IdleWatchdog;
   readonly #source: StreamSource;
   readonly #outcome = Promise.withResolvers<UpstreamOutcome>();
-  /** Only after a chunk that ends inside of a character, until one that does not. */
+  /** Exists after a chunk that ends inside a character, until a chunk that does not. */
   #decoder: StringDecoder | undefined;
   readonly #parser: EventSourceParser;
   readonly #maxEventBytes: number;
@@ -44,12 +49,12 @@ export class UpstreamReader implements StreamSink {
   #nowMs = 0;
   #at = "";
 
-  constructor(registry: TurnRegistry, { turn, watchdog, source }: UpstreamReaderOptions) {
-    this.#registry = registry;
+  constructor(ctx: ReaderContext, { turn, watchdog, source }: UpstreamReaderOptions) {
+    this.#ctx = ctx;
     this.#turn = turn;
     this.#watchdog = watchdog;
     this.#source = source;
-    this.#maxEventBytes = registry.options.config.eventMaxBytes;
+    this.#maxEventBytes = ctx.config.eventMaxBytes;
     this.#parser = createParser({
       maxBufferSize: this.#maxEventBytes + PARSER_SLACK,
       onEvent: (message) => this.#onEvent(message),
@@ -60,14 +65,14 @@ export class UpstreamReader implements StreamSink {
     });
   }
 
-  /** Events that came after the last word. */
+  /** Events after the terminal event. */
   get droppedEvents(): number {
     return this.#droppedEvents;
   }
 
-  /** The caller closes the connection afterwards. Throws what went wrong with the reading itself. */
+  /** The caller closes the connection afterwards. Throws an error of our own while reading. */
   async untilOver(): Promise<UpstreamOutcome> {
-    // What the engine has said in the end counts, whoever wanted it to stop then.
+    // A terminal event takes precedence over the stop.
     const onStop = () =>
       this.#outcome.resolve(this.#cause ? { kind: "ended", cause: this.#cause } : { kind: "stopped" });
     const { stopSignal } = this.#turn;
@@ -86,7 +91,7 @@ export class UpstreamReader implements StreamSink {
     try {
       this.#take(chunk);
     } catch (error) {
-      // Whoever calls would take it for a failure of the connection.
+      // Thrown further, the error would look like a failed connection.
       this.#isCutOff = true;
       this.#outcome.reject(error);
     }
@@ -98,19 +103,20 @@ export class UpstreamReader implements StreamSink {
   }
 
   #take(chunk: Buffer): void {
-    const now = this.#registry.options.clock.now();
+    const { clock, config, isoTime, turns, turnLog } = this.#ctx;
+    const turn = this.#turn;
+    const now = clock.now();
     this.#nowMs = now;
-    this.#at = this.#registry.toIso(now);
-    this.#watchdog.heard(now);
+    this.#at = isoTime.toText(now);
+    this.#watchdog.received(now);
     const hadCause = this.#cause !== undefined;
-    if (!hadCause) this.#turn.addBytes(chunk.length);
+    if (!hadCause) turn.addBytes(chunk.length);
     this.#parser.feed(this.#decode(chunk));
     if (hadCause) return;
-    const { turnMaxBytes } = this.#registry.options.config;
-    if (this.#turn.size > turnMaxBytes) this.#endTooLarge("TURN_TOO_LARGE", turnMaxBytes);
-    this.#turn.announce();
-    if (this.#turn.isDirty) this.#registry.log.touch(this.#turn);
-    if (this.#turn.unwrittenBytes > this.#registry.unwrittenLimit) this.#waitForLog();
+    if (turn.size > config.turnMaxBytes) this.#endTooLarge("TURN_TOO_LARGE", config.turnMaxBytes);
+    turn.announce();
+    if (turn.isDirty) turnLog.touch(turn);
+    if (turn.unwrittenBytes > turns.unwrittenLimit) this.#pauseForLog();
   }
 
   #decode(chunk: Buffer): string {
@@ -134,47 +140,46 @@ export class UpstreamReader implements StreamSink {
     }
     const { value, json } = parseEventData(message.data);
     this.#turn.append({ at: this.#at, type, data: value }, json, this.#nowMs);
-    this.#takeNotice(type, value);
+    this.#interpret(type, value);
   }
 
   #isTooLarge(type: string, data: string): boolean {
     const length = type.length + data.length;
-    // A UTF-16 unit is three bytes at most, so most events need no counting.
+    // A UTF-16 unit is three bytes at most, so most events need no exact count.
     if (length * 3 <= this.#maxEventBytes) return false;
     return Buffer.byteLength(type) + Buffer.byteLength(data) > this.#maxEventBytes;
   }
 
-  /** A few types say something about the turn itself. */
-  #takeNotice(type: string, data: unknown): void {
+  /** Handles the few event types that are about the turn itself. */
+  #interpret(type: string, data: unknown): void {
     switch (type) {
       case "thread_lifecycle":
-        if (fieldOf(data, "phase") === "completed") this.#hearLastWord(COMPLETED);
-        else if (fieldOf(data, "phase") === "errored") this.#hearLastWord(toEngineFailure(data));
+        if (fieldOf(data, "phase") === "completed") this.#onTerminalEvent(COMPLETED);
+        else if (fieldOf(data, "phase") === "errored") this.#onTerminalEvent(toEngineFailure(data));
         break;
       case "error":
-        this.#hearLastWord(toEngineFailure(data));
+        this.#onTerminalEvent(toEngineFailure(data));
         break;
       case "hitl_request":
-        this.#watchdog.asked(fieldOf(data, "request_id"));
+        this.#watchdog.questionOpened(fieldOf(data, "request_id"));
         break;
       case "hitl_resolved":
-        this.#watchdog.resolved(fieldOf(data, "request_id"));
+        this.#watchdog.questionResolved(fieldOf(data, "request_id"));
         break;
       default:
     }
   }
 
-  /** The engine is about to close; until it does it may refuse the next turn of this task, so that is waited for. */
-  #hearLastWord(cause: EndCause): void {
+  /** Waits for the engine to close the stream: until then it may refuse the next turn of this task. */
+  #onTerminalEvent(cause: EndCause): void {
     this.#cause = cause;
     const end = () => this.#outcome.resolve({ kind: "ended", cause });
-    void this.#registry.options.clock
-      .sleep(this.#registry.timing.lastWordMs, this.#turn.stopSignal)
-      .then(end, end);
+    const { clock, turnTiming } = this.#ctx;
+    void clock.sleep(turnTiming.closeStreamMs, this.#turn.stopSignal).then(end, end);
   }
 
   #endTooLarge(reason: "EVENT_TOO_LARGE" | "TURN_TOO_LARGE", limit: number): void {
-    // Whatever has been decided already: a parser that has met its bound throws when it is fed again.
+    // Also after a terminal event: the parser throws when it gets more text after it exceeded its limit.
     this.#isCutOff = true;
     if (this.#cause !== undefined) return;
     const what = reason === "EVENT_TOO_LARGE" ? "an event" : "the turn";
@@ -182,13 +187,13 @@ export class UpstreamReader implements StreamSink {
     this.#outcome.resolve({ kind: "ended", cause: this.#cause });
   }
 
-  /** Reads no further until the log has caught up; the engine feels it as a full socket. */
-  #waitForLog(): void {
+  /** Stops reading until the log has caught up. The engine notices a full socket. */
+  #pauseForLog(): void {
     this.#source.pause();
     this.#watchdog.pause();
-    this.#turn.onWritten(() => {
-      if (this.#turn.unwrittenBytes > this.#registry.unwrittenLimit) {
-        this.#waitForLog();
+    this.#turn.onCommitted(() => {
+      if (this.#turn.unwrittenBytes > this.#ctx.turns.unwrittenLimit) {
+        this.#pauseForLog();
         return;
       }
       this.#watchdog.resume();

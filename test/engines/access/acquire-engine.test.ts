@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { findEngine, orchNow, updateEngineIf } from "../../../db/engines.ts";
 import { provisionEngine } from "../../../server/engines/operations/provision-engine.ts";
 import { stopEngine } from "../../../server/engines/operations/stop-engine.ts";
 import { acquireEngine } from "../../../server/engines/access/acquire-engine.ts";
@@ -31,26 +30,6 @@ test("a call that finds the engine provisioning waits for it", async () => {
   expect((await fetch(`${held.endpoint}/health`)).status).toBe(200);
 });
 
-test("whoever did something at the first look is told before a boot is waited for, at a later look too", async () => {
-  const { engine } = await provisionEngine(house.ctx, toCall(house, "abe"));
-  const key = { productId: house.productId, userId: "abe" };
-  const seen: string[] = [];
-  const findFirst = async () => {
-    const row = await findEngine(house.ctx.db, key);
-    // A verb comes and goes between the look and the hold, and leaves the engine booting.
-    const gate = { whenBusy: "wait", deadlineMs: 1_000, reason: "ENGINE_RESTARTED" } as const;
-    (await house.ctx.holds.closeGate(engine.engineId, gate))[Symbol.dispose]();
-    await updateEngineIf(house.ctx.db, { id: engine.engineId }, { status: "starting", nextCheckAt: orchNow });
-    seen.push("first look");
-    return row;
-  };
-  const onBlocked = async () => void seen.push("blocked");
-  const asked = { ...key, timeoutMs: 60_000, findFirst, onBlocked };
-  using held = await acquireEngine(house.ctx, asked);
-  expect(held.engineId).toBe(engine.engineId);
-  expect(seen).toEqual(["first look", "blocked"]);
-});
-
 test("an engine of another generation than expected is refused before anything is sent", async () => {
   await provisionEngine(house.ctx, toCall(house, "bob"));
   await expect(use("bob", { expectGeneration: 7 })).rejects.toMatchObject({ reason: "GENERATION_CHANGED" });
@@ -72,9 +51,9 @@ test("a boot that takes longer than the caller will wait is DEADLINE_EXCEEDED, a
 test("whoever waited at the gate of a stop is told that the engine is stopped", async () => {
   await provisionEngine(house.ctx, toCall(house, "dora"));
   const first = await use("dora");
-  const before = house.ctx.holds.gateEpoch;
+  const before = house.ctx.holds.gateChanges;
   const stopping = stopEngine(house.ctx, toCall(house, "dora"));
-  await expect.poll(() => house.ctx.holds.gateEpoch).toBeGreaterThan(before);
+  await expect.poll(() => house.ctx.holds.gateChanges).toBeGreaterThan(before);
   const second = use("dora");
   first.release();
   await stopping;

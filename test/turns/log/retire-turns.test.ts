@@ -5,7 +5,7 @@ import { ensureTurnPartitions } from "../../../server/turns/log/ensure-turn-part
 import { startTurn } from "../../../server/turns/start/start-turn.ts";
 import { shiftDatabaseClock } from "../../support/shift-clock.ts";
 import { completed, delta, streamOf } from "../engine-double.ts";
-import { openTurnWorld, readAll, runTurn, seqsOf, type TurnWorld } from "../turn-world.ts";
+import { openTurnWorld, readAll, startAndRead, seqsOf, type TurnWorld } from "../turn-world.ts";
 
 async function partitions(world: TurnWorld): Promise<string[]> {
   const rows = await world.database.raw<{ name: string }[]>`
@@ -24,7 +24,7 @@ test("events go when the retention since their turn's end is over; what is missi
   await using world = await openTurnWorld();
   world.engine.onCall = streamOf(delta("a"), completed());
   const input = world.input();
-  const before = await runTurn(world, input);
+  const before = await startAndRead(world, input);
   await shiftDatabaseClock(world.databaseUrl, "2 hours");
   expect(await retireTurns(world.ctx)).toEqual({ droppedPartitions: 0 });
   expect(seqsOf(await readAll(world.ctx, input))).toEqual([1, 2]);
@@ -61,7 +61,7 @@ test("a turn that still lives, or ended late, keeps the partition of its start",
 test("a reader that stands in the way delays the drop, stops no writer, and the next attempt finishes it", async () => {
   await using world = await openTurnWorld();
   world.engine.onCall = streamOf(delta("a"), completed());
-  await runTurn(world);
+  await startAndRead(world);
   await shiftDatabaseClock(world.databaseUrl, "5 hours");
   await ensureTurnPartitions(world.ctx);
   const inTheWay = await world.database.raw.reserve();
@@ -75,7 +75,7 @@ test("a reader that stands in the way delays the drop, stops no writer, and the 
   await world.database.raw.unsafe(`
     select set_config('lock_timeout', '100ms', true);
     insert into turn_events values (gen_random_uuid(), gen_random_uuid(), orch_now(), 1, 1, '[]')`);
-  const read = await runTurn(world);
+  const read = await startAndRead(world);
   expect(read.end).toMatchObject({ status: "completed" });
   expect(await retiring).toEqual({ droppedPartitions: 0 });
   await inTheWay.unsafe("commit");
@@ -88,7 +88,7 @@ test("rows of turns go after thirty days, live ones never", async () => {
   await using world = await openTurnWorld();
   world.engine.onCall = streamOf(completed());
   const old = world.input();
-  await runTurn(world, old);
+  await startAndRead(world, old);
   world.engine.onCall = (call) => call.open();
   const live = world.input();
   await startTurn(world.ctx, live);

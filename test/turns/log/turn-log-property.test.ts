@@ -70,7 +70,7 @@ async function play(steps: Step[]): Promise<void> {
         if (isDead) break;
         for (let index = 0; index < one.count; index += 1) append(turn, (appended += 1), one.size);
         turn.announce();
-        owner.ctx.turns.log.touch(turn);
+        owner.ctx.turnLog.touch(turn);
         break;
       case "flush":
         if (!isDead) await expect.poll(() => turn.unwrittenBytes, { interval: 5 }).toBe(0);
@@ -90,11 +90,11 @@ async function play(steps: Step[]): Promise<void> {
       }
     }
   }
-  if (isDead) await recoverTurns(world.ctx.turns.options, [owner.replicaId]);
+  if (isDead) await recoverTurns(world.ctx, [owner.replicaId]);
   else {
-    turn.finish(COMPLETED);
-    owner.ctx.turns.log.touch(turn);
-    await turn.untilSettled();
+    turn.end(COMPLETED);
+    owner.ctx.turnLog.touch(turn);
+    await turn.untilOver();
     owner.ctx.turns.remove(turn);
   }
   for (const reader of readers) {

@@ -7,12 +7,18 @@ import type { LiveTurn } from "../../../server/turns/model/live-turn.ts";
 import { recordTurn } from "../../../server/turns/start/record-turn.ts";
 import { COMPLETED } from "../../../server/turns/model/turn-end.ts";
 import { startTurn } from "../../../server/turns/start/start-turn.ts";
-import type { TurnContext } from "../../../server/turns/turn-registry.ts";
 import { completed, delta, started, streamOf } from "../engine-double.ts";
-import { interceptStatements, LOG_COMMIT } from "../intercept-statements.ts";
+import { interceptStatements, LOG_COMMIT, TURN_BEGIN } from "../intercept-statements.ts";
 import { openMovableClock } from "../movable-clock.ts";
 import { openFlakyLink } from "../../support/flaky-link.ts";
-import { openTurnWorld, readAll, runTurn, seqsOf, type TurnWorld } from "../turn-world.ts";
+import {
+  openTurnWorld,
+  readAll,
+  seqsOf,
+  startAndRead,
+  type TurnWorld,
+  type WorldContext,
+} from "../turn-world.ts";
 
 let world: TurnWorld;
 beforeAll(async () => {
@@ -51,7 +57,7 @@ describe("commits", () => {
 
   test("more events than are reserved are shown as commits reserve more", async () => {
     world.engine.onCall = streamOf(...range(1, 20_000).map((index) => delta(`${index}`)), completed());
-    expect(seqsOf(await runTurn(world))).toEqual(range(1, 20_001));
+    expect(seqsOf(await startAndRead(world))).toEqual(range(1, 20_001));
   });
 
   test("a turn is written although its partition is missing", async () => {
@@ -76,7 +82,7 @@ describe("commits", () => {
       create trigger refuse before insert on turn_events for each row execute function refuse()`);
     broken.engine.onCall = streamOf(delta("a"), completed());
     await startTurn(broken.ctx, poisoned);
-    const read = await runTurn(broken, broken.input());
+    const read = await startAndRead(broken, broken.input());
     expect(read.end).toMatchObject({ status: "completed" });
     expect(await getTurn(broken.ctx, poisoned)).toMatchObject({ end: null });
     await broken.database.raw`drop trigger refuse on turn_events`;
@@ -93,35 +99,35 @@ test("while engines flood the log every turn gets on, and a quiet one ends betwe
     for (let count = 0; count < 20; count += 1) {
       turn.append({ at, type: "message", data }, JSON.stringify(data), Date.now());
     }
-    ctx.turns.log.touch(turn);
-    if (!turn.hasEnd) turn.onWritten(() => flood(turn));
+    ctx.turnLog.touch(turn);
+    if (!turn.hasEnd) turn.onCommitted(() => flood(turn));
   };
   const floods = await Promise.all(range(1, 16).map(async () => openLiveTurn(ctx)));
   floods.forEach(flood);
   const quiet = await openLiveTurn(ctx);
-  quiet.finish(COMPLETED);
-  ctx.turns.log.touch(quiet);
-  await quiet.untilSettled();
+  quiet.end(COMPLETED);
+  ctx.turnLog.touch(quiet);
+  await quiet.untilOver();
   // All of them, while all of them go on.
   for (const turn of floods) {
     await expect.poll(() => loggedSeq(turn.turnId)).toBeGreaterThan(0);
   }
   for (const turn of floods) {
-    turn.finish(COMPLETED);
-    ctx.turns.log.touch(turn);
+    turn.end(COMPLETED);
+    ctx.turnLog.touch(turn);
     ctx.turns.remove(turn);
   }
-  await Promise.all(floods.map(async (turn) => turn.untilSettled()));
+  await Promise.all(floods.map(async (turn) => turn.untilOver()));
 });
 
 /** A turn that streams, without any engine. */
-async function openLiveTurn(ctx: TurnContext): Promise<LiveTurn> {
+async function openLiveTurn(ctx: WorldContext): Promise<LiveTurn> {
   const { productId, turnId, userId, request } = world.input();
   const [engine] = world.engines;
   const fingerprint = "f".repeat(64);
   const turn = ctx.turns.open({ productId, turnId, userId, taskId: request.taskId, fingerprint });
   const place = { engineId: engine?.engineId ?? "", generation: 1 };
-  await recordTurn(ctx, turn, place);
+  turn.markRecorded(await recordTurn(ctx, turn, place));
   turn.markStreaming(Date.now());
   return turn;
 }
@@ -217,18 +223,12 @@ describe("the database away", () => {
     const earlier = range(1, 16).map(() => world.input());
     await Promise.all(earlier.map((input) => startTurn(ctx, input)));
     await Promise.all(earlier.map((input) => readAll(ctx, input)));
-    const { acquireEngine } = ctx.turns.options;
-    ctx.turns.options.acquireEngine = async ({ findFirst, ...wanted }) =>
-      acquireEngine({
-        ...wanted,
-        findFirst: () => {
-          void link.loseNextReply();
-          return findFirst?.() ?? Promise.resolve(undefined);
-        },
-      });
+    const raw = interceptStatements(ctx.raw, TURN_BEGIN, (send) => {
+      void link.loseNextReply();
+      return send();
+    });
     const input = world.input();
-    await expect(startTurn(ctx, input)).rejects.toThrow();
-    ctx.turns.options.acquireEngine = acquireEngine;
+    await expect(startTurn({ ...ctx, raw }, input)).rejects.toThrow();
     expect(await startTurn(ctx, input)).toMatchObject({ created: true });
     expect((await readAll(ctx, input)).end).toMatchObject({ status: "completed" });
     expect(world.engine.calls.filter((call) => call.body["task_id"] === input.request.taskId)).toHaveLength(
@@ -300,7 +300,7 @@ async function insertRow() {
   return { owner, append };
 }
 
-async function startSilent(ctx: TurnContext) {
+async function startSilent(ctx: WorldContext) {
   const input = world.input();
   await startTurn(ctx, input);
   return ctx.turns.find(input.productId, input.turnId);

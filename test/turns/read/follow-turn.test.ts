@@ -2,11 +2,12 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Clock } from "../../../server/time/clock.ts";
 import { DomainError } from "../../../server/errors.ts";
 import { cancelTurn } from "../../../server/turns/cancel-turn.ts";
+import { drainTurns } from "../../../server/turns/drain-turns.ts";
 import { getTurn } from "../../../server/turns/read/get-turn.ts";
 import { recoverTurns } from "../../../server/turns/log/recover-turns.ts";
 import { startTurn } from "../../../server/turns/start/start-turn.ts";
 import { completed, delta, streamOf } from "../engine-double.ts";
-import { interceptStatements, LOG_COMMIT } from "../intercept-statements.ts";
+import { interceptStatements, LOG_COMMIT, TURN_BEGIN } from "../intercept-statements.ts";
 import { openTurnWorld, readAll, seqsOf, type TurnWorld } from "../turn-world.ts";
 
 let world: TurnWorld;
@@ -139,19 +140,20 @@ describe("cursors", () => {
   });
 
   test("a reader that came while the turn was being begun gets its events as they come", async () => {
-    const { ctx } = world.openProcess();
-    // As if the poll of what another process owns never came.
-    const sleep: Clock["sleep"] = async (ms, signal) => ctx.clock.sleep(ms < 1_000 ? ms : 3_600_000, signal);
-    const clock = { ...ctx.clock, sleep };
-    const { acquireEngine } = ctx.turns.options;
     const isWritten = Promise.withResolvers<void>();
     const isSeen = Promise.withResolvers<void>();
-    ctx.turns.options.acquireEngine = async (wanted) => {
-      const seen = await wanted.findFirst?.();
-      isWritten.resolve();
-      await isSeen.promise;
-      return acquireEngine({ ...wanted, findFirst: async () => seen });
-    };
+    const { ctx } = world.openProcess({
+      wrapRaw: (raw) =>
+        interceptStatements(raw, TURN_BEGIN, async (send) => {
+          const row = await send();
+          isWritten.resolve();
+          await isSeen.promise;
+          return row;
+        }),
+    });
+    // As if the poll for a turn of another replica never came.
+    const sleep: Clock["sleep"] = async (ms, signal) => ctx.clock.sleep(ms < 1_000 ? ms : 3_600_000, signal);
+    const clock = { ...ctx.clock, sleep };
     const input = world.input();
     world.engine.onCall = streamOf(delta("a"), completed());
     const starting = startTurn(ctx, input);
@@ -188,7 +190,7 @@ describe("owners that are gone", () => {
     await dead.kill();
 
     const waiting = readAll(world.ctx, input, { afterSeq: 1 });
-    expect(await recoverTurns(world.ctx.turns.options, "all but me")).toBeGreaterThanOrEqual(1);
+    expect(await recoverTurns(world.ctx, "all but me")).toBeGreaterThanOrEqual(1);
     const read = await readAll(world.ctx, input);
     const reserved = (read.end?.lastSeq ?? 0) - 1;
     expect(seqsOf(read)).toEqual([1]);
@@ -212,7 +214,7 @@ describe("owners that are gone", () => {
     const input = world.input();
     expect(await startTurn(dead.ctx, input)).toMatchObject({ status: "starting" });
     await dead.kill();
-    expect(await recoverTurns(world.ctx.turns.options, [dead.replicaId])).toBe(1);
+    expect(await recoverTurns(world.ctx, [dead.replicaId])).toBe(1);
     expect((await readAll(world.ctx, input)).end).toMatchObject({
       status: "failed",
       reason: "OUTCOME_UNKNOWN",
@@ -224,8 +226,8 @@ describe("owners that are gone", () => {
     const other = world.openProcess();
     const theirs = await openTurn(other.ctx);
     const mine = await openTurn();
-    expect(await recoverTurns(world.ctx.turns.options, [world.ctx.turns.options.replica.id])).toBe(0);
-    expect(await recoverTurns(world.ctx.turns.options, [])).toBe(0);
+    expect(await recoverTurns(world.ctx, [world.ctx.replica.id])).toBe(0);
+    expect(await recoverTurns(world.ctx, [])).toBe(0);
     for (const { input, call } of [theirs, mine]) {
       await call.write(completed());
       call.end();
@@ -239,7 +241,7 @@ describe("owners that are gone", () => {
     await call.write(delta("a"));
     const reading = readAll(zombie.ctx, input);
     await expect.poll(async () => (await loggedSeq(input.turnId)) ?? 0).toBe(1);
-    await recoverTurns(world.ctx.turns.options, [zombie.replicaId]);
+    await recoverTurns(world.ctx, [zombie.replicaId]);
     await call.write(delta("nobody will see this in the log"));
     const read = await reading;
     expect(read.end).toMatchObject({ status: "interrupted", reason: "OWNER_LOST" });
@@ -295,7 +297,7 @@ describe("handing over", () => {
     await slow.call.write(delta("a"));
     await readAll(leaving.ctx, slow.input, { stop: () => true });
     const hurry = new AbortController();
-    const drained = leaving.ctx.turns.drain(600_000, hurry.signal);
+    const drained = drainTurns(leaving.ctx, 600_000, hurry.signal);
     await expect(startTurn(leaving.ctx, world.input())).rejects.toMatchObject({ reason: "DRAINING" });
     expect(await startTurn(leaving.ctx, slow.input)).toMatchObject({ created: false });
     await quick.call.write(completed());
@@ -323,7 +325,7 @@ describe("handing over", () => {
     const starting = startTurn(leaving.ctx, { ...world.input(), userId: "gated" });
     const refused = expect(starting).rejects.toMatchObject({ reason: "DRAINING" });
     await expect.poll(() => leaving.ctx.turns.size).toBe(1);
-    await leaving.ctx.turns.drain(0);
+    await drainTurns(leaving.ctx, 0);
     await refused;
     gate[Symbol.dispose]();
   });

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { listTurns } from "../../../server/turns/read/list-turns.ts";
 import { completed, streamOf } from "../engine-double.ts";
-import { openTurnWorld, runTurn } from "../turn-world.ts";
+import { openTurnWorld, startAndRead } from "../turn-world.ts";
 
 test("a user's turns come newest first, and pages do not move when turns are added", async () => {
   await using world = await openTurnWorld();
@@ -9,12 +9,12 @@ test("a user's turns come newest first, and pages do not move when turns are add
   const productId = await world.addProduct();
   await world.addEngine("ann", productId);
   await world.addEngine("bob");
-  await runTurn(world, { ...world.input(), productId });
-  await runTurn(world, { ...world.input(), userId: "bob" });
+  await startAndRead(world, { ...world.input(), productId });
+  await startAndRead(world, { ...world.input(), userId: "bob" });
   const ids: string[] = [];
   for (let index = 0; index < 5; index += 1) {
     const input = world.input();
-    await runTurn(world, input);
+    await startAndRead(world, input);
     ids.unshift(input.turnId);
   }
   const key = { productId: world.productId, userId: "ann" };
@@ -24,7 +24,7 @@ test("a user's turns come newest first, and pages do not move when turns are add
   expect(whole.items[0]).toMatchObject({ status: "completed", end: { status: "completed" } });
 
   const first = await listTurns(world.ctx, { ...key, limit: 2 });
-  await runTurn(world);
+  await startAndRead(world);
   const second = await listTurns(world.ctx, { ...key, limit: 2, cursor: first.nextCursor ?? undefined });
   const third = await listTurns(world.ctx, { ...key, limit: 2, cursor: second.nextCursor ?? undefined });
   const paged = [...first.items, ...second.items, ...third.items].map((turn) => turn.turnId);

@@ -8,8 +8,9 @@ import { LiveTurn } from "../../../server/turns/model/live-turn.ts";
 import { startTurn } from "../../../server/turns/start/start-turn.ts";
 import { takePort } from "../../support/ports.ts";
 import { completed, delta, started, streamOf, type Call } from "../engine-double.ts";
+import { interceptStatements, TURN_BEGIN } from "../intercept-statements.ts";
 import { openMovableClock } from "../movable-clock.ts";
-import { openTurnWorld, readAll, type TurnWorld } from "../turn-world.ts";
+import { openTurnWorld, readAll, type EngineRowDouble, type TurnWorld } from "../turn-world.ts";
 
 let world: TurnWorld;
 beforeAll(async () => {
@@ -24,6 +25,25 @@ const answer =
     const text = typeof body === "string" ? body : JSON.stringify(body);
     call.response.writeHead(status, { "content-type": type }).end(text);
   };
+
+async function moveEngine({ engineId }: EngineRowDouble, port: number): Promise<void> {
+  await world.database.raw`update engines set host_port = ${port} where id = ${engineId}`;
+}
+
+/** Calls back after the first row is written, and before the engine is held. */
+function openProcessWith(onFirstRow: () => Promise<void>) {
+  let rows = 0;
+  const { ctx } = world.openProcess({
+    wrapRaw: (raw) =>
+      interceptStatements(raw, TURN_BEGIN, async (send) => {
+        const row = await send();
+        rows += 1;
+        if (rows === 1) await onFirstRow();
+        return row;
+      }),
+  });
+  return ctx;
+}
 
 describe("what the engine gets", () => {
   test("known fields have the engine's names, all others go through as they are", async () => {
@@ -74,7 +94,13 @@ describe("one turn for one id", () => {
     const again = { ...input, request: { a: { x: "\ud800", y: 1 }, b: 1, ...input.request } };
     const second = await startTurn(world.ctx, { ...again, turnId: input.turnId.toUpperCase() });
     expect(first).toMatchObject({ created: true, generation: 1 });
-    expect(second).toEqual({ turnId: input.turnId, status: "completed", generation: 1, created: false });
+    expect(second).toEqual({
+      turnId: input.turnId,
+      status: "completed",
+      generation: 1,
+      created: false,
+      live: undefined,
+    });
     expect(world.engine.calls.filter((call) => call.body["task_id"] === input.request.taskId)).toHaveLength(
       1,
     );
@@ -303,19 +329,13 @@ describe("refusals before the stream", () => {
   });
 
   test("a refused connection is ENGINE_UNHEALTHY and leaves no turn", async () => {
-    await using lonely = await openTurnWorld();
-    const { acquireEngine } = lonely.ctx.turns.options;
-    const port = await takePort();
-    lonely.ctx.turns.options.acquireEngine = async (wanted) => ({
-      ...(await acquireEngine(wanted)),
-      endpoint: `http://127.0.0.1:${port}`,
-    });
-    const input = lonely.input();
-    await expect(startTurn(lonely.ctx, input)).rejects.toMatchObject({
+    const input = { ...world.input(), userId: "unreachable" };
+    await moveEngine(await world.addEngine(input.userId), await takePort());
+    await expect(startTurn(world.ctx, input)).rejects.toMatchObject({
       reason: "ENGINE_UNHEALTHY",
       retryAfterMs: 1_000,
     });
-    await expect(getTurn(lonely.ctx, input)).rejects.toMatchObject({ reason: "TURN_NOT_FOUND" });
+    await expect(getTurn(world.ctx, input)).rejects.toMatchObject({ reason: "TURN_NOT_FOUND" });
   });
 });
 
@@ -357,15 +377,10 @@ describe("answers that do not come", () => {
     server.listen(0, "127.0.0.1");
     await once(server, "listening");
     const { port } = server.address() as { port: number };
-    const { ctx } = world.openProcess();
-    const { acquireEngine } = ctx.turns.options;
-    ctx.turns.options.acquireEngine = async (input) => ({
-      ...(await acquireEngine(input)),
-      endpoint: `http://127.0.0.1:${port}`,
-    });
-    const input = world.input();
-    expect(await startTurn(ctx, input)).toMatchObject({ status: "failed" });
-    expect((await getTurn(ctx, input)).end).toMatchObject({ reason: "OUTCOME_UNKNOWN" });
+    const input = { ...world.input(), userId: "no HTTP" };
+    await moveEngine(await world.addEngine(input.userId), port);
+    expect(await startTurn(world.ctx, input)).toMatchObject({ status: "failed" });
+    expect((await getTurn(world.ctx, input)).end).toMatchObject({ reason: "OUTCOME_UNKNOWN" });
     server.close();
     await once(server, "close");
   });
@@ -419,40 +434,63 @@ describe("answers that do not come", () => {
   });
 });
 
-describe("a turn that was written for an engine as it was", () => {
-  test("is written anew when the engine is another by the time it is held", async () => {
-    const { ctx } = world.openProcess();
-    const { acquireEngine } = ctx.turns.options;
-    ctx.turns.options.acquireEngine = async (wanted) => {
-      const use = await acquireEngine(wanted);
-      return { ...use, generation: use.generation + 1 };
-    };
+describe("a row that was written before its engine was held", () => {
+  const gate = { whenBusy: "wait", deadlineMs: 1_000, reason: "ENGINE_RESTARTED" } as const;
+
+  test("is written again when an operation changed the engine in between", async () => {
+    const engine = await world.addEngine("restarted");
+    const ctx = openProcessWith(async () => {
+      (await world.holds.closeGate(engine.engineId, gate))[Symbol.dispose]();
+      await world.database.raw`update engines set generation = 2 where id = ${engine.engineId}`;
+    });
     world.engine.onCall = streamOf(completed());
-    const input = world.input();
+    const input = { ...world.input(), userId: engine.userId };
     const { generation } = await startTurn(ctx, input);
+    expect(generation).toBe(2);
     expect((await getTurn(ctx, input)).generation).toBe(generation);
     expect((await readAll(ctx, input)).end).toMatchObject({ status: "completed" });
   });
 
-  test("is not on record while a closed gate is waited for", async () => {
-    const { ctx } = world.openProcess();
-    const { acquireEngine } = ctx.turns.options;
-    const gate = Promise.withResolvers<void>();
-    const waiting = Promise.withResolvers<void>();
-    ctx.turns.options.acquireEngine = async (wanted) => {
-      await wanted.findFirst?.();
-      await wanted.onBlocked?.();
-      waiting.resolve();
-      await gate.promise;
-      return acquireEngine({ ...wanted, findFirst: undefined });
-    };
+  test("is erased while a closed gate is waited for", async () => {
+    const engine = await world.addEngine("gated");
+    const closed = await world.holds.closeGate(engine.engineId, gate);
+    const erased = Promise.withResolvers<void>();
+    const { ctx } = world.openProcess({
+      wrapRaw: (raw) =>
+        interceptStatements(raw, "delete from turns", async (send) => {
+          await send();
+          erased.resolve();
+        }),
+    });
     world.engine.onCall = streamOf(completed());
-    const input = world.input();
+    const input = { ...world.input(), userId: engine.userId };
     const starting = startTurn(ctx, input);
-    await waiting.promise;
+    await erased.promise;
     await expect(getTurn(ctx, input)).rejects.toMatchObject({ reason: "TURN_NOT_FOUND" });
-    gate.resolve();
+    closed[Symbol.dispose]();
     expect(await starting).toMatchObject({ created: true });
+    expect((await readAll(ctx, input)).end).toMatchObject({ status: "completed" });
+  });
+
+  test("is erased before a boot is waited for, although the engine ran when the row was written", async () => {
+    const engine = await world.addEngine("booting");
+    const setStatus = async (status: string) =>
+      world.database.raw`update engines set status = ${status} where id = ${engine.engineId}`;
+    const process = openProcessWith(async () => {
+      (await world.holds.closeGate(engine.engineId, gate))[Symbol.dispose]();
+      await setStatus("starting");
+    });
+    const input = { ...world.input(), userId: engine.userId };
+    const seen: unknown[] = [];
+    const join = async () => {
+      seen.push(await getTurn(process, input).catch((error: unknown) => error));
+      await setStatus("running");
+      return "gone" as const;
+    };
+    const ctx = { ...process, reconciler: { ...process.reconciler, join } };
+    world.engine.onCall = streamOf(completed());
+    expect(await startTurn(ctx, input)).toMatchObject({ created: true });
+    expect(seen).toEqual([expect.objectContaining({ reason: "TURN_NOT_FOUND" })]);
     expect((await readAll(ctx, input)).end).toMatchObject({ status: "completed" });
   });
 });

@@ -4,7 +4,7 @@ import { getTurn } from "../../../server/turns/read/get-turn.ts";
 import { startTurn } from "../../../server/turns/start/start-turn.ts";
 import { completed, delta, sse, started, streamOf } from "../engine-double.ts";
 import { openMovableClock } from "../movable-clock.ts";
-import { openTurnWorld, readAll, runTurn, seqsOf, type TurnWorld } from "../turn-world.ts";
+import { openTurnWorld, readAll, startAndRead, seqsOf, type TurnWorld } from "../turn-world.ts";
 
 let world: TurnWorld;
 beforeAll(async () => {
@@ -16,7 +16,7 @@ afterAll(async () => world[Symbol.asyncDispose]());
 async function relay(...pieces: (string | Buffer)[]) {
   world.engine.onCall = streamOf(...pieces);
   const input = world.input();
-  const live = await runTurn(world, input);
+  const live = await startAndRead(world, input);
   const logged = await readAll(world.openProcess().ctx, input);
   expect(logged.events).toEqual(live.events);
   expect(logged.end).toEqual(live.end);
@@ -84,7 +84,7 @@ describe("parsing", () => {
         call.end();
       })();
     };
-    const read = await runTurn(world);
+    const read = await startAndRead(world);
     expect(read.events.map(({ type, data }) => [type, data]).slice(0, -1)).toEqual([
       ["text_delta", { text: "ä€😀" }],
       ["ünï", { "😀": ["ß"] }],
@@ -150,7 +150,7 @@ describe("ends", () => {
       call.open();
       void call.write(completed());
     };
-    const read = await runTurn(world);
+    const read = await startAndRead(world);
     expect(read.end).toMatchObject({ status: "completed" });
     await expect.poll(() => world.engine.calls.at(-1)?.isClosed).toBe(true);
   });
@@ -170,7 +170,7 @@ describe("ends", () => {
       call.open();
       void call.write(delta("a")).then(() => call.destroy());
     };
-    const read = await runTurn(world);
+    const read = await startAndRead(world);
     expect(read.end).toMatchObject({ status: "failed", reason: "ENGINE_CLOSED", engineMayContinue: true });
     expect(read.events).toHaveLength(1);
   });
@@ -192,7 +192,7 @@ describe("ends", () => {
         call.destroy();
       })();
     };
-    const read = await runTurn(world, { ...world.input(), userId: user });
+    const read = await startAndRead(world, { ...world.input(), userId: user });
     expect(read.end).toMatchObject({ status: "interrupted", reason, engineMayContinue: false });
   });
 
@@ -363,7 +363,7 @@ describe("nobody has to read", () => {
   test("a turn of many megabytes with large events is read back whole, in bounded batches", async () => {
     const text = "x".repeat(100_000);
     world.engine.onCall = streamOf(...Array.from({ length: 100 }, () => delta(text)), completed());
-    const read = await runTurn(world);
+    const read = await startAndRead(world);
     expect(seqsOf(read)).toEqual(Array.from({ length: 101 }, (_, index) => index + 1));
     for (const batch of read.batches) expect(JSON.stringify(batch).length).toBeLessThan(400_000);
     expect(

@@ -1,0 +1,129 @@
+import type { UsableEngine } from "../../../db/engines.ts";
+import type { BaseContext } from "../../context.ts";
+import { DomainError } from "../../errors.ts";
+import type { OpenedKeys } from "../../keys/opened-keys.ts";
+import { abortable } from "../../time/abortable.ts";
+import type { Deadline } from "../../time/deadline.ts";
+import { toEndpoint } from "../model/engine-endpoint.ts";
+import type { Reconciler } from "../reconcile/reconciler.ts";
+import type { EngineHolds, Hold } from "./engine-holds.ts";
+
+/** A running engine and the right to use it; disposing or `release` gives the right back. */
+export interface HeldEngine extends Hold {
+  engineId: string;
+  generation: number;
+  /** Base URL, no trailing slash. */
+  endpoint: string;
+  /** Plaintext, for the X-Engine-Key header and nothing else. */
+  apiKey: string;
+}
+
+export interface HoldContext extends Pick<BaseContext, "clock"> {
+  holds: EngineHolds;
+  reconciler: Pick<Reconciler, "join">;
+  openedKeys: Pick<OpenedKeys, "open">;
+}
+
+export interface HoldInput {
+  engine: UsableEngine;
+  /** `holds.gateChanges` from before `engine` was read. */
+  gateChanges: number;
+  /** Refuse with GENERATION_CHANGED when the engine is of another generation. */
+  expectGeneration?: number | undefined;
+}
+
+const BOOT_RETRY_MS = 500;
+
+/**
+ * Holds an engine that was just read. If the engine boots, or an operation has closed its gate, this waits for that
+ * instead. undefined: the row may be out of date now, so read the engine again.
+ *
+ * @throws ENGINE_STOPPED, ENGINE_SLEEPING, ENGINE_UNHEALTHY, ENGINE_DESTROYING, GENERATION_CHANGED, the signal's reason.
+ */
+export async function holdEngine(
+  ctx: HoldContext,
+  input: HoldInput,
+  signal: AbortSignal,
+): Promise<HeldEngine | undefined> {
+  const { engine, gateChanges } = input;
+  if (isBooting(engine)) {
+    await untilBooted(ctx, engine.id, signal);
+    return undefined;
+  }
+  const hold = await ctx.holds.acquire(engine.id, signal);
+  try {
+    // An operation may have changed the engine between the read and the hold.
+    if (ctx.holds.gateChanges === gateChanges) {
+      requireUsable(input);
+      return toHeldEngine(ctx, engine, hold);
+    }
+  } catch (error) {
+    hold.release();
+    throw error;
+  }
+  hold.release();
+  return undefined;
+}
+
+/** Whether `holdEngine` would have to wait. Call `holdEngine` without an await in between. */
+export function isBlocked({ holds }: Pick<HoldContext, "holds">, engine: UsableEngine): boolean {
+  return isBooting(engine) || holds.isGated(engine.id);
+}
+
+/** The error for a wait that failed: DEADLINE_EXCEEDED if the deadline cut it short, else the error itself. */
+export function toWaitError(error: unknown, deadline: Deadline, timeoutMs: number): unknown {
+  const isCut = error instanceof Error && (error.name === "AbortError" || error.name === "TimeoutError");
+  if (!isCut || !deadline.hasPassed) return error;
+  const message = `the engine did not become usable within ${timeoutMs} ms`;
+  return new DomainError("DEADLINE_EXCEEDED", message, { retryAfterMs: 1_000 });
+}
+
+function isBooting(engine: UsableEngine): boolean {
+  return engine.desired === "running" && (engine.status === "provisioning" || engine.status === "starting");
+}
+
+async function untilBooted(ctx: HoldContext, engineId: string, signal: AbortSignal): Promise<void> {
+  // Joins the reconcile that boots the engine, or starts one.
+  const outcome = await abortable(ctx.reconciler.join(engineId), signal);
+  // The engine cannot be reconciled here at the moment. A retry at once would only cost CPU.
+  if (outcome !== "settled" && outcome !== "gone") await ctx.clock.sleep(BOOT_RETRY_MS, signal);
+}
+
+function requireUsable({ engine, expectGeneration }: HoldInput): void {
+  switch (engine.status) {
+    case "running":
+      break;
+    case "stopping":
+    case "stopped":
+    case "provisioning":
+    case "starting":
+      throw new DomainError("ENGINE_STOPPED", `the engine is ${engine.status}; start it`);
+    case "sleeping":
+      throw new DomainError("ENGINE_SLEEPING", "the engine is asleep; wake it");
+    case "failed":
+      throw toUnhealthyError(engine);
+    case "destroying":
+      throw new DomainError("ENGINE_DESTROYING", "the engine is being destroyed");
+  }
+  if (expectGeneration !== undefined && expectGeneration !== engine.generation) {
+    throw new DomainError(
+      "GENERATION_CHANGED",
+      `the engine is of generation ${engine.generation}, not ${expectGeneration}: it has lost its memory`,
+    );
+  }
+}
+
+function toUnhealthyError(engine: UsableEngine): DomainError {
+  const { nextRestartAt, statusReason } = engine;
+  const waitMs = nextRestartAt === null ? undefined : Date.parse(nextRestartAt) - Date.now();
+  const message = `the engine has failed (${statusReason ?? "no reason on record"})`;
+  const retryAfterMs = waitMs === undefined ? undefined : Math.max(1_000, waitMs);
+  return new DomainError("ENGINE_UNHEALTHY", message, { retryAfterMs });
+}
+
+function toHeldEngine(ctx: HoldContext, engine: UsableEngine, hold: Hold): HeldEngine {
+  const endpoint = toEndpoint(engine);
+  if (endpoint === null) throw new Error(`engine ${engine.id} is running without a port`);
+  const apiKey = ctx.openedKeys.open(engine.keySealed, engine.id);
+  return { ...hold, engineId: engine.id, generation: engine.generation, endpoint, apiKey };
+}

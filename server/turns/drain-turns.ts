@@ -1,0 +1,38 @@
+import { toEndCause } from "./model/turn-end.ts";
+import type { RunContext } from "./upstream/run-context.ts";
+
+type DrainContext = Pick<RunContext, "turns" | "turnLog" | "turnTiming" | "lingeringHolds" | "clock">;
+
+/**
+ * Refuses new turns, waits for the live ones up to `ms` or until `hurry` aborts, ends the rest, and returns when all
+ * are written.
+ */
+export async function drainTurns(ctx: DrainContext, ms: number, hurry?: AbortSignal): Promise<void> {
+  const { turns, turnLog, turnTiming } = ctx;
+  turns.refuseNew();
+  await untilAllOver(ctx, ms, hurry);
+  for (const turn of turns.list()) {
+    turn.stop(toEndCause("interrupted", "DRAINING", { message: "the orchestrator is shutting down" }));
+  }
+  await untilAllOver(ctx, turnTiming.closeMs);
+  ctx.lingeringHolds.close();
+  await turnLog.close(turnTiming.closeMs);
+  turns.close();
+}
+
+/** Hands the readers over and ends every turn at once. */
+export async function closeTurns(ctx: DrainContext): Promise<void> {
+  ctx.turns.handOver();
+  await drainTurns(ctx, 0);
+}
+
+async function untilAllOver(ctx: DrainContext, ms: number, hurry?: AbortSignal): Promise<void> {
+  const giveUp = new AbortController();
+  const signal = hurry ? AbortSignal.any([giveUp.signal, hurry]) : giveUp.signal;
+  const over = Promise.all(ctx.turns.list().map(async (turn) => turn.untilOver()));
+  const timeout = ctx.clock.sleep(ms, signal).catch(() => {
+    // All turns are over, or `hurry` aborted.
+  });
+  await Promise.race([over, timeout]);
+  giveUp.abort();
+}

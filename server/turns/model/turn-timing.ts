@@ -1,0 +1,24 @@
+/** How long things may take, in milliseconds. */
+export interface TurnTiming {
+  /** Start answers `starting` when the engine has not answered by then. */
+  startAnswerMs: number;
+  /** The body of an answer that is no event stream gets this long after its head. */
+  errorBodyMs: number;
+  /** After its terminal event an engine gets this long to close the stream. */
+  closeStreamMs: number;
+  /** After a broken stream, observe the engine for this long: the runtime sees a dead process later than we do. */
+  brokenMs: number;
+  /** How often a lingering hold checks whether the engine's process is still the same. */
+  lingerCheckMs: number;
+  /** How long the last commits may take at shutdown. */
+  closeMs: number;
+}
+
+export const TURN_TIMING: TurnTiming = {
+  startAnswerMs: 10_000,
+  errorBodyMs: 5_000,
+  closeStreamMs: 1_000,
+  brokenMs: 2_000,
+  lingerCheckMs: 5_000,
+  closeMs: 10_000,
+};

@@ -1,0 +1,130 @@
+import type { UsableEngine } from "../../../db/engines.ts";
+import { holdEngine, isBlocked, toWaitError } from "../../engines/access/hold-engine.ts";
+import type { HeldEngine, HoldContext } from "../../engines/access/hold-engine.ts";
+import { engineNotFound } from "../../engines/operations/get-engine.ts";
+import { DomainError } from "../../errors.ts";
+import { Deadline } from "../../time/deadline.ts";
+import type { LiveTurn, TurnRecord } from "../model/live-turn.ts";
+import type { TurnContext } from "../turn-context.ts";
+import { eraseTurn, recordIfRunning, recordTurn } from "./record-turn.ts";
+import { toStopError } from "./stop-error.ts";
+
+export interface AcquireForTurnInput {
+  expectGeneration?: number | undefined;
+  /** How long to wait for a boot or a closed gate. */
+  timeoutMs: number;
+}
+
+/** The turn's row, and the engine that it is for. `held` undefined: the turn was cancelled before it had the engine. */
+export interface AcquiredTurn {
+  record: TurnRecord;
+  held: HeldEngine | undefined;
+}
+
+/**
+ * Holds the engine of the turn's user and writes the turn's row: one round trip to the database if the engine runs.
+ * A row is erased before its engine is waited for: after a crash it would look as if the engine might have the turn.
+ *
+ * @throws ENGINE_NOT_FOUND, what `holdEngine` throws, TURN_IN_PROGRESS, TurnTakenError, DEADLINE_EXCEEDED, and for a
+ * turn that was stopped what `toStopError` makes of the cause.
+ */
+export async function acquireForTurn(
+  ctx: TurnContext & HoldContext,
+  turn: LiveTurn,
+  input: AcquireForTurnInput,
+): Promise<AcquiredTurn> {
+  using deadline = new Deadline(input.timeoutMs, [turn.stopSignal]);
+  try {
+    for (;;) {
+      const acquired = await tryAcquire(ctx, { ...input, turn, signal: deadline.signal });
+      if (acquired) return acquired;
+    }
+  } catch (error) {
+    const failure = toWaitError(error, deadline, input.timeoutMs);
+    throw turn.stopCause && isAborted(failure) ? toStopError(turn.stopCause) : failure;
+  }
+}
+
+interface Attempt extends Pick<AcquireForTurnInput, "expectGeneration"> {
+  turn: LiveTurn;
+  signal: AbortSignal;
+}
+interface SeenEngine extends Attempt {
+  engine: UsableEngine;
+  /** `holds.gateChanges` from before the engine was read. */
+  gateChanges: number;
+}
+
+/** undefined: the engine was waited for, or an operation changed it. No row is left, so try again. */
+async function tryAcquire(
+  ctx: TurnContext & HoldContext,
+  attempt: Attempt,
+): Promise<AcquiredTurn | undefined> {
+  const { turn, expectGeneration, signal } = attempt;
+  const { gateChanges } = ctx.holds;
+  // The signal does not cut this short: what a stop means depends on whether the row was written. So a database error
+  // takes precedence over the stop and the deadline.
+  const { engine, startedAt } = await recordIfRunning(ctx, turn, expectGeneration);
+  turn.markNew();
+  if (engine === undefined) {
+    signal.throwIfAborted();
+    throw engineNotFound();
+  }
+  const seen = { ...attempt, engine, gateChanges };
+  if (startedAt === undefined) return waitUnrecorded(ctx, seen);
+  if (signal.aborted || !isBlocked(ctx, engine)) return holdRecorded(ctx, seen, startedAt);
+  await requireErased(ctx, turn);
+  return waitUnrecorded(ctx, seen);
+}
+
+async function holdRecorded(
+  ctx: TurnContext & HoldContext,
+  seen: SeenEngine,
+  startedAt: string,
+): Promise<AcquiredTurn | undefined> {
+  const { turn, engine, signal } = seen;
+  const record = { engineId: engine.id, generation: engine.generation, startedAt };
+  try {
+    signal.throwIfAborted();
+    const held = await holdEngine(ctx, seen, signal);
+    if (held) return { record, held };
+  } catch (error) {
+    if (isCancelled(turn, error)) return { record, held: undefined };
+    await eraseTurn(ctx, turn);
+    throw error;
+  }
+  await requireErased(ctx, turn);
+  return undefined;
+}
+
+async function waitUnrecorded(
+  ctx: TurnContext & HoldContext,
+  seen: SeenEngine,
+): Promise<AcquiredTurn | undefined> {
+  const { turn, engine, signal } = seen;
+  try {
+    signal.throwIfAborted();
+    const held = await holdEngine(ctx, seen, signal);
+    held?.release();
+    return undefined;
+  } catch (error) {
+    if (!isCancelled(turn, error)) throw error;
+    // A cancelled turn is on record although its engine never had it: cancel and later starts of its id find it.
+    const record = await recordTurn(ctx, turn, { engineId: engine.id, generation: engine.generation });
+    return { record, held: undefined };
+  }
+}
+
+function isCancelled(turn: LiveTurn, error: unknown): boolean {
+  return isAborted(error) && turn.stopCause?.reason === "CANCELLED";
+}
+
+/** Erases the row, so that it can be written again. */
+async function requireErased(ctx: TurnContext, turn: LiveTurn): Promise<void> {
+  if (await eraseTurn(ctx, turn)) return;
+  throw new DomainError("DATABASE_UNAVAILABLE", "the turn could not be recorded", { retryAfterMs: 1_000 });
+}
+
+function isAborted(error: unknown): boolean {
+  return error instanceof Error && error.name === "AbortError";
+}
