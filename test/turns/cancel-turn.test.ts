@@ -31,7 +31,7 @@ async function openTurn(options: WorldOptions = {}) {
   return { ctx, engine, input, call: await world.engine.callOf(input.request.taskId) };
 }
 
-test("cancelling ends our reading, and says that the engine may go on", async () => {
+test("a cancel ends our reading, and its end says that the engine may go on", async () => {
   const { ctx, input, call } = await openTurn();
   await call.write(delta("a"));
   await readAll(ctx, input, { stop: () => true });
@@ -48,7 +48,7 @@ test("cancelling ends our reading, and says that the engine may go on", async ()
   expect(await cancelTurn(ctx, input)).toEqual(turn);
 });
 
-test("a turn that ended is not changed by cancelling it", async () => {
+test("a cancel does not change a turn that has ended", async () => {
   world.engine.onCall = streamOf(completed());
   const input = world.input();
   await startTurn(world.ctx, input);
@@ -71,7 +71,7 @@ test("a turn in starting can be cancelled", async () => {
   });
 });
 
-test("a cancel that comes a moment before its turn ends it as any other, and nothing of it is missing", async () => {
+test("a cancel that finds the turn only at its second search ends it like any other, without a gap", async () => {
   const { ctx, input, call } = await openTurn();
   await call.write(delta("a"));
   await readAll(ctx, input, { stop: () => true });
@@ -84,7 +84,7 @@ test("a cancel that comes a moment before its turn ends it as any other, and not
   expect(read.gaps).toEqual([]);
 });
 
-test("cancelling while start still waits for the engine answers both", async () => {
+test("a cancel while start waits for the engine's answer ends both calls", async () => {
   world.engine.onCall = () => {};
   const before = world.engine.calls.length;
   const second = world.input();
@@ -126,7 +126,7 @@ test("the engine stays held no longer than the idle timeout", async () => {
   await expect.poll(() => world.holds.count(engine.engineId)).toBe(0);
 });
 
-test("who insists on the engine gets it from a lingering hold", async () => {
+test("an operation that interrupts holders also ends a lingering hold", async () => {
   const { ctx, engine, input } = await openTurn();
   await cancelTurn(ctx, input);
   const gate = await world.holds.closeGate(engine.engineId, {
@@ -138,7 +138,7 @@ test("who insists on the engine gets it from a lingering hold", async () => {
   expect(world.holds.count(engine.engineId)).toBe(0);
 });
 
-test("a cancel hides no refusal: of a task that is busy both are told so, and there is no turn", async () => {
+test("a cancel during the start of a turn on a busy task hides nothing: start is refused, and cancel finds no turn", async () => {
   const { ctx, input: busy } = await openTurn();
   const input = { ...busy, turnId: randomUUID() };
   const starting = startTurn(ctx, input);
@@ -151,14 +151,14 @@ const refuse = (call: Call) => {
   call.response.writeHead(503, { "content-type": "application/json" }).end("{}");
 };
 
-test("a start that is refused while it is cancelled, and tried again at once, is cancelled all the same", async () => {
+test("a start that is refused during a cancel, and repeated at once, is cancelled all the same", async () => {
   const { ctx } = world.openProcess();
   const erasing = Promise.withResolvers<void>();
   const isCancelling = Promise.withResolvers<void>();
-  const raw = interceptStatements(ctx.raw, "delete from turns", async (ask) => {
+  const raw = interceptStatements(ctx.raw, "delete from turns", async (send) => {
     erasing.resolve();
     await isCancelling.promise;
-    return ask();
+    return send();
   });
   const slow = { ...ctx, raw };
   const input = world.input();
@@ -174,15 +174,15 @@ test("a start that is refused while it is cancelled, and tried again at once, is
   expect(await getTurn(ctx, input)).toEqual(turn);
 });
 
-test("what a failed start has left is cancelled as a turn that its engine never had", async () => {
+test("a row that a failed start left is cancelled as a turn that its engine never had", async () => {
   const { ctx } = world.openProcess();
   const raw = interceptStatements(ctx.raw, "delete from turns", async () => {
     throw new Error("not now");
   });
-  const deaf = { ...ctx, raw };
+  const unable = { ...ctx, raw };
   const input = world.input();
   world.engine.onCall = refuse;
-  await expect(startTurn(deaf, input)).rejects.toMatchObject({ reason: "ENGINE_UNHEALTHY" });
+  await expect(startTurn(unable, input)).rejects.toMatchObject({ reason: "ENGINE_UNHEALTHY" });
   expect(await getTurn(ctx, input)).toMatchObject({ status: "starting" });
   const turn = await cancelTurn(ctx, input);
   expect(turn).toMatchObject({
@@ -194,7 +194,7 @@ test("what a failed start has left is cancelled as a turn that its engine never 
   expect(await startTurn(ctx, input)).toMatchObject({ status: "cancelled", created: false });
 });
 
-test("of a start whose record is in doubt both are told so, and no engine gets the turn", async () => {
+test("if it is unknown whether the row was written, start and cancel both throw, and no engine gets the turn", async () => {
   const { ctx } = world.openProcess();
   const input = world.input();
   const [engine] = world.engines;
@@ -223,7 +223,7 @@ test("of a start whose record is in doubt both are told so, and no engine gets t
   expect(await cancelTurn(ctx, input)).toMatchObject({ status: "cancelled", end: { message: UNSENT } });
 });
 
-test("a row is a process's own by its owner and its fencingToken, and not by its id alone", async () => {
+test("a row belongs to a live turn by owner, fencing token and id, not by its id alone", async () => {
   const { ctx, input } = await openTurn();
   const row = await findTurn(ctx.raw, input);
   if (!row) throw new Error("there is no row");

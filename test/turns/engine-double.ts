@@ -1,13 +1,13 @@
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 
-/** One call of /execute, to be answered by the test. */
+/** One call of /execute. The test answers it. */
 export interface Call {
   readonly body: Record<string, unknown>;
   readonly text: string;
   readonly headers: IncomingMessage["headers"];
   readonly response: ServerResponse;
-  /** Of the connection that it came over. */
+  /** Of the connection of the call. */
   readonly remotePort: number | undefined;
   readonly isClosed: boolean;
   /** Sends the status line of a stream. */
@@ -21,9 +21,9 @@ export interface Call {
 export interface EngineDouble extends AsyncDisposable {
   readonly url: string;
   readonly calls: Call[];
-  /** Runs for each call as it arrives; by default it waits for the test. */
+  /** Runs for each call as it arrives. The default leaves the answer to the test. */
   onCall: (call: Call) => void;
-  /** The call with this task id, once it is there. */
+  /** Waits for the call with this task id. */
   callOf(taskId: unknown): Promise<Call>;
 }
 
@@ -32,7 +32,7 @@ export const started = () => sse("thread_lifecycle", { phase: "started", task_id
 export const completed = () => sse("thread_lifecycle", { phase: "completed", task_id: "t", turn_id: "x" });
 export const delta = (text: string) => sse("text_delta", { text });
 
-/** A real HTTP server in the place of an engine that does whatever the test says. */
+/** A real HTTP server in the place of an engine. The test decides its answers. */
 export async function openEngineDouble(): Promise<EngineDouble> {
   const calls: Call[] = [];
   let arrived = Promise.withResolvers<void>();

@@ -1,12 +1,12 @@
 import { type Clock, systemClock } from "../../server/time/clock.ts";
 
-/** The system's clock, but that whoever is to be called back after a while is called when a test says that it is over. */
+/** The system clock, but callbacks of `after` come when the test advances the clock. */
 export interface MovableClock extends Clock {
   advance(ms: number): void;
 }
 
 export function openMovableClock(): MovableClock {
-  const waiting = new Set<{ at: number; callback: () => void }>();
+  const timers = new Set<{ at: number; callback: () => void }>();
   let aheadMs = 0;
   const now = () => systemClock.now() + aheadMs;
   return {
@@ -14,14 +14,14 @@ export function openMovableClock(): MovableClock {
     now,
     after: (ms, callback) => {
       const one = { at: now() + ms, callback };
-      waiting.add(one);
-      return () => waiting.delete(one);
+      timers.add(one);
+      return () => timers.delete(one);
     },
     advance: (ms) => {
       aheadMs += ms;
-      for (const one of waiting) {
+      for (const one of timers) {
         if (one.at > now()) continue;
-        waiting.delete(one);
+        timers.delete(one);
         one.callback();
       }
     },

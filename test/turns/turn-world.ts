@@ -192,7 +192,7 @@ export interface Read {
   end: TurnEnd | undefined;
 }
 
-/** Reads to the end, or until `stop` says that it is enough. */
+/** Reads to the end, or until `stop` returns true. */
 export async function readAll(
   ctx: FollowContext,
   key: { productId: string; turnId: string },

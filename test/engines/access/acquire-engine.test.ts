@@ -16,45 +16,47 @@ afterAll(async () => {
   await site[Symbol.asyncDispose]();
 });
 
-const use = (userId: string, more: { timeoutMs?: number; expectGeneration?: number } = {}) =>
+const acquire = (userId: string, more: { timeoutMs?: number; expectGeneration?: number } = {}) =>
   acquireEngine(house.ctx, { productId: house.productId, userId, timeoutMs: 60_000, ...more });
 
-test("nobody's engine is not found", async () => {
-  await expect(use("nobody")).rejects.toMatchObject({ reason: "ENGINE_NOT_FOUND" });
+test("a user without an engine is ENGINE_NOT_FOUND", async () => {
+  await expect(acquire("unknown")).rejects.toMatchObject({ reason: "ENGINE_NOT_FOUND" });
 });
 
-test("a call that finds the engine provisioning waits for it", async () => {
+test("a call that finds the engine in provisioning waits for it", async () => {
   await provisionEngine(house.ctx, { ...toCall(house, "ada"), wait: false });
-  using held = await use("ada");
+  using held = await acquire("ada");
   expect(held).toMatchObject({ generation: 1 });
   expect((await fetch(`${held.endpoint}/health`)).status).toBe(200);
 });
 
 test("an engine of another generation than expected is refused before anything is sent", async () => {
   await provisionEngine(house.ctx, toCall(house, "bob"));
-  await expect(use("bob", { expectGeneration: 7 })).rejects.toMatchObject({ reason: "GENERATION_CHANGED" });
-  expect(house.ctx.holds.count((await use("bob", { expectGeneration: 1 })).engineId)).toBe(1);
+  await expect(acquire("bob", { expectGeneration: 7 })).rejects.toMatchObject({
+    reason: "GENERATION_CHANGED",
+  });
+  expect(house.ctx.holds.count((await acquire("bob", { expectGeneration: 1 })).engineId)).toBe(1);
 });
 
-test("a boot that takes longer than the caller will wait is DEADLINE_EXCEEDED, and goes on", async () => {
-  const goOn = Promise.withResolvers<void>();
+test("a boot that takes longer than the deadline is DEADLINE_EXCEEDED, and the boot goes on", async () => {
+  const mayBoot = Promise.withResolvers<void>();
   house.runtime.onCall = async ({ call, when }) => {
-    if (call === "start" && when === "before") await goOn.promise;
+    if (call === "start" && when === "before") await mayBoot.promise;
   };
   await provisionEngine(house.ctx, { ...toCall(house, "cleo"), wait: false });
-  await expect(use("cleo", { timeoutMs: 50 })).rejects.toMatchObject({ reason: "DEADLINE_EXCEEDED" });
+  await expect(acquire("cleo", { timeoutMs: 50 })).rejects.toMatchObject({ reason: "DEADLINE_EXCEEDED" });
   house.runtime.onCall = undefined;
-  goOn.resolve();
-  (await use("cleo")).release();
+  mayBoot.resolve();
+  (await acquire("cleo")).release();
 });
 
-test("whoever waited at the gate of a stop is told that the engine is stopped", async () => {
+test("a call that waited at the gate of a stop gets ENGINE_STOPPED", async () => {
   await provisionEngine(house.ctx, toCall(house, "dora"));
-  const first = await use("dora");
+  const first = await acquire("dora");
   const before = house.ctx.holds.gateChanges;
   const stopping = stopEngine(house.ctx, toCall(house, "dora"));
   await expect.poll(() => house.ctx.holds.gateChanges).toBeGreaterThan(before);
-  const second = use("dora");
+  const second = acquire("dora");
   first.release();
   await stopping;
   await expect(second).rejects.toMatchObject({ reason: "ENGINE_STOPPED" });

@@ -1,17 +1,17 @@
 import { expect, test } from "vitest";
 import { EngineHolds } from "../../../server/engines/access/engine-holds.ts";
 
-const patient = () => new AbortController().signal;
+const never = () => new AbortController().signal;
 
-test("a closed gate keeps new holders out until it opens, and lets go of none", async () => {
+test("a closed gate keeps new holders out until it opens, and leaves other engines alone", async () => {
   const holds = new EngineHolds();
   const gate = await holds.closeGate("e", { whenBusy: "wait", deadlineMs: 1_000, reason: "ENGINE_STOPPED" });
   let entered = false;
-  const entering = holds.acquire("e", patient()).then((hold) => {
+  const entering = holds.acquire("e", never()).then((hold) => {
     entered = true;
     return hold;
   });
-  using other = await holds.acquire("another engine", patient());
+  using other = await holds.acquire("another engine", never());
   expect(other.interrupted.aborted).toBe(false);
   expect(entered).toBe(false);
   gate[Symbol.dispose]();
@@ -20,19 +20,19 @@ test("a closed gate keeps new holders out until it opens, and lets go of none", 
   expect(holds.count("e")).toBe(0);
 });
 
-test("two gates have both to open", async () => {
+test("new holders wait until both of two gates are open", async () => {
   const holds = new EngineHolds();
   const options = { whenBusy: "wait", deadlineMs: 1_000, reason: "ENGINE_STOPPED" } as const;
   const gates = await Promise.all([holds.closeGate("e", options), holds.closeGate("e", options)]);
-  const impatient = AbortSignal.timeout(50);
+  const timeout = AbortSignal.timeout(50);
   gates[0][Symbol.dispose]();
   gates[0][Symbol.dispose]();
-  await expect(holds.acquire("e", impatient)).rejects.toThrow(/timeout/);
+  await expect(holds.acquire("e", timeout)).rejects.toThrow(/timeout/);
   gates[1][Symbol.dispose]();
-  (await holds.acquire("e", patient())).release();
+  (await holds.acquire("e", never())).release();
 });
 
-test("waiting at the gate ends with the caller's own reason", async () => {
+test("a wait at the gate ends with the reason of the caller's signal", async () => {
   const holds = new EngineHolds();
   using _gate = await holds.closeGate("e", {
     whenBusy: "interrupt",
@@ -45,9 +45,9 @@ test("waiting at the gate ends with the caller's own reason", async () => {
   await expect(entering).rejects.toThrow("the caller left");
 });
 
-test("wait interrupts at its deadline, unless it is to give up", async () => {
+test("`wait` interrupts the holders at its deadline, or gives up if told so", async () => {
   const holds = new EngineHolds();
-  const hold = await holds.acquire("e", patient());
+  const hold = await holds.acquire("e", never());
   const options = { whenBusy: "wait", deadlineMs: 30, reason: "ENGINE_RESTARTED" } as const;
   await expect(holds.closeGate("e", { ...options, onDeadline: "give_up" })).rejects.toMatchObject({
     reason: "ENGINE_BUSY",
@@ -60,11 +60,11 @@ test("wait interrupts at its deadline, unless it is to give up", async () => {
   expect(hold.interrupted.reason).toBe("ENGINE_RESTARTED");
 });
 
-test("a gate that was refused is open again", async () => {
+test("a gate that could not be closed is open", async () => {
   const holds = new EngineHolds();
-  const hold = await holds.acquire("e", patient());
+  const hold = await holds.acquire("e", never());
   const refused = holds.closeGate("e", { whenBusy: "reject", deadlineMs: 0, reason: "ENGINE_STOPPED" });
   await expect(refused).rejects.toMatchObject({ reason: "ENGINE_BUSY" });
-  (await holds.acquire("e", patient())).release();
+  (await holds.acquire("e", never())).release();
   hold.release();
 });

@@ -20,7 +20,7 @@ async function isDetachWaiting(world: TurnWorld): Promise<boolean> {
   return rows.length > 0;
 }
 
-test("events go when the retention since their turn's end is over; what is missing is said", async () => {
+test("events are dropped when the retention after their turn's end is over, and a reader gets a gap for them", async () => {
   await using world = await openTurnWorld();
   world.engine.onCall = streamOf(delta("a"), completed());
   const input = world.input();
@@ -38,7 +38,7 @@ test("events go when the retention since their turn's end is over; what is missi
   expect(await startTurn(world.ctx, input)).toMatchObject({ created: false, status: "completed" });
 });
 
-test("a turn that still lives, or ended late, keeps the partition of its start", async () => {
+test("a turn that is live, or ended late, keeps the partition of its start", async () => {
   await using world = await openTurnWorld();
   world.engine.onCall = (call) => call.open();
   const input = world.input();
@@ -58,33 +58,33 @@ test("a turn that still lives, or ended late, keeps the partition of its start",
   expect(await retireTurns(world.ctx)).toEqual({ droppedPartitions: 1 });
 });
 
-test("a reader that stands in the way delays the drop, stops no writer, and the next attempt finishes it", async () => {
+test("a reader that locks a partition delays its drop but blocks no writer, and the next attempt drops it", async () => {
   await using world = await openTurnWorld();
   world.engine.onCall = streamOf(delta("a"), completed());
   await startAndRead(world);
   await shiftDatabaseClock(world.databaseUrl, "5 hours");
   await ensureTurnPartitions(world.ctx);
-  const inTheWay = await world.database.raw.reserve();
-  await inTheWay.unsafe("begin; select count(*) from turn_events");
+  const lockingReader = await world.database.raw.reserve();
+  await lockingReader.unsafe("begin; select count(*) from turn_events");
   let isOver = false;
   const retiring = retireTurns(world.ctx).finally(() => {
     isOver = true;
   });
   await expect.poll(async () => isOver || (await isDetachWaiting(world))).toBe(true);
-  // Were there any lock to wait for, this would fail.
+  // A lock to wait for would make this fail.
   await world.database.raw.unsafe(`
     select set_config('lock_timeout', '100ms', true);
     insert into turn_events values (gen_random_uuid(), gen_random_uuid(), orch_now(), 1, 1, '[]')`);
   const read = await startAndRead(world);
   expect(read.end).toMatchObject({ status: "completed" });
   expect(await retiring).toEqual({ droppedPartitions: 0 });
-  await inTheWay.unsafe("commit");
-  inTheWay.release();
+  await lockingReader.unsafe("commit");
+  lockingReader.release();
   expect(await retireTurns(world.ctx)).toEqual({ droppedPartitions: 1 });
   expect(await partitions(world)).toHaveLength(3);
 });
 
-test("rows of turns go after thirty days, live ones never", async () => {
+test("rows of turns are deleted after thirty days, live ones never", async () => {
   await using world = await openTurnWorld();
   world.engine.onCall = streamOf(completed());
   const old = world.input();

@@ -20,7 +20,7 @@ afterAll(async () => world[Symbol.asyncDispose]());
 
 type Step =
   | { do: "append"; count: number; size: number }
-  | { do: "flush" | "loseReply" | "crash" }
+  | { do: "commit" | "loseReply" | "crash" }
   | { do: "read"; reader: number; from: "owner" | "other"; batches: number };
 
 const READERS = 3;
@@ -33,7 +33,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       size: fc.constantFrom(1, 30, 2_000),
     }),
   },
-  { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("flush" as const, "loseReply" as const) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("commit" as const, "loseReply" as const) }) },
   {
     weight: 5,
     arbitrary: fc.record({
@@ -51,13 +51,13 @@ interface Reader {
   items: TurnBatch[];
 }
 
-test("whatever is appended, flushed, cut and killed, each reader gets each event once, in order, and gaps are declared", async () => {
+test("whatever is appended, committed, cut and killed, each reader gets each event once, in order, and a gap for lost ones", async () => {
   const steps = fc.array(step, { minLength: 1, maxLength: 14 });
   await fc.assert(fc.asyncProperty(steps, play), { numRuns: 40 });
 }, 300_000);
 
 async function play(steps: Step[]): Promise<void> {
-  // Of its own: one that was killed while it connected anew may still do so, and would then ask nothing.
+  // A link for each play: a killed owner may still be connecting, and its connection must not reach the next play.
   await using link = await openFlakyLink(world.databaseUrl);
   const owner = world.openProcess({ databaseUrl: link.url });
   const turn = await openLiveTurn(owner);
@@ -72,7 +72,7 @@ async function play(steps: Step[]): Promise<void> {
         turn.announce();
         owner.ctx.turnLog.touch(turn);
         break;
-      case "flush":
+      case "commit":
         if (!isDead) await expect.poll(() => turn.unwrittenBytes, { interval: 5 }).toBe(0);
         break;
       case "loseReply":
@@ -104,7 +104,7 @@ async function play(steps: Step[]): Promise<void> {
   if (!isDead) await kill(owner, link);
 }
 
-/** By way of the link, which breaks no connection while postgres.js looks up types. */
+/** Through the link, which never breaks a connection while postgres.js reads types. */
 async function kill(owner: TurnProcess, link: FlakyLink): Promise<void> {
   link.cut();
   await expect.poll(() => link.connections, { interval: 5 }).toBe(0);
@@ -138,7 +138,7 @@ function append(turn: LiveTurn, seq: number, size: number): void {
   turn.append({ at, type: "message", data }, JSON.stringify(data), Date.now());
 }
 
-/** Reads until so many batches came, the end did, or there is nothing to read at the moment. */
+/** Reads up to so many batches, up to the end, or until there is nothing to read for now. */
 async function readSome(
   process: TurnProcess | undefined,
   turn: LiveTurn,
@@ -148,7 +148,7 @@ async function readSome(
   const leaving = new AbortController();
   const ctx = {
     ...(process ?? world).ctx,
-    // A reader of the log that would wait has read what there is.
+    // A reader of the log that would wait has read everything.
     clock: {
       ...systemClock,
       sleep: async () => {
@@ -157,7 +157,7 @@ async function readSome(
     },
   };
   const key = { productId: turn.productId, turnId: turn.turnId };
-  // A reader at the head that would wait has read what there is, too.
+  // So has a reader at the head that would wait.
   const read = turn.read.bind(turn);
   turn.read = (cursor) => {
     const step = read(cursor);
@@ -173,7 +173,7 @@ async function readSome(
       if (count >= batches) break;
     }
   } catch (error) {
-    // The lost reply may have been this reader's: it comes back later.
+    // The lost reply may have been this reader's. It reads again later.
     if (!leaving.signal.aborted && !isDatabaseUnavailable(error)) throw error;
   } finally {
     turn.read = read;

@@ -29,16 +29,16 @@ afterAll(async () => world[Symbol.asyncDispose]());
 const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => from + index);
 
 describe("commits", () => {
-  test("a hundred turns at once are all written, in far fewer statements than turns and flushes", async () => {
+  test("a hundred turns at once are committed in far fewer statements than turns", async () => {
     world.engine.onCall = streamOf(started(), ...range(1, 50).map((index) => delta(`${index}`)), completed());
     let commits = 0;
-    const areOver = Promise.withResolvers<void>();
+    const mayCommit = Promise.withResolvers<void>();
     const { ctx } = world.openProcess({
       wrapRaw: (raw) =>
-        interceptStatements(raw, LOG_COMMIT, async (ask) => {
+        interceptStatements(raw, LOG_COMMIT, async (send) => {
           commits += 1;
-          await areOver.promise;
-          return ask();
+          await mayCommit.promise;
+          return send();
         }),
     });
     await ensureTurnPartitions(ctx);
@@ -46,7 +46,7 @@ describe("commits", () => {
     await Promise.all(inputs.map((input) => startTurn(ctx, input)));
     const turns = inputs.map((input) => ctx.turns.find(input.productId, input.turnId));
     await expect.poll(() => turns.every((turn) => turn?.hasEnd)).toBe(true);
-    areOver.resolve();
+    mayCommit.resolve();
     for (const input of inputs) {
       const read = await readAll(ctx, input);
       expect(seqsOf(read)).toEqual(range(1, 52));
@@ -55,12 +55,12 @@ describe("commits", () => {
     expect(commits).toBeLessThan(10);
   });
 
-  test("more events than are reserved are shown as commits reserve more", async () => {
+  test("more events than a commit reserves reach readers as later commits reserve more", async () => {
     world.engine.onCall = streamOf(...range(1, 20_000).map((index) => delta(`${index}`)), completed());
     expect(seqsOf(await startAndRead(world))).toEqual(range(1, 20_001));
   });
 
-  test("a turn is written although its partition is missing", async () => {
+  test("a turn whose partition is missing is committed all the same", async () => {
     await using fresh = await openTurnWorld();
     fresh.engine.onCall = streamOf(delta("a"), completed());
     const input = fresh.input();
@@ -72,7 +72,7 @@ describe("commits", () => {
     expect((await partitions(fresh)).length).toBeGreaterThanOrEqual(3);
   });
 
-  test("one turn that cannot be written does not hold up the others", async () => {
+  test("a turn that cannot be committed does not delay the others", async () => {
     await using broken = await openTurnWorld();
     await ensureTurnPartitions(broken.ctx);
     const poisoned = broken.input();
@@ -90,7 +90,7 @@ describe("commits", () => {
   });
 });
 
-test("while engines flood the log every turn gets on, and a quiet one ends between their commits", async () => {
+test("while engines flood the log every turn progresses, and a quiet one ends between their commits", async () => {
   const { ctx } = world.openProcess();
   await ensureTurnPartitions(ctx);
   const at = new Date().toISOString();
@@ -108,7 +108,7 @@ test("while engines flood the log every turn gets on, and a quiet one ends betwe
   quiet.end(COMPLETED);
   ctx.turnLog.touch(quiet);
   await quiet.untilOver();
-  // All of them, while all of them go on.
+  // Each flood is committed while all of them go on.
   for (const turn of floods) {
     await expect.poll(() => loggedSeq(turn.turnId)).toBeGreaterThan(0);
   }
@@ -120,14 +120,14 @@ test("while engines flood the log every turn gets on, and a quiet one ends betwe
   await Promise.all(floods.map(async (turn) => turn.untilOver()));
 });
 
-/** A turn that streams, without any engine. */
+/** A turn in `streaming` without any engine. */
 async function openLiveTurn(ctx: WorldContext): Promise<LiveTurn> {
   const { productId, turnId, userId, request } = world.input();
   const [engine] = world.engines;
   const fingerprint = "f".repeat(64);
   const turn = ctx.turns.open({ productId, turnId, userId, taskId: request.taskId, fingerprint });
-  const place = { engineId: engine?.engineId ?? "", generation: 1 };
-  turn.markRecorded(await recordTurn(ctx, turn, place));
+  const target = { engineId: engine?.engineId ?? "", generation: 1 };
+  turn.markRecorded(await recordTurn(ctx, turn, target));
   turn.markStreaming(Date.now());
   return turn;
 }
@@ -138,7 +138,7 @@ async function loggedSeq(turnId: string): Promise<number> {
   return row?.seq ?? 0;
 }
 
-describe("the database away", () => {
+describe("while the database is away", () => {
   test("turns go on in memory, and nothing is lost when it comes back", async () => {
     await using link = await openFlakyLink(world.databaseUrl);
     const { ctx } = world.openProcess({ databaseUrl: link.url });
@@ -161,7 +161,7 @@ describe("the database away", () => {
     expect(seqsOf(await readAll(world.ctx, input))).toEqual(range(1, 301));
   });
 
-  test("an engine that sends more than can be kept has to wait, and then loses nothing", async () => {
+  test("an engine that sends more than memory may hold has to wait, and then loses nothing", async () => {
     await using link = await openFlakyLink(world.databaseUrl);
     const clock = openMovableClock();
     const config = { turnIdleTimeoutMs: 600_000 };
@@ -178,7 +178,7 @@ describe("the database away", () => {
     const turn = ctx.turns.find(input.productId, input.turnId);
     await expect.poll(() => turn?.unwrittenBytes ?? 0).toBeGreaterThan(1024 * 1024);
     clock.advance(config.turnIdleTimeoutMs);
-    // An engine that we do not listen to is not idle, while one that says nothing runs out of time.
+    // An engine that we do not read is not idle. An engine that we read, and that is silent, is.
     await expect.poll(() => silent?.hasEnd).toBe(true);
     expect(turn?.unwrittenBytes).toBeLessThan(2 * 1024 * 1024);
     expect(turn?.hasEnd).toBe(false);
@@ -190,7 +190,7 @@ describe("the database away", () => {
     expect(read.end).toMatchObject({ status: "completed" });
   });
 
-  test("commits whose reply is lost are repeated without a trace", async () => {
+  test("commits whose reply is lost are repeated without effect", async () => {
     await ensureTurnPartitions(world.ctx);
     await using link = await openFlakyLink(world.databaseUrl);
     const { ctx } = world.openProcess({ databaseUrl: link.url });
@@ -215,11 +215,11 @@ describe("the database away", () => {
     expect(read.gaps).toEqual([]);
   });
 
-  test("a start whose row was written and whose reply was lost can be made again", async () => {
+  test("a start whose row was written and whose reply was lost can be repeated", async () => {
     await using link = await openFlakyLink(world.databaseUrl);
     const { ctx } = world.openProcess({ databaseUrl: link.url });
     world.engine.onCall = streamOf(completed());
-    // All connections are there and know the statement, so that the reply that is lost is what came of it.
+    // By now all connections are open and have prepared the statement, so the lost reply is its result.
     const earlier = range(1, 16).map(() => world.input());
     await Promise.all(earlier.map((input) => startTurn(ctx, input)));
     await Promise.all(earlier.map((input) => readAll(ctx, input)));
@@ -238,7 +238,7 @@ describe("the database away", () => {
 });
 
 describe("the append statement", () => {
-  test("another owner or another fencingToken writes nothing", async () => {
+  test("another owner or another fencing token writes nothing", async () => {
     const { owner, append } = await insertRow();
     const { raw } = world.database;
     expect(await appendToTurnLog(raw, crypto.randomUUID(), [append])).toEqual(new Set());
@@ -247,7 +247,7 @@ describe("the append statement", () => {
     expect(await appendToTurnLog(raw, owner, [{ ...append, fencingToken: 6 }, append])).toEqual(new Set([1]));
   });
 
-  test("one that was overtaken changes nothing, and one that is repeated changes nothing more", async () => {
+  test("an overtaken append changes nothing, and a repeated one changes nothing more", async () => {
     const { owner, append } = await insertRow();
     const { raw } = world.database;
     const later: TurnAppend = {

@@ -29,7 +29,7 @@ async function openTurn(ctx = world.ctx) {
 }
 
 describe("cursors", () => {
-  test("a reader gets what is after its cursor, from wherever it begins", async () => {
+  test("a reader gets the events after its cursor, whatever the cursor is", async () => {
     world.engine.onCall = streamOf(...range(1, 600).map((index) => delta(`${index}`)), completed());
     const input = world.input();
     await startTurn(world.ctx, input);
@@ -38,7 +38,7 @@ describe("cursors", () => {
     }
   });
 
-  test("a cursor at or past the end gets the end once more, and only that", async () => {
+  test("a cursor at or past the end gets only the end again", async () => {
     world.engine.onCall = streamOf(delta("a"), completed());
     const input = world.input();
     await startTurn(world.ctx, input);
@@ -51,7 +51,7 @@ describe("cursors", () => {
     }
   });
 
-  test("many readers at once, slow ones too, each get every event once", async () => {
+  test("many readers at once, even slow ones, each get every event once", async () => {
     const { input, call } = await openTurn();
     const readers = range(1, 10).map((index) => readAll(world.ctx, input, { afterSeq: index % 3 }));
     for (let index = 1; index <= 2_000; index += 1) call.response.write(delta(`${index}`));
@@ -61,14 +61,14 @@ describe("cursors", () => {
     reads.forEach((read, index) => expect(seqsOf(read)).toEqual(range(((index + 1) % 3) + 1, 2_001)));
   });
 
-  test("a quiet stream is shown event by event, at once", async () => {
-    // None of it is written before all of it has been shown.
+  test("readers of a quiet stream get each event at once", async () => {
+    // No event is written before readers got all of them.
     const isShown = Promise.withResolvers<void>();
     const { ctx } = world.openProcess({
       wrapRaw: (raw) =>
-        interceptStatements(raw, LOG_COMMIT, async (ask) => {
+        interceptStatements(raw, LOG_COMMIT, async (send) => {
           await isShown.promise;
-          return ask();
+          return send();
         }),
     });
     const { input, call } = await openTurn(ctx);
@@ -81,7 +81,7 @@ describe("cursors", () => {
     call.end();
   });
 
-  test("a cursor past the log but within what is reserved waits for the events after it", async () => {
+  test("a cursor past the log but within the reserved numbers waits for the events after it", async () => {
     const { input, call } = await openTurn();
     const reading = readAll(world.ctx, input, { afterSeq: 3 });
     for (let index = 1; index <= 5; index += 1) await call.write(delta(`${index}`));
@@ -92,7 +92,7 @@ describe("cursors", () => {
     expect(read.gaps).toEqual([]);
   });
 
-  test("a cursor that no turn of ours can have given out is a typed gap, then the stream goes on", async () => {
+  test("a cursor that the turn never gave out is a typed gap, then the stream goes on", async () => {
     const { input, call } = await openTurn();
     await call.write(delta("a"));
     await readAll(world.ctx, input, { stop: () => true });
@@ -106,7 +106,7 @@ describe("cursors", () => {
     expect(read.end).toMatchObject({ status: "completed" });
   });
 
-  test("a reader that leaves has no effect on the turn, and its signal ends its wait", async () => {
+  test("a reader's signal ends its wait, and has no effect on the turn", async () => {
     const { input, call } = await openTurn();
     const leaving = new AbortController();
     const reading = readAll(world.ctx, input, { signal: leaving.signal });
@@ -117,29 +117,29 @@ describe("cursors", () => {
     expect((await readAll(world.ctx, input)).end).toMatchObject({ status: "completed" });
   });
 
-  test("a look at the log that the lease has given up on leaves nothing behind when it comes back", async () => {
+  test("a read of the log that outlives the lease leaves no pending wait", async () => {
     const { input, call } = await openTurn();
     const other = world.openProcess();
-    const looked = Promise.withResolvers<void>();
+    const hasRead = Promise.withResolvers<void>();
     const refusal = new DomainError("DATABASE_UNAVAILABLE", "the lease is lost");
     const lease = {
       run: async <T>(work: () => Promise<T>): Promise<T> => {
-        void work().then(() => looked.resolve());
+        void work().then(() => hasRead.resolve());
         throw refusal;
       },
     };
     const leaving = new AbortController();
     const reading = readAll({ ...other.ctx, lease }, input, { signal: leaving.signal });
     await expect(reading).rejects.toBe(refusal);
-    await looked.promise;
-    // A wait that had begun would reject now, with nobody to hear it, which fails the run.
+    await hasRead.promise;
+    // A pending wait would reject now. Unhandled, the rejection would fail the test run.
     leaving.abort();
     await call.write(completed());
     call.end();
     expect((await readAll(other.ctx, input)).end).toMatchObject({ status: "completed" });
   });
 
-  test("a reader that came while the turn was being begun gets its events as they come", async () => {
+  test("a reader that comes while the turn starts gets the events as they come", async () => {
     const isWritten = Promise.withResolvers<void>();
     const isSeen = Promise.withResolvers<void>();
     const { ctx } = world.openProcess({
@@ -160,9 +160,9 @@ describe("cursors", () => {
     await isWritten.promise;
     const lease = {
       run: async <T>(work: () => Promise<T>): Promise<T> => {
-        const looked = await work();
+        const result = await work();
         isSeen.resolve();
-        return looked;
+        return result;
       },
     };
     const read = await readAll({ ...ctx, clock, lease }, input);
@@ -170,7 +170,7 @@ describe("cursors", () => {
     await starting;
   });
 
-  test("the end is not shown before it is written", async () => {
+  test("readers get the end only after its commit", async () => {
     const { input, call } = await openTurn();
     await call.write(completed());
     call.end();
@@ -180,8 +180,8 @@ describe("cursors", () => {
   });
 });
 
-describe("owners that are gone", () => {
-  test("a turn whose owner was killed ends interrupted, past anything that was delivered", async () => {
+describe("dead owners", () => {
+  test("a turn whose owner was killed ends interrupted, past everything that was delivered", async () => {
     const dead = world.openProcess();
     const { input, call } = await openTurn(dead.ctx);
     await call.write(delta("a"));
@@ -203,12 +203,12 @@ describe("owners that are gone", () => {
       lastSeq: reserved + 1,
       end: read.end,
     });
-    // A reader that had everything that could be delivered misses nothing.
+    // For a reader that had every reserved number nothing is missing.
     expect((await readAll(world.ctx, input, { afterSeq: reserved })).gaps).toEqual([]);
     expect(await startTurn(world.ctx, input)).toMatchObject({ created: false, status: "interrupted" });
   });
 
-  test("a turn that was starting ends failed, its outcome unknown", async () => {
+  test("a turn in `starting` ends failed, its outcome unknown", async () => {
     const dead = world.openProcess({ timing: { startAnswerMs: 10 } });
     world.engine.onCall = () => {};
     const input = world.input();
@@ -222,7 +222,7 @@ describe("owners that are gone", () => {
     });
   });
 
-  test("recovery leaves alone what is its own and what nobody declared dead", async () => {
+  test("recovery changes no turn of its own replica or of a replica that was not declared dead", async () => {
     const other = world.openProcess();
     const theirs = await openTurn(other.ctx);
     const mine = await openTurn();
@@ -235,14 +235,14 @@ describe("owners that are gone", () => {
     }
   });
 
-  test("an owner that was declared dead and comes back stops quietly, and its readers get the recorded end", async () => {
+  test("an owner that comes back after it was declared dead stops, and its readers get the recorded end", async () => {
     const zombie = world.openProcess();
     const { input, call } = await openTurn(zombie.ctx);
     await call.write(delta("a"));
     const reading = readAll(zombie.ctx, input);
     await expect.poll(async () => (await loggedSeq(input.turnId)) ?? 0).toBe(1);
     await recoverTurns(world.ctx, [zombie.replicaId]);
-    await call.write(delta("nobody will see this in the log"));
+    await call.write(delta("never in the log"));
     const read = await reading;
     expect(read.end).toMatchObject({ status: "interrupted", reason: "OWNER_LOST" });
     expect(read.end?.lastSeq).toBeGreaterThan(Math.max(...seqsOf(read)));
@@ -251,7 +251,7 @@ describe("owners that are gone", () => {
     expect(zombie.ctx.turns.find(input.productId, input.turnId)).toBeUndefined();
   });
 
-  test("a turn of another process is read from the log as it comes, and cancelled by taking it over", async () => {
+  test("a turn of another replica is read from the log as it grows, and a cancel takes it over", async () => {
     const other = world.openProcess();
     const { input, call } = await openTurn(other.ctx);
     await call.write(delta("a"));
@@ -290,7 +290,7 @@ describe("handing over", () => {
     expect(rest.end).toMatchObject({ status: "completed" });
   });
 
-  test("draining refuses new turns, waits for those under way, ends the rest, and all is written", async () => {
+  test("a drain refuses new turns, waits for live ones, ends the rest, and all are committed", async () => {
     const leaving = world.openProcess();
     const quick = await openTurn(leaving.ctx);
     const slow = await openTurn(leaving.ctx);
@@ -314,7 +314,7 @@ describe("handing over", () => {
     expect(leaving.ctx.turns.size).toBe(0);
   });
 
-  test("a turn that still waits for its engine is refused with DRAINING", async () => {
+  test("a turn that waits for its engine at the drain is refused with DRAINING", async () => {
     const engine = await world.addEngine("gated");
     const gate = await world.holds.closeGate(engine.engineId, {
       whenBusy: "wait",

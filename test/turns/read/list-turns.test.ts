@@ -3,7 +3,7 @@ import { listTurns } from "../../../server/turns/read/list-turns.ts";
 import { completed, streamOf } from "../engine-double.ts";
 import { openTurnWorld, startAndRead } from "../turn-world.ts";
 
-test("a user's turns come newest first, and pages do not move when turns are added", async () => {
+test("a user's turns come newest first, and new turns do not move later pages", async () => {
   await using world = await openTurnWorld();
   world.engine.onCall = streamOf(completed());
   const productId = await world.addProduct();
@@ -30,7 +30,7 @@ test("a user's turns come newest first, and pages do not move when turns are add
   const paged = [...first.items, ...second.items, ...third.items].map((turn) => turn.turnId);
   expect(paged).toEqual(ids);
   expect(third.nextCursor).toBeNull();
-  expect((await listTurns(world.ctx, { ...key, userId: "nobody" })).items).toEqual([]);
+  expect((await listTurns(world.ctx, { ...key, userId: "unknown" })).items).toEqual([]);
 });
 
 test.each([

@@ -46,7 +46,7 @@ function openProcessWith(onFirstRow: () => Promise<void>) {
 }
 
 describe("what the engine gets", () => {
-  test("known fields have the engine's names, all others go through as they are", async () => {
+  test("known fields get the engine's names, and all others pass unchanged", async () => {
     world.engine.onCall = whole;
     const before = world.engine.calls.length;
     const input = world.input({
@@ -86,7 +86,7 @@ describe("what the engine gets", () => {
 });
 
 describe("one turn for one id", () => {
-  test("the same id and input is one call to the engine, whatever the order of fields", async () => {
+  test("the same id and input is one call to the engine, in whatever order the fields are", async () => {
     world.engine.onCall = whole;
     const input = world.input({ b: 1, a: { y: 1, x: "\ud800" } });
     const first = await startTurn(world.ctx, input);
@@ -106,7 +106,7 @@ describe("one turn for one id", () => {
     );
   });
 
-  test("the same id with another input is a mismatch, while it runs and after", async () => {
+  test("the same id with another input is a mismatch, during the turn and after it", async () => {
     world.engine.onCall = (call) => call.open();
     const input = world.input();
     await startTurn(world.ctx, input);
@@ -128,7 +128,7 @@ describe("one turn for one id", () => {
     );
   });
 
-  test("concurrent starts of one id in two processes make one turn", async () => {
+  test("concurrent starts of one id at two replicas make one turn", async () => {
     world.engine.onCall = whole;
     const other = world.openProcess();
     const input = world.input();
@@ -141,7 +141,7 @@ describe("one turn for one id", () => {
     await readAll(other.ctx, input);
   });
 
-  test("equal ids in two products are two turns, and neither sees the other's", async () => {
+  test("equal ids in two products are two turns, and no product sees the turn of the other", async () => {
     world.engine.onCall = whole;
     const productId = await world.addProduct();
     await world.addEngine("ann", productId);
@@ -160,7 +160,7 @@ describe("one turn for one id", () => {
     expect(second.created).toBe(true);
   });
 
-  test("a second turn on a task that has a live one is refused", async () => {
+  test("a second turn on a task with a live turn is refused", async () => {
     world.engine.onCall = (call) => call.open();
     const input = world.input();
     await startTurn(world.ctx, input);
@@ -181,8 +181,8 @@ describe("one turn for one id", () => {
 
 test.each([
   ["accepts", () => vi.spyOn(LiveTurn.prototype, "markStreaming")],
-  ["says something", () => vi.spyOn(LiveTurn.prototype, "append")],
-])("an error of our own while the engine %s is not taken for the engine's", async (_when, spyOn) => {
+  ["sends an event", () => vi.spyOn(LiveTurn.prototype, "append")],
+])("a defect of ours while the engine %s is not reported as the engine's error", async (_when, spyOn) => {
   world.engine.onCall = streamOf(started(), delta("a"), completed());
   const spy = spyOn().mockImplementationOnce(() => {
     throw new Error("ours");
@@ -198,7 +198,7 @@ test.each([
   }
 });
 
-test("a connection that the engine keeps takes one turn after the other", async () => {
+test("a connection that the engine keeps open serves one turn after another", async () => {
   world.engine.onCall = streamOf(started(), delta("a"), completed());
   world.connections.noteAnnouncement(world.engine.url, "timeout=5");
   const ports = new Set<number | undefined>();
@@ -239,7 +239,7 @@ describe("refusals before the stream", () => {
     expect(await startTurn(world.ctx, input)).toMatchObject({ created: true });
   });
 
-  test("where waiting helps the caller is told how long", async () => {
+  test("an error that may pass has a time to wait", async () => {
     world.engine.onCall = answer(503, envelope);
     await expect(startTurn(world.ctx, world.input())).rejects.toMatchObject({ retryAfterMs: 1_000 });
   });
@@ -251,7 +251,7 @@ describe("refusals before the stream", () => {
     [200, answer(200, "<html>It works!</html>", "text/html"), { code: "HTTP_200" }],
     [204, (call: Call) => call.response.writeHead(204).end(), { code: "HTTP_204" }],
   ] as const)(
-    "%i fails the turn for good, and a retry finds it failed",
+    "%i fails the turn for good, and a repeated start finds it failed",
     async (status, behaviour, engineError) => {
       world.engine.onCall = behaviour;
       const input = world.input();
@@ -299,7 +299,7 @@ describe("refusals before the stream", () => {
     expect(pieces).toBeLessThan(100);
   });
 
-  test("an error body that never ends is cut off, and what there is of it has to do", async () => {
+  test("an error body that never ends is cut off, and only its status counts", async () => {
     world.engine.onCall = (call) => {
       call.response.writeHead(500, { "content-type": "application/json" });
       call.response.write('{"error":"CODE",');
@@ -314,7 +314,7 @@ describe("refusals before the stream", () => {
     expect((await getTurn(ctx, input)).end).toMatchObject({ reason: "ENGINE_REFUSED" });
   });
 
-  test("an engine that echoes its key does not make us tell it", async () => {
+  test("an engine key that the engine echoes is hidden from the caller", async () => {
     world.engine.onCall = (call) =>
       answer(401, { error: "NO", message: `bad ${String(call.headers["x-engine-key"])}` })(call);
     await expect(startTurn(world.ctx, world.input())).rejects.toMatchObject({
@@ -322,8 +322,8 @@ describe("refusals before the stream", () => {
     });
   });
 
-  test("an unknown user is ENGINE_NOT_FOUND and leaves nothing", async () => {
-    const input = { ...world.input(), userId: "nobody" };
+  test("a user without an engine is ENGINE_NOT_FOUND and leaves no turn", async () => {
+    const input = { ...world.input(), userId: "no engine" };
     await expect(startTurn(world.ctx, input)).rejects.toMatchObject({ reason: "ENGINE_NOT_FOUND" });
     expect(world.ctx.turns.find(input.productId, input.turnId)).toBeUndefined();
   });
@@ -339,12 +339,12 @@ describe("refusals before the stream", () => {
   });
 });
 
-describe("answers that do not come", () => {
+describe("an engine that does not answer", () => {
   const START_ANSWER_MS = 10_000;
   const IDLE_MS = 600_000;
 
-  /** A turn that was answered in `starting` although its engine has it. */
-  async function openPatiently() {
+  /** A turn whose start was answered in `starting`, while its engine has the request. */
+  async function openSlowTurn() {
     world.engine.onCall = () => {};
     const clock = openMovableClock();
     const { ctx } = world.openProcess({ clock, timing: { startAnswerMs: START_ANSWER_MS } });
@@ -369,7 +369,7 @@ describe("answers that do not come", () => {
     expect(await startTurn(world.ctx, input)).toMatchObject({ status: "failed", created: false });
   });
 
-  test("what is not HTTP is an unknown outcome too", async () => {
+  test("an answer that is not HTTP is an unknown outcome too", async () => {
     const server = createServer((socket) => {
       socket.on("error", () => {});
       socket.once("data", () => socket.end("220 mail.example.com ESMTP\r\n"));
@@ -385,16 +385,16 @@ describe("answers that do not come", () => {
     await once(server, "close");
   });
 
-  test("an engine that thinks long gets its turn answered in starting, and the stream comes after", async () => {
-    const { ctx, input, call } = await openPatiently();
+  test("a slow engine makes start answer `starting`, and its stream comes later", async () => {
+    const { ctx, input, call } = await openSlowTurn();
     expect(await startTurn(ctx, input)).toMatchObject({ status: "starting", created: false });
     expect(await getTurn(ctx, input)).toMatchObject({ status: "starting", end: null });
     whole(call);
     expect((await readAll(ctx, input)).end).toMatchObject({ status: "completed", lastSeq: 4 });
   });
 
-  test("a refusal after that is a recorded end", async () => {
-    const { ctx, input, call } = await openPatiently();
+  test("a refusal after start has answered is a recorded end", async () => {
+    const { ctx, input, call } = await openSlowTurn();
     answer(409, { error: "BUSY", message: "no" })(call);
     expect((await readAll(ctx, input)).end).toMatchObject({
       status: "failed",
@@ -423,7 +423,7 @@ describe("answers that do not come", () => {
     });
   });
 
-  test("a process that lost its lease sends nothing", async () => {
+  test("a replica that lost its lease sends nothing", async () => {
     const process = world.openProcess();
     process.lease = false;
     const before = world.engine.calls.length;

@@ -12,7 +12,7 @@ beforeAll(async () => {
 });
 afterAll(async () => world[Symbol.asyncDispose]());
 
-/** What a reader gets from memory and, afterwards, from the log: the same. */
+/** Expects that a reader gets the same from memory and afterwards from the log. */
 async function relay(...pieces: (string | Buffer)[]) {
   world.engine.onCall = streamOf(...pieces);
   const input = world.input();
@@ -24,7 +24,7 @@ async function relay(...pieces: (string | Buffer)[]) {
 }
 
 describe("parsing", () => {
-  test("events come in order, numbered from 1, with the end after them", async () => {
+  test("events come in order, numbered from 1, and the end comes after them", async () => {
     const read = await relay(started(), delta("a"), delta("b"), completed());
     expect(read.events.map(({ seq, type }) => [seq, type])).toEqual([
       [1, "thread_lifecycle"],
@@ -52,13 +52,13 @@ describe("parsing", () => {
     ["ids and retries", "id: 9\nretry: 5\nevent: a\ndata: 1\nid: \n\n"],
     ["no space", "event:a\ndata:1\n\n"],
     ["unknown fields", "foo: bar\nevent: a\nfoo\ndata: 1\n\n"],
-  ])("a stream with %s is understood", async (_name, text) => {
+  ])("a stream with %s is parsed", async (_name, text) => {
     const read = await relay(text, completed());
     expect(read.events[0]).toMatchObject({ seq: 1, type: "a", data: 1 });
     expect(read.events).toHaveLength(2);
   });
 
-  test("data over several lines is one text, an event without a type is a message, no JSON is a string", async () => {
+  test("data on several lines is one text, an event without a type is a message, and data that is not JSON is a string", async () => {
     const read = await relay(
       'data: {"a":\ndata: 1}\n\n',
       "data: not json\ndata: at all\n\n",
@@ -73,7 +73,7 @@ describe("parsing", () => {
     ]);
   });
 
-  test("a stream may be cut anywhere, in the middle of a character too", async () => {
+  test("a stream may be cut anywhere, even inside a character", async () => {
     const bytes = Buffer.from(`${delta("ä€😀")}${sse("ünï", { "😀": ["ß"] })}${completed()}`);
     const pieces = Array.from(bytes, (byte) => Buffer.from([byte]));
     world.engine.onCall = (call) => {
@@ -91,7 +91,7 @@ describe("parsing", () => {
     ]);
   });
 
-  test("NUL, lone surrogates, separators and control characters come through the log as they were", async () => {
+  test("NUL, lone surrogates, separators and control characters pass the log unchanged", async () => {
     const nasty = '{"a":"\\u0000","b":"\\ud800","c":"\\u001e\\u2028","__proto__":{"x":1}}';
     const read = await relay(
       `event: a\u0000b\u001e"\ndata: ${nasty}\n\n`,
@@ -103,7 +103,7 @@ describe("parsing", () => {
     expect(read.events[1]?.data).toBe("raw\u0000\u001e\u0007");
   });
 
-  test("JSON that nests too deep to be written again is delivered as its text", async () => {
+  test("JSON that is nested too deeply to be serialized again is delivered as its text", async () => {
     const deep = `${"[".repeat(100_000)}${"]".repeat(100_000)}`;
     const read = await relay(`data: ${deep}\n\n`, completed());
     expect(read.events[0]?.data).toBe(deep);
@@ -116,7 +116,7 @@ describe("parsing", () => {
 });
 
 describe("ends", () => {
-  test("an error event fails the turn with what the engine said", async () => {
+  test("an error event fails the turn with the engine's error", async () => {
     const read = await relay(delta("a"), sse("error", { error: "BOOM", message: "it broke", details: [1] }));
     expect(read.end).toMatchObject({
       status: "failed",
@@ -127,14 +127,14 @@ describe("ends", () => {
     });
   });
 
-  test("lifecycle errored fails it too, and an error without a word is still one", async () => {
+  test("lifecycle errored fails the turn too, even without a code or a message", async () => {
     const errored = await relay(sse("thread_lifecycle", { phase: "errored", error: "E", message: "m" }));
     expect(errored.end).toMatchObject({ reason: "ENGINE_ERROR", engineError: { code: "E", message: "m" } });
     const bare = await relay("event: error\ndata: oops\n\n");
     expect(bare.end).toMatchObject({ reason: "ENGINE_ERROR", engineError: { code: "UNSPECIFIED" } });
   });
 
-  test("what comes after the last word is dropped", async () => {
+  test("events after the terminal event are dropped", async () => {
     const read = await relay(
       delta("a"),
       completed(),
@@ -145,7 +145,7 @@ describe("ends", () => {
     expect(read.end).toMatchObject({ status: "completed", lastSeq: 3 });
   });
 
-  test("an engine that does not close after its last word is not waited for", async () => {
+  test("a turn ends although its engine does not close the stream after the terminal event", async () => {
     world.engine.onCall = (call) => {
       call.open();
       void call.write(completed());
@@ -155,7 +155,7 @@ describe("ends", () => {
     await expect.poll(() => world.engine.calls.at(-1)?.isClosed).toBe(true);
   });
 
-  test("a stream that just ends is ENGINE_CLOSED, and its engine is done", async () => {
+  test("a stream that ends without a terminal event is ENGINE_CLOSED, and its engine is done", async () => {
     const read = await relay(started(), delta("a"));
     expect(read.end).toMatchObject({
       status: "failed",
@@ -197,7 +197,7 @@ describe("ends", () => {
   });
 
   test.each(["ENGINE_STOPPED", "ENGINE_RESTARTED"] as const)(
-    "a verb that interrupts holders ends the turn with %s",
+    "an operation that interrupts holders ends the turn with %s",
     async (reason) => {
       const engine = await world.addEngine(`interrupted ${reason}`);
       world.engine.onCall = (call) => {
@@ -217,7 +217,7 @@ describe("ends", () => {
     },
   );
 
-  test("the engine is held while the turn lives, and given back after", async () => {
+  test("the engine is held while the turn is live, and released after it", async () => {
     const engine = await world.addEngine("held");
     world.engine.onCall = (call) => call.open();
     const input = { ...world.input(), userId: "held" };
@@ -239,7 +239,7 @@ describe("limits", () => {
     return { clock, ctx: world.openProcess({ clock, config: { turnIdleTimeoutMs: IDLE_MS } }).ctx };
   }
 
-  test("an event over its limit ends the turn, what came before stays", async () => {
+  test("an event over the limit ends the turn, and earlier events stay", async () => {
     const { ctx } = world.openProcess({ config: { eventMaxBytes: 1_000 } });
     for (const big of [
       `data: ${"x".repeat(1_001)}\n\n`,
@@ -274,7 +274,7 @@ describe("limits", () => {
     expect((await readAll(ctx, input)).end).toMatchObject({ status: "completed" });
   });
 
-  test("a turn over its limit ends, comments included", async () => {
+  test("a turn over its limit ends, and comments count", async () => {
     const { ctx } = world.openProcess({ config: { turnMaxBytes: 10_000 } });
     for (const piece of [delta("x".repeat(500)), `: ${"x".repeat(500)}\n\n`]) {
       world.engine.onCall = (call) => {
@@ -287,7 +287,7 @@ describe("limits", () => {
     }
   });
 
-  test("an engine that says nothing for too long is ENGINE_TIMEOUT; any byte counts as a word", async () => {
+  test("an engine that is silent for too long is ENGINE_TIMEOUT, and any byte ends the silence", async () => {
     const { ctx, clock } = openImpatientProcess();
     world.engine.onCall = (call) => call.open();
     const chatty = world.input();
@@ -309,7 +309,7 @@ describe("limits", () => {
     expect((await readAll(ctx, chatty)).end).toMatchObject({ status: "completed" });
   });
 
-  test("while a human is asked the engine may be silent", async () => {
+  test("an engine that waits for a person may be silent", async () => {
     const { ctx, clock } = openImpatientProcess();
     world.engine.onCall = (call) => {
       call.open();
@@ -333,8 +333,8 @@ describe("limits", () => {
   });
 });
 
-describe("nobody has to read", () => {
-  test("a turn is drained to its end and its row tells", async () => {
+describe("a turn without readers", () => {
+  test("is read to its end, which its row has", async () => {
     world.engine.onCall = streamOf(
       started(),
       ...Array.from({ length: 3_000 }, (_, index) => delta(`${index}`)),
@@ -360,7 +360,7 @@ describe("nobody has to read", () => {
     expect(read.batches.length).toBeLessThan(20);
   });
 
-  test("a turn of many megabytes with large events is read back whole, in bounded batches", async () => {
+  test("of many megabytes is read from the log completely, in bounded batches", async () => {
     const text = "x".repeat(100_000);
     world.engine.onCall = streamOf(...Array.from({ length: 100 }, () => delta(text)), completed());
     const read = await startAndRead(world);
