@@ -31,9 +31,9 @@ export class TurnLog {
   /** Turns whose own data made a commit fail. Each is committed alone. */
   readonly #suspects = new WeakSet<LiveTurn>();
   readonly #done: Promise<void>;
-  /** Aborts the rest, the wait until a turn is due. */
-  #rest: AbortController | undefined;
-  #restUntil = 0;
+  /** Aborts the sleep until the next turn is due. */
+  #sleeping: AbortController | undefined;
+  #sleepUntil = 0;
   #idle: PromiseWithResolvers<void> | undefined;
   #failures = 0;
   #isClosing = false;
@@ -49,13 +49,13 @@ export class TurnLog {
     if (turn.isOver) return;
     this.#dirty.add(turn);
     this.#idle?.resolve();
-    if (this.#rest && turn.dueAt(this.#maxAgeMs) < this.#restUntil) this.#rest.abort();
+    if (this.#sleeping && turn.dueAt(this.#maxAgeMs) < this.#sleepUntil) this.#sleeping.abort();
   }
 
   /** Commits everything and stops. Gives up after `deadlineMs`. */
   async close(deadlineMs: number): Promise<void> {
     this.#isClosing = true;
-    this.#rest?.abort();
+    this.#sleeping?.abort();
     this.#idle?.resolve();
     const deadline = new AbortController();
     const late = this.#options.clock.sleep(deadlineMs, deadline.signal).catch(() => {
@@ -64,7 +64,7 @@ export class TurnLog {
     await Promise.race([this.#done, late]);
     deadline.abort();
     this.#isGivenUp = true;
-    this.#rest?.abort();
+    this.#sleeping?.abort();
     if (this.#dirty.size > 0) {
       this.#options.log.error(
         { turns: this.#dirty.size },
@@ -83,7 +83,7 @@ export class TurnLog {
         continue;
       }
       const waitMs = this.#isClosing ? 0 : this.#nextDueAt() - this.#options.clock.now();
-      if (waitMs > 0) await this.#restFor(waitMs);
+      if (waitMs > 0) await this.#sleep(waitMs);
       else await this.#commitDue();
     }
   }
@@ -101,13 +101,13 @@ export class TurnLog {
   }
 
   /** Resolves after `ms`, or earlier when a turn is due earlier. */
-  async #restFor(ms: number): Promise<void> {
-    this.#rest = new AbortController();
-    this.#restUntil = this.#options.clock.now() + ms;
-    await this.#options.clock.sleep(ms, this.#rest.signal).catch(() => {
+  async #sleep(ms: number): Promise<void> {
+    this.#sleeping = new AbortController();
+    this.#sleepUntil = this.#options.clock.now() + ms;
+    await this.#options.clock.sleep(ms, this.#sleeping.signal).catch(() => {
       // A turn is due earlier, or the log closes.
     });
-    this.#rest = undefined;
+    this.#sleeping = undefined;
   }
 
   get #maxAgeMs(): number {

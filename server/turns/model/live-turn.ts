@@ -166,7 +166,7 @@ export class LiveTurn {
     this.#progress.answer(error);
   }
 
-  /** The turn never came to be: callers of start get the error, and there is nothing to read. */
+  /** The turn did not begin: callers of start get the error, and there is nothing to read. */
   refuse(error: unknown): void {
     this.#progress.refuse(error);
     this.announce();

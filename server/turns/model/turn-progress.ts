@@ -1,6 +1,6 @@
 import { applyMove, isOver, isWaiting, type TurnMove, type TurnState, type TurnWait } from "./turn-states.ts";
 
-/** How a wait ended; `error` undefined: well. */
+/** How a wait ended: with an error, or well if that is undefined. */
 interface Outcome {
   readonly error: unknown;
 }
@@ -11,8 +11,8 @@ interface Waiter {
 const DONE: Outcome = { error: undefined };
 
 /**
- * The state of a live turn, and the callers that wait for it. Promises exist only for callers that wait at the moment:
- * most of its life a turn has none.
+ * The state of a live turn, and the callers that wait for a state. A promise exists only while a caller waits, so most of
+ * the time a turn has none.
  *
  * Whether the callers of start were answered is not part of the state: a slow engine leaves the turn in `starting` or
  * `ending` after its callers were answered.
@@ -33,7 +33,7 @@ export class TurnProgress {
     return this.#startAnswer !== undefined;
   }
 
-  /** False: the state is the same as before, as for every turn that is over. Throws when the table has no such move. */
+  /** False: the state did not change, for example because the turn is over. Throws when the table has no such move. */
   move(move: TurnMove): boolean {
     const next = applyMove(this.#state, move);
     if (next === this.#state) return false;
@@ -56,8 +56,10 @@ export class TurnProgress {
   }
 
   async until(wait: TurnWait): Promise<void> {
-    const find = () => (this.#state === "refused" && wait !== "over" ? { error: this.#refusal } : DONE);
-    await this.#untilFound(() => (isWaiting(wait, this.#state) ? undefined : find()));
+    await this.#untilFound(() => {
+      if (isWaiting(wait, this.#state)) return undefined;
+      return this.#state === "refused" && wait !== "over" ? { error: this.#refusal } : DONE;
+    });
   }
 
   async untilAnswered(): Promise<void> {

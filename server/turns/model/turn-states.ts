@@ -1,10 +1,10 @@
 /**
- * The life of a turn on the replica that owns it, as data. `TurnProgress` makes every move by this table; the test
+ * The life of a turn on the replica that owns it, as data. `TurnProgress` makes every move by this table. The test
  * walks every state × move cell of it.
  *
  *   opening ─ findNew ─▶ acquiring ─ record ─▶ starting ─ stream ─▶ streaming ─ end ─▶ ending ─ commit ─▶ ended
- *      └─────── record (no wait for the engine) ──▲  └───────────── end ────────────────▲
- *   refuse, before the end is committed ─▶ refused            lose, once recorded ─▶ lost
+ *                                                  └──────────────── end ────────────────▲
+ *   refuse, from every state before `ended` ─▶ refused            lose, once recorded ─▶ lost
  */
 export const TURN_STATES = [
   /** The database has not answered yet whether the turn's id is new. */
@@ -21,7 +21,7 @@ export const TURN_STATES = [
   "ended",
   /** Another replica owns or has ended the turn. From now on only the log is right. */
   "lost",
-  /** The turn never came to be. */
+  /** The turn did not begin. */
   "refused",
 ] as const;
 export type TurnState = (typeof TURN_STATES)[number];
@@ -30,7 +30,7 @@ export const TURN_MOVES = {
   /** The database has no turn of this id. A start that waited for its engine checks again. */
   findNew: { from: ["opening", "acquiring"], to: "acquiring" },
   /** The row is written. */
-  record: { from: ["opening", "acquiring"], to: "starting" },
+  record: { from: ["acquiring"], to: "starting" },
   stream: { from: ["starting"], to: "streaming" },
   end: { from: ["starting", "streaming"], to: "ending" },
   commit: { from: ["ending"], to: "ended" },

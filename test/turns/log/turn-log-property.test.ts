@@ -125,6 +125,7 @@ async function openLiveTurn(owner: TurnProcess): Promise<LiveTurn> {
     reservedSeq: RESERVE_AHEAD,
   });
   if (startedAt === undefined) throw new Error("the turn is taken");
+  turn.markNew();
   turn.markRecorded({ ...record, startedAt });
   turn.markStreaming(Date.now());
   return turn;

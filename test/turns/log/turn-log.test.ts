@@ -127,6 +127,7 @@ async function openLiveTurn(ctx: WorldContext): Promise<LiveTurn> {
   const fingerprint = "f".repeat(64);
   const turn = ctx.turns.open({ productId, turnId, userId, taskId: request.taskId, fingerprint });
   const target = { engineId: engine?.engineId ?? "", generation: 1 };
+  turn.markNew();
   turn.markRecorded(await recordTurn(ctx, turn, target));
   turn.markStreaming(Date.now());
   return turn;
