@@ -33,7 +33,7 @@ async function cancelLive(ctx: CancelContext, turn: LiveTurn): Promise<boolean> 
   // Stop before the wait: a turn that waits for its engine would be recorded only after the boot.
   turn.stop(CANCELLED);
   try {
-    await turn.untilRecorded();
+    await turn.until("recorded");
   } catch (error) {
     // The callers of start get the refusal. But after a database error it is unknown whether the row exists.
     if (isDatabaseUnavailable(error)) throw error;
@@ -43,7 +43,7 @@ async function cancelLive(ctx: CancelContext, turn: LiveTurn): Promise<boolean> 
   const timeout = ctx.clock.sleep(COMMIT_TIMEOUT_MS, committed.signal).catch(() => {
     // The turn was over in time.
   });
-  await Promise.race([turn.untilOver(), timeout]);
+  await Promise.race([turn.until("over"), timeout]);
   committed.abort();
   // A turn that its engine refused has no end, and its id may belong to a new turn already.
   if (turn.isOver) return turn.state === "ended";

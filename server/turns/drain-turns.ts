@@ -29,7 +29,7 @@ export async function closeTurns(ctx: DrainContext): Promise<void> {
 async function untilAllOver(ctx: DrainContext, ms: number, hurry?: AbortSignal): Promise<void> {
   const giveUp = new AbortController();
   const signal = hurry ? AbortSignal.any([giveUp.signal, hurry]) : giveUp.signal;
-  const over = Promise.all(ctx.turns.list().map(async (turn) => turn.untilOver()));
+  const over = Promise.all(ctx.turns.list().map(async (turn) => turn.until("over")));
   const timeout = ctx.clock.sleep(ms, signal).catch(() => {
     // All turns are over, or `hurry` aborted.
   });

@@ -5,7 +5,7 @@ import type { ReaderWake } from "../read/reader-wake.ts";
 import type { TurnBatch, TurnEvent } from "../read/turn-batch.ts";
 import type { EndCause, TurnEnd } from "./turn-end.ts";
 import { TurnProgress } from "./turn-progress.ts";
-import type { TurnState } from "./turn-states.ts";
+import type { TurnState, TurnWait } from "./turn-states.ts";
 
 /** How far ahead of the last event each commit reserves, at least. */
 export const RESERVE_AHEAD = 1024;
@@ -131,17 +131,9 @@ export class LiveTurn {
     return this.#stopCause;
   }
 
-  /** Resolves once the database has no turn of this id; throws if the start is refused. */
-  async untilNew(): Promise<void> {
-    await this.#progress.until("new");
-  }
-  /** Resolves once the row is written; throws if the start is refused. */
-  async untilRecorded(): Promise<void> {
-    await this.#progress.until("recorded");
-  }
-  /** Resolves once the turn is ended, lost or refused. */
-  async untilOver(): Promise<void> {
-    await this.#progress.until("over");
+  /** See `TURN_WAITS`. Throws the refusal if the start is refused, except for `over`. */
+  async until(wait: TurnWait): Promise<void> {
+    await this.#progress.until(wait);
   }
   /** Resolves once the callers of start can be answered; throws the error that they get. */
   async untilAnswered(): Promise<void> {

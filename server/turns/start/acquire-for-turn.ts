@@ -1,6 +1,5 @@
-import type { UsableEngine } from "../../../db/engines.ts";
 import { holdEngine, isBlocked, toWaitError } from "../../engines/access/hold-engine.ts";
-import type { HeldEngine, HoldContext } from "../../engines/access/hold-engine.ts";
+import type { HeldEngine, HoldContext, HoldInput } from "../../engines/access/hold-engine.ts";
 import { engineNotFound } from "../../engines/operations/get-engine.ts";
 import { DomainError } from "../../errors.ts";
 import { Deadline } from "../../time/deadline.ts";
@@ -8,6 +7,8 @@ import type { LiveTurn, TurnRecord } from "../model/live-turn.ts";
 import type { TurnContext } from "../turn-context.ts";
 import { eraseTurn, recordIfRunning, recordTurn } from "./record-turn.ts";
 import { toStopError } from "./stop-error.ts";
+
+type AcquireContext = TurnContext & HoldContext;
 
 export interface AcquireForTurnInput {
   expectGeneration?: number | undefined;
@@ -29,7 +30,7 @@ export interface AcquiredTurn {
  * turn that was stopped what `toStopError` makes of the cause.
  */
 export async function acquireForTurn(
-  ctx: TurnContext & HoldContext,
+  ctx: AcquireContext,
   turn: LiveTurn,
   input: AcquireForTurnInput,
 ): Promise<AcquiredTurn> {
@@ -49,17 +50,13 @@ interface Attempt extends Pick<AcquireForTurnInput, "expectGeneration"> {
   turn: LiveTurn;
   signal: AbortSignal;
 }
-interface SeenEngine extends Attempt {
-  engine: UsableEngine;
-  /** `holds.gateChanges` from before the engine was read. */
-  gateChanges: number;
+interface SeenEngine extends Attempt, HoldInput {
+  /** undefined: no row is written. */
+  startedAt: string | undefined;
 }
 
 /** undefined: the engine was waited for, or an operation changed it. No row is left, so try again. */
-async function tryAcquire(
-  ctx: TurnContext & HoldContext,
-  attempt: Attempt,
-): Promise<AcquiredTurn | undefined> {
+async function tryAcquire(ctx: AcquireContext, attempt: Attempt): Promise<AcquiredTurn | undefined> {
   const { turn, expectGeneration, signal } = attempt;
   const { gateChanges } = ctx.holds;
   // The signal does not cut this short: what a stop means depends on whether the row was written. So a database error
@@ -70,53 +67,30 @@ async function tryAcquire(
     signal.throwIfAborted();
     throw engineNotFound();
   }
-  const seen = { ...attempt, engine, gateChanges };
-  if (startedAt === undefined) return waitUnrecorded(ctx, seen);
-  if (signal.aborted || !isBlocked(ctx, engine)) return holdRecorded(ctx, seen, startedAt);
-  await requireErased(ctx, turn);
-  return waitUnrecorded(ctx, seen);
+  const isTooEarly = startedAt !== undefined && !signal.aborted && isBlocked(ctx, engine);
+  if (isTooEarly) await requireErased(ctx, turn);
+  return holdSeen(ctx, { ...attempt, engine, gateChanges, startedAt: isTooEarly ? undefined : startedAt });
 }
 
-async function holdRecorded(
-  ctx: TurnContext & HoldContext,
-  seen: SeenEngine,
-  startedAt: string,
-): Promise<AcquiredTurn | undefined> {
-  const { turn, engine, signal } = seen;
-  const record = { engineId: engine.id, generation: engine.generation, startedAt };
+async function holdSeen(ctx: AcquireContext, seen: SeenEngine): Promise<AcquiredTurn | undefined> {
+  const { turn, engine, startedAt, signal } = seen;
+  const target = { engineId: engine.id, generation: engine.generation };
   try {
     signal.throwIfAborted();
     const held = await holdEngine(ctx, seen, signal);
-    if (held) return { record, held };
+    if (held && startedAt !== undefined) return { record: { ...target, startedAt }, held };
+    held?.release();
   } catch (error) {
-    if (isCancelled(turn, error)) return { record, held: undefined };
-    await eraseTurn(ctx, turn);
+    if (isAborted(error) && turn.stopCause?.reason === "CANCELLED") {
+      // A cancelled turn is on record although its engine never had it: cancel and later starts of its id find it.
+      const record = startedAt === undefined ? await recordTurn(ctx, turn, target) : { ...target, startedAt };
+      return { record, held: undefined };
+    }
+    if (startedAt !== undefined) await eraseTurn(ctx, turn);
     throw error;
   }
-  await requireErased(ctx, turn);
+  if (startedAt !== undefined) await requireErased(ctx, turn);
   return undefined;
-}
-
-async function waitUnrecorded(
-  ctx: TurnContext & HoldContext,
-  seen: SeenEngine,
-): Promise<AcquiredTurn | undefined> {
-  const { turn, engine, signal } = seen;
-  try {
-    signal.throwIfAborted();
-    const held = await holdEngine(ctx, seen, signal);
-    held?.release();
-    return undefined;
-  } catch (error) {
-    if (!isCancelled(turn, error)) throw error;
-    // A cancelled turn is on record although its engine never had it: cancel and later starts of its id find it.
-    const record = await recordTurn(ctx, turn, { engineId: engine.id, generation: engine.generation });
-    return { record, held: undefined };
-  }
-}
-
-function isCancelled(turn: LiveTurn, error: unknown): boolean {
-  return isAborted(error) && turn.stopCause?.reason === "CANCELLED";
 }
 
 /** Erases the row, so that it can be written again. */

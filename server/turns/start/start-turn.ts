@@ -66,7 +66,7 @@ function openTurn(ctx: StartContext, input: StartTurnInput, fingerprint: string)
 async function joinTurn(turn: LiveTurn, fingerprint: string): Promise<StartTurnResult | undefined> {
   try {
     // If the turn is not new, its row decides which input is right, and not this start of it.
-    await turn.untilNew();
+    await turn.until("new");
     requireSameInput(turn.fingerprint, fingerprint);
     await turn.untilAnswered();
   } catch (error) {

@@ -183,7 +183,7 @@ export async function endUnsentTurn(ctx: RunContext, turn: LiveTurn): Promise<vo
 async function commitEnd(ctx: RunContext, turn: LiveTurn, cause: EndCause): Promise<void> {
   turn.end(cause);
   ctx.turnLog.touch(turn);
-  await turn.untilOver();
+  await turn.until("over");
 }
 
 async function conclude(ctx: RunContext, { turn, held }: RunTurnInput, result: Result): Promise<void> {

@@ -94,7 +94,7 @@ async function play(steps: Step[]): Promise<void> {
   else {
     turn.end(COMPLETED);
     owner.ctx.turnLog.touch(turn);
-    await turn.untilOver();
+    await turn.until("over");
     owner.ctx.turns.remove(turn);
   }
   for (const reader of readers) {

@@ -107,7 +107,7 @@ test("while engines flood the log every turn progresses, and a quiet one ends be
   const quiet = await openLiveTurn(ctx);
   quiet.end(COMPLETED);
   ctx.turnLog.touch(quiet);
-  await quiet.untilOver();
+  await quiet.until("over");
   // Each flood is committed while all of them go on.
   for (const turn of floods) {
     await expect.poll(() => loggedSeq(turn.turnId)).toBeGreaterThan(0);
@@ -117,7 +117,7 @@ test("while engines flood the log every turn progresses, and a quiet one ends be
     ctx.turnLog.touch(turn);
     ctx.turns.remove(turn);
   }
-  await Promise.all(floods.map(async (turn) => turn.untilOver()));
+  await Promise.all(floods.map(async (turn) => turn.until("over")));
 });
 
 /** A turn in `streaming` without any engine. */
