@@ -1,4 +1,5 @@
 import type { Database } from "../db/client.ts";
+import { openAuditAppends, type AuditAppends } from "./audit/append-audit.ts";
 import type { Config } from "./config/config.ts";
 import type { BaseContext } from "./context.ts";
 import { EngineConnections } from "./engine-contract/connections.ts";
@@ -6,6 +7,7 @@ import { EngineHolds } from "./engines/access/engine-holds.ts";
 import { Reconciler } from "./engines/reconcile/reconciler.ts";
 import { TakenPorts } from "./engines/reconcile/taken-ports.ts";
 import { RunningCalls } from "./idempotency/running-calls.ts";
+import { openPlatformKeyInserts, type PlatformKeyInserts } from "./keys/issue-platform-key.ts";
 import { KeyStates } from "./keys/key-states.ts";
 import { openKeyring, type Keyring } from "./keys/keyring.ts";
 import { OpenedKeys } from "./keys/opened-keys.ts";
@@ -32,6 +34,8 @@ export interface AppContext extends BaseContext {
   keyring: Keyring;
   keyStates: KeyStates;
   openedKeys: OpenedKeys;
+  platformKeyInserts: PlatformKeyInserts;
+  auditAppends: AuditAppends;
   runningCalls: RunningCalls;
   connections: EngineConnections;
   holds: EngineHolds;
@@ -89,7 +93,9 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack): 
     turnTiming,
     lingeringHolds,
     isoTime: new IsoTime(),
-    keyStates: new KeyStates(database.db, clock),
+    keyStates: new KeyStates(base),
+    platformKeyInserts: openPlatformKeyInserts(base.db),
+    auditAppends: openAuditAppends(base.db),
     runningCalls: new RunningCalls(),
     drain: new DrainState(),
   };

@@ -58,7 +58,7 @@ const ctx = {
   db,
   raw,
   clock: systemClock,
-  keyStates: new KeyStates(db, systemClock),
+  keyStates: new KeyStates({ db, log, clock: systemClock }),
   drain: new DrainState(),
   lease: new LeaseGuard({ holdsLease: () => true }),
 } as Partial<AppContext> as AppContext;

@@ -1,86 +1,74 @@
-import type { Db } from "../../db/client.ts";
 import { findPostgresError, isDatabaseUnavailable } from "../../db/postgres-error.ts";
 import { DomainError } from "../errors.ts";
 
-/** Writes all of them in one transaction, and answers each in its place. */
-type GroupWrite<Item, Result> = (db: Db, items: readonly Item[]) => Promise<readonly Result[]>;
+/** Writes all items in one transaction. Returns one result for each item, in the same order. */
+type GroupWrite<Item, Result> = (items: readonly Item[]) => Promise<readonly Result[]>;
 
 interface Waiting<Item, Result> {
   item: Item;
-  answer: PromiseWithResolvers<Result>;
+  result: PromiseWithResolvers<Result>;
 }
 
-/** More than Postgres itself lets a statement take. */
+/** Longer than Postgres lets any statement run (`statement_timeout`). */
 const WRITE_MS = 40_000;
-/** Bounds how long the head of a scope is locked, and how much is written again when one of them is refused. */
+/** Bounds how long the head of a scope is locked, and how many items are tried again if one of them is refused. */
 const MAX_GROUP = 32;
 
-/*
- * Every change of a scope wants the one audit head until it is on disk, so one by one they cost a flush and a change of
- * hands each. Those that come while another is under way wait for its end and are then written together:
- *
- *   1 ──write──▶        2 3 4 ──write──▶        5 ──write──▶
- *      2 3 4 come ──────┘     5 comes ──────────┘
- */
-
 /**
- * Makes a write of many into a write of one that shares its transaction with others of the scope; a call that is alone
- * waits for nobody. When the database refuses a group, each is tried by itself, so that nobody fails for another.
+ * Writes the changes of one scope in groups, so that changes that arrive together share a transaction. Each change
+ * locks the scope's audit head until its commit, so single transactions would wait for each other's disk flush.
+ *
+ *     1 ──write──▶        2 3 4 ──write──▶        5 ──write──▶
+ *        2 3 4 arrive ────┘     5 arrives ────────┘
+ *
+ * A change that arrives alone is written at once. If Postgres refuses a group, each of its changes is tried alone, so
+ * a bad change fails only itself.
  */
-export function toGrouped<Item, Result>(
-  write: GroupWrite<Item, Result>,
-): (db: Db, scope: string, item: Item) => Promise<Result> {
-  /** Scopes that are being written, and who waits for that. */
-  const waitingByDb = new WeakMap<Db, Map<string, Waiting<Item, Result>[]>>();
-  return async (db, scope, item) => {
-    const waitingByScope = waitingByDb.get(db) ?? new Map<string, Waiting<Item, Result>[]>();
-    waitingByDb.set(db, waitingByScope);
-    const own = { item, answer: Promise.withResolvers<Result>() };
-    const waiting = waitingByScope.get(scope);
-    if (waiting === undefined) {
-      waitingByScope.set(scope, [own]);
-      void writeScope((items) => write(db, items), waitingByScope, scope);
-    } else {
-      waiting.push(own);
-    }
-    return own.answer.promise;
-  };
-}
+export class GroupCommit<Item, Result> {
+  readonly #write: GroupWrite<Item, Result>;
+  /** Scopes that are being written, each with the items that wait for the next group. */
+  readonly #waitingByScope = new Map<string, Waiting<Item, Result>[]>();
 
-type BoundWrite<Item, Result> = (items: readonly Item[]) => Promise<readonly Result[]>;
+  constructor(write: GroupWrite<Item, Result>) {
+    this.#write = write;
+  }
 
-/** Until nobody waits any more. Never rejects: whoever waits is told. */
-async function writeScope<Item, Result>(
-  write: BoundWrite<Item, Result>,
-  waitingByScope: Map<string, Waiting<Item, Result>[]>,
-  scope: string,
-): Promise<void> {
-  const waiting = waitingByScope.get(scope) ?? [];
-  while (waiting.length > 0) await writeGroup(write, waiting.splice(0, MAX_GROUP));
-  waitingByScope.delete(scope);
-}
+  async add(scope: string, item: Item): Promise<Result> {
+    const own = { item, result: Promise.withResolvers<Result>() };
+    const waiting = this.#waitingByScope.get(scope);
+    if (waiting === undefined) void this.#writeScope(scope, [own]);
+    else waiting.push(own);
+    return own.result.promise;
+  }
 
-async function writeGroup<Item, Result>(
-  write: BoundWrite<Item, Result>,
-  group: readonly Waiting<Item, Result>[],
-): Promise<void> {
-  try {
-    const results = await within(WRITE_MS, write(group.map(({ item }) => item)));
-    if (results.length !== group.length) throw new Error("a group was not answered in full");
-    for (const [index, result] of results.entries()) group[index]?.answer.resolve(result);
-  } catch (error) {
-    if (group.length > 1 && isRefusal(error)) {
-      for (const one of group) await writeGroup(write, [one]);
-    } else {
-      for (const { answer } of group) answer.reject(error);
+  /** Writes until no item of the scope waits. Never rejects: each item gets its own result or error. */
+  async #writeScope(scope: string, waiting: Waiting<Item, Result>[]): Promise<void> {
+    this.#waitingByScope.set(scope, waiting);
+    while (waiting.length > 0) await this.#writeGroup(waiting.splice(0, MAX_GROUP));
+    this.#waitingByScope.delete(scope);
+  }
+
+  async #writeGroup(group: readonly Waiting<Item, Result>[]): Promise<void> {
+    try {
+      const results = await within(WRITE_MS, this.#write(group.map(({ item }) => item)));
+      if (results.length !== group.length) {
+        throw new Error(`a group of ${group.length} items got ${results.length} results`);
+      }
+      for (const [index, result] of results.entries()) group[index]?.result.resolve(result);
+    } catch (error) {
+      if (group.length > 1 && isRefusal(error)) {
+        for (const one of group) await this.#writeGroup([one]);
+      } else {
+        for (const { result } of group) result.reject(error);
+      }
     }
   }
 }
 
-/** A connection that is dead and does not know it must not keep a scope waiting. Its outcome is unknown. */
+/** Bounds a write, so that a connection that died unnoticed does not block its scope. The outcome is then unknown. */
 async function within<Result>(ms: number, work: Promise<Result>): Promise<Result> {
   const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(unanswered()), ms);
+  const timer = setTimeout(() => late.reject(unanswered(ms)), ms);
   try {
     return await Promise.race([work, late.promise]);
   } finally {
@@ -88,11 +76,12 @@ async function within<Result>(ms: number, work: Promise<Result>): Promise<Result
   }
 }
 
-function unanswered(): DomainError {
-  return new DomainError("DATABASE_UNAVAILABLE", "the database did not answer", { retryAfterMs: 1_000 });
+function unanswered(ms: number): DomainError {
+  const message = `the database did not answer within ${ms} ms: try again later`;
+  return new DomainError("DATABASE_UNAVAILABLE", message, { retryAfterMs: 1_000 });
 }
 
-/** The database has said no, so nothing was written. An answer that did not come may be that of a commit. */
+/** True if Postgres refused the statement, so nothing was written. A lost reply may hide a commit. */
 function isRefusal(error: unknown): boolean {
   return findPostgresError(error) !== undefined && !isDatabaseUnavailable(error);
 }

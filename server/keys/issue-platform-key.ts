@@ -1,4 +1,5 @@
 import { randomUUIDv7 } from "node:crypto";
+import type { AuditValues } from "../../db/audit-log.ts";
 import type { Db } from "../../db/client.ts";
 import {
   insertAuditedPlatformKeys,
@@ -11,7 +12,7 @@ import {
 import { NO_RECORD, type IdempotencyRecord } from "../idempotency/idempotency-record.ts";
 import { appendAudit, toAuditValues } from "../audit/append-audit.ts";
 import type { AuditEntry } from "../audit/audit-entry.ts";
-import { toGrouped } from "../audit/group-commit.ts";
+import { GroupCommit } from "../audit/group-commit.ts";
 import type { BaseContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
 import { createKey } from "./key-format.ts";
@@ -20,40 +21,46 @@ import { toKey, type Key } from "./key-view.ts";
 export interface IssuePlatformKeyInput {
   productId: string;
   name: string;
-  /** All but `keys` unless given. */
+  /** `DEFAULT_SCOPES` unless given. */
   scopes?: readonly Scope[] | undefined;
-  /** ISO instant; never when absent. */
+  /** ISO instant. Without it, the key never expires. */
   expiresAt?: string | undefined;
   idempotency: IdempotencyRecord;
 }
 
 export interface IssuedKey {
   key: Key;
-  /** The plaintext, in this reply only. */
+  /** The plaintext. No other reply has it. */
   apiKey: string;
 }
 
-/** A key that can reveal the engines' own keys has to be asked for. */
+/** All scopes except `keys`, which reveals engine keys and so must be requested explicitly. */
 export const DEFAULT_SCOPES = ["read", "lifecycle", "turns", "rpc"] as const satisfies readonly Scope[];
 
-const insertGrouped = toGrouped(insertAuditedPlatformKeys);
+type KeyInsert = { key: NewPlatformKey; audit: AuditValues };
+/** New platform keys with their audit rows. Keys of one product that arrive together share a commit. */
+export type PlatformKeyInserts = GroupCommit<KeyInsert, InsertedPlatformKey>;
 
-/** Throws PRODUCT_NOT_FOUND, and INVALID_INPUT for an expiry that has passed. */
+export function openPlatformKeyInserts(db: Db): PlatformKeyInserts {
+  return new GroupCommit(async (keys) => insertAuditedPlatformKeys(db, keys));
+}
+
+/** Throws PRODUCT_NOT_FOUND, and INVALID_INPUT if `expiresAt` has passed. */
 export async function issuePlatformKey(
-  ctx: Pick<BaseContext, "db"> & CallContext,
+  ctx: Pick<BaseContext, "db"> & { platformKeyInserts: PlatformKeyInserts } & CallContext,
   input: IssuePlatformKeyInput,
 ): Promise<IssuedKey> {
   const { idempotency, productId } = input;
   if (idempotency !== NO_RECORD) return ctx.db.transaction(async (tx) => insertKeyWithReply(ctx, tx, input));
   const { key, apiKey } = toNewKey(input);
   const audit = toAuditValues(toEntry(ctx, key));
-  const row = getInserted(await insertGrouped(ctx.db, productId, { key, audit }));
+  const row = getInserted(await ctx.platformKeyInserts.add(productId, { key, audit }));
   return { key: toKey(row), apiKey };
 }
 
 type NewKeyInput = Omit<IssuePlatformKeyInput, "idempotency">;
 
-/** The same within a transaction that locks the product or made it; appends to the product's audit chain. */
+/** Issues a key in a transaction that has locked or inserted the product, and appends the audit row. */
 export async function insertIssuedKey(ctx: CallContext, tx: Db, input: NewKeyInput): Promise<IssuedKey> {
   const { key, apiKey } = toNewKey(input);
   const row = getInserted(await insertPlatformKey(tx, key));
@@ -61,8 +68,12 @@ export async function insertIssuedKey(ctx: CallContext, tx: Db, input: NewKeyInp
   return { key: toKey(row), apiKey };
 }
 
-/** The reply, which only the insert completes, is stored before the record is appended. */
-async function insertKeyWithReply(ctx: CallContext, tx: Db, input: IssuePlatformKeyInput): Promise<IssuedKey> {
+/** Stores the reply in the same transaction as the key. The audit row comes last, because it locks the chain's head. */
+async function insertKeyWithReply(
+  ctx: CallContext,
+  tx: Db,
+  input: IssuePlatformKeyInput,
+): Promise<IssuedKey> {
   const { key, apiKey } = toNewKey(input);
   const reply = { key: toKey(getInserted(await insertPlatformKey(tx, key))), apiKey };
   await input.idempotency.complete(tx, reply);
@@ -84,11 +95,11 @@ function toNewKey(input: NewKeyInput): { key: NewPlatformKey; apiKey: string } {
   return { key, apiKey: plaintext };
 }
 
-/** In milliseconds, as it is shown, so that the record says what is stored. */
+/** Rounds to milliseconds, as replies show it, so that the audit row equals the stored value. */
 function toExpiry(expiresAt: string | undefined): string | null {
   if (expiresAt === undefined) return null;
   const instant = new Date(expiresAt);
-  // Postgres does not know the year 0, which ISO instants may name.
+  // ISO instants may name the year 0, which Postgres refuses.
   if (instant.getTime() <= 0) throw expiryPassed();
   return instant.toISOString();
 }
@@ -107,10 +118,10 @@ function toEntry(ctx: CallContext, key: NewPlatformKey): AuditEntry {
 function getInserted(result: InsertedPlatformKey): PlatformKeyRow {
   if (result.inserted) return result.row;
   if (result.why === "expired") throw expiryPassed();
-  throw new DomainError("PRODUCT_NOT_FOUND", "there is no such product");
+  throw new DomainError("PRODUCT_NOT_FOUND", "there is no live product with this id");
 }
 
 function expiryPassed(): DomainError {
-  const message = "the expiry has passed already";
+  const message = "the expiry has passed: give an instant in the future";
   return new DomainError("INVALID_INPUT", message, { issues: [{ path: "expiresAt", message }] });
 }

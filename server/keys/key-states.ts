@@ -1,7 +1,7 @@
 import { LRUCache } from "lru-cache";
-import type { Db } from "../../db/client.ts";
-import { findPlatformKeyState, type PlatformKeyState } from "../../db/platform-keys.ts";
-import type { Clock } from "../time/clock.ts";
+import { findPlatformKeyState, recordKeyUsed, type PlatformKeyState } from "../../db/platform-keys.ts";
+import type { BaseContext } from "../context.ts";
+import { toErrorMessage } from "../errors.ts";
 
 /** How long a key's state from the database is used. A revocation has effect after this time at the latest. */
 const REMEMBER_MS = 500;
@@ -13,24 +13,24 @@ interface Remembered {
   until: number;
 }
 
-/** What the database said of platform keys in the last half second. Many callers at once cost one query. */
+/** Caches the states of platform keys from the database for half a second. Concurrent callers share one query. */
 export class KeyStates {
-  readonly #db: Db;
-  readonly #clock: Clock;
+  readonly #ctx: Pick<BaseContext, "db" | "clock" | "log">;
   readonly #remembered = new LRUCache<string, Remembered>({ max: MAX_REMEMBERED });
+  /** States whose use has been written. Callers share a state while it is cached, and one write is enough. */
+  readonly #noted = new WeakSet<PlatformKeyState>();
 
-  constructor(db: Db, clock: Clock) {
-    this.#db = db;
-    this.#clock = clock;
+  constructor(ctx: Pick<BaseContext, "db" | "clock" | "log">) {
+    this.#ctx = ctx;
   }
 
   /** `hash` is the SHA-256 of the key, in hex. */
   async find(hash: string): Promise<PlatformKeyState | undefined> {
-    const now = this.#clock.now();
+    const now = this.#ctx.clock.now();
     const known = this.#remembered.get(hash);
     // If the clock was set back, a state must not be used for longer.
     if (known !== undefined && known.until > now && known.until <= now + REMEMBER_MS) return known.state;
-    const asked = { state: findPlatformKeyState(this.#db, hash), until: now + REMEMBER_MS };
+    const asked = { state: findPlatformKeyState(this.#ctx.db, hash), until: now + REMEMBER_MS };
     this.#remembered.set(hash, asked);
     try {
       return await asked.state;
@@ -40,7 +40,17 @@ export class KeyStates {
     }
   }
 
-  /** The next look-up of every key asks the database. */
+  /** Writes the time of the key's last use in the background. A failure is logged and does not fail the call. */
+  noteUse(state: PlatformKeyState): void {
+    if (!state.usageStale || this.#noted.has(state)) return;
+    this.#noted.add(state);
+    recordKeyUsed(this.#ctx.db, state.id).catch((error: unknown) => {
+      const fields = { keyId: state.id, error: toErrorMessage(error) };
+      this.#ctx.log.debug(fields, "the last use of a key was not recorded");
+    });
+  }
+
+  /** Makes the next look-up of every key query the database. */
   clear(): void {
     this.#remembered.clear();
   }

@@ -82,7 +82,7 @@ async function recordOutcome(
 ): Promise<void> {
   const action = AUDITED_METHODS.get(input.method);
   if (action === undefined) return;
-  await recordCall(ctx.db, {
+  await recordCall(ctx, {
     scope: input.productId,
     actor: ctx.actor,
     action,

@@ -1,3 +1,4 @@
+import type { AuditAppends } from "../audit/append-audit.ts";
 import type { BaseContext, CallContext } from "../context.ts";
 import type { AcquireContext } from "../engines/access/acquire-engine.ts";
 import type { EngineConnections } from "../engine-contract/connections.ts";
@@ -5,4 +6,5 @@ import type { EngineConnections } from "../engine-contract/connections.ts";
 /** What a call into an engine uses, and who made it. */
 export interface RpcContext extends AcquireContext, Pick<BaseContext, "log">, CallContext {
   connections: EngineConnections;
+  auditAppends: AuditAppends;
 }

@@ -54,7 +54,7 @@ test("a database that is away is DATABASE_UNAVAILABLE, said without a word about
   const line = await openLine(api.databaseUrl);
   const database = openDatabase({ url: line.url, poolSize: 2, applicationName: "cut" });
   const { db, raw } = database;
-  const ctx: AppContext = { ...api.ctx, db, raw, keyStates: new KeyStates(db, api.ctx.clock) };
+  const ctx: AppContext = { ...api.ctx, db, raw, keyStates: new KeyStates({ ...api.ctx, db }) };
   const server = await openHttpServer(ctx, { host: "127.0.0.1", port: 0 });
   try {
     const ask = async () => {

@@ -5,7 +5,7 @@ import { openDatabase, type Db } from "../../db/client.ts";
 import { listAuditRowsAfter } from "../../db/audit-log.ts";
 import { listPlatformKeyRows } from "../../db/platform-keys.ts";
 import { NO_RECORD, type IdempotencyRecord } from "../../server/idempotency/idempotency-record.ts";
-import { appendAudit, recordCall } from "../../server/audit/append-audit.ts";
+import { appendAudit, openAuditAppends, recordCall } from "../../server/audit/append-audit.ts";
 import { SYSTEM_ACTOR, type AuditEntry } from "../../server/audit/audit-entry.ts";
 import { verifyAudit } from "../../server/audit/verify-audit.ts";
 import { DEFAULT_SCOPES, issuePlatformKey } from "../../server/keys/issue-platform-key.ts";
@@ -163,12 +163,15 @@ test("whatever becomes of its connections, a change is there exactly when its re
 
 test("two processes that begin two scopes together make two gapless chains", async () => {
   await using other = openDatabase({ url: ctx.url, poolSize: 6, applicationName: "another" });
+  const another = { db: other.db, auditAppends: openAuditAppends(other.db) };
   const scopes = [randomUUID(), randomUUID()];
   const calls = Array.from({ length: 160 }, async (_, n) => {
     const scope = scopes[n % 2] ?? "";
-    const { db } = n % 4 < 2 ? ctx : other;
+    const { db, auditAppends } = n % 4 < 2 ? ctx : another;
     const item = entry(scope, { metadata: { n } });
-    return n % 3 === 0 ? db.transaction(async (tx) => appendAudit(tx, item)) : recordCall(db, item);
+    return n % 3 === 0
+      ? db.transaction(async (tx) => appendAudit(tx, item))
+      : recordCall({ auditAppends }, item);
   });
   const appended = await Promise.all(calls);
   for (const [index, scope] of scopes.entries()) {
@@ -188,7 +191,7 @@ test("a chain whose first writer gives up begins with the next one", async () =>
     throw new Error("gives up");
   });
   await given.promise;
-  const second = recordCall(ctx.db, entry(scope));
+  const second = recordCall(ctx, entry(scope));
   await expect(first).rejects.toThrow("gives up");
   expect(await second).toEqual({ seq: 1 });
   expect(await verifyAudit(ctx, { scope })).toMatchObject({ ok: true, checked: 1 });

@@ -31,7 +31,7 @@ async function withoutDatabase<T>(use: (offline: PlatformContext) => Promise<T>)
   const url = `postgres://nobody@127.0.0.1:${await takePort()}/none`;
   await using database = openDatabase({ url, poolSize: 1, applicationName: "offline-test" });
   const { db, raw } = database;
-  return await use({ ...ctx, db, raw, keyStates: new KeyStates(db, ctx.clock) });
+  return await use({ ...ctx, db, raw, keyStates: new KeyStates({ ...ctx, db }) });
 }
 
 /** The same context with something that happens before each query. */
@@ -48,7 +48,7 @@ function interceptQueries(context: PlatformContext, before: (query: string) => v
   };
   const intercepted = Object.create(session, { prepareQuery: { value: prepareQuery } });
   const db = Object.create(context.db, { session: { value: intercepted } });
-  return { ...context, db, keyStates: new KeyStates(db, context.clock) };
+  return { ...context, db, keyStates: new KeyStates({ ...context, db }) };
 }
 
 describe("the bootstrap operator's key", () => {

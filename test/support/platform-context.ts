@@ -5,6 +5,8 @@ import { NO_RECORD } from "../../server/idempotency/idempotency-record.ts";
 import { systemClock } from "../../server/time/clock.ts";
 import { parseConfig } from "../../server/config/config.ts";
 import type { BaseContext, CallContext } from "../../server/context.ts";
+import { openAuditAppends, type AuditAppends } from "../../server/audit/append-audit.ts";
+import { openPlatformKeyInserts, type PlatformKeyInserts } from "../../server/keys/issue-platform-key.ts";
 import { KeyStates } from "../../server/keys/key-states.ts";
 import { openLog } from "../../server/log.ts";
 import { registerProduct } from "../../server/products/register-product.ts";
@@ -15,6 +17,8 @@ export interface PlatformContext
   extends Pick<BaseContext, "db" | "raw" | "config" | "log" | "clock">, CallContext, AsyncDisposable {
   readonly url: string;
   readonly keyStates: KeyStates;
+  readonly platformKeyInserts: PlatformKeyInserts;
+  readonly auditAppends: AuditAppends;
 }
 
 export async function openPlatformContext(env: Record<string, string> = {}): Promise<PlatformContext> {
@@ -24,14 +28,15 @@ export async function openPlatformContext(env: Record<string, string> = {}): Pro
     await database.close();
     await own.close();
   };
+  const { db, raw } = database;
+  const base = { db, raw, log: openLog({ level: "silent", pretty: false }), clock: systemClock };
   return {
+    ...base,
     url: own.url,
-    db: database.db,
-    raw: database.raw,
     config: parseConfig(env).config,
-    log: openLog({ level: "silent", pretty: false }),
-    clock: systemClock,
-    keyStates: new KeyStates(database.db, systemClock),
+    keyStates: new KeyStates(base),
+    platformKeyInserts: openPlatformKeyInserts(db),
+    auditAppends: openAuditAppends(db),
     actor: { kind: "operator", id: "bootstrap", name: "bootstrap" },
     requestId: "request 1",
     [Symbol.asyncDispose]: close,

@@ -1,0 +1,22 @@
+import type { Scope } from "../../db/platform-keys.ts";
+import type { Actor } from "../audit/audit-entry.ts";
+
+/** A product, by one of its platform keys. It sees its own product only. */
+export interface ProductCaller {
+  kind: "platform_key";
+  keyId: string;
+  name: string;
+  productId: string;
+  scopes: readonly Scope[];
+  actor: Actor;
+}
+
+/** An operator, who names the product in the input. */
+export interface OperatorCaller {
+  kind: "operator";
+  keyId: string;
+  name: string;
+  actor: Actor;
+}
+
+export type Caller = ProductCaller | OperatorCaller;
