@@ -1,6 +1,7 @@
 import type { AppContext } from "../../compose.ts";
 import { DomainError } from "../../errors.ts";
-import { authenticate, type Caller } from "../../keys/authenticate.ts";
+import { authenticate } from "../../keys/authenticate.ts";
+import type { Caller } from "../../keys/caller.ts";
 
 export interface RequestCaller {
   /** Whose key came with the request; asked once, however many calls it holds. */
