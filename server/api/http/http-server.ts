@@ -2,18 +2,20 @@ import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { fastify, type FastifyInstance, type FastifyRequest } from "fastify";
 import type { AppContext } from "../../compose.ts";
-import { DomainError, toErrorMessage } from "../../errors.ts";
-import { logRequest } from "./log-request.ts";
+import { DomainError, toErrorMessage, type Reason } from "../../errors.ts";
+import { mountTrpc, REQUEST_MAX_BYTES } from "../trpc/trpc-route.ts";
+import { endRequest } from "./end-request.ts";
 import { answerMalformedHttp } from "./malformed-http.ts";
 import { openReadiness, type Readiness } from "./readiness.ts";
 import { refuse, refuseUnknownPath } from "./refuse.ts";
 import { toRequestId } from "./request-id.ts";
-import { mountTrpc, REQUEST_MAX_BYTES } from "../trpc/trpc-route.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
-    /** Whose key came with the request, once that is known. */
+    /** The name of the key that came with the request; null until the key was accepted. */
     actorName: string | null;
+    /** Why the request failed; of a batch, the reason of the last failed call. null if nothing has failed. */
+    reason: Reason | null;
   }
 }
 
@@ -29,15 +31,15 @@ export interface HttpTimeouts {
   headersMs: number;
   /** For headers and body together. */
   requestMs: number;
-  /** How often slow connections are looked for. */
+  /** How often connections are checked against these limits. */
   checkMs: number;
 }
 
 export interface HttpServer extends AsyncDisposable {
   readonly url: string;
   /**
-   * Takes no new connections, lets open streams go so that their readers resume elsewhere, and waits up to
-   * `deadlineMs` for the calls in flight before it cuts them.
+   * Takes no new connections and ends open streams, so that their readers resume elsewhere. Waits up to `deadlineMs`
+   * for running calls, then cuts their connections.
    */
   close(deadlineMs?: number): Promise<void>;
 }
@@ -46,7 +48,7 @@ const KEEP_ALIVE_MS = 72_000;
 const TIMEOUTS: HttpTimeouts = { headersMs: 15_000, requestMs: 120_000, checkMs: 5_000 };
 const CLOSE_DEADLINE_MS = 10_000;
 const REAP_INTERVAL_MS = 50;
-/** Longer path parts than fastify's 100: a batch names up to ten procedures in one. */
+/** fastify's default is 100. A batch names up to ten procedures in one part of the path. */
 const PATH_PART_MAX_LENGTH = 2_000;
 
 /** Listens, and serves until closed. */
@@ -74,9 +76,9 @@ async function listen(server: FastifyInstance, { host, port }: HttpServerOptions
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : undefined;
     if (code === "EADDRINUSE") {
-      throw new Error(`port ${port} of ${host} is taken: set ORCH_PORT`, { cause: error });
+      throw new Error(`port ${port} of ${host} is taken: set ORCH_PORT to a free port`, { cause: error });
     }
-    const what = `cannot listen on port ${port} of ${host} (ORCH_HOST, ORCH_PORT)`;
+    const what = `cannot listen on port ${port} of ${host}; check ORCH_HOST and ORCH_PORT`;
     throw new Error(`${what}: ${toErrorMessage(error)}`, { cause: error });
   }
 }
@@ -95,33 +97,36 @@ function makeServer(ctx: AppContext, timeouts: HttpTimeouts): FastifyInstance {
     http: {
       headersTimeout: timeouts.headersMs,
       connectionsCheckingInterval: timeouts.checkMs,
-      // Node's own refusal has no body; ours is in `requireHost`.
+      // Node refuses without a body. `requireHost` refuses with one.
       requireHostHeader: false,
     },
     clientErrorHandler: (error, socket) => answerMalformedHttp(error, socket, pending.get(socket)),
     frameworkErrors: (error, request, reply) => refuse(ctx.log, error, { request, reply }),
   });
   server.decorateRequest("actorName", null);
+  server.decorateRequest("reason", null);
   server.addHook("onRequest", async (request, reply) => {
+    const startedAt = performance.now();
     const { socket } = request.raw;
     pending.set(socket, (pending.get(socket) ?? new Set()).add(reply.raw));
+    // fastify's `onResponse` does not run when the caller leaves, but every response closes.
+    reply.raw.once("close", () => {
+      pending.get(socket)?.delete(reply.raw);
+      endRequest(ctx.log, { request, reply, durationMs: performance.now() - startedAt });
+    });
     reply.header("x-request-id", request.id);
     requireHost(request);
   });
-  server.addHook("onResponse", async (request, reply) => {
-    pending.get(request.raw.socket)?.delete(reply.raw);
-    logRequest(ctx.log, request, reply);
-  });
   server.setErrorHandler((error, request, reply) => refuse(ctx.log, error, { request, reply }));
   server.setNotFoundHandler(refuseUnknownPath);
-  // Nobody has to meet an expectation, and Node's own refusal has no body.
+  // Ignore `Expect` headers. Node would refuse them without a body.
   server.server.on("checkExpectation", (request, response) => server.routing(request, response));
   return server;
 }
 
 function requireHost(request: FastifyRequest): void {
   if (request.raw.httpVersion === "1.0" || request.headers.host !== undefined) return;
-  throw new DomainError("INVALID_INPUT", "HTTP/1.1 requests have a Host header");
+  throw new DomainError("INVALID_INPUT", "the Host header is missing: HTTP/1.1 requires one");
 }
 
 function mountHealth(server: FastifyInstance, readiness: () => Promise<Readiness>): void {
@@ -133,8 +138,8 @@ function mountHealth(server: FastifyInstance, readiness: () => Promise<Readiness
 }
 
 /**
- * Clients connect before they have something to ask, or change their mind. Node takes such a connection for a busy
- * one, and a close would wait for it. Returns what ends those that have not sent a byte.
+ * Clients open connections before they send a request, and some never send one. Node counts such a connection as busy,
+ * so a close would wait for it. Returns a function that ends the connections that have not sent a byte.
  */
 function trackSilentConnections(server: FastifyInstance): () => void {
   const sockets = new Set<Socket>();
@@ -155,7 +160,7 @@ interface CloseServerOptions {
 async function closeServer(server: FastifyInstance, options: CloseServerOptions): Promise<void> {
   const { deadlineMs, endSilent } = options;
   const cut = setTimeout(() => server.server.closeAllConnections(), deadlineMs);
-  // A connection whose call ends after the close began goes idle, and would stay open until its keep-alive ends.
+  // A connection whose call ends after the close began becomes idle, and would stay open until its keep-alive ends.
   const reap = setInterval(() => {
     server.server.closeIdleConnections();
     endSilent();

@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { Log } from "../../log.ts";
 import { type ApiError, toApiError, toProtocolError, toTrpcErrorShape } from "../trpc/api-error.ts";
-import { logApiError } from "./log-api-error.ts";
+import { noteFailure } from "./note-failure.ts";
 import { toPath } from "./request-url.ts";
 
 interface Exchange {
@@ -9,14 +9,10 @@ interface Exchange {
   reply: FastifyReply;
 }
 
-/** Answers what failed outside of a procedure: in tRPC's shape below `/trpc`, else in ours. */
+/** Answers a request that failed outside a procedure: below `/trpc` in tRPC's shape, elsewhere in our own. */
 export function refuse(log: Log, error: unknown, { request, reply }: Exchange): void {
-  logApiError(log, error, {
-    requestId: request.id,
-    path: toPath(request.url),
-    left: reply.raw.destroyed,
-  });
-  // A URL that cannot be read gets here past every hook.
+  noteFailure(log, error, { request, path: toPath(request.url), left: reply.raw.destroyed });
+  // No hook has run for a URL that fastify cannot parse, so set the header here, too.
   reply.header("x-request-id", request.id);
   const path = findProcedurePath(request.url);
   if (path === undefined) sendRaw(toApiError(error), { request, reply });
@@ -24,10 +20,12 @@ export function refuse(log: Log, error: unknown, { request, reply }: Exchange): 
 }
 
 export function refuseUnknownPath(request: FastifyRequest, reply: FastifyReply): void {
-  const isKnown = /^\/(?:trpc\/[^/]+|healthz|readyz)$/.test(toPath(request.url));
+  const path = toPath(request.url);
+  const isKnown = /^\/(?:trpc\/[^/]+|healthz|readyz)$/.test(path);
   const refusal = isKnown
-    ? toProtocolError("METHOD_NOT_SUPPORTED", "this path takes another method")
-    : toProtocolError("NOT_FOUND", "there is nothing at this path");
+    ? toProtocolError("METHOD_NOT_SUPPORTED", `this path does not support the method ${request.method}`)
+    : toProtocolError("NOT_FOUND", "this path does not exist: procedures are at /trpc/<procedure>");
+  request.reason = refusal.reason;
   sendRaw(refusal, { request, reply });
 }
 

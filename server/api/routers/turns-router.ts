@@ -5,7 +5,8 @@ import { listTurns } from "../../turns/read/list-turns.ts";
 import { startTurn, type StartTurnInput } from "../../turns/start/start-turn.ts";
 import { Cursor, Generation, Limit, UserId, Uuid } from "./field-schemas.ts";
 import { platformProcedure } from "../trpc/procedures.ts";
-import { streamTurn } from "../sse/stream-turn.ts";
+import { streamTurn } from "../turn-stream/stream-turn.ts";
+import { encodeForTrpc } from "../turn-stream/encode-for-trpc.ts";
 import { t } from "../trpc/trpc.ts";
 import { ExecuteRequestSchema, StartedTurn, TurnPage, TurnSchema } from "./turn-schemas.ts";
 
@@ -40,14 +41,23 @@ export const turnsRouter = t.router({
     .meta({ beginsWork: true })
     .input(Execute)
     .subscription(({ ctx, input: { lastEventId, ...input }, signal }) => {
-      const start = async () => ctx.app.lease.run(async () => startTurn(ctx.call, toStartInput(ctx, input)));
-      // Whoever has an item knows that the turn began; it may have ended, and be forgotten, since.
-      const begin = lastEventId === undefined ? start : undefined;
-      return streamTurn(ctx, { turnId: input.turnId, lastEventId, begin, signal });
+      const begin = async () => ctx.app.lease.run(async () => startTurn(ctx.call, toStartInput(ctx, input)));
+      // A reader with a cursor has seen the turn begin. Never start it again: its row may be deleted by now.
+      const start = lastEventId === undefined ? begin : undefined;
+      const { turnId } = input;
+      return streamTurn(ctx, {
+        turnId,
+        afterSeq: toCursor(lastEventId),
+        start,
+        signal,
+        encode: encodeForTrpc,
+      });
     }),
   events: platformProcedure("read")
     .input(Events)
-    .subscription(({ ctx, input, signal }) => streamTurn(ctx, { ...input, signal })),
+    .subscription(({ ctx, input: { turnId, lastEventId }, signal }) =>
+      streamTurn(ctx, { turnId, afterSeq: toCursor(lastEventId), signal, encode: encodeForTrpc }),
+    ),
   get: platformProcedure("read")
     .input(OfTurn)
     .output(TurnSchema)
@@ -62,6 +72,10 @@ export const turnsRouter = t.router({
     .output(TurnSchema)
     .mutation(async ({ ctx, input }) => cancelTurn(ctx.call, { ...input, productId: ctx.productId })),
 });
+
+function toCursor(lastEventId: string | undefined): number {
+  return Number(lastEventId ?? 0);
+}
 
 function toStartInput(ctx: { productId: string }, input: z.infer<typeof Start>): StartTurnInput {
   const { autoWake: _autoWake, autoProvision: _autoProvision, ...rest } = input;

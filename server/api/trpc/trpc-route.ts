@@ -2,21 +2,21 @@ import { isUtf8 } from "node:buffer";
 import { TRPCError } from "@trpc/server";
 import { resolveResponse } from "@trpc/server/http";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { noteFailure } from "../http/note-failure.ts";
 import { openCaller } from "../http/request-caller.ts";
-import { logApiError } from "../http/log-api-error.ts";
-import type { RequestContext } from "./request-context.ts";
 import { toSearch } from "../http/request-url.ts";
 import { appRouter } from "../routers/router.ts";
-import { isSubscription, serveSubscription } from "../sse/serve-subscription.ts";
-import { rememberRequestId } from "./trpc.ts";
+import type { RequestContext } from "./request-context.ts";
+import { isSubscription, serveSubscription } from "./serve-subscription.ts";
+import { addRequestId } from "./trpc.ts";
 
 export const REQUEST_MAX_BYTES = 1024 * 1024;
 const TURN_START_MAX_BYTES = 8 * 1024 * 1024;
-/** What takes a message as long as a message may be. */
+/** Procedures whose input holds a message, and so may be larger than others. */
 const TURN_STARTS = ["turns.start", "turns.execute"] as const;
 const MAX_BATCH_SIZE = 10;
 
-/** What tRPC reads of the headers; the key stays outside, and so out of its error reports. */
+/** The headers that tRPC reads. It does not get `authorization`, so no error of tRPC can show the key. */
 const TRPC_HEADERS = ["content-type", "accept", "trpc-accept"] as const;
 
 export type TrpcRouteOptions = Pick<RequestContext, "app" | "readiness" | "closing">;
@@ -25,9 +25,9 @@ export type TrpcRouteOptions = Pick<RequestContext, "app" | "readiness" | "closi
 export function mountTrpc(server: FastifyInstance, options: TrpcRouteOptions): void {
   server.removeAllContentTypeParsers();
   server.addContentTypeParser("application/json", { parseAs: "buffer" }, (_request, body, done) => {
-    // Decoding would put U+FFFD in the place of what is not UTF-8, and a caller's text would change on its way.
+    // Decoding replaces invalid UTF-8 by U+FFFD, which would silently change a caller's text. So refuse it.
     if (Buffer.isBuffer(body) && isUtf8(body)) done(null, body.toString("utf8"));
-    else done(new TRPCError({ code: "BAD_REQUEST", message: "the body is not UTF-8" }));
+    else done(new TRPCError({ code: "BAD_REQUEST", message: "the body is not valid UTF-8" }));
   });
   const answer = async (path: string, request: FastifyRequest, reply: FastifyReply) =>
     answerCall(options, { path, request, reply });
@@ -74,15 +74,15 @@ async function resolve(
   return resolveResponse({
     router: appRouter,
     req: toFetchRequest(request, left),
-    // It is decoded there once more.
+    // tRPC decodes the path, and fastify has decoded it already.
     path: encodeURIComponent(path),
     error: null,
     allowMethodOverride: true,
     maxBatchSize: MAX_BATCH_SIZE,
     createContext: () => Promise.resolve(ctx),
     onError: ({ error, path: procedure }) => {
-      rememberRequestId(error, requestId);
-      logApiError(app.log, error, { requestId, path: procedure ?? null, left: left.aborted });
+      addRequestId(error, requestId);
+      noteFailure(app.log, error, { request, path: procedure ?? null, left: left.aborted });
     },
   });
 }
@@ -97,7 +97,7 @@ async function send(reply: FastifyReply, response: Response): Promise<FastifyRep
   const allow = headers.get("allow");
   if (allow !== null) reply.header("allow", allow);
   reply.code(status).type("application/json");
-  // One write with its length; as a stream it would be chunks through three more layers.
+  // Send the text in one write with its length. As a stream it would pass through three more layers in chunks.
   return reply.send(body === null ? "" : await response.text());
 }
 
@@ -108,9 +108,9 @@ function toFetchRequest(request: FastifyRequest, signal: AbortSignal): Request {
     if (typeof value === "string") headers.set(name, value);
   }
   const body = typeof request.body === "string" ? request.body : null;
-  // Host and path are stand-ins: only the query is read, and what a caller claims as Host can break a URL.
+  // tRPC reads only the query of this URL. Host and path are constants, because a caller's Host can break a URL.
   const url = `http://enginehouse/${toSearch(request.url)}`;
   const text = async () => body ?? "";
-  // All that tRPC reads where bodies are JSON. A real one would pass the body through a stream of its own.
+  // These are all the members that tRPC reads for JSON. A real Request would pass the body through another stream.
   return { method: request.method, url, headers, signal, text } satisfies Partial<Request> as Request;
 }

@@ -3,20 +3,21 @@ import { toTrpcErrorShape } from "./api-error.ts";
 import type { RequestContext } from "./request-context.ts";
 
 export interface ProcedureMeta {
-  /** A mutation that begins no work, and so goes on while the process drains. */
+  /** A mutation that begins no work, and so is served while the replica drains. */
   whileDraining?: boolean;
   /** A subscription that begins work before it streams. */
   beginsWork?: boolean;
-  /** A mutation whose effect on the engine cannot be taken back. */
+  /** A mutation that may have an effect in the engine that no transaction undoes. */
   reachesEngine?: boolean;
 }
 
-/** tRPC fails before it has a context when the request itself is broken. */
-const requestIds = new WeakMap<Error, string>();
+/** A request that is broken fails before tRPC has a context, so its error carries the request's id. */
+interface ErrorOfRequest extends Error {
+  requestId?: string;
+}
 
-/** Lets an error tell its request's id although no context was made. */
-export function rememberRequestId(error: Error, requestId: string): void {
-  requestIds.set(error, requestId);
+export function addRequestId(error: ErrorOfRequest, requestId: string): void {
+  error.requestId = requestId;
 }
 
 export const t = initTRPC
@@ -28,6 +29,6 @@ export const t = initTRPC
     errorFormatter: ({ error, ctx, path }) =>
       toTrpcErrorShape(error, {
         path: path ?? null,
-        requestId: ctx?.requestId ?? requestIds.get(error) ?? null,
+        requestId: ctx?.requestId ?? (error as ErrorOfRequest).requestId ?? null,
       }),
   });

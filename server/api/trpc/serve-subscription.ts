@@ -1,16 +1,16 @@
 import { type AnyTRPCProcedure, callTRPCProcedure, TRPCError, type TrackedEnvelope } from "@trpc/server";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { toTrpcErrorShape } from "../trpc/api-error.ts";
-import { EventStream, SILENCE_MS, toEvent } from "./event-stream.ts";
-import { logApiError } from "../http/log-api-error.ts";
-import type { RequestContext } from "../trpc/request-context.ts";
+import { noteFailure } from "../http/note-failure.ts";
 import { toSearch } from "../http/request-url.ts";
 import { appRouter } from "../routers/router.ts";
+import { EventStream, SILENCE_MS, toEvent } from "../sse/event-stream.ts";
+import { toTrpcErrorShape } from "./api-error.ts";
+import type { RequestContext } from "./request-context.ts";
 
 const CONNECTED = toEvent("connected", JSON.stringify({ reconnectAfterInactivityMs: SILENCE_MS }));
 const RETURNED = toEvent("return", "");
 
-// By path, whatever the type says of it.
+// The record is flat and keyed by path, although its type says otherwise.
 const PROCEDURES = Object.entries(appRouter._def.procedures as unknown as Record<string, AnyTRPCProcedure>);
 const SUBSCRIPTIONS: ReadonlySet<string> = new Set(
   PROCEDURES.flatMap(([path, { _def }]) => (_def.type === "subscription" ? [path] : [])),
@@ -31,20 +31,15 @@ export function isSubscription(path: string): boolean {
 }
 
 /**
- * Answers the call of a subscription, in the events that tRPC's links expect of its own HTTP handler. That one takes
- * three generators and four web streams for a stream, which was half of what an open one held, and a third of what an
- * event cost. There is no transformer here, and all of our subscriptions yield tracked items.
+ * Serves a subscription in the format that tRPC's links expect. tRPC's own HTTP handler uses three generators and four
+ * web streams for each stream: half of an open stream's memory, and a third of the CPU of an event. This one needs no
+ * transformer, and expects tracked items only.
  */
-export async function serveSubscription({
-  path,
-  request,
-  reply,
-  ctx,
-  left,
-}: SubscriptionCall): Promise<void> {
+export async function serveSubscription(call: SubscriptionCall): Promise<void> {
+  const { path, request, reply, ctx, left } = call;
   const stream = new EventStream(reply);
   let greeting = CONNECTED;
-  const say = (events: string) => {
+  const send = (events: string) => {
     const text = greeting + events;
     greeting = "";
     return text === "" || stream.write(text);
@@ -60,37 +55,37 @@ export async function serveSubscription({
       signal: left,
       batchIndex: 0,
     });
-    // A turn of the loop later, when the queries that the first item waits for have left.
-    setImmediate(() => setImmediate(() => say("")));
+    // Greet two turns of the event loop later, so that the queries for the first item are sent first.
+    setImmediate(() => setImmediate(() => send("")));
     for await (const [id, item] of items as AsyncIterable<TrackedEnvelope<unknown>>) {
-      if (!say(toItem(id, JSON.stringify(item)))) await stream.untilRoom();
+      if (!send(toItem(id, JSON.stringify(item)))) await stream.untilRoom();
     }
-    say(RETURNED);
+    send(RETURNED);
   } catch (error) {
-    // Without a word: its reader comes back for the rest.
-    if (!isAbort(error)) say(toRefusal(error, { path, request, ctx, left }));
+    // After an AbortError the stream ends without `return`, so the reader comes back for the rest.
+    if (!isAbort(error)) send(toRefusal(error, call));
   } finally {
-    // Whatever happens: pings would keep a stream alive that nobody writes any more.
+    // Always end the stream: its pings would keep an abandoned stream open.
     stream.end();
   }
 }
 
-function toRefusal(error: unknown, call: Omit<SubscriptionCall, "reply">): string {
-  const place = { path: call.path, requestId: call.request.id };
-  logApiError(call.ctx.app.log, error, { ...place, left: call.left.aborted });
-  return toEvent("serialized-error", JSON.stringify(toTrpcErrorShape(error, place)));
+function toRefusal(error: unknown, { path, request, ctx, left }: SubscriptionCall): string {
+  noteFailure(ctx.app.log, error, { request, path, left: left.aborted });
+  const shape = toTrpcErrorShape(error, { path, requestId: request.id });
+  return toEvent("serialized-error", JSON.stringify(shape));
 }
 
 function isAbort(error: unknown): boolean {
   return error instanceof Error && error.name === "AbortError";
 }
 
-// The third newline is tRPC's, too.
+// tRPC's handler, too, ends an item with three newlines.
 function toItem(id: string, json: string): string {
   return `data: ${json}\nid: ${id}\n\n\n`;
 }
 
-/** The input, with the cursor of a reader who comes back in its place; as tRPC reads both. */
+/** Reads the input as tRPC does. A reader that comes back sends its cursor as `Last-Event-ID`, which goes into it. */
 function readInput({ method, body, url, headers }: FastifyRequest): unknown {
   const query = new URLSearchParams(toSearch(url));
   const text = method === "GET" ? query.get("input") : body;
@@ -105,6 +100,6 @@ function parseInput(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch (cause) {
-    throw new TRPCError({ code: "BAD_REQUEST", message: "the input is not JSON", cause });
+    throw new TRPCError({ code: "BAD_REQUEST", message: "the input is not valid JSON", cause });
   }
 }

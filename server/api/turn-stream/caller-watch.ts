@@ -1,22 +1,26 @@
 import { DomainError, type Reason } from "../../errors.ts";
-import type { RequestContext } from "../trpc/request-context.ts";
 
-type WatchContext = Pick<RequestContext, "reauthenticate" | "closing">;
+export interface WatchContext {
+  /** Checks the caller's key again. */
+  reauthenticate(): Promise<unknown>;
+  /** Aborts when the server closes. */
+  closing: AbortSignal;
+}
 
 const KEY_REFUSALS: ReadonlySet<Reason> = new Set(["INVALID_KEY", "KEY_EXPIRED", "KEY_REVOKED"]);
-/** Twice within the second in which a revoked key's streams must end, look-ups being cached for half of one. */
+/** Streams must end within a second of a revocation. States of keys are cached for 500 ms, so 400 ms is often enough. */
 const RECHECK_MS = 400;
 
-/** Ends a stream when its caller leaves, the server closes, or the key is not good any more. */
+/** Ends a stream when its caller leaves, the server closes, or the caller's key is refused. */
 export class CallerWatch implements Disposable {
   readonly #ctx: WatchContext;
   readonly #left: AbortSignal | undefined;
   readonly #ended = new AbortController();
   readonly #timer: NodeJS.Timeout;
   #refused: string | undefined;
-  #isAsking = false;
+  #isChecking = false;
 
-  /** Asks about the key anew every now and then. While nobody can answer, the stream goes on. */
+  /** Checks the key periodically. The stream continues while the key cannot be checked. */
   constructor(ctx: WatchContext, left: AbortSignal | undefined) {
     this.#ctx = ctx;
     this.#left = left;
@@ -30,12 +34,12 @@ export class CallerWatch implements Disposable {
   get signal(): AbortSignal {
     return this.#ended.signal;
   }
-  /** Why the key is refused; undefined while it is good or the signal aborted for another reason. */
+  /** Why the key was refused; undefined if the key is valid or the signal aborted for another reason. */
   get refused(): string | undefined {
     return this.#refused;
   }
 
-  /** One of the signals has aborted. */
+  /** Called when one of the signals aborts. The watch itself is the listener, which saves a closure per stream. */
   handleEvent(): void {
     this.#ended.abort(new DOMException("the stream has ended", "AbortError"));
   }
@@ -46,8 +50,8 @@ export class CallerWatch implements Disposable {
   }
 
   async #recheck(): Promise<void> {
-    if (this.#isAsking) return;
-    this.#isAsking = true;
+    if (this.#isChecking) return;
+    this.#isChecking = true;
     try {
       await this.#ctx.reauthenticate();
     } catch (error) {
@@ -56,7 +60,7 @@ export class CallerWatch implements Disposable {
       this.#refused = error.message;
       this.handleEvent();
     } finally {
-      this.#isAsking = false;
+      this.#isChecking = false;
     }
   }
 }

@@ -1,0 +1,27 @@
+import type { FastifyRequest } from "fastify";
+import type { Log } from "../../log.ts";
+import { toApiError } from "../trpc/api-error.ts";
+import { toErrorFields } from "./error-fields.ts";
+
+export interface FailedCall {
+  request: FastifyRequest;
+  /** The procedure, or the path of a request that reached none. */
+  path: string | null;
+  /** The caller has left, so nobody gets the reply. */
+  left: boolean;
+}
+
+/**
+ * Notes the reason of a failed call for the request's end, and logs the error if the reply hides it from the caller.
+ * Other failures are the caller's own, so the request's log line is enough.
+ */
+export function noteFailure(log: Log, error: unknown, { request, path, left }: FailedCall): void {
+  const { reason } = toApiError(error);
+  request.reason = reason;
+  if (reason !== "INTERNAL" && reason !== "DATABASE_UNAVAILABLE") return;
+  const fields = { requestId: request.id, path, reason, ...toErrorFields(error) };
+  // When a caller leaves, its call is cut off and fails in many harmless ways.
+  if (left) log.debug(fields, "call failed after its caller had left");
+  else if (reason === "INTERNAL") log.error(fields, "call failed");
+  else log.warn(fields, "call failed");
+}
