@@ -3,10 +3,10 @@ import type { Db } from "./client.ts";
 import { toStatement } from "./prepared-statement.ts";
 import { auditLog } from "./schema.ts";
 
-/** A row as the hash covers it: the instant in microseconds, actor and metadata as canonical JSON. */
+/** A row in the form that its hash covers: the instant in microseconds, actor and metadata as canonical JSON. */
 export type AuditLogRow = typeof auditLog.$inferSelect;
 
-/** The one text form of an instant, for the writer, the verifier and whoever reads the trail. */
+/** The text form of an instant in the audit log. The writer, the verifier and the readers all use this one. */
 const toInstantText = (instant: SQL): SQL<string> =>
   sql<string>`to_char(${instant} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
 
@@ -25,10 +25,10 @@ const columns = {
   hash: auditLog.hash,
 };
 
-/** What the caller knows of a row before it has its place in the chain. */
+/** A row before it is in the chain. The database adds the seq, the instant and the hashes. */
 export type NewAuditRow = Omit<AuditLogRow, "seq" | "at" | "prevHash" | "hash">;
 
-/** A row to append, and the text that its hash covers: the pieces around instant, previous hash and seq. */
+/** A row to append, with the text that its hash covers, in pieces around the instant, previous hash and seq. */
 export interface AuditValues extends NewAuditRow {
   beforeAt: string;
   beforePrevHash: string;
@@ -36,15 +36,15 @@ export interface AuditValues extends NewAuditRow {
   afterSeq: string;
 }
 
-/** `AuditValues` as columns of a JSON record. */
+/** The columns of `AuditValues` for `json_to_recordset`. */
 export const AUDIT_COLUMNS = sql.raw(`scope text, actor text, action text, "userId" text, "engineId" uuid,
   "requestId" text, metadata text, "durationMs" integer,
   "beforeAt" text, "beforePrevHash" text, "beforeSeq" text, "afterSeq" text`);
 
 /**
- * Locks the scope's head until the end of the transaction, makes it if need be, appends the row after it and moves it
- * there; its value is the seq. For statements that write a change and its record at once: they have the
- * `AUDIT_COLUMNS` in scope, and the locks of the change before they call this.
+ * An SQL expression that appends a row to its scope's chain and returns the seq. It locks the scope's head until the
+ * end of the transaction, and inserts the head of a new scope. For statements that write a change and its audit row at once. The statement needs the
+ * `AUDIT_COLUMNS` in scope, and must take the locks of its change first, or two statements may deadlock.
  */
 export const APPEND_AUDIT =
   sql.raw(`append_audit(scope, actor, action, "userId", "engineId", "requestId", metadata,
@@ -55,7 +55,7 @@ const appendRows = toStatement<{ rows: string }, { seq: string }>(
   sql`select ${APPEND_AUDIT} as seq from json_to_recordset(${sql.placeholder("rows")}::json) as row(${AUDIT_COLUMNS})`,
 );
 
-/** In this order; returns their seqs. Rows of more than one scope are a matter of the order of locks. */
+/** Appends the rows in this order and returns their seqs. Rows of several scopes could deadlock: pass one scope. */
 export async function appendAuditRows(db: Db, rows: readonly AuditValues[]): Promise<number[]> {
   const appended = await appendRows(db, { rows: JSON.stringify(rows) });
   return appended.map(({ seq }) => Number(seq));
@@ -97,18 +97,18 @@ export interface AuditEnds {
   lastSeq: number;
 }
 
-/** Head and last row in one snapshot: they are equal unless somebody tampered. */
+/** Reads the head and the last row in one snapshot. They differ only if the table was tampered with. */
 export async function findAuditEnds(db: Db, scope: string): Promise<AuditEnds> {
   const [ends] = await db.execute<{ headSeq: string; headHash: string; lastSeq: string }>(
     sql`select coalesce(max(head.seq), 0) as "headSeq", coalesce(max(head.hash), '') as "headHash",
           coalesce((select max(seq) from audit_log where scope = ${scope}), 0) as "lastSeq"
         from audit_heads head where head.scope = ${scope}`,
   );
-  if (ends === undefined) throw new Error("an aggregate without a row");
+  if (ends === undefined) throw new Error("the query of the audit ends returned no row");
   return { headSeq: Number(ends.headSeq), headHash: ends.headHash, lastSeq: Number(ends.lastSeq) };
 }
 
-/** The next rows of a walk along the chain, oldest first. */
+/** The next rows of the chain, oldest first. */
 export async function listAuditRowsAfter(
   db: Db,
   walk: { scope: string; afterSeq: number; toSeq: number; limit: number },
@@ -125,7 +125,7 @@ export async function listAuditRowsAfter(
 
 const PARTITION_ROWS = 10_000_000;
 
-/** Makes the partition that the longest chain is in and the next one: ten million rows of warning. */
+/** Makes the partition of the longest chain's next row and the one after, so ten million rows ahead. */
 export async function ensureAuditPartitions(db: Db): Promise<void> {
   await db.execute(
     sql`select ensure_audit_partition(seq), ensure_audit_partition(seq + ${PARTITION_ROWS}::bigint)

@@ -15,12 +15,12 @@ const columns = { ...getTableColumns(platformKeys), scopes: sql<Scope[]>`${platf
 const isPast = (column: typeof platformKeys.expiresAt) =>
   sql<boolean>`coalesce(${column} <= orch_now(), false)`;
 
-/** A key and what the database's clock says of it. */
+/** A key and its validity by the database's clock. */
 export interface PlatformKeyState extends Pick<PlatformKeyRow, "id" | "productId" | "name" | "scopes"> {
   expired: boolean;
   revoked: boolean;
   productRemoved: boolean;
-  /** Last written more than a minute ago. */
+  /** The time of the last use was written more than a minute ago, or never. */
   usageStale: boolean;
 }
 
@@ -44,13 +44,13 @@ const findByHash = preparedPerPool((db) =>
 
 const isUsageStale = sql`coalesce(${platformKeys.lastUsedAt} <= orch_now() - interval '1 minute', true)`;
 
-/** Prepared on the pool: it is on every call's path. */
+/** A prepared query, because every call with a platform key runs it. */
 export async function findPlatformKeyState(db: Db, hash: string): Promise<PlatformKeyState | undefined> {
   const [row] = await findByHash(db).execute({ hash });
   return row;
 }
 
-/** Writes only what is stale, so that many replicas together write about once a minute. */
+/** Writes the time of use only if it is stale, so that all replicas together write about once a minute. */
 export async function recordKeyUsed(db: Db, id: string): Promise<void> {
   await db
     .update(platformKeys)
@@ -58,7 +58,7 @@ export async function recordKeyUsed(db: Db, id: string): Promise<void> {
     .where(and(eq(platformKeys.id, id), isUsageStale));
 }
 
-// The product stays as it is until the end of the transaction, and its lock is had before that of the audit head.
+// Locks the product row until the end of the transaction. The lock of the audit head comes last, against deadlocks.
 const toInsert = (columns: SQL, seq: SQL) =>
   sql`with held as (
         select id from products where id = ${sql.placeholder("productId")} and deleted_at is null for share
@@ -75,7 +75,7 @@ const toInsert = (columns: SQL, seq: SQL) =>
       )
       select recorded.id, recorded.created_at as "createdAt", seq from held left join recorded on true`;
 
-/** One for each key that was inserted; of a product that is held at least one, with nulls when none was. */
+/** One row per inserted key; for a live product without any inserted key, one row of nulls. */
 type InsertedRow = { id: string; createdAt: string } | { id: null; createdAt: null };
 type InsertValues = { productId: string; rows: string };
 
@@ -88,14 +88,14 @@ const insertAuditedKeys = toStatement<InsertValues, InsertedRow>(
 export type InsertedPlatformKey =
   { inserted: true; row: PlatformKeyRow } | { inserted: false; why: "no_product" | "expired" };
 
-/** For a live product, which is held from being changed or removed until the end of the transaction. */
+/** Inserts a key of a live product. The product can neither change nor be removed until the transaction ends. */
 export async function insertPlatformKey(tx: Db, key: NewPlatformKey): Promise<InsertedPlatformKey> {
   return toInserted(key, await insertKeys(tx, { productId: key.productId, rows: JSON.stringify([key]) }));
 }
 
 /**
- * All of one product, each with its record in the audit log, in one statement, which can be the whole transaction.
- * Those that expired already are left out.
+ * Inserts keys of one product with their audit rows in one statement, which can be the whole transaction. Keys that
+ * have expired are left out.
  */
 export async function insertAuditedPlatformKeys(
   db: Db,
@@ -115,7 +115,7 @@ function toInserted(key: NewPlatformKey, found: readonly InsertedRow[]): Inserte
   return { inserted: true, row: { ...key, createdAt, revokedAt: null, lastUsedAt: null } };
 }
 
-/** In order of issue: ids are version 7. */
+/** In order of issue, because ids are UUIDs of version 7. */
 export async function listPlatformKeyRows(
   db: Db,
   page: { productId: string; afterId?: string | undefined; limit: number },
@@ -138,7 +138,7 @@ export async function lockPlatformKey(tx: Db, id: string): Promise<PlatformKeyRo
   return row;
 }
 
-/** Revokes after the grace, or keeps an earlier revocation: then there is no row. */
+/** Revokes the key after the grace. Returns undefined if an earlier revocation stands. */
 export async function setKeyRevoked(
   tx: Db,
   revocation: { id: string; graceSeconds: number },

@@ -8,10 +8,10 @@ export type Statement<Values extends Record<string, unknown>, Row> = (
 ) => Promise<Row[]>;
 
 /**
- * A hand-written statement for hot paths, in a transaction or on the pool. Its text is built once, and Postgres
- * parses it once per connection: the same text is the same prepared statement. Values fill `sql.placeholder(name)`.
+ * Makes a hand-written statement for hot paths, in a transaction or on a pool. Its text is built once. Postgres parses
+ * it once per connection, because the same text is the same prepared statement. Values fill `sql.placeholder(name)`.
  *
- * Rows come out by column alias as postgres.js parses them: bigint and timestamps are text.
+ * Rows have the column aliases as names, and values as postgres.js parses them: bigint and timestamps are text.
  */
 export function toStatement<Values extends Record<string, unknown>, Row>(
   name: string,
@@ -29,7 +29,10 @@ export function toStatement<Values extends Record<string, unknown>, Row>(
   };
 }
 
-/** A query of Drizzle's that is built once for each pool, and not anew for each call. */
+/**
+ * Builds a Drizzle query once per pool instead of once per call. Drizzle binds a prepared query to its pool, and
+ * statements get only `db`, so the prepared queries are kept in a map by pool. They live as long as the pool.
+ */
 export function preparedPerPool<Prepared>(prepare: (db: Db) => Prepared): (db: Db) => Prepared {
   const preparedByDb = new WeakMap<Db, { prepared: Prepared }>();
   return (db) => {

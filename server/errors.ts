@@ -1,4 +1,4 @@
-/** Every way a call can be refused. Callers branch on these, so a name never changes its meaning. */
+/** The reasons for which a call can fail. Callers branch on them, so a reason never changes its meaning. */
 export const REASONS = [
   "INVALID_INPUT",
   "IMAGE_NOT_PINNED",
@@ -45,7 +45,7 @@ export const REASONS = [
 ] as const;
 export type Reason = (typeof REASONS)[number];
 
-/** What an engine itself answered, passed on so that the caller need not guess. */
+/** The error that an engine answered, passed on to the caller. */
 export interface EngineErrorDetail {
   /** HTTP status of the engine's answer. */
   status: number;
@@ -56,20 +56,20 @@ export interface EngineErrorDetail {
 }
 
 export interface InputIssue {
-  /** Where in the input, as a dotted path. */
+  /** The field of the input, as a dotted path. */
   path: string;
   message: string;
 }
 
 export interface DomainErrorOptions {
-  /** How long to wait before the same request may work. */
+  /** After this time the same request may succeed. */
   retryAfterMs?: number | undefined;
   issues?: readonly InputIssue[] | undefined;
   engineError?: EngineErrorDetail | undefined;
   cause?: unknown;
 }
 
-/** A refusal with a listed reason. Its message is shown to callers, so it never holds a secret. */
+/** A failure with a listed reason. Callers see its message, so it never holds a secret. */
 export class DomainError extends Error {
   readonly reason: Reason;
   readonly retryAfterMs: number | undefined;
@@ -87,11 +87,13 @@ export class DomainError extends Error {
 }
 
 /**
- * The message of anything thrown, for logs and status reasons; never for a caller. A failed statement's own message
- * holds the SQL and its parameters, so its cause speaks instead.
+ * Returns the message of any thrown value, for logs and status reasons; never for a caller. The message of a failed
+ * statement has the SQL and its parameters, so its cause is used instead.
  */
 export function toErrorMessage(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const isStatement = error.message.startsWith("Failed query:");
-  return isStatement ? toErrorMessage(error.cause ?? "a statement failed") : error.message;
+  return isStatement
+    ? toErrorMessage(error.cause ?? "a database statement failed without a cause")
+    : error.message;
 }

@@ -1,6 +1,6 @@
 /**
- * Whether JSON nests deeper than `limit` levels. Parsing copes with any depth, while writing it again recurses and
- * throws somewhere in the thousands, so what others send is measured before it is passed on.
+ * Tells whether JSON nests deeper than `limit` levels. Parsing accepts any depth, but JSON.stringify recurses and throws
+ * at some thousand levels. So check what callers send before passing it on.
  */
 export function isDeeperThan(value: unknown, limit: number): boolean {
   let level = [value].filter(isContainer);

@@ -14,7 +14,7 @@ export interface LogOptions {
   pretty: boolean;
 }
 
-/** Names that must never reach a log line, wherever in a logged object they turn up. */
+/** Fields with these names are hidden, at the top of a logged object and one level below. */
 const SECRET_PATHS = [
   "apiKey",
   "key",
@@ -25,7 +25,7 @@ const SECRET_PATHS = [
   "connectionParams",
 ];
 
-/** JSON lines on stdout, or readable ones for a terminal. */
+/** Writes JSON lines to stdout, or readable lines for a terminal. */
 export function openLog(options: LogOptions): Log {
   const redact = { paths: SECRET_PATHS.flatMap((name) => [name, `*.${name}`]), censor: "[hidden]" };
   const formatters = { level: (level: string) => ({ level }) };
@@ -46,29 +46,29 @@ const GATHER_MAX_LENGTH = 64 * 1024;
 const WARN = pino.levels.values["warn"] ?? 0;
 
 /**
- * Writes what comes within a few milliseconds at once: a line per request would be a system call per request. Warnings
- * and errors wait for nothing, and neither does what is left when the process exits, be it by an uncaught exception;
- * only a kill that no process can see takes the last milliseconds along.
+ * Gathers the lines of a few milliseconds into one write, because a write per line costs a system call per request.
+ * Warnings and errors are written at once. So is the rest when the process exits, also by an uncaught exception. Only
+ * SIGKILL loses the lines of the last milliseconds.
  */
 function openGatheredLines(): DestinationStream {
   const stdout = pino.destination({ dest: 1, sync: true });
   let lines = "";
   let timer: NodeJS.Timeout | undefined;
-  const flush = () => {
+  const writeLines = () => {
     clearTimeout(timer);
     timer = undefined;
     const text = lines;
     lines = "";
     if (text !== "") stdout.write(text);
   };
-  process.on("exit", flush);
+  process.on("exit", writeLines);
   return {
     [symbols.needsMetadataGsym]: true,
     lastLevel: 0,
     write(line: string) {
       lines += line;
-      if (this.lastLevel >= WARN || lines.length > GATHER_MAX_LENGTH) flush();
-      else timer ??= setTimeout(flush, GATHER_MS).unref();
+      if (this.lastLevel >= WARN || lines.length > GATHER_MAX_LENGTH) writeLines();
+      else timer ??= setTimeout(writeLines, GATHER_MS).unref();
     },
   } as DestinationStream & { lastLevel: number };
 }

@@ -1,26 +1,26 @@
 import { DomainError } from "./errors.ts";
 
-/** Opaque to callers, so that what a list is ordered by can change. */
+/** Encodes a position in a list. Cursors are opaque to callers, so that the order of a list can change. */
 export function toCursor(position: string): string {
   return Buffer.from(position, "utf8").toString("base64url");
 }
 
 /**
- * The position behind a cursor that `toCursor` made; undefined for no cursor.
+ * Decodes the position in a cursor of `toCursor`; undefined without a cursor.
  *
- * @throws INVALID_INPUT when the position does not look as `pattern` says.
+ * @throws INVALID_INPUT if the position does not match `pattern`.
  */
 export function fromCursor(cursor: string | undefined, pattern: RegExp): string | undefined {
   if (cursor === undefined) return undefined;
   const position = Buffer.from(cursor, "base64url").toString("utf8");
   if (pattern.test(position)) return position;
-  const message = "not a cursor of this list";
-  throw new DomainError("INVALID_INPUT", message, { issues: [{ path: "cursor", message }] });
+  const message = "is not a cursor of this list: pass `nextCursor` of its last page";
+  throw new DomainError("INVALID_INPUT", `cursor ${message}`, { issues: [{ path: "cursor", message }] });
 }
 
-/** Our ids, which a list by id has as positions. */
+/** Our ids: the positions in a list that is ordered by id. */
 export const UUID_PATTERN = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-/** What a list by sequence number has as positions. */
+/** The positions in a list that is ordered by sequence number. */
 export const SEQ_POSITION = /^[1-9][0-9]{0,15}$/;
 
 export interface Page<Item> {
@@ -29,7 +29,7 @@ export interface Page<Item> {
   nextCursor: string | null;
 }
 
-/** A page out of `limit + 1` rows: the one too many says that there is more. */
+/** Makes a page of `limit` rows. Query `limit + 1` rows: the extra one tells that another page follows. */
 export function toPage<Row, Item>(
   rows: readonly Row[],
   limit: number,

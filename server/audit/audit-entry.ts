@@ -1,13 +1,13 @@
 export const ACTOR_KINDS = ["platform_key", "operator", "system"] as const;
 
-/** Who did it: a product's key, an operator by name, or the control loop itself. */
+/** Who made the change: a product's key, an operator by name, or the reconciler. */
 export interface Actor {
   kind: (typeof ACTOR_KINDS)[number];
   id: string;
   name: string;
 }
 
-export const SYSTEM_ACTOR: Actor = { kind: "system", id: "system", name: "control loop" };
+export const SYSTEM_ACTOR: Actor = { kind: "system", id: "system", name: "reconciler" };
 
 export const AUDIT_ACTIONS = [
   "product.registered",
@@ -38,14 +38,14 @@ export const AUDIT_ACTIONS = [
 export type AuditAction = (typeof AUDIT_ACTIONS)[number];
 
 export interface AuditEntry {
-  /** A product's id, or `platform` for what operators do to the installation. */
+  /** The chain: a product's id, or `platform` for what operators do to the installation. */
   scope: string;
   actor: Actor;
   action: AuditAction;
   userId?: string | null;
   engineId?: string | null;
   requestId?: string | null;
-  /** JSON values only, no secrets. */
+  /** JSON values only. No secrets: callers can read them. */
   metadata?: Readonly<Record<string, unknown>>;
   durationMs?: number | null;
 }

@@ -2,10 +2,10 @@ import { createHash } from "node:crypto";
 import type { AuditLogRow, NewAuditRow } from "../../db/audit-log.ts";
 import type { Actor } from "./audit-entry.ts";
 
-/** One row of the trail as callers see it. `hash` can be computed again from the other fields and the scope. */
+/** A row of the audit log as callers see it. They can compute `hash` from the other fields and the scope. */
 export interface AuditRow {
   seq: number;
-  /** ISO instant in microseconds. */
+  /** ISO instant with microseconds. */
   at: string;
   actor: Actor;
   action: string;
@@ -18,16 +18,16 @@ export interface AuditRow {
   hash: string;
 }
 
-/** What the first row of a chain has as its `prevHash`. */
+/** The `prevHash` of a chain's first row. */
 export const GENESIS_HASH = "0".repeat(64);
 
 /**
- * What the hash covers: the canonical JSON (RFC 8785) of `{ scope, ...AuditRow without hash }`, in pieces around the
- * instant, the previous hash and the seq, which a new row gets from the database only. Actor and metadata are
- * canonical JSON already and go in as they are stored, so that no change of their text goes unseen.
+ * Returns the text that the hash covers: the canonical JSON (RFC 8785) of `{ scope, ...AuditRow without hash }`. It is
+ * in pieces, because the database adds the instant, the previous hash and the seq of a new row. Actor and metadata are
+ * stored as canonical JSON and go in unchanged, so that the hash detects each change of the stored text.
  */
 export function toAuditTextPieces(row: NewAuditRow): readonly [string, string, string, string] {
-  // RFC 8785 sorts the names; strings and whole numbers are as JSON.stringify writes them.
+  // RFC 8785 sorts the names. Its strings and whole numbers are those of JSON.stringify.
   return [
     `{"action":${JSON.stringify(row.action)},"actor":${row.actor},"at":"`,
     `","durationMs":${row.durationMs},"engineId":${JSON.stringify(row.engineId)}` +
@@ -37,7 +37,7 @@ export function toAuditTextPieces(row: NewAuditRow): readonly [string, string, s
   ];
 }
 
-/** The hash that a row ought to have: lower-case hex SHA-256. */
+/** Computes the hash of a row: lower-case hex SHA-256. */
 export function toAuditHash(row: Omit<AuditLogRow, "hash">): string {
   const [before, beforePrevHash, beforeSeq, after] = toAuditTextPieces(row);
   return createHash("sha256")

@@ -9,13 +9,13 @@ export interface ListAuditInput {
   scope: string;
   userId?: string | undefined;
   action?: AuditAction | undefined;
-  /** The lowest seq to show. */
+  /** Rows from this seq on. */
   fromSeq?: number | undefined;
   cursor?: string | undefined;
   limit: number;
 }
 
-/** Newest first. Rows that are appended while a caller pages do not shift its pages. */
+/** Lists the newest rows first. Rows that are appended between two pages do not shift the pages. */
 export async function listAudit(
   ctx: Pick<BaseContext, "db">,
   input: ListAuditInput,

@@ -11,10 +11,10 @@ export interface VerifyAuditInput {
 
 export interface AuditVerdict {
   ok: boolean;
-  /** Rows whose hash was computed again. */
+  /** How many rows in sequence were found good. */
   checked: number;
   headSeq: number;
-  /** Empty when nothing was ever recorded. Kept elsewhere, it proves later that nothing before it was rewritten. */
+  /** Empty for an empty chain. A copy kept elsewhere proves later that no row up to `headSeq` was rewritten. */
   headHash: string;
   firstBadSeq?: number;
 }
@@ -22,8 +22,8 @@ export interface AuditVerdict {
 const CHUNK_ROWS = 1_000;
 
 /**
- * Walks the chain in chunks and stops at the first row that is missing, changed or not linked to the one before.
- * The rows are those up to the head of this moment; what is appended meanwhile is not looked at.
+ * Walks the chain in chunks up to its present head. Stops at the first row that is missing, changed or not linked to
+ * the row before. Rows that are appended during the walk are not checked.
  */
 export async function verifyAudit(
   ctx: Pick<BaseContext, "db">,
@@ -33,7 +33,7 @@ export async function verifyAudit(
   const fromSeq = input.fromSeq ?? 1;
   const toSeq = Math.min(input.toSeq ?? ends.headSeq, ends.headSeq);
   const { checked, badSeq } = await walk(ctx, { scope: input.scope, fromSeq, toSeq, ends });
-  // Rows beyond the head: the head was turned back. Only a check that goes to the end can tell.
+  // Rows beyond the head mean that the head was moved back. Only a walk to the end can tell.
   const beyond = input.toSeq === undefined && ends.lastSeq > ends.headSeq ? ends.headSeq + 1 : undefined;
   const firstBadSeq = badSeq ?? beyond;
   const result = { checked, headSeq: ends.headSeq, headHash: ends.headHash };
@@ -54,19 +54,19 @@ async function walk(ctx: Pick<BaseContext, "db">, walk: Walk): Promise<{ checked
   while (nextSeq <= toSeq) {
     const rows = await listAuditRowsAfter(ctx.db, { scope, afterSeq: nextSeq - 1, toSeq, limit: CHUNK_ROWS });
     for (const row of rows) {
-      const linked = row.seq === nextSeq && row.prevHash === prevHash && row.hash === toAuditHash(row);
-      const asHead = row.seq !== ends.headSeq || row.hash === ends.headHash;
-      if (!linked || !asHead) return { checked: nextSeq - fromSeq, badSeq: nextSeq };
+      const isLinked = row.seq === nextSeq && row.prevHash === prevHash && row.hash === toAuditHash(row);
+      const isLikeHead = row.seq !== ends.headSeq || row.hash === ends.headHash;
+      if (!isLinked || !isLikeHead) return { checked: nextSeq - fromSeq, badSeq: nextSeq };
       prevHash = row.hash;
       nextSeq += 1;
     }
-    // Fewer rows than the head counts: the tail was cut off.
+    // The chain has fewer rows than its head says: its tail was deleted.
     if (rows.length === 0) return { checked: nextSeq - fromSeq, badSeq: nextSeq };
   }
   return { checked: nextSeq - fromSeq };
 }
 
-/** What the first row of the walk has to link to; undefined when the row before it is missing. */
+/** The hash that the first row of the walk must link to; undefined if the row before it is missing. */
 async function findHashBefore(
   ctx: Pick<BaseContext, "db">,
   scope: string,

@@ -118,7 +118,7 @@ function toEntry(ctx: CallContext, key: NewPlatformKey): AuditEntry {
 function getInserted(result: InsertedPlatformKey): PlatformKeyRow {
   if (result.inserted) return result.row;
   if (result.why === "expired") throw expiryPassed();
-  throw new DomainError("PRODUCT_NOT_FOUND", "there is no live product with this id");
+  throw new DomainError("PRODUCT_NOT_FOUND", "no live product has this id");
 }
 
 function expiryPassed(): DomainError {

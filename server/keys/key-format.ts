@@ -5,11 +5,11 @@ export const KEY_KINDS = ["engine", "platform", "operator"] as const;
 export type KeyKind = (typeof KEY_KINDS)[number];
 
 export interface NewKey {
-  /** Shown once; whoever stores it seals it. */
+  /** Shown to the caller once. Stored only if it is sealed. */
   plaintext: string;
-  /** What a check needs. */
+  /** All that is needed to check a key. */
   hash: string;
-  /** What a list shows, so that people can tell keys apart. */
+  /** The first characters, by which people tell keys apart in a list. */
   prefix: string;
 }
 
@@ -31,19 +31,19 @@ export function createKey(kind: KeyKind): NewKey {
   return { plaintext, hash: hashKey(plaintext), prefix: plaintext.slice(0, SHOWN_LENGTH) };
 }
 
-/** Lower-case hex SHA-256, as it is stored and as engines compare it. */
+/** Lower-case hex SHA-256: the form in the database, and in the `ENGINE_KEY_HASH` of engines. */
 export function hashKey(plaintext: string): string {
   return hash("sha256", plaintext, "hex");
 }
 
-/** The kind of a well-formed key; undefined when prefix, length, alphabet or checksum are wrong. */
+/** The kind of a well-formed key; undefined if prefix, length, alphabet or checksum is wrong. */
 export function findKeyKind(plaintext: string): KeyKind | undefined {
   const parts = KEY_PATTERN.exec(plaintext)?.groups;
   if (parts?.["random"] === undefined || toChecksum(parts["random"]) !== parts["checksum"]) return undefined;
   return KEY_KINDS.find((kind) => PREFIXES[kind] === parts["prefix"]);
 }
 
-/** CRC32 in base62, most significant digit first. It catches typing and truncation; it is no protection. */
+/** CRC32 in base62, most significant digit first. It detects typing errors and cut keys; it is no protection. */
 function toChecksum(random: string): string {
   let rest = crc32(random);
   let digits = "";

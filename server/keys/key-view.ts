@@ -1,20 +1,20 @@
 import type { PlatformKeyRow, Scope } from "../../db/platform-keys.ts";
 import { toInstant } from "../time/instant.ts";
 
-/** A key as lists show it, without what would let anybody use it. Instants are ISO strings. */
+/** A key as lists show it, without the plaintext. Instants are ISO strings. */
 export interface Key {
   keyId: string;
-  /** null for an operator's. */
+  /** null for an operator key. */
   productId: string | null;
   name: string;
-  /** The first characters, to tell keys apart. */
+  /** The first characters, by which people tell keys apart. */
   prefix: string;
   scopes: Scope[];
   createdAt: string;
   expiresAt: string | null;
-  /** From then on it is refused; in the future while a grace runs. */
+  /** The key is refused from this instant on. It is in the future during a grace period. */
   revokedAt: string | null;
-  /** Right to about a minute. */
+  /** Accurate to about a minute. */
   lastUsedAt: string | null;
 }
 

@@ -1,10 +1,10 @@
 import { createCipheriv, createDecipheriv, createSecretKey, randomBytes, type KeyObject } from "node:crypto";
 
-/** Seals secrets for the database. Texts are bound to their place by associated data and open nowhere else. */
+/** Encrypts secrets for the database. The associated data, a row id for instance, binds a sealed text to its row. */
 export interface Keyring {
-  /** Seals with the first key. */
+  /** Encrypts with the first key. */
   seal(plaintext: string, associatedData: string): string;
-  /** Opens what any key of the ring sealed; throws on a foreign, damaged or misplaced text. */
+  /** Decrypts with any key of the ring. Throws if the text is damaged, or the key or the associated data is another. */
   open(sealed: string, associatedData: string): string;
   readonly firstKeyId: string;
 }
@@ -18,18 +18,19 @@ const KEY_ID_PATTERN = /^[A-Za-z0-9_-]{1,32}$/;
 const BASE64_PATTERN = /^(?:[A-Za-z0-9+/]+|[A-Za-z0-9_-]+)={0,2}$/;
 
 /**
- * @param masterKeys `id:base64,…` with 32-byte keys: the first seals, all open.
- * @throws Error that names a bad entry by its position, never by what it holds.
+ * @param masterKeys `id:base64,…` with keys of 32 bytes. The first key seals, all keys open.
+ * @throws Error that names a bad entry by its position, never by its content, which may be a key.
  */
 export function openKeyring(masterKeys: string): Keyring {
   const keys = new Map<string, KeyObject>();
   for (const [index, entry] of masterKeys.split(",").entries()) {
     const { keyId, key } = readEntry(entry.trim(), index + 1);
-    if (keys.has(keyId)) throw new Error(`entry ${index + 1} has the id of an earlier entry`);
+    if (keys.has(keyId))
+      throw new Error(`entry ${index + 1} has the same id as an earlier entry: give each key its own id`);
     keys.set(keyId, key);
   }
   const [first] = keys;
-  if (first === undefined) throw new Error("there is no entry");
+  if (first === undefined) throw new Error("the keyring has no key: give at least one id:base64");
   const [firstKeyId, firstKey] = first;
   return {
     firstKeyId,
@@ -37,16 +38,18 @@ export function openKeyring(masterKeys: string): Keyring {
       `${VERSION}.${firstKeyId}.${seal(firstKey, plaintext, associatedData)}`,
     open: (sealed, associatedData) => {
       const [version, keyId = "", body = "", ...rest] = sealed.split(".");
-      if (version !== VERSION || rest.length > 0) throw new Error("not a text that a keyring has sealed");
+      if (version !== VERSION || rest.length > 0) throw new Error("this is not a sealed text of version v1");
       const key = keys.get(keyId);
       if (key === undefined)
-        throw new Error(`sealed with master key "${keyId}", which is not in the keyring`);
+        throw new Error(
+          `the text was sealed with the master key "${keyId}", which is not in the keyring: add that key`,
+        );
       return open(key, Buffer.from(body, "base64url"), associatedData);
     },
   };
 }
 
-/** A ring with one fresh key, in the form that `openKeyring` takes. */
+/** Makes one new key, in the format of `openKeyring`. */
 export function generateMasterKeys(): string {
   return `k${randomBytes(4).toString("hex")}:${randomBytes(KEY_BYTES).toString("base64")}`;
 }
@@ -56,7 +59,7 @@ function readEntry(entry: string, position: number): { keyId: string; key: KeyOb
   if (colon < 0) throw new Error(`entry ${position} is not of the form id:base64`);
   const keyId = entry.slice(0, colon);
   if (!KEY_ID_PATTERN.test(keyId)) {
-    throw new Error(`entry ${position} has an id that is not 1 to 32 letters, digits, dashes or underscores`);
+    throw new Error(`entry ${position} has a bad id: use 1 to 32 letters, digits, dashes or underscores`);
   }
   const encoded = entry.slice(colon + 1);
   const bytes = Buffer.from(encoded, "base64");
@@ -80,7 +83,7 @@ function seal(key: KeyObject, plaintext: string, associatedData: string): string
 }
 
 function open(key: KeyObject, sealed: Buffer, associatedData: string): string {
-  if (sealed.length < NONCE_BYTES + TAG_BYTES) throw new Error("a sealed text that was cut short");
+  if (sealed.length < NONCE_BYTES + TAG_BYTES) throw new Error("the sealed text is too short: it was cut");
   const decipher = createDecipheriv(CIPHER, key, sealed.subarray(0, NONCE_BYTES), {
     authTagLength: TAG_BYTES,
   });
@@ -90,6 +93,6 @@ function open(key: KeyObject, sealed: Buffer, associatedData: string): string {
   try {
     return Buffer.concat([decipher.update(body), decipher.final()]).toString("utf8");
   } catch (error) {
-    throw new Error("a sealed text that is damaged or not from this place", { cause: error });
+    throw new Error("the sealed text is damaged, or belongs to another row", { cause: error });
   }
 }

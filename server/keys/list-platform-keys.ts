@@ -11,14 +11,14 @@ export interface ListPlatformKeysInput {
   limit: number;
 }
 
-/** Every key that the product ever had, in order of issue. Throws PRODUCT_NOT_FOUND. */
+/** Lists all keys of the product in order of issue, revoked and expired keys too. Throws PRODUCT_NOT_FOUND. */
 export async function listPlatformKeys(
   ctx: Pick<BaseContext, "db">,
   input: ListPlatformKeysInput,
 ): Promise<Page<Key>> {
   const afterId = fromCursor(input.cursor, UUID_PATTERN);
   if ((await findProduct(ctx.db, input.productId)) === undefined) {
-    throw new DomainError("PRODUCT_NOT_FOUND", "there is no such product");
+    throw new DomainError("PRODUCT_NOT_FOUND", `no product has the id ${input.productId}`);
   }
   const page = { productId: input.productId, afterId, limit: input.limit + 1 };
   const rows = await listPlatformKeyRows(ctx.db, page);

@@ -9,8 +9,8 @@ interface OpenedKey {
 }
 
 /**
- * Engine keys in plain text, for the engines that were called last. Every call to an engine needs its key, and opening
- * it is the most expensive single step of a call.
+ * Caches the plaintext keys of the engines that were called last. Each call to an engine needs its key, and decrypting
+ * a key is the most expensive single step of a call.
  */
 export class OpenedKeys {
   readonly #keyring: Keyring;
@@ -20,12 +20,12 @@ export class OpenedKeys {
     this.#keyring = keyring;
   }
 
-  /** As `Keyring.open`. A new sealed text of a place replaces the old one. */
-  open(sealed: string, place: string): string {
-    const known = this.#opened.get(place);
+  /** Like `Keyring.open`. The cache holds one sealed text per associated data; a new one replaces it. */
+  open(sealed: string, associatedData: string): string {
+    const known = this.#opened.get(associatedData);
     if (known?.sealed === sealed) return known.key;
-    const key = this.#keyring.open(sealed, place);
-    this.#opened.set(place, { sealed, key });
+    const key = this.#keyring.open(sealed, associatedData);
+    this.#opened.set(associatedData, { sealed, key });
     return key;
   }
 }

@@ -9,16 +9,16 @@ import { toKey, type Key } from "./key-view.ts";
 
 export interface RevokePlatformKeyInput {
   keyId: string;
-  /** When given, the key has to be this product's. */
+  /** If given, the key must belong to this product. */
   productId?: string | undefined;
-  /** How long the key still works, for callers to change to a new one; 0 for a leak. */
+  /** How long the key continues to work, so that callers can change to a new key; 0 for a leaked key. */
   graceSeconds: number;
   idempotency: IdempotencyRecord;
 }
 
 /**
- * Of two revocations the sooner one counts; revoking a revoked key is success. This process refuses the key at
- * once when there is no grace, others within the half second that they remember keys. Throws KEY_NOT_FOUND.
+ * Revokes a key. Of two revocations the earlier instant counts, and revoking a revoked key succeeds. Without a grace,
+ * this replica refuses the key at once, and others within the 500 ms of their caches. Throws KEY_NOT_FOUND.
  */
 export async function revokePlatformKey(
   ctx: Pick<BaseContext, "db"> & { keyStates: KeyStates } & CallContext,
@@ -32,7 +32,10 @@ export async function revokePlatformKey(
 async function setRevoked(ctx: CallContext, tx: Db, input: RevokePlatformKeyInput): Promise<Key> {
   const before = await lockPlatformKey(tx, input.keyId);
   if (before === undefined || (input.productId ?? before.productId) !== before.productId) {
-    throw new DomainError("KEY_NOT_FOUND", "there is no such key");
+    throw new DomainError(
+      "KEY_NOT_FOUND",
+      `no platform key${input.productId === undefined ? "" : " of this product"} has the id ${input.keyId}`,
+    );
   }
   const changed = await setKeyRevoked(tx, { id: before.id, graceSeconds: input.graceSeconds });
   const key = toKey(changed ?? before);

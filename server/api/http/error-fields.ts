@@ -9,11 +9,11 @@ export interface ErrorFields {
 }
 
 /**
- * What a log may hold of an unexpected error. A failed statement's own message carries the statement's parameters,
- * so the database's words stand in for it; the stack is kept without its first line, which repeats the message.
+ * Returns the fields of an unexpected error that a log may show. The message of a failed statement has its parameters,
+ * so the message of Postgres replaces it. The stack comes without its first line, which repeats the message.
  */
 export function toErrorFields(error: unknown): ErrorFields {
-  const failure = findRootFailure(error);
+  const failure = findRootError(error);
   const postgresError = findPostgresError(error);
   const stack = failure instanceof Error ? findFrames(failure) : undefined;
   return {
@@ -24,8 +24,8 @@ export function toErrorFields(error: unknown): ErrorFields {
   };
 }
 
-/** Drizzle and tRPC wrap; what they wrap is the news, and only it is free of parameters. */
-function findRootFailure(error: unknown): unknown {
+/** Drizzle and tRPC wrap errors. Only the innermost error is free of parameters, and it tells what failed. */
+function findRootError(error: unknown): unknown {
   let current = error;
   while (current instanceof Error && current.cause instanceof Error) current = current.cause;
   return current;

@@ -9,15 +9,15 @@ interface Refusal {
 }
 
 /**
- * Answers what is not HTTP enough to become a request, or does not become a whole one, and closes the connection.
- * `pending` are the answers that this connection still waits for.
+ * Answers bytes that are no valid HTTP request, or a request that stays incomplete, and closes the connection.
+ * `pending` are the responses that this connection still waits for.
  */
 export function answerMalformedHttp(
   error: Error,
   socket: Socket,
   pending: ReadonlySet<ServerResponse> = new Set(),
 ): void {
-  if (isOwedAnother(pending) || !socket.writable || ("code" in error && error.code === "ECONNRESET")) {
+  if (awaitsOtherResponse(pending) || !socket.writable || ("code" in error && error.code === "ECONNRESET")) {
     socket.destroy();
     return;
   }
@@ -34,11 +34,11 @@ export function answerMalformedHttp(
   socket.end(`${head.join("\r\n")}\r\n\r\n${body}`, () => socket.destroy());
 }
 
-/** In the middle of another answer, or before it, a status line of ours would be taken for that answer. */
-function isOwedAnother(pending: ReadonlySet<ServerResponse>): boolean {
+/** True if the client waits for another response: it would take our status line for a part of that response. */
+function awaitsOtherResponse(pending: ReadonlySet<ServerResponse>): boolean {
   const [response, ...more] = pending;
   if (response === undefined) return false;
-  // A single request whose body did not arrive is the malformed one itself.
+  // A single incomplete request without a response is the malformed request itself.
   return more.length > 0 || response.req.complete || response.headersSent;
 }
 
@@ -48,7 +48,7 @@ function toRefusal(code: unknown): Refusal {
       return {
         status: "431 Request Header Fields Too Large",
         reason: "REQUEST_TOO_LARGE",
-        message: "the URL and the headers are larger than 16 KiB together",
+        message: "URL and headers together are larger than 16 KiB",
       };
     case "HPE_CHUNK_EXTENSIONS_OVERFLOW":
       return {
@@ -60,9 +60,13 @@ function toRefusal(code: unknown): Refusal {
       return {
         status: "408 Request Timeout",
         reason: "INVALID_INPUT",
-        message: "the request did not arrive in time",
+        message: "the request did not arrive in time: send headers and body faster",
       };
     default:
-      return { status: "400 Bad Request", reason: "INVALID_INPUT", message: "this is not HTTP" };
+      return {
+        status: "400 Bad Request",
+        reason: "INVALID_INPUT",
+        message: "the bytes are not a valid HTTP request",
+      };
   }
 }

@@ -15,20 +15,20 @@ export interface Readiness {
 type ReadinessContext = Pick<BaseContext, "raw" | "log"> & { runtime: EngineRuntime; drain: DrainState };
 
 const CHECK_TIMEOUT_MS = 3_000;
-/** Anybody may ask, so one look serves everybody who asks within this time. */
-const LOOK_AGE_MS = 1_000;
+/** How long a check is reused. Readiness needs no key, so callers must not be able to load the database with it. */
+const REUSE_MS = 1_000;
 
-/** Looks at what a call needs. A dead runtime only degrades: a balancer would cut every stream over it. */
+/** Checks the subsystems that calls need. A dead runtime only degrades, or a balancer would cut every stream. */
 export function openReadiness(ctx: ReadinessContext): () => Promise<Readiness> {
-  const schema = shareLook(ctx, "database", async () => findSchemaState(ctx.raw));
-  const runtime = shareLook(ctx, "runtime", async () => ctx.runtime.check());
+  const schema = shareCheck(ctx, "database", async () => findSchemaState(ctx.raw));
+  const runtime = shareCheck(ctx, "runtime", async () => ctx.runtime.check());
   return async () => {
-    const [schemaLook, runtimeLook] = await Promise.all([schema(), runtime()]);
+    const [schemaState, runtimeState] = await Promise.all([schema(), runtime()]);
     const subsystems = {
       process: ctx.drain.draining ? "draining" : "ok",
-      database: schemaLook.ok ? "ok" : "failed",
-      migrations: toMigrationState(schemaLook),
-      runtime: runtimeLook.ok ? "ok" : "degraded",
+      database: schemaState.ok ? "ok" : "failed",
+      migrations: toMigrationState(schemaState),
+      runtime: runtimeState.ok ? "ok" : "degraded",
     } as const satisfies Record<string, SubsystemState>;
     return { ok: Object.values(subsystems).every(isUsable), subsystems };
   };
@@ -38,39 +38,39 @@ function isUsable(state: SubsystemState): boolean {
   return state === "ok" || state === "degraded";
 }
 
-type Look<Value> = { ok: true; value: Value } | { ok: false };
+type Checked<Value> = { ok: true; value: Value } | { ok: false };
 
-function toMigrationState(look: Look<Awaited<ReturnType<typeof findSchemaState>>>): SubsystemState {
-  if (!look.ok || look.value === "pending") return "failed";
-  // During a rolling deploy the newer replicas have migrated already; that must not take this one out of service.
-  return look.value === "unknown" ? "degraded" : "ok";
+function toMigrationState(checked: Checked<Awaited<ReturnType<typeof findSchemaState>>>): SubsystemState {
+  if (!checked.ok || checked.value === "pending") return "failed";
+  // In a rolling deploy newer replicas have migrated already. That must not take this replica out of service.
+  return checked.value === "unknown" ? "degraded" : "ok";
 }
 
-/** One look at a time, however many ask and however long it hangs. */
-function shareLook<Value>(
+/** Runs one check at a time, whatever the number of callers. A caller waits for at most `CHECK_TIMEOUT_MS`. */
+function shareCheck<Value>(
   ctx: Pick<BaseContext, "log">,
   subsystem: string,
-  look: () => Promise<Value>,
-): () => Promise<Look<Value>> {
-  let running: Promise<Look<Value>> | undefined;
-  let last: { look: Look<Value>; until: number } | undefined;
+  check: () => Promise<Value>,
+): () => Promise<Checked<Value>> {
+  let running: Promise<Checked<Value>> | undefined;
+  let last: { checked: Checked<Value>; until: number } | undefined;
 
-  const run = async (): Promise<Look<Value>> => {
-    let found: Look<Value>;
+  const run = async (): Promise<Checked<Value>> => {
+    let found: Checked<Value>;
     try {
-      found = { ok: true, value: await look() };
+      found = { ok: true, value: await check() };
     } catch (error) {
       ctx.log.warn({ subsystem, error: toErrorMessage(error) }, "readiness check failed");
       found = { ok: false };
     }
-    last = { look: found, until: performance.now() + LOOK_AGE_MS };
+    last = { checked: found, until: performance.now() + REUSE_MS };
     running = undefined;
     return found;
   };
   return async () => {
-    if (last && performance.now() < last.until) return last.look;
+    if (last && performance.now() < last.until) return last.checked;
     running ??= run();
-    const patience = Promise.withResolvers<Look<Value>>();
+    const patience = Promise.withResolvers<Checked<Value>>();
     const timer = setTimeout(() => patience.resolve({ ok: false }), CHECK_TIMEOUT_MS);
     const found = await Promise.race([running, patience.promise]);
     clearTimeout(timer);

@@ -4,31 +4,31 @@ import { authenticate } from "../../keys/authenticate.ts";
 import type { Caller } from "../../keys/caller.ts";
 
 export interface RequestCaller {
-  /** Whose key came with the request; asked once, however many calls it holds. */
+  /** Returns the caller whose key came with the request. A batch of calls checks the key once. */
   authenticate(): Promise<Caller>;
-  /** Asks anew, for calls that go on long after that. */
+  /** Checks the key again, for streams that stay open. */
   reauthenticate(): Promise<Caller>;
 }
 
-/** `onKnown` hears the name of a caller who was let in. */
+/** `onKnown` receives the name of a caller whose key was accepted. */
 export function openCaller(
   app: AppContext,
   authorization: string | undefined,
   onKnown: (name: string) => void,
 ): RequestCaller {
-  let asked: Promise<Caller> | undefined;
-  const ask = async () => {
+  let checked: Promise<Caller> | undefined;
+  const check = async () => {
     const caller = await authenticate(app, readBearer(authorization));
     onKnown(caller.actor.name);
     return caller;
   };
-  return { authenticate: async () => (asked ??= ask()), reauthenticate: ask };
+  return { authenticate: async () => (checked ??= check()), reauthenticate: check };
 }
 
 function readBearer(authorization: string | undefined): string {
   const key = /^Bearer +(\S.{0,4095})$/i.exec(authorization ?? "")?.[1];
   if (key === undefined) {
-    throw new DomainError("INVALID_KEY", "send `Authorization: Bearer <key>` with a key of this service");
+    throw new DomainError("INVALID_KEY", "the request has no bearer key: send `Authorization: Bearer <key>`");
   }
   return key;
 }

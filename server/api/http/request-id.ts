@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 
-const SANE_REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
+const SAFE_REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
 
-/** The caller's own id when it is fit for a log line and a header, else a new one. */
+/** Returns the caller's id if it is safe for a log line and a header, else a new id. */
 export function toRequestId(header: string | string[] | undefined): string {
-  return typeof header === "string" && SANE_REQUEST_ID.test(header) ? header : randomUUID();
+  return typeof header === "string" && SAFE_REQUEST_ID.test(header) ? header : randomUUID();
 }

@@ -1,11 +1,11 @@
 const PATH_MAX_LENGTH = 200;
 
-/** A URL without its query, which may hold inputs, and short enough for a log. */
+/** Cuts a URL down for a log line: without the query, which may hold inputs, and at most 200 characters. */
 export function toPath(url: string): string {
   return url.split("?", 1).join("").slice(0, PATH_MAX_LENGTH);
 }
 
-/** A URL's query, with its question mark; empty without one. A fragment, which no client should send, is not in it. */
+/** Returns the query of a URL with its question mark, or an empty text. Ignores a fragment, which no client should send. */
 export function toSearch(url: string): string {
   const [whole = ""] = url.split("#", 1);
   const at = whole.indexOf("?");

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { DESIRED_STATES, ENGINE_STATUSES } from "../../../db/schema.ts";
 
-/** An engine as callers see it. Instants are ISO strings; what is not there is null. */
+/** An engine as callers see it. Instants are ISO strings. Missing values are null. */
 export const EngineSchema = z.object({
   engineId: z.string(),
   userId: z.string(),

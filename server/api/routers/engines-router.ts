@@ -38,15 +38,15 @@ const Start = z.strictObject({
   deadlineMs: DeadlineMs.optional(),
   idempotencyKey: IdempotencyKey,
 });
-/** For the verbs that take an engine away from those who use it. */
-const takeAway = {
+/** For the operations that end an engine's process, and so must deal with its holds. */
+const interrupting = {
   userId: UserId,
   whenBusy: WhenBusySchema.default("wait"),
   deadlineMs: DeadlineMs.default(60_000),
   idempotencyKey: IdempotencyKey,
 };
-const Stop = z.strictObject({ ...takeAway, graceSeconds: z.int().min(0).max(3_600).default(30) });
-const TakeAway = z.strictObject(takeAway);
+const Stop = z.strictObject({ ...interrupting, graceSeconds: z.int().min(0).max(3_600).default(30) });
+const Interrupting = z.strictObject(interrupting);
 
 const reading = platformProcedure("read");
 const changing = platformProcedure("lifecycle");
@@ -83,14 +83,14 @@ export const enginesRouter = t.router({
       return runOnce(opts, async (input) => stopEngine(call, { ...input, productId }));
     }),
   restart: changing
-    .input(TakeAway)
+    .input(Interrupting)
     .output(EngineSchema)
     .mutation(async (opts) => {
       const { call, productId } = opts.ctx;
       return runOnce(opts, async (input) => restartEngine(call, { ...input, productId }));
     }),
   destroy: changing
-    .input(TakeAway)
+    .input(Interrupting)
     .output(DestroyedEngine)
     .mutation(async (opts) => {
       const { call, productId } = opts.ctx;

@@ -6,7 +6,7 @@ import { isDeeperThan } from "../../json-depth.ts";
 const JSON_MAX_DEPTH = 64;
 const CONTROL_CHARACTERS = /\p{Cc}/u;
 
-/** Text that Postgres and a log line can hold: well-formed, and no control characters. */
+/** Text that is safe for Postgres and for a log line: well-formed, without control characters. */
 export function plainText(maxLength: number) {
   return z
     .string()
@@ -21,14 +21,14 @@ export const UserId = plainText(128).refine((id) => id !== "." && id !== "..", {
   error: "must not be . or ..",
 });
 
-/** A name as an operator gives it to a product or a key. */
+/** The name of a product or a key. */
 export const Name = plainText(200);
 
 export const Slug = z.string().regex(/^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/, {
   error: "must be 1 to 63 lower-case letters, digits and inner hyphens",
 });
 
-/** Reused by a caller who repeats a call, so that it has its effect once. */
+/** The caller's name for one call. A repeated call with the same key has its effect once. */
 export const IdempotencyKey = plainText(128).optional();
 
 export const DeadlineMs = z.int().min(1).max(3_600_000);
@@ -38,16 +38,16 @@ export const WhenBusySchema = z.enum(["wait", "interrupt", "reject"]);
 export const Cursor = plainText(1_000).optional();
 export const Limit = z.int().min(1).max(1_000).default(100);
 export const Seq = z.int().min(0);
-/** ISO 8601 with an offset, and in UTC of a year that has four digits, as Postgres and others want it. */
+/** ISO 8601 with an offset. In UTC its year has four digits, because Postgres refuses others. */
 export const Instant = z.iso.datetime({ offset: true, abort: true }).refine(
   (text) => {
     const year = new Date(text).getUTCFullYear();
     return year >= 1 && year <= 9999;
   },
-  { error: "must be of the years 1 to 9999" },
+  { error: "must be in the years 1 to 9999" },
 );
 
-/** An object as its sender wrote it. Copies lose an own `__proto__` without a word, so that it is refused. */
+/** Any object. A field `__proto__` is refused, because copies of the object would silently lose it. */
 export function plainObject<Fields extends object>() {
   return z
     .custom<Fields>((value) => typeof value === "object" && value !== null && !Array.isArray(value), {
@@ -56,11 +56,11 @@ export function plainObject<Fields extends object>() {
     .refine((value) => !Object.hasOwn(value, "__proto__"), { error: "must not have a field __proto__" });
 }
 
-/** Any JSON object that can be written again; it may hold text that only an engine understands. */
+/** Any JSON object that `JSON.stringify` can write. Its text may be anything, because only an engine reads it. */
 export const JsonObject = plainObject<Record<string, unknown>>().refine(
   (value) => !isDeeperThan(value, JSON_MAX_DEPTH),
   { error: `must not nest deeper than ${JSON_MAX_DEPTH} levels` },
 );
 
-/** In one spelling, so that two of them are equal when Postgres says so. */
+/** A UUID in lower case, so that equal UUIDs are equal texts, as they are equal in Postgres. */
 export const Uuid = z.guid({ error: "must be a UUID" }).toLowerCase();

@@ -35,7 +35,7 @@ export const platformKeysRouter = t.router({
     .input(List)
     .output(z.object({ items: z.array(KeySchema), nextCursor: z.string().nullable() }))
     .query(async ({ ctx, input }) => listPlatformKeys(ctx.call, input)),
-  // A leaked key has to be stoppable whatever state the service is in.
+  // An operator must be able to revoke a leaked key at any time, also while the replica drains.
   revoke: operatorProcedure
     .meta({ whileDraining: true })
     .input(Revoke)

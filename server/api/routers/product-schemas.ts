@@ -12,7 +12,7 @@ export const ProductSchema = z.object({
   deletedAt: z.string().nullable(),
 });
 
-/** A key without its plaintext. */
+/** A key, without the plaintext. */
 export const KeySchema = z.object({
   keyId: z.string(),
   productId: z.string().nullable(),

@@ -19,5 +19,5 @@ export const appRouter = t.router({
   health: healthRouter,
 });
 
-/** All that a client needs to know of this server. */
+/** The type from which a client derives all procedures, inputs and outputs. */
 export type AppRouter = typeof appRouter;

@@ -16,7 +16,7 @@ const Call = z.strictObject({
   method: plainText(200),
   params: JsonObject.default({}),
   timeoutMs: TimeoutMs.default(30_000),
-  /** Nothing sleeps yet, so that either value is honoured. */
+  /** Has no effect until engines can sleep. */
   autoWake: z.boolean().default(true),
   expectGeneration: Generation.optional(),
   idempotencyKey: IdempotencyKey,
@@ -29,7 +29,7 @@ const Reload = z.strictObject({ userId: UserId, idempotencyKey: IdempotencyKey }
 const procedure = platformProcedure("rpc");
 const mutationProcedure = procedure.meta({ reachesEngine: true });
 
-// A plain record, not `t.router`, which refuses the name `call`; nested in the root router it is one all the same.
+// A plain record, because `t.router` refuses the name `call`. The root router accepts it as a nested router.
 export const rpcRouter = {
   call: mutationProcedure
     .input(Call)
@@ -73,8 +73,8 @@ export const rpcRouter = {
 };
 
 /**
- * `runOnce` for what cannot be taken back: a call whose effect is unknown keeps its key, so that a retry is told so
- * instead of sending it again. The first caller still hears how the answer was lost.
+ * `runOnce` for calls that have an effect in the engine. If the effect is unknown, OUTCOME_UNKNOWN is stored under the
+ * idempotency key, so that a retry gets it and sends nothing again. The first caller gets the original error.
  */
 async function sendOnce<Input extends { idempotencyKey?: string | undefined }, Reply>(
   mutation: Mutation<Input>,

@@ -5,7 +5,7 @@ import { isDeeperThan } from "../../json-depth.ts";
 import { plainObject, plainText } from "./field-schemas.ts";
 
 const REQUEST_MAX_DEPTH = 64;
-/** How the engine spells what is camelCase here: both at once would be two answers to one question. */
+/** The engine's names of known fields. They are refused, because they could contradict the camelCase fields. */
 const ENGINE_SPELLINGS = ["task_id", "edit_message_id", "retry_message_id"] as const;
 
 const KnownRequest = z
@@ -21,7 +21,7 @@ const KnownRequest = z
   .superRefine((request, refinement) => {
     for (const name of ENGINE_SPELLINGS) {
       if (!Object.hasOwn(request, name)) continue;
-      refinement.addIssue({ code: "custom", path: [name], message: "is spelled in camelCase here" });
+      refinement.addIssue({ code: "custom", path: [name], message: "must be spelled in camelCase" });
     }
     if (isDeeperThan(request, REQUEST_MAX_DEPTH)) {
       refinement.addIssue({
@@ -31,7 +31,7 @@ const KnownRequest = z
     }
   });
 
-/** The body of `/execute`, known fields in our spelling; the others go to the engine as they are. */
+/** The body of `/execute`, with known fields in camelCase. Unknown fields go to the engine unchanged. */
 export const ExecuteRequestSchema = plainObject<z.input<typeof KnownRequest>>().pipe(KnownRequest);
 
 export const EndSchema = z.object({
@@ -65,6 +65,6 @@ export const StartedTurn = z.object({
   turnId: z.string(),
   status: z.enum(TURN_STATUSES),
   generation: z.number(),
-  /** False when the turn was there already. */
+  /** False if the turn existed already. */
   created: z.boolean(),
 });

@@ -14,13 +14,13 @@ const Start = z.strictObject({
   turnId: Uuid,
   userId: UserId,
   request: ExecuteRequestSchema,
-  /** Nothing sleeps yet, so that either value is honoured. */
+  /** Has no effect until engines can sleep. */
   autoWake: z.boolean().default(true),
-  /** Provisioning on the way is not there yet. */
+  /** true is not built yet. */
   autoProvision: z.literal(false).default(false),
   expectGeneration: Generation.optional(),
 });
-/** The id of the last item that the reader has. tRPC puts it here when a reader comes back. */
+/** The id of the last item that the reader has. tRPC adds it when a reader comes back. */
 const LastEventId = z
   .string()
   .regex(/^[0-9]{1,15}$/, { error: "must be the id of an item of this stream" })
@@ -31,12 +31,12 @@ const OfTurn = z.strictObject({ turnId: Uuid });
 const List = z.strictObject({ userId: UserId, cursor: Cursor, limit: Limit });
 
 export const turnsRouter = t.router({
-  // Its turnId is its idempotency key.
+  // Has no idempotency key, because the turnId is one.
   start: platformProcedure("turns")
     .input(Start)
     .output(StartedTurn)
     .mutation(async ({ ctx, input }) => startTurn(ctx.call, toStartInput(ctx, input))),
-  /** `start` and `events` in one: what refuses the start is the stream's error. */
+  /** `start` and `events` in one call. A refused start is the stream's error. */
   execute: platformProcedure("turns", "read")
     .meta({ beginsWork: true })
     .input(Execute)

@@ -1,12 +1,12 @@
 import type { OutgoingHttpHeaders } from "node:http";
 import type { FastifyReply } from "fastify";
 
-/** After this long without a byte a client may take its connection for dead. */
+/** A client may treat its connection as dead after this time without a byte. */
 export const SILENCE_MS = 30_000;
 const PING_INTERVAL_MS = SILENCE_MS / 2;
 const PING = toEvent("ping", "");
 
-/** What tRPC says of its own. */
+/** The headers of tRPC's own handler. */
 const HEADERS = {
   vary: "trpc-accept, accept",
   "content-type": "text/event-stream",
@@ -14,51 +14,51 @@ const HEADERS = {
   "x-accel-buffering": "no",
 };
 
-/** A reply of server-sent events: its head leaves with the first of them, and pings keep it alive. */
+/** A reply of server-sent events. Its head is sent with the first event. Pings keep the connection alive. */
 export class EventStream {
-  /** Until the head has left. */
+  /** Undefined once the head was sent, so that an open stream does not hold it. */
   #reply: FastifyReply | undefined;
-  readonly #to: FastifyReply["raw"];
-  /** From the head on. */
+  readonly #response: FastifyReply["raw"];
+  /** Runs once the head was sent. */
   #ping: NodeJS.Timeout | undefined;
   #onRoom: (() => void) | undefined;
 
   constructor(reply: FastifyReply) {
     this.#reply = reply;
-    this.#to = reply.raw;
+    this.#response = reply.raw;
     reply.hijack();
-    this.#to.once("close", () => {
+    this.#response.once("close", () => {
       clearTimeout(this.#ping);
       this.#makeRoom();
     });
-    this.#to.on("drain", () => this.#makeRoom());
-    // A write that fails closes the connection, and that is what counts.
-    this.#to.on("error", () => undefined);
+    this.#response.on("drain", () => this.#makeRoom());
+    // A failed write closes the connection, and the close is handled above.
+    this.#response.on("error", () => undefined);
   }
 
   /**
-   * One write. Returns false when the reader is behind, and `untilRoom` tells when there is room for more. What comes
-   * after the end, or after the reader has left, is dropped.
+   * Sends events in one write. Returns false if the reader is slow: then await `untilRoom` before the next write.
+   * Events after the end, or after the reader has left, are dropped.
    */
   write(events: string): boolean {
-    if (this.#to.destroyed || this.#to.writableEnded) return true;
+    if (this.#response.destroyed || this.#response.writableEnded) return true;
     this.#writeHead();
     this.#ping?.refresh();
-    return this.#to.write(events);
+    return this.#response.write(events);
   }
 
-  /** Settles, too, when the connection closes. */
+  /** Resolves when the reader has caught up, or the connection has closed. */
   async untilRoom(): Promise<void> {
-    if (!this.#to.writableNeedDrain || this.#to.destroyed) return;
+    if (!this.#response.writableNeedDrain || this.#response.destroyed) return;
     await new Promise<void>((resolve) => {
       this.#onRoom = resolve;
     });
   }
 
   end(): void {
-    if (!this.#to.destroyed) {
+    if (!this.#response.destroyed) {
       this.#writeHead();
-      this.#to.end();
+      this.#response.end();
     }
     clearTimeout(this.#ping);
   }
@@ -67,7 +67,7 @@ export class EventStream {
     const ours = this.#reply?.getHeaders() as OutgoingHttpHeaders | undefined;
     if (ours === undefined) return;
     this.#reply = undefined;
-    this.#to.writeHead(200, { ...ours, ...HEADERS });
+    this.#response.writeHead(200, { ...ours, ...HEADERS });
     this.#ping = setTimeout(() => this.#sendPing(), PING_INTERVAL_MS);
   }
 
@@ -78,13 +78,13 @@ export class EventStream {
   }
 
   #sendPing(): void {
-    // Whoever does not read has more to read already.
-    if (this.#to.writableNeedDrain) this.#ping?.refresh();
+    // A reader that is behind has unread bytes, so it needs no ping.
+    if (this.#response.writableNeedDrain) this.#ping?.refresh();
     else this.write(PING);
   }
 }
 
-/** An event that is none of the stream's items, as tRPC writes it: with a newline more than it takes. */
+/** Formats an event that is no item of the stream. Like tRPC, with one more newline than the standard needs. */
 export function toEvent(event: string, data: string): string {
   return `event: ${event}\ndata: ${data}\n\n\n`;
 }

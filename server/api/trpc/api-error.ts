@@ -5,7 +5,7 @@ import { z } from "zod";
 import { isDatabaseUnavailable } from "../../../db/postgres-error.ts";
 import { DomainError, type EngineErrorDetail, type InputIssue, type Reason } from "../../errors.ts";
 
-/** How each reason travels: the one table behind every reply that is not a success. */
+/** The tRPC code of each reason. Every failed reply gets its code and HTTP status from this table. */
 export const REASON_CODES = {
   INVALID_INPUT: "BAD_REQUEST",
   IMAGE_NOT_PINNED: "BAD_REQUEST",
@@ -51,7 +51,7 @@ export const REASON_CODES = {
   INTERNAL: "INTERNAL_SERVER_ERROR",
 } as const satisfies Record<Reason, TRPC_ERROR_CODE_KEY>;
 
-/** Anything thrown, as a caller may see it. */
+/** A thrown error in the form that a caller may see. */
 export interface ApiError {
   code: TRPC_ERROR_CODE_KEY;
   httpStatus: number;
@@ -78,25 +78,25 @@ const MAX_ISSUES = 20;
 const MAX_ISSUE_LENGTH = 200;
 const DATABASE_RETRY_AFTER_MS = 1_000;
 
-/** The only place where an error turns into what goes over the wire; whatever is not listed says nothing. */
+/** Converts any error for the wire. An error without a listed reason becomes "internal error", without any detail. */
 export function toApiError(error: unknown): ApiError {
   if (error instanceof DomainError) return fromDomain(error);
   if (error instanceof TRPCError) return fromTrpc(error);
   if (isFrameworkRefusal(error)) return fromFramework(error);
   if (isDatabaseUnavailable(error)) {
-    return listed("DATABASE_UNAVAILABLE", "the database cannot be asked right now", {
+    return listed("DATABASE_UNAVAILABLE", "the database is unavailable: try again later", {
       retryAfterMs: DATABASE_RETRY_AFTER_MS,
     });
   }
   return listed("INTERNAL", "internal error");
 }
 
-/** What a reader of `turns.execute` comes back for: the turn may well begin then. */
+/** Refusals of `turns.execute` after which a new attempt may succeed, so the reader should come back. */
 const EXECUTE_AGAIN: ReadonlySet<Reason> = new Set(["DRAINING", "DATABASE_UNAVAILABLE"]);
 
 /**
- * tRPC's link opens a stream again after every status of a server. Opened again, an execute is asked for anew, so
- * where it was refused for good the status says so, whatever the reason's own is.
+ * tRPC's link opens a stream again after every 5xx, and so would send a refused execute again. A final refusal gets a
+ * 4xx instead.
  */
 function toExecuteError(error: ApiError): ApiError {
   if (error.httpStatus < 500 || EXECUTE_AGAIN.has(error.reason)) return error;
@@ -111,7 +111,7 @@ function fromDomain({ reason, message, retryAfterMs, issues, engineError }: Doma
   });
 }
 
-/** tRPC wraps what procedures throw, and refuses by itself what never reaches one. */
+/** tRPC wraps the errors of procedures, and throws its own for requests that reach none. */
 function fromTrpc(error: TRPCError): ApiError {
   const { cause, code } = error;
   if (code === "INTERNAL_SERVER_ERROR") {
@@ -122,13 +122,13 @@ function fromTrpc(error: TRPCError): ApiError {
   if (cause instanceof DomainError) return fromDomain(cause);
   if (code === "BAD_REQUEST" && cause instanceof z.ZodError) {
     const issues = cause.issues.slice(0, MAX_ISSUES).map(toInputIssue);
-    return listed("INVALID_INPUT", `the input does not have the right shape${toHint(issues)}`, { issues });
+    return listed("INVALID_INPUT", `the input is not valid${toHint(issues)}`, { issues });
   }
   const httpStatus = getHTTPStatusCodeFromError(error);
   if (httpStatus >= 500) return listed("INTERNAL", "internal error");
   const reason: Reason = code === "PAYLOAD_TOO_LARGE" ? "REQUEST_TOO_LARGE" : "INVALID_INPUT";
-  // A parser's own message quotes what it read; only tRPC's own words are passed on.
-  const message = cause === undefined ? cut(error.message) : "the request cannot be read as JSON";
+  // The message of a JSON parser quotes the input. Only a message of tRPC itself goes to the caller.
+  const message = cause === undefined ? cut(error.message) : "the request is not valid JSON";
   return { code, httpStatus, reason, message };
 }
 
@@ -136,7 +136,7 @@ interface FrameworkRefusal extends Error {
   statusCode: number;
 }
 
-/** fastify refuses what it cannot read: oversized, of another type, with a broken length. */
+/** True for a request that fastify refused: too large, of a wrong content type, or with a wrong length. */
 function isFrameworkRefusal(error: unknown): error is FrameworkRefusal {
   if (!(error instanceof Error && "code" in error && "statusCode" in error)) return false;
   const { code, statusCode } = error;
@@ -147,15 +147,18 @@ function isFrameworkRefusal(error: unknown): error is FrameworkRefusal {
 function fromFramework({ statusCode, message }: FrameworkRefusal): ApiError {
   switch (statusCode) {
     case 413:
-      return listed("REQUEST_TOO_LARGE", "the request is larger than this path takes");
+      return listed("REQUEST_TOO_LARGE", "the request body is larger than this path allows");
     case 415:
-      return toProtocolError("UNSUPPORTED_MEDIA_TYPE", "the body must be application/json");
+      return toProtocolError(
+        "UNSUPPORTED_MEDIA_TYPE",
+        "the content type is not supported: send application/json",
+      );
     default:
       return { ...toProtocolError("BAD_REQUEST", cut(message)), httpStatus: statusCode };
   }
 }
 
-/** A request that is wrong before any procedure is: INVALID_INPUT, under the HTTP status that says how. */
+/** An error for a request that reaches no procedure: INVALID_INPUT, and an HTTP status that says what is wrong. */
 export function toProtocolError(code: TRPC_ERROR_CODE_KEY, message: string): ApiError {
   const httpStatus = getHTTPStatusCodeFromError(new TRPCError({ code }));
   return { code, httpStatus, reason: "INVALID_INPUT", message };
@@ -165,11 +168,11 @@ function toInputIssue(issue: z.core.$ZodIssue): InputIssue {
   return { path: cut(issue.path.map(String).join(".")), message: cut(issue.message) };
 }
 
-/** The first of them, for whoever sees the message alone. */
+/** Puts the first issue into the message, for callers that show only the message. */
 function toHint([first, ...others]: readonly InputIssue[]): string {
   if (first === undefined) return "";
-  const place = first.path === "" ? "" : `${first.path}: `;
-  return `: ${place}${first.message}${others.length === 0 ? "" : ` (and ${others.length} more)`}`;
+  const field = first.path === "" ? "" : `${first.path}: `;
+  return `: ${field}${first.message}${others.length === 0 ? "" : ` (and ${others.length} more)`}`;
 }
 
 function cut(text: string): string {
@@ -186,7 +189,7 @@ function listed(
   return { code, httpStatus, reason, message, ...more };
 }
 
-export interface ErrorPlace {
+export interface FailedRequest {
   path: string | null;
   requestId: string | null;
 }
@@ -198,11 +201,10 @@ export interface TrpcErrorShape {
   data: ApiErrorData;
 }
 
-export function toTrpcErrorShape(error: unknown, place: ErrorPlace): TrpcErrorShape {
-  const isExecute = place.path === "turns.execute";
-  const found = isExecute ? toExecuteError(toApiError(error)) : toApiError(error);
+export function toTrpcErrorShape(error: unknown, { path, requestId }: FailedRequest): TrpcErrorShape {
+  const found = path === "turns.execute" ? toExecuteError(toApiError(error)) : toApiError(error);
   const { message, code, httpStatus, reason, ...more } = found;
-  const path = place.path === null ? null : cut(place.path);
-  const data = { code, httpStatus, path, reason, requestId: place.requestId, ...more };
+  const shownPath = path === null ? null : cut(path);
+  const data = { code, httpStatus, path: shownPath, reason, requestId, ...more };
   return { message, code: TRPC_ERROR_CODES_BY_KEY[code], data };
 }

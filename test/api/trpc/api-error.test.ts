@@ -150,7 +150,7 @@ test("what a JSON parser says of a body is not repeated", () => {
     code: "BAD_REQUEST",
     httpStatus: 400,
     reason: "INVALID_INPUT",
-    message: "the request cannot be read as JSON",
+    message: "the request is not valid JSON",
   });
 });
 
