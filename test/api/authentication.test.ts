@@ -5,7 +5,7 @@ import { SCOPES } from "../../db/schema.ts";
 import { shiftDatabaseClock } from "../support/shift-clock.ts";
 import { ADMIN_KEY, type Api, openApi, type Reply } from "./open-api.ts";
 
-/** What each procedure asks of a key: a scope of a product's key, an operator's key, or nothing. */
+/** What each procedure requires: scopes of a platform key, an operator key, or nothing. */
 const NEEDS = {
   "engines.provision": "lifecycle",
   "engines.get": "read",
@@ -54,12 +54,12 @@ afterAll(async () => {
   await api[Symbol.asyncDispose]();
 });
 
-// Flat by path, whatever its type says.
+// The record is flat and keyed by path, although its type says otherwise.
 const procedures = appRouter._def.procedures as unknown as Readonly<
   Record<string, { _def: { type: string } }>
 >;
 
-/** Whatever kind the procedure is of: a subscription's refusal is its first item. */
+/** The refusal of any kind of procedure. A subscription sends it as an event. */
 async function refusalOf(path: string, key: string | undefined): Promise<Reply["body"]> {
   const options = key === undefined ? {} : { key };
   switch (procedures[path]?._def.type) {
@@ -75,27 +75,27 @@ async function refusalOf(path: string, key: string | undefined): Promise<Reply["
   }
 }
 
-test("the table of what procedures ask for names every procedure there is", () => {
+test("the table of requirements names every procedure", () => {
   expect(Object.keys(procedures).sort()).toEqual(Object.keys(NEEDS).sort());
 });
 
-test("every procedure but a subscription has an output schema", () => {
+test("every query and mutation has an output schema", () => {
   for (const [path, { _def }] of Object.entries(procedures)) {
     if (_def.type !== "subscription") expect(_def, path).toHaveProperty("output");
   }
 });
 
-describe("every keyed procedure refuses", () => {
+describe("every procedure that needs a key refuses", () => {
   const unknown = createKey("platform").plaintext;
   const bad: [string, () => string | undefined][] = [
     ["no key", () => undefined],
-    ["a well-formed key that nobody issued", () => unknown],
+    ["a well-formed platform key that was never issued", () => unknown],
     ["a key that was cut short", () => product.apiKey.slice(0, -1)],
-    ["a key with a changed letter", () => `${product.apiKey.slice(0, 10)}_${product.apiKey.slice(11)}`],
-    ["an engine's key", () => createKey("engine").plaintext],
-    ["an operator's key that nobody issued", () => createKey("operator").plaintext],
-    ["the operator's key cut short", () => ADMIN_KEY.slice(0, -1)],
-    ["something else altogether", () => "' or 1=1 --"],
+    ["a key with a changed character", () => `${product.apiKey.slice(0, 10)}_${product.apiKey.slice(11)}`],
+    ["an engine key", () => createKey("engine").plaintext],
+    ["an operator key that was never issued", () => createKey("operator").plaintext],
+    ["the operator key cut short", () => ADMIN_KEY.slice(0, -1)],
+    ["a text that is no key", () => "' or 1=1 --"],
   ];
   test.each(bad)("%s", async (_what, toKey) => {
     const key = toKey();
@@ -106,7 +106,7 @@ describe("every keyed procedure refuses", () => {
     }
   });
 
-  test("a key that was revoked, and one that has expired", async () => {
+  test("a revoked key and an expired key", async () => {
     const revoked = await api.issue(product.productId);
     await api.mutate("platformKeys.revoke", { key: ADMIN_KEY, input: { keyId: revoked.keyId } });
     const expiresAt = new Date(Date.now() + 60_000).toISOString();
@@ -127,8 +127,8 @@ describe("every keyed procedure refuses", () => {
   });
 });
 
-describe("a product's key", () => {
-  test("is no operator's", async () => {
+describe("a platform key", () => {
+  test("may not call the procedures of operators", async () => {
     for (const [path, need] of keyed) {
       if (need !== "operator") continue;
       expect((await refusalOf(path, product.apiKey)).data, path).toMatchObject({
@@ -138,17 +138,20 @@ describe("a product's key", () => {
     }
   });
 
-  test.each(SCOPES)("without the scope %s is refused exactly where it is needed", async (scope) => {
-    const scopes = SCOPES.filter((other) => other !== scope);
-    const { apiKey } = await api.issue(product.productId, { scopes });
-    for (const [path, need] of scoped) {
-      const reason = (await refusalOf(path, apiKey))?.data.reason;
-      if (([] as string[]).concat(need).includes(scope)) expect(reason, path).toBe("SCOPE_MISSING");
-      else expect(reason, path).not.toBe("SCOPE_MISSING");
-    }
-  });
+  test.each(SCOPES)(
+    "without the scope %s is refused exactly by the procedures that need it",
+    async (scope) => {
+      const scopes = SCOPES.filter((other) => other !== scope);
+      const { apiKey } = await api.issue(product.productId, { scopes });
+      for (const [path, need] of scoped) {
+        const reason = (await refusalOf(path, apiKey))?.data.reason;
+        if (([] as string[]).concat(need).includes(scope)) expect(reason, path).toBe("SCOPE_MISSING");
+        else expect(reason, path).not.toBe("SCOPE_MISSING");
+      }
+    },
+  );
 
-  test("has every scope but keys unless it was issued with others", async () => {
+  test("has by default every scope except keys", async () => {
     for (const [path, need] of scoped) {
       const reason = (await refusalOf(path, product.apiKey))?.data.reason;
       if (need === "keys") expect(reason, path).toBe("SCOPE_MISSING");
@@ -160,14 +163,14 @@ describe("a product's key", () => {
 test("health needs no key", async () => {
   expect((await api.query("health.live")).body.result.data.ok).toBe(true);
   const ready = async () => (await api.query("health.ready")).body.result.data;
-  // On a machine that stands still a look may take too long, and counts as failed.
+  // Poll: on a loaded machine a check may take too long, and then counts as failed.
   await expect.poll(ready).toEqual({
     ok: true,
     subsystems: { process: "ok", database: "ok", migrations: "ok", runtime: "ok" },
   });
 });
 
-test("another scheme than Bearer is no key", async () => {
+test("a key in another scheme than Bearer is refused", async () => {
   const headers = { authorization: `Basic ${product.apiKey}` };
   expect((await api.query("engines.list", { headers })).body.error.data.reason).toBe("INVALID_KEY");
 });

@@ -18,7 +18,7 @@ afterAll(async () => {
 const turnId = randomUUID();
 const request = { message: "hi", taskId: "t" };
 
-/** One good input of each procedure that takes any; nobody is hurt by it being carried out. */
+/** A valid input of each query and mutation. Its call disturbs no other test. */
 const GOOD: [string, "query" | "mutate", "product" | "operator", () => object][] = [
   ["engines.provision", "mutate", "product", () => ({ userId: "ada" })],
   ["engines.get", "query", "product", () => ({ userId: "ada" })],
@@ -61,17 +61,17 @@ async function reasonOf(
   return body.error?.data.reason;
 }
 
-test.each(GOOD)("%s takes a good input, and refuses one more field", async (...row) => {
+test.each(GOOD)("%s accepts a valid input, and refuses it with an unknown field", async (...row) => {
   const [, , , toInput] = row;
   expect(await reasonOf(row, toInput())).not.toBe("INVALID_INPUT");
   expect(await reasonOf(row, { ...toInput(), surprise: 1 })).toBe("INVALID_INPUT");
 });
 
-test.each(GOOD)("%s refuses inputs that are no object", async (...row) => {
+test.each(GOOD)("%s refuses inputs that are not objects", async (...row) => {
   for (const input of [[], "text", 7, null]) expect(await reasonOf(row, input)).toBe("INVALID_INPUT");
 });
 
-test("lists and checks need no input at all", async () => {
+test("lists and checks need no input", async () => {
   for (const path of ["engines.list", "audit.list", "audit.verify", "health.live"]) {
     expect((await api.query(path, { key })).status, path).toBe(200);
   }
@@ -91,7 +91,7 @@ describe("a user id", () => {
   });
 });
 
-describe("text that Postgres or a log could not hold is refused wherever it could get there", () => {
+describe("a field with text that Postgres or a log cannot hold is refused", () => {
   const NUL = "a\u0000b";
   const cases: [string, "query" | "mutate", string, () => object][] = [
     ["engines.provision", "mutate", "image", () => ({ userId: "b", image: NUL })],
@@ -137,7 +137,7 @@ test.each([
   expect(body.error.data).toMatchObject({ reason: "INVALID_INPUT", issues: [{ path: field }] });
 });
 
-test("cursors that nobody gave out are refused, not searched for", async () => {
+test("a cursor that no list returned is refused without a query", async () => {
   const cursor = Buffer.from("x' or 1=1").toString("base64url");
   for (const [path, who, more] of [
     ["engines.list", key, {}],
@@ -154,7 +154,7 @@ test("cursors that nobody gave out are refused, not searched for", async () => {
 const nested = (depth: number): unknown => JSON.parse(`${"[".repeat(depth)}${"]".repeat(depth)}`);
 
 describe("free-form JSON", () => {
-  test("reaches the engine as it is, whatever its names and texts are", async () => {
+  test("reaches the engine unchanged, whatever its names and texts", async () => {
     api.behave("/rpc", (response, req, body) =>
       answer(200, { result: JSON.parse(body).params })(response, req, body),
     );
@@ -168,7 +168,7 @@ describe("free-form JSON", () => {
     expect(body.result.data.result).toEqual(params);
   });
 
-  test("named __proto__ arrives as it was sent or is refused, and harms nobody", async () => {
+  test("with a field __proto__ arrives unchanged or is refused, and pollutes no prototype", async () => {
     const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
     const send = async (path: string, body: string) =>
       fetch(`${api.url}/trpc/${path}`, { method: "POST", headers, body });
@@ -195,7 +195,7 @@ describe("free-form JSON", () => {
     expect(({} as { polluted?: number }).polluted).toBeUndefined();
   });
 
-  test("is refused when it nests deeper than 64 levels, and no depth brings anybody down", async () => {
+  test("is refused if it nests deeper than 64 levels, and any depth gets an answer", async () => {
     const call = async (params: object) =>
       (await api.mutate("rpc.call", { key, input: { userId: "ada", method: "m", params } })).body;
     expect((await call({ list: nested(63) })).result).toBeDefined();
@@ -209,7 +209,7 @@ describe("free-form JSON", () => {
   });
 });
 
-test("a turn's request must not spell one field both ways", async () => {
+test("a turn's request with a field in the engine's spelling is refused", async () => {
   const input = { turnId, userId: "ada", request: { ...request, task_id: "other" } };
   const { body } = await api.mutate("turns.start", { key, input });
   expect(body.error.data.issues).toEqual([
@@ -217,14 +217,14 @@ test("a turn's request must not spell one field both ways", async () => {
   ]);
 });
 
-describe("fields of what is not there yet", () => {
-  test("autoWake is taken either way, because nothing sleeps", async () => {
+describe("fields of features that are not built yet", () => {
+  test("autoWake may be true or false, because no engine sleeps", async () => {
     for (const autoWake of [true, false]) {
       const input = { userId: "ada", method: "m", autoWake };
       expect((await api.mutate("rpc.call", { key, input })).status).toBe(200);
     }
   });
-  test("autoProvision is refused, because nothing would be provisioned", async () => {
+  test("autoProvision is refused, because it would have no effect", async () => {
     const input = { turnId, userId: "ada", request, autoProvision: true };
     expect((await api.mutate("turns.start", { key, input })).body.error.data.reason).toBe("INVALID_INPUT");
   });

@@ -15,7 +15,7 @@ export const ADMIN_KEY = "an opaque string of an operator, long enough";
 export interface Reply {
   status: number;
   headers: Headers;
-  // What came over the wire; each test knows what it looks for.
+  // Any JSON: each test knows what it expects.
   // oxlint-disable-next-line typescript/no-explicit-any
   body: any;
   text: string;
@@ -40,13 +40,13 @@ export interface Api extends AsyncDisposable {
   readonly house: House;
   readonly ctx: AppContext;
   readonly databaseUrl: string;
-  /** Everything that was logged, as JSON lines. */
+  /** All log lines, as JSON. */
   readonly logged: string[];
-  /** What engines answer on `/rpc` and `/execute` once the key is right. */
+  /** Sets the answer of all engines on this route, for requests with the right engine key. */
   behave(route: "/rpc" | "/execute", next: Behaviour): void;
   query(path: string, options?: CallOptions): Promise<Reply>;
   mutate(path: string, options?: CallOptions): Promise<Reply>;
-  /** Items as they come; ends with the stream, and cuts it when left. */
+  /** Yields events until the stream ends. Leaving the iteration closes the connection. */
   subscribe(path: string, options?: CallOptions): AsyncGenerator<StreamItem, void, void>;
   register(slug: string): Promise<{ productId: string; apiKey: string }>;
   issue(productId: string, more?: object): Promise<{ keyId: string; apiKey: string }>;
@@ -55,7 +55,7 @@ export interface Api extends AsyncDisposable {
 const toQuery = (path: string, input: unknown) =>
   `/trpc/${path}${input === undefined ? "" : `?input=${encodeURIComponent(JSON.stringify(input))}`}`;
 
-/** The whole service over HTTP, its engines in memory. */
+/** Opens the whole service over HTTP, with engines in memory. */
 export async function openApi(options: { config?: Partial<Config> } = {}): Promise<Api> {
   const routes = new Map<string, Behaviour>([["/rpc", answer(200, { result: null })]]);
   const daemon = new MemoryDaemon({ handler: (_observation, env) => toEngine(env, routes) });

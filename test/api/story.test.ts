@@ -32,8 +32,8 @@ test("a product's whole life over HTTP: register, provision, call, rotate, revea
   const called = await api.mutate("rpc.call", { key: apiKey, input: { ...input, method: "skill.list" } });
   expect(called.body.result.data).toEqual({ result: { method: "skill.list", params: {} }, generation: 1 });
 
-  for (const verb of ["engines.stop", "engines.start", "engines.restart"]) {
-    expect((await api.mutate(verb, { key: apiKey, input })).status, verb).toBe(200);
+  for (const operation of ["engines.stop", "engines.start", "engines.restart"]) {
+    expect((await api.mutate(operation, { key: apiKey, input })).status, operation).toBe(200);
   }
   const rotated = await api.mutate("engineKeys.rotate", { key: apiKey, input: { ...input, when: "now" } });
   expect(rotated.body.result.data.apiKey).not.toBe(engineKey);
@@ -62,7 +62,7 @@ test("a product's whole life over HTTP: register, provision, call, rotate, revea
   expect((await api.query("engines.list", { key: apiKey })).body.error.data.reason).toBe("INVALID_KEY");
 });
 
-test("removing a product destroys its engines when asked to", async () => {
+test("removing a product with destroyEngines destroys its engines", async () => {
   const { productId, apiKey } = await api.register("crowded");
   for (const userId of ["a", "b"]) await api.mutate("engines.provision", { key: apiKey, input: { userId } });
   const input = { productId, destroyEngines: true };
@@ -73,7 +73,7 @@ test("removing a product destroys its engines when asked to", async () => {
 });
 
 describe("idempotency keys", () => {
-  test("the same key and input get the same reply, plaintext key included, and one effect", async () => {
+  test("a repeated call gets the same reply, with the same plaintext key, and has one effect", async () => {
     const { apiKey } = await api.register("twice");
     const input = { userId: "ada", idempotencyKey: "k-1" };
     const first = await api.mutate("engines.provision", { key: apiKey, input });
@@ -83,7 +83,7 @@ describe("idempotency keys", () => {
     expect(other.body.error.data).toMatchObject({ reason: "IDEMPOTENCY_MISMATCH", httpStatus: 422 });
   });
 
-  test("an operator's key for one product is another call for the next", async () => {
+  test("an operator's idempotency key cannot be used again for another product", async () => {
     await api.register("one");
     await api.register("two");
     const call = async (product: string) =>
@@ -96,8 +96,8 @@ describe("idempotency keys", () => {
   });
 });
 
-describe("whose product a call is for", () => {
-  test("an operator names it, and is in its audit trail by name", async () => {
+describe("the product of a call", () => {
+  test("is named by an operator, who appears by name in its audit log", async () => {
     const { apiKey } = await api.register("helped");
     const input = { product: "helped", userId: "ada" };
     expect((await api.mutate("engines.provision", { key: ADMIN_KEY, input })).status).toBe(200);
@@ -109,7 +109,7 @@ describe("whose product a call is for", () => {
     expect(audit.body.result.data.items[0].actor).toMatchObject({ kind: "operator", name: "bootstrap" });
   });
 
-  test("an operator reads the trail of a product that was removed by its id, whoever has its slug now", async () => {
+  test("may be a removed product, named by its id, when an operator reads the audit log", async () => {
     const removed = await api.register("fleeting");
     const { productId } = removed;
     await api.issue(productId);
@@ -125,12 +125,12 @@ describe("whose product a call is for", () => {
     expect(verdict.body.result.data).toMatchObject({ ok: true });
     const stranger = await api.query("audit.list", { key: ADMIN_KEY, input: { product: randomUUID() } });
     expect(stranger.body.error.data.reason).toBe("PRODUCT_NOT_FOUND");
-    // What it did can be read; nothing can be done in its name.
+    // A removed product has an audit log, but no other call is possible.
     const reply = await api.query("engines.list", { key: ADMIN_KEY, input: { product: productId } });
     expect(reply.body.error.data.reason).toBe("PRODUCT_NOT_FOUND");
   });
 
-  test("an operator who names none, or one that does not exist, is told so", async () => {
+  test("must be named by an operator, and must exist", async () => {
     const none = await api.query("engines.get", { key: ADMIN_KEY, input: { userId: "ada" } });
     expect(none.body.error.data).toMatchObject({ reason: "INVALID_INPUT", issues: [{ path: "product" }] });
     const input = { product: "nowhere", userId: "ada" };
@@ -138,19 +138,19 @@ describe("whose product a call is for", () => {
     expect(absent.body.error.data.reason).toBe("PRODUCT_NOT_FOUND");
   });
 
-  test.each(["UPPER x", null, ["acme"], 7])("%j is no name of a product", async (product) => {
+  test.each(["UPPER x", null, ["acme"], 7])("cannot be named %j", async (product) => {
     const reply = await api.query("engines.get", { key: ADMIN_KEY, input: { product, userId: "ada" } });
     expect(reply.body.error.data).toMatchObject({ reason: "INVALID_INPUT", issues: [{ path: "product" }] });
   });
 
-  test("a product's key must not name any, not even its own", async () => {
+  test("must not be named by a platform key, not even its own product", async () => {
     const { apiKey } = await api.register("shy");
     const reply = await api.query("engines.list", { key: apiKey, input: { product: "shy" } });
     expect(reply.body.error.data).toMatchObject({ reason: "INVALID_INPUT", issues: [{ path: "product" }] });
   });
 });
 
-test("what is another product's is as if absent", async () => {
+test("engines and turns of another product are absent", async () => {
   const mine = await api.register("mine");
   const theirs = await api.register("theirs");
   await api.mutate("engines.provision", { key: theirs.apiKey, input: { userId: "ada" } });

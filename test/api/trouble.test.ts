@@ -18,7 +18,7 @@ afterAll(async () => {
   await api[Symbol.asyncDispose]();
 });
 
-/** Between the service and its database, so that a test can cut the line. */
+/** Opens a proxy between the service and its database, so that a test can cut the connections. */
 async function openLine(databaseUrl: string): Promise<{ url: string; cut(): Promise<void>; server: Server }> {
   const target = new URL(databaseUrl);
   const sockets = new Set<Socket>();
@@ -50,7 +50,7 @@ async function openLine(databaseUrl: string): Promise<{ url: string; cut(): Prom
   return { url: url.href, cut, server };
 }
 
-test("a database that is away is DATABASE_UNAVAILABLE, said without a word about it, and not ready", async () => {
+test("without its database the service answers DATABASE_UNAVAILABLE without any detail, and is not ready", async () => {
   const line = await openLine(api.databaseUrl);
   const database = openDatabase({ url: line.url, poolSize: 2, applicationName: "cut" });
   const { db, raw } = database;
@@ -84,7 +84,7 @@ test("a database that is away is DATABASE_UNAVAILABLE, said without a word about
   }
 });
 
-test("a failure that nobody foresaw says nothing, is logged once, and carries the request's id in both", async () => {
+test("an unexpected error is answered as internal error and logged once, both with the request id", async () => {
   const keyring = {
     ...api.ctx.keyring,
     open: () => {

@@ -33,7 +33,7 @@ const entry = (scope: string, more: Partial<AuditEntry> = {}): AuditEntry => ({
 
 const append = async (item: AuditEntry) => database.db.transaction(async (tx) => appendAudit(tx, item));
 
-test("twenty transactions at once in a new scope make a gapless chain that verifies", async () => {
+test("twenty concurrent transactions in a new scope make a gapless chain that verifies", async () => {
   const scope = randomUUID();
   const seqs = await Promise.all(
     Array.from({ length: 20 }, async (_, index) => append(entry(scope, { metadata: { index } }))),
@@ -59,7 +59,7 @@ test("a change that is rolled back leaves no row and no gap", async () => {
   expect(await verifyAudit(database, { scope })).toMatchObject({ ok: true, checked: 2 });
 });
 
-test("anybody can compute a row's hash again from what the list shows", async () => {
+test("a caller can compute a row's hash from the fields that the list shows", async () => {
   const scope = randomUUID();
   await append(entry(scope));
   await append(
@@ -83,7 +83,7 @@ test("anybody can compute a row's hash again from what the list shows", async ()
   expect(items[1]?.prevHash).toBe(GENESIS_HASH);
 });
 
-test("any JSON metadata is recorded and verifies, lone surrogates and NUL included", async () => {
+test("any JSON metadata is recorded and verifies, also with lone surrogates and NUL", async () => {
   const scope = randomUUID();
   await fc.assert(
     fc.asyncProperty(fc.dictionary(fc.string({ unit: "binary" }), fc.jsonValue()), async (metadata) => {
@@ -94,7 +94,7 @@ test("any JSON metadata is recorded and verifies, lone surrogates and NUL includ
   expect(await verifyAudit(database, { scope })).toMatchObject({ ok: true, checked: 50 });
 });
 
-test("the service itself cannot change or delete a row", async () => {
+test("the database refuses updates and deletes of rows", async () => {
   const scope = randomUUID();
   await append(entry(scope));
   for (const statement of [
@@ -107,7 +107,7 @@ test("the service itself cannot change or delete a row", async () => {
   }
 });
 
-test("the next partition is there before a chain reaches it, and the chain goes on across the boundary", async () => {
+test("the next partition exists before a chain reaches it, and the chain continues across the boundary", async () => {
   const scope = randomUUID();
   await append(entry(scope));
   const boundary = 10_000_000;

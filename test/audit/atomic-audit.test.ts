@@ -18,7 +18,7 @@ let productId: string;
 beforeAll(async () => {
   ctx = await openPlatformContext();
   productId = (await addProduct(ctx)).product.productId;
-  // What is named so cannot be recorded, and its writer learns it as late as can be.
+  // Refuses audit rows with this name. The insert into audit_log is the last statement of each change.
   await ctx.db.execute(sql`create function refuse_record() returns trigger language plpgsql as $$
     begin
       if new.metadata like '%unrecordable%' then raise exception 'no record of this'; end if;
@@ -40,7 +40,7 @@ async function listNames(of = productId): Promise<string[]> {
   return rows.map(({ name }) => name).toSorted();
 }
 
-/** The names of the keys whose issue is on record, likewise in alphabetical order. */
+/** The names of the keys whose issue has an audit row, in alphabetical order. */
 async function listRecordedNames(db: Db, scope: string): Promise<string[]> {
   const rows = await listAuditRowsAfter(db, { scope, afterSeq: 0, toSeq: 1_000, limit: 1_000 });
   return rows.map(({ metadata }) => String((JSON.parse(metadata) as { name?: unknown }).name)).toSorted();
@@ -56,7 +56,7 @@ const entry = (scope: string, more: Partial<AuditEntry> = {}): AuditEntry => ({
 test.each([
   ["in one statement", NO_RECORD],
   ["in a transaction", KEYED_RECORD],
-])("a key whose record fails is not issued (%s)", async (_how, idempotency) => {
+])("a key whose audit row is refused is not issued (%s)", async (_how, idempotency) => {
   const before = await listNames();
   await expect(issue("unrecordable", idempotency)).rejects.toThrow();
   expect(await listNames()).toEqual(before);
@@ -64,7 +64,7 @@ test.each([
   expect(await verifyAudit(ctx, { scope: productId })).toMatchObject({ ok: true });
 });
 
-test("a key whose revocation cannot be recorded is not revoked", async () => {
+test("a key whose revocation gets no audit row is not revoked", async () => {
   const { key } = await issue("revocable");
   await ctx.db.execute(sql`update platform_keys set name = 'unrecordable' where id = ${key.keyId}`);
   await expect(
@@ -74,7 +74,7 @@ test("a key whose revocation cannot be recorded is not revoked", async () => {
   expect(rows.find(({ id }) => id === key.keyId)?.revokedAt).toBeNull();
 });
 
-test("of many at once those that are refused fail alone, and the rest are in the chain", async () => {
+test("of many concurrent changes the refused ones fail alone, and the others are in the chain", async () => {
   const { product } = await addProduct(ctx);
   const names = Array.from({ length: 100 }, (_, n) => (n % 10 === 3 ? `unrecordable ${n}` : `key ${n}`));
   const results = await Promise.allSettled(
@@ -89,7 +89,7 @@ test("of many at once those that are refused fail alone, and the rest are in the
   expect(await verifyAudit(ctx, { scope: product.productId })).toMatchObject({ ok: true, checked: 91 });
 });
 
-test("each of many at once gets its own key, one that has expired its refusal, and an absent product its own", async () => {
+test("of many concurrent issues each gets its own key, and only the wrong ones are refused", async () => {
   const { product } = await addProduct(ctx);
   const of = product.productId;
   const [first, late, ...rest] = await Promise.allSettled([
@@ -114,12 +114,12 @@ test("each of many at once gets its own key, one that has expired its refusal, a
     }),
   );
   expect(await listNames(of)).not.toContain("late");
-  await expect(issue("nobody's", NO_RECORD, randomUUID())).rejects.toMatchObject({
+  await expect(issue("orphan", NO_RECORD, randomUUID())).rejects.toMatchObject({
     reason: "PRODUCT_NOT_FOUND",
   });
 });
 
-test("whatever becomes of its connections, a change is there exactly when its record is", async () => {
+test("a change exists if and only if its audit row exists, however its connections break", async () => {
   await using own = await openPlatformContext();
   const scope = (await addProduct(own)).product.productId;
   const acknowledged: string[] = [];
@@ -138,7 +138,7 @@ test("whatever becomes of its connections, a change is there exactly when its re
   let cuts = 0;
   const cut = async () => {
     while (!written.signal.aborted && cuts < 20) {
-      // Those that still open themselves have nothing to do with it.
+      // Connections that are still opening run none of these queries, so they are not cut.
       const ended = await own.raw`select pg_terminate_backend(pid) from pg_stat_activity
         where datname = current_database() and application_name = 'platform-test' and state <> 'idle'
           and (query like '%platform_keys%' or query like '%audit%' or query = 'commit')
@@ -161,7 +161,7 @@ test("whatever becomes of its connections, a change is there exactly when its re
   expect(await verifyAudit(after, { scope })).toMatchObject({ ok: true, checked: names.length });
 });
 
-test("two processes that begin two scopes together make two gapless chains", async () => {
+test("two replicas that begin two chains at once make two gapless chains", async () => {
   await using other = openDatabase({ url: ctx.url, poolSize: 6, applicationName: "another" });
   const another = { db: other.db, auditAppends: openAuditAppends(other.db) };
   const scopes = [randomUUID(), randomUUID()];
@@ -181,7 +181,7 @@ test("two processes that begin two scopes together make two gapless chains", asy
   }
 });
 
-test("a chain whose first writer gives up begins with the next one", async () => {
+test("if the first writer of a chain rolls back, the chain begins with the next writer", async () => {
   const scope = randomUUID();
   const given = Promise.withResolvers<void>();
   const first = ctx.db.transaction(async (tx) => {

@@ -24,7 +24,7 @@ async function append(scope: string, userId: string | null, action: AuditAction)
   );
 }
 
-test("pages are newest first and stay what they were while rows are appended", async () => {
+test("pages show the newest rows first, and rows that are appended do not shift them", async () => {
   const scope = randomUUID();
   for (let round = 0; round < 5; round += 1) await append(scope, "ann", "engine.started");
   const first = await listAudit(database, { scope, limit: 2 });
@@ -36,7 +36,7 @@ test("pages are newest first and stay what they were while rows are appended", a
   expect(third).toMatchObject({ items: [{ seq: 1 }], nextCursor: null });
 });
 
-test("user, action and the lowest seq filter, and a scope sees nothing of another", async () => {
+test("user, action and lowest seq filter the rows, and a list shows one scope only", async () => {
   const scope = randomUUID();
   await append(scope, "ann", "engine.started");
   await append(scope, "bob", "engine.started");
@@ -51,7 +51,7 @@ test("user, action and the lowest seq filter, and a scope sees nothing of anothe
   expect(await seqs({ userId: "nobody" })).toEqual([]);
 });
 
-test("a cursor that is none is refused as invalid input", async () => {
+test("a cursor of no list is refused as INVALID_INPUT", async () => {
   for (const cursor of ["", "x", Buffer.from("0").toString("base64url"), "MTsgZHJvcCB0YWJsZQ"]) {
     await expect(listAudit(database, { scope: "platform", limit: 1, cursor })).rejects.toMatchObject({
       reason: "INVALID_INPUT",

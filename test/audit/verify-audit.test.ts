@@ -14,7 +14,7 @@ let database: Database;
 beforeAll(async () => {
   testDatabase = await openTestDatabase();
   database = openDatabase({ url: testDatabase.url, poolSize: 2, applicationName: "verify-audit-test" });
-  // What somebody with the superuser's rights could do.
+  // Only a superuser could do this.
   await database.db.execute(sql`alter table audit_log disable trigger audit_log_append_only`);
   await database.db.execute(sql`alter table audit_log_0 disable trigger all`);
 });
@@ -47,7 +47,7 @@ const tamper = async (statement: SQL) => {
   expect(result.count).toBeGreaterThan(0);
 };
 
-test("an empty scope verifies as empty", async () => {
+test("an empty chain verifies", async () => {
   expect(await verifyAudit(database, { scope: randomUUID() })).toEqual({
     ok: true,
     checked: 0,
@@ -56,7 +56,7 @@ test("an empty scope verifies as empty", async () => {
   });
 });
 
-test("a chain longer than a chunk verifies from end to end and in part", async () => {
+test("a chain of several chunks verifies as a whole and in part", async () => {
   const scope = await makeChain(1_100);
   const verdict = await verifyAudit(database, { scope });
   expect(verdict).toMatchObject({ ok: true, checked: 1_100, headSeq: 1_100 });
@@ -72,7 +72,7 @@ test("a chain longer than a chunk verifies from end to end and in part", async (
   expect(await verifyAudit(database, { scope, fromSeq: 1_101 })).toMatchObject({ ok: true, checked: 0 });
 });
 
-describe("a row changed in any column is found, and named", () => {
+describe("a row with any changed column is found and named", () => {
   test.each([
     ["at", sql`at = at + interval '1 microsecond'`],
     ["actor", sql`actor = replace(actor, 'ci', 'cd')`],
@@ -93,7 +93,7 @@ describe("a row changed in any column is found, and named", () => {
   });
 });
 
-test("a changed row whose hash was computed again is found at the row after it", async () => {
+test("a changed row with a recomputed hash is found, because the next row does not link to it", async () => {
   const scope = await makeChain(5);
   await tamper(sql`update audit_log set user_id = 'eve' where scope = ${scope} and seq = 3`);
   const row = (await listAuditRows(database.db, { scope, limit: 10 })).find(({ seq }) => seq === 3);
@@ -102,7 +102,7 @@ test("a changed row whose hash was computed again is found at the row after it",
   expect(await verifyAudit(database, { scope })).toMatchObject({ ok: false, firstBadSeq: 4 });
 });
 
-test("a last row rewritten with a right hash is found, because the head remembers another", async () => {
+test("a changed last row with a recomputed hash is found, because the head has another hash", async () => {
   const scope = await makeChain(3);
   await tamper(sql`update audit_log set user_id = 'eve' where scope = ${scope} and seq = 3`);
   const [row] = await listAuditRows(database.db, { scope, limit: 1 });
@@ -111,7 +111,7 @@ test("a last row rewritten with a right hash is found, because the head remember
   expect(await verifyAudit(database, { scope })).toMatchObject({ ok: false, firstBadSeq: 3 });
 });
 
-test("a missing row, a missing beginning and a cut tail are found", async () => {
+test("a missing row, a missing first row and a missing tail are found", async () => {
   const middle = await makeChain(5);
   await tamper(sql`delete from audit_log where scope = ${middle} and seq = 3`);
   expect(await verifyAudit(database, { scope: middle })).toMatchObject({ ok: false, firstBadSeq: 3 });
@@ -134,7 +134,7 @@ test("a missing row, a missing beginning and a cut tail are found", async () => 
   });
 });
 
-test("a head that was turned back or removed is found", async () => {
+test("a head that was moved back or deleted is found", async () => {
   const scope = await makeChain(5);
   await tamper(
     sql`update audit_heads set seq = 3, hash = (select hash from audit_log l where l.scope = ${scope} and l.seq = 3)
@@ -145,7 +145,7 @@ test("a head that was turned back or removed is found", async () => {
   expect(await verifyAudit(database, { scope })).toMatchObject({ ok: false, checked: 0, firstBadSeq: 1 });
 });
 
-test("two rows that changed places are found", async () => {
+test("two exchanged rows are found", async () => {
   const scope = await makeChain(5);
   await tamper(sql`update audit_log set seq = 99 where scope = ${scope} and seq = 2`);
   await tamper(sql`update audit_log set seq = 2 where scope = ${scope} and seq = 3`);

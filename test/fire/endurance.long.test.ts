@@ -28,7 +28,7 @@ function post(path: string, key: string, body: string): string {
   return `POST /trpc/${path} HTTP/1.1\r\n${headers.join("\r\n")}\r\n\r\n${body}`;
 }
 
-/** One of everything that hurts. */
+/** One request of each hostile kind. */
 function listShots({ key }: Target, round: number): string[] {
   const turn = { turnId: randomUUID(), userId: "ada", request: { message: "hi", taskId: randomUUID() } };
   const deep = `{"userId":"ada","method":"m","params":{"a":${"[".repeat(5_000)}${"]".repeat(5_000)}}}`;
@@ -43,7 +43,7 @@ function listShots({ key }: Target, round: number): string[] {
       .replace("content-length: 2", "transfer-encoding: chunked")
       .replace("{}", "zz"),
   ];
-  // These make the service and its engine work for longer than all the others together.
+  // These requests take longer than all the others together, so only some rounds have them.
   if (round % 10 === 0) {
     shots.push(
       post("turns.start", key, JSON.stringify(turn)),
@@ -55,7 +55,7 @@ function listShots({ key }: Target, round: number): string[] {
   return shots;
 }
 
-/** Leaves in the middle of an upload, or of a stream. */
+/** Closes the connection in the middle of an upload. */
 async function leave({ url, key }: Target): Promise<void> {
   const socket = connect(Number(new URL(url).port), "127.0.0.1");
   socket.on("error", () => {});
@@ -74,7 +74,7 @@ async function fireRounds(target: Target, from: number, until: number): Promise<
   }
 }
 
-/** The largest of a few: what comes and goes by itself is in it. */
+/** The largest of five measurements, so that short-lived objects count as early growth. */
 async function measurePeak(inspector: Inspector): Promise<Footprint> {
   const all: Footprint[] = [];
   for (let taken = 0; taken < 5; taken += 1) all.push(await inspector.measure());
@@ -85,7 +85,7 @@ async function measurePeak(inspector: Inspector): Promise<Footprint> {
   };
 }
 
-test("after a thousand rounds of fire the service holds no more than after a hundred", async () => {
+test("after a thousand hostile rounds the service uses no more memory and handles than after a hundred", async () => {
   await using home = await openTempDir();
   await using database = await openTestDatabase();
   await using service = await startService({

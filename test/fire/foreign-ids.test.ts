@@ -45,7 +45,7 @@ const OF_TURN: Row[] = [
   ["turns.cancel", "mutate"],
 ];
 
-/** The whole answer, but for the id of its request. */
+/** The whole reply. All requests have the same id, so that replies can be equal. */
 async function ask([path, kind, more = {}]: Row, key: string, id: object): Promise<unknown> {
   const reply = await api[kind](path, {
     key,
@@ -55,7 +55,7 @@ async function ask([path, kind, more = {}]: Row, key: string, id: object): Promi
   return { status: reply.status, body: reply.body };
 }
 
-describe("what is another product's is answered, to the letter, as if it were not there", () => {
+describe("for ids of another product, replies are equal to those for absent ids", () => {
   test("users", async () => {
     const { apiKey: key } = await api.issue(mine.productId, {
       scopes: ["read", "lifecycle", "turns", "rpc", "keys"],
@@ -75,7 +75,7 @@ describe("what is another product's is answered, to the letter, as if it were no
     }
   });
 
-  test("lists, trails and cursors", async () => {
+  test("lists, audit logs and cursors", async () => {
     await api.mutate("engines.provision", { key: theirs.apiKey, input: { userId: "bob" } });
     for (const [path, more] of [
       ["engines.list", {}],
@@ -92,7 +92,7 @@ describe("what is another product's is answered, to the letter, as if it were no
     }
   });
 
-  test("names of products", async () => {
+  test("slugs of products", async () => {
     const named = { userId: "ada", product: "theirs" };
     const refused = await api.query("engines.get", { key: mine.apiKey, input: named });
     const absent = await api.query("engines.get", {
@@ -103,7 +103,7 @@ describe("what is another product's is answered, to the letter, as if it were no
     expect(absent.body.error.data.issues).toEqual(refused.body.error.data.issues);
   });
 
-  test("their engine and their turn are as they were", async () => {
+  test("the other product's engine and turn are unchanged", async () => {
     const engine = await api.query("engines.get", { key: theirs.apiKey, input: { userId: "ada" } });
     expect(engine.body.result.data).toMatchObject({ status: "running", generation: 1 });
     const status = async () =>
@@ -112,13 +112,13 @@ describe("what is another product's is answered, to the letter, as if it were no
   });
 });
 
-/** The keys of two more products: what is made in them is in no list of the others. */
+/** The keys of two new products, so that their engines are in no list of the other tests. */
 async function registerTwo(slug: string): Promise<[string, string]> {
   const [one, two] = [await api.register(`${slug}-one`), await api.register(`${slug}-two`)];
   return [one.apiKey, two.apiKey];
 }
 
-test("one idempotency key in two products is two keys", async () => {
+test("the same idempotency key in two products names two calls", async () => {
   const input = { userId: "twin", idempotencyKey: "same" };
   const keys = await registerTwo("same-key");
   const [first, second] = await Promise.all(
@@ -128,7 +128,7 @@ test("one idempotency key in two products is two keys", async () => {
   expect(first?.body.result.data.apiKey).not.toBe(second?.body.result.data.apiKey);
 });
 
-test("one turn id and one task in two products are two turns", async () => {
+test("the same turn id and task in two products are two turns", async () => {
   const [one, two] = await registerTwo("same-turn");
   const owners = [
     { key: one, userId: "ann" },

@@ -7,9 +7,9 @@ import { damageInput, type Damage, damages } from "./hostile-json.ts";
 import { judgeReply, judgeStream } from "./judge-reply.ts";
 import { type FireSite, openFireSite, PROCEDURE_INPUTS } from "./procedure-inputs.ts";
 
-/** Of each procedure; over all of them more than 2,000. */
+/** For each procedure. For all procedures together there are more than 2,000. */
 const CASES = 70;
-/** Far more than any of these calls needs: whoever waits for so long waits for ever. */
+/** Far more than any of these calls needs, so a call that takes longer hangs. */
 const PATIENCE_MS = 20_000;
 
 let api: Api;
@@ -22,19 +22,19 @@ afterAll(async () => {
   await api[Symbol.asyncDispose]();
 });
 
-// Flat by path, whatever its type says.
+// The record is flat and keyed by path, although its type says otherwise.
 const procedures = appRouter._def.procedures as unknown as Readonly<
   Record<string, { _def: { type: "query" | "mutation" | "subscription"; inputs: unknown[] } }>
 >;
 
-/** The fields of what a procedure parses, whatever wraps them. */
+/** The fields of a procedure's input schema, also if it is optional or has a default. */
 function fieldsOf(schema: unknown): string[] {
   if (schema instanceof z.ZodObject) return Object.keys(schema.shape);
   if (schema instanceof z.ZodPrefault || schema instanceof z.ZodOptional) return fieldsOf(schema.unwrap());
-  throw new Error("a schema of another kind");
+  throw new Error("the input schema is not an object");
 }
 
-test("the table of inputs names every procedure, and every field that it takes", () => {
+test("the table of inputs has every procedure with all of its fields", () => {
   expect(Object.keys(PROCEDURE_INPUTS).sort()).toEqual(Object.keys(procedures).sort());
   for (const [path, toInput] of Object.entries(PROCEDURE_INPUTS)) {
     const fields = fieldsOf(procedures[path]?._def.inputs.at(-1));
@@ -64,12 +64,12 @@ async function fire(path: string, shot: Shot): Promise<void> {
   else judgeReply(reply);
 }
 
-/** Whoever gives an engine less time to boot than it takes is answered before, and the log says so. */
+/** A warning is expected if the deadline of a provision passes before the engine has booted. */
 const isTrouble = (line: string) =>
   /"level":"(?:error|warn)"/.test(line) && !line.includes('"provision answered before the boot ended"');
 
 test.each(Object.keys(PROCEDURE_INPUTS))(
-  "whatever %s is sent, it answers with a result or a listed reason",
+  "for any damaged input, %s answers with a result or a listed reason",
   async (path) => {
     const shot = fc.record({ damages, byQuery: fc.boolean() });
     await fc.assert(
@@ -82,7 +82,7 @@ test.each(Object.keys(PROCEDURE_INPUTS))(
   },
 );
 
-/** What a cursor could hold that is nearly right: ids, instants and numbers that no row has or can have. */
+/** Nearly valid positions for a cursor: ids, instants and numbers that no row has or can have. */
 const positions = fc.oneof(
   fc.uuid(),
   fc.stringMatching(/^[0-9a-f-]{36}$/),
@@ -104,7 +104,7 @@ const positions = fc.oneof(
 );
 
 test.each(["engines.list", "turns.list", "products.list", "platformKeys.list", "audit.list"])(
-  "whatever a cursor of %s holds, it is a place in the list or refused",
+  "any cursor of %s is a position in the list, or refused",
   async (path) => {
     const { key, input } = PROCEDURE_INPUTS[path]?.(site) ?? { key: "", input: {} };
     const list = async (position: string) => {

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 
-/** Stands in a value for JSON text that no value is written as. */
+/** A placeholder in a value, for JSON text that `JSON.stringify` never writes. */
 const RAW = /"raw text number (\d+)"/g;
 const nested = (depth: number) => `${"[".repeat(depth)}${"]".repeat(depth)}`;
 const RAW_TEXTS = [
@@ -23,7 +23,7 @@ const raw = fc.nat(RAW_TEXTS.length - 1).map((index) => `raw text number ${index
 
 const NAMES = ["__proto__", "constructor", "prototype", "toString", "hasOwnProperty", "then", "toJSON", ""];
 
-/** Any UTF-16, lone surrogates and NUL included. */
+/** Any UTF-16 units, also lone surrogates and NUL. */
 const anyUnits = fc
   .array(fc.integer({ min: 0, max: 0xffff }), { maxLength: 200 })
   .map((units) => String.fromCharCode(...units));
@@ -84,13 +84,13 @@ const damage: fc.Arbitrary<Damage> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant("whole" as const), value: hostileValue }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constantFrom("cut" as const, "spoil" as const), at: place }) },
 );
-/** Mostly one thing is wrong, so that what lies behind the first check is reached too. */
+/** Mostly one damage, so that inputs also pass the first checks. */
 export const damages = fc.oneof(
   { weight: 4, arbitrary: fc.array(damage, { minLength: 1, maxLength: 1 }) },
   { weight: 1, arbitrary: fc.array(damage, { maxLength: 4 }) },
 );
 
-/** The JSON text of a good input after all that was done to it. */
+/** The JSON text of a valid input after these damages. */
 export function damageInput(good: object, done: readonly Damage[]): string {
   let root: unknown = structuredClone(good);
   // Generated values are shared between cases, and what is done to one input must not show in the next.
@@ -141,7 +141,7 @@ function apply(root: unknown, damage: Damage): unknown {
   }
 }
 
-/** Every field at any depth, with what holds it. */
+/** Each field at any depth, with the object that holds it. */
 function listPlaces(value: unknown): { holder: Holder; name: string }[] {
   if (!isHolder(value)) return [];
   return Object.keys(value).flatMap((name) => [{ holder: value, name }, ...listPlaces(value[name])]);

@@ -1,11 +1,11 @@
 import { once } from "node:events";
 
-/** What a process holds, after a garbage collection. */
+/** The resources of a process after a garbage collection. */
 export interface Footprint {
   heapBytes: number;
-  /** Handles and requests that keep it alive: sockets, timers, and the like. */
+  /** Handles and requests that keep the process alive: sockets, timers and others. */
   resources: number;
-  /** Open files and sockets, as the kernel counts them. */
+  /** File descriptors, as the kernel counts them. */
   descriptors: number;
 }
 
@@ -24,10 +24,10 @@ interface Answer {
   result?: { result?: { value?: Footprint } };
 }
 
-/** Looks into a process that was started with `--inspect`, by the url that it has written to its stderr. */
+/** Connects to a process that was started with `--inspect`, by the url that the process wrote to stderr. */
 export async function openInspector(output: string): Promise<Inspector> {
   const url = /Debugger listening on (ws:\S+)/.exec(output)?.[1];
-  if (url === undefined) throw new Error(`no inspector in: ${output.slice(0, 500)}`);
+  if (url === undefined) throw new Error(`the output has no inspector url: ${output.slice(0, 500)}`);
   const socket = new WebSocket(url);
   await once(socket, "open");
   const waiting = new Map<number, (answer: Answer) => void>();
@@ -46,7 +46,7 @@ export async function openInspector(output: string): Promise<Inspector> {
   };
   return {
     measure: async () => {
-      // Twice: what finalizers let go of in the first is freed by the second.
+      // Collect twice: the second collection frees what finalizers of the first released.
       await send("HeapProfiler.collectGarbage");
       await send("HeapProfiler.collectGarbage");
       const answer = await send("Runtime.evaluate", { expression: MEASURE, returnByValue: true });

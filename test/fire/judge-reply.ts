@@ -1,10 +1,10 @@
 import { expect } from "vitest";
 import { REASONS } from "../../server/errors.ts";
 
-/** What betrays our insides: stacks, paths, statements, and the names of what we are built on. */
-const INSIDES =
+/** Internals that no reply may show: stacks, paths, SQL statements, and names of libraries. */
+const INTERNALS =
   /\n\s+at |node_modules|\.[jt]s:\d|file:\/\/|Failed query|select \$|insert into|ZodError|TRPCError/;
-/** No refusal needs more room, however large the request was. */
+/** The largest refusal, however large the request was. */
 const REFUSAL_MAX_LENGTH = 12_000;
 
 interface Refusal {
@@ -14,8 +14,8 @@ interface Refusal {
 }
 
 /**
- * Holds a reply to what every reply is held to: it is JSON, and a refusal has a listed reason that is not INTERNAL,
- * a request id, and nothing of our insides. Returns the reasons in it; none of a success.
+ * Checks that a reply is JSON, and that a refusal has a listed reason other than INTERNAL, a request id and no internals.
+ * Returns the reasons in it, none for a success.
  */
 export function judgeReply(reply: { status: number; text: string }): string[] {
   const body: unknown = JSON.parse(reply.text);
@@ -24,13 +24,13 @@ export function judgeReply(reply: { status: number; text: string }): string[] {
   return refusals.map((refusal) => judgeRefusal(refusal, reply.text));
 }
 
-/** The same for a tRPC subscription, whose refusals are events. */
+/** Checks the events of a tRPC subscription likewise. Its refusals are events. */
 export function judgeStream(text: string): string[] {
   const errors = text.matchAll(/event: serialized-error\ndata: (.*)\n/g);
   return [...errors].map(([, data = ""]) => judgeRefusal(findRefusal({ error: JSON.parse(data) }), data));
 }
 
-/** Each of the HTTP replies in what came over a connection, one character a byte, and that there is nothing else. */
+/** Checks that a connection received complete HTTP replies and nothing else. `received` has one character per byte. */
 export function judgeConnection(received: string): { status: number; reasons: string[] }[] {
   const replies: { status: number; reasons: string[] }[] = [];
   let rest = received;
@@ -75,7 +75,7 @@ function judgeRefusal(refusal: Refusal | undefined, text: string): string {
   expect(refusal?.reason, shown).not.toBe("INTERNAL");
   expect(refusal?.requestId, shown).toMatch(/^[\w.-]{1,64}$/);
   expect(refusal?.message, shown).toEqual(expect.any(String));
-  expect(text).not.toMatch(INSIDES);
+  expect(text).not.toMatch(INTERNALS);
   expect(text.length).toBeLessThan(REFUSAL_MAX_LENGTH);
   return refusal?.reason ?? "";
 }

@@ -3,8 +3,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 const STEP_MS = 10;
 
 /**
- * Resolves with what the work does, and throws when it takes longer than it may. A process that is held up by others
- * spends no patience meanwhile: time is counted in steps, in each of which the work can go on too.
+ * Bounds the work's duration. Time is counted in steps in which the work can progress too. So a test process that
+ * stands still on a loaded machine does not use up the time.
  */
 export async function within<T>(ms: number, work: Promise<T>): Promise<T> {
   const done = new AbortController();
@@ -15,7 +15,7 @@ export async function within<T>(ms: number, work: Promise<T>): Promise<T> {
   };
   const waiting = late();
   waiting.catch(() => {
-    // Either it is thrown below, or the work was done in time.
+    // The race below throws the error, unless the work was done in time.
   });
   try {
     return await Promise.race([work, waiting]);

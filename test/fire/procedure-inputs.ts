@@ -3,16 +3,16 @@ import { expect, vi } from "vitest";
 import { ADMIN_KEY, type Api } from "../api/open-api.ts";
 
 export interface FireSite {
-  /** Of the product that has engines. */
+  /** A key of the product that has engines. */
   key: string;
   /** A turn that has ended. */
   turnId: string;
-  /** A product that may be changed and removed at will, and a key of it. */
+  /** A product that tests may change and remove, and one of its keys. */
   spareId: string;
   spareKeyId: string;
 }
 
-/** An input with every field that the procedure takes, and whose key it takes. Carrying it out is fine. */
+/** A valid input with all fields of the procedure, and a key for it. The call disturbs no other test. */
 export type ToInput = (site: FireSite) => { key: string; input: object };
 
 const product =
@@ -24,7 +24,7 @@ const operator =
 
 const idempotencyKey = "again";
 const deadlineMs = 10_000;
-const takeAway = { userId: "restless", whenBusy: "interrupt", deadlineMs, idempotencyKey };
+const interrupting = { userId: "restless", whenBusy: "interrupt", deadlineMs, idempotencyKey };
 const page = { cursor: Buffer.from(randomUUID()).toString("base64url"), limit: 5 };
 const policy = {
   maxEngines: 3,
@@ -53,9 +53,9 @@ export const PROCEDURE_INPUTS: Readonly<Record<string, ToInput>> = {
   "engines.get": product({ userId: "ada" }),
   "engines.list": product({ status: "running", ...page }),
   "engines.start": product({ userId: "restless", deadlineMs, idempotencyKey }),
-  "engines.stop": product({ ...takeAway, graceSeconds: 1 }),
-  "engines.restart": product(takeAway),
-  "engines.destroy": product({ ...takeAway, userId: "doomed" }),
+  "engines.stop": product({ ...interrupting, graceSeconds: 1 }),
+  "engines.restart": product(interrupting),
+  "engines.destroy": product({ ...interrupting, userId: "doomed" }),
   "engineKeys.rotate": product({ userId: "restless", when: "now", deadlineMs, idempotencyKey }),
   "engineKeys.reveal": operator(() => ({ userId: "ada", product: "fire" })),
   "rpc.call": product({

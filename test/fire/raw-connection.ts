@@ -1,17 +1,17 @@
 import { connect } from "node:net";
 
-/** Nobody takes so long but who hangs. */
+/** Far more than a reply needs, so a connection that takes longer hangs. */
 const PATIENCE_MS = 20_000;
 
 export interface SendOptions {
   /**
-   * After this long without a word our half of the connection is closed, and whatever the server had still to say is
-   * lost. Not at all by default: for what the server can make sense of, or no sense at all.
+   * Closes our half of the connection after this time without a byte from the server. Needed for incomplete requests,
+   * for which the server waits. By default our half stays open, so that no reply is lost.
    */
   quietMs?: number;
 }
 
-/** Writes bytes as they are, and resolves with all that came back once the server has closed the connection. */
+/** Writes bytes unchanged. Returns all bytes of the server, once the server has closed the connection. */
 export async function sendBytes(
   url: string,
   bytes: string | Uint8Array,
@@ -19,7 +19,7 @@ export async function sendBytes(
 ): Promise<string> {
   const socket = connect({ port: Number(new URL(url).port), host: "127.0.0.1", allowHalfOpen: true });
   const chunks: Buffer[] = [];
-  // A server may close while we still write, and that is an answer too.
+  // The server may close the connection while we still write.
   socket.on("error", () => {});
   socket.on("data", (chunk) => chunks.push(chunk));
   socket.on("end", () => socket.end());
@@ -28,7 +28,7 @@ export async function sendBytes(
   const closed = Promise.withResolvers<void>();
   socket.on("close", () => closed.resolve());
   const patience = setTimeout(
-    () => closed.reject(new Error("the server left a connection hanging")),
+    () => closed.reject(new Error("the server did not close the connection")),
     PATIENCE_MS,
   );
   try {

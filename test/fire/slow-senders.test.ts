@@ -22,7 +22,7 @@ function dial(): Socket {
   return socket;
 }
 
-/** Sends a first piece at once and then a byte every few milliseconds, for as long as it is let. */
+/** Sends a first piece at once, and then one byte every few milliseconds until the server closes the connection. */
 async function drip(first: string, byte: string): Promise<string> {
   const socket = dial();
   let received = "";
@@ -53,27 +53,30 @@ const slow: [string, string, string][] = [
   ],
 ];
 
-test.each(slow)("a client that sends %s is told so in the end, and let go", async (_what, first, byte) => {
-  const replies = judgeConnection(await drip(first, byte));
-  const told = [{ status: 408, reasons: ["INVALID_INPUT"] }];
-  // Who still writes to a connection that was closed may lose what was said before.
-  if (byte === "") expect(replies).toEqual(told);
-  else expect([told, []]).toContainEqual(replies);
-});
+test.each(slow)(
+  "a client that sends %s gets a 408, and its connection is closed",
+  async (_what, first, byte) => {
+    const replies = judgeConnection(await drip(first, byte));
+    const expected = [{ status: 408, reasons: ["INVALID_INPUT"] }];
+    // A client that still writes to the closed connection may lose the reply.
+    if (byte === "") expect(replies).toEqual(expected);
+    else expect([expected, []]).toContainEqual(replies);
+  },
+);
 
 const askForHealth = async () => (await fetch(`${server.url}/trpc/health.live`)).status;
 
-test("two hundred of them at once do not keep others from being served", async () => {
+test("while two hundred slow clients send, other clients are served", async () => {
   const all = Array.from({ length: 200 }, async (_, index) => {
     const [, first, byte] = slow[index % slow.length] ?? ["", "", ""];
     return drip(first, byte);
   });
-  // On a machine that stands still a new connection's time is up before its request is read: its client comes again.
+  // Poll: on a loaded machine a connection may time out before its request is read. The client tries again.
   for (let served = 0; served < 20; served += 1) await expect.poll(askForHealth).toBe(200);
   for (const received of await Promise.all(all)) judgeConnection(received);
 });
 
-/** A client that asks at once, and again when it is told to. */
+/** A client that sends a request at once, and another one at each `ask()`. */
 function openClient(): { socket: Socket; ask: () => void; replies: () => number[] } {
   const socket = dial();
   let received = "";
@@ -85,15 +88,15 @@ function openClient(): { socket: Socket; ask: () => void; replies: () => number[
   return { socket, ask, replies: () => judgeConnection(received).map(({ status }) => status) };
 }
 
-test("a client that goes on between its requests is not slow", async () => {
+test("a client that pauses between two requests is not slow", async () => {
   let client = openClient();
   const firstReplies = () => {
-    // As above.
+    // On a loaded machine the first connection may time out, as above.
     if (client.socket.closed) client = openClient();
     return client.replies();
   };
   await expect.poll(firstReplies).toEqual([200]);
-  // As long as the slow ones may take, and longer.
+  // Pause for longer than a slow client may take.
   await drip("", "");
   client.ask();
   await expect.poll(client.replies).toEqual([200, 200]);

@@ -13,7 +13,7 @@ import { takePort } from "../support/ports.ts";
 import { addProduct, openPlatformContext, type PlatformContext } from "../support/platform-context.ts";
 import { shiftDatabaseClock } from "../support/shift-clock.ts";
 
-const ADMIN_KEY = "an/opaque~string-of-the-operator's-own";
+const ADMIN_KEY = "an/opaque~string-that-the-operator-chose";
 
 let ctx: PlatformContext;
 
@@ -26,15 +26,15 @@ afterAll(async () => {
 
 const idempotency = NO_RECORD;
 
-/** A database that nobody can ask. */
-async function withoutDatabase<T>(use: (offline: PlatformContext) => Promise<T>): Promise<T> {
+/** Runs `work` with a database that cannot be reached. */
+async function withoutDatabase<T>(work: (offline: PlatformContext) => Promise<T>): Promise<T> {
   const url = `postgres://nobody@127.0.0.1:${await takePort()}/none`;
   await using database = openDatabase({ url, poolSize: 1, applicationName: "offline-test" });
   const { db, raw } = database;
-  return await use({ ...ctx, db, raw, keyStates: new KeyStates({ ...ctx, db }) });
+  return await work({ ...ctx, db, raw, keyStates: new KeyStates({ ...ctx, db }) });
 }
 
-/** The same context with something that happens before each query. */
+/** Makes a context that calls `before` before each prepared query. */
 function interceptQueries(context: PlatformContext, before: (query: string) => void): PlatformContext {
   const session = context.db._.session;
   const prepareQuery = (...args: Parameters<typeof session.prepareQuery>) => {
@@ -52,7 +52,7 @@ function interceptQueries(context: PlatformContext, before: (query: string) => v
 }
 
 describe("the bootstrap operator's key", () => {
-  test("is let in by its hash, without the database", async () => {
+  test("is accepted by its hash, without a query", async () => {
     await withoutDatabase(async (offline) => {
       expect(await authenticate(offline, ADMIN_KEY)).toEqual({
         kind: "operator",
@@ -63,7 +63,7 @@ describe("the bootstrap operator's key", () => {
     });
   });
 
-  test("may look like any of our keys", async () => {
+  test("may have the format of any other key", async () => {
     for (const kind of ["operator", "platform", "engine"] as const) {
       const { plaintext, hash } = createKey(kind);
       const config = { ...ctx.config, adminKeyHash: hash };
@@ -72,7 +72,7 @@ describe("the bootstrap operator's key", () => {
   });
 });
 
-test("what is no platform key is refused without asking the database", async () => {
+test("a text that is not in the format of a platform key is refused without a query", async () => {
   const { plaintext } = createKey("platform");
   const wrongEnd = plaintext.slice(0, -1) + (plaintext.endsWith("0") ? "1" : "0");
   await withoutDatabase(async (offline) => {
@@ -99,7 +99,7 @@ test("a well-formed key that was never issued is invalid", async () => {
   await expect(authenticate(ctx, plaintext)).rejects.toMatchObject({ reason: "INVALID_KEY" });
 });
 
-test("while the database cannot be asked, a platform key is neither right nor wrong", async () => {
+test("while the database is unavailable, a platform key is answered DATABASE_UNAVAILABLE", async () => {
   await withoutDatabase(async (offline) => {
     await expect(authenticate(offline, createKey("platform").plaintext)).rejects.toMatchObject({
       reason: "DATABASE_UNAVAILABLE",
@@ -108,7 +108,7 @@ test("while the database cannot be asked, a platform key is neither right nor wr
   });
 });
 
-test("a key that expires is refused as expired by the database's clock, and as revoked when it was", async () => {
+test("an expired key is refused by the database's clock, and as revoked if it was also revoked", async () => {
   await using own = await openPlatformContext();
   const { productId } = (await addProduct(own)).product;
   const expiresAt = new Date(Date.now() + 3_600_000).toISOString();
@@ -126,28 +126,28 @@ test("a key that expires is refused as expired by the database's clock, and as r
 
 const fixedClock = (now: { ms: number }): Clock => ({ ...ctx.clock, now: () => now.ms });
 
-describe("the memory of keys", () => {
-  test("asks the database once for many calls at once, and again after half a second", async () => {
+describe("the cache of key states", () => {
+  test("sends one query for many calls at once, and another one after half a second", async () => {
     const { apiKey } = await addProduct(ctx);
     const now = { ms: 1_000_000 };
-    let asked = 0;
-    const context = interceptQueries({ ...ctx, clock: fixedClock(now) }, () => (asked += 1));
+    let queries = 0;
+    const context = interceptQueries({ ...ctx, clock: fixedClock(now) }, () => (queries += 1));
     await ctx.db.execute(sql`update platform_keys set last_used_at = orch_now()`);
     await Promise.all(Array.from({ length: 50 }, async () => authenticate(context, apiKey)));
-    expect(asked).toBe(1);
+    expect(queries).toBe(1);
     now.ms += 499;
     await authenticate(context, apiKey);
-    expect(asked).toBe(1);
+    expect(queries).toBe(1);
     now.ms += 1;
     await authenticate(context, apiKey);
-    expect(asked).toBe(2);
+    expect(queries).toBe(2);
   });
 
-  test("forgets a revocation elsewhere for half a second at most, even if the clock is set back", async () => {
+  test("hides a revocation at another replica for half a second at most, even if the clock is set back", async () => {
     const { apiKey } = await addProduct(ctx);
     for (const step of [500, -3_600_000]) {
       const now = { ms: 1_000_000 };
-      // A database object of its own has a memory of its own.
+      // Each context has a cache of its own.
       const context = interceptQueries({ ...ctx, clock: fixedClock(now) }, () => {});
       await ctx.db.execute(sql`update platform_keys set revoked_at = null`);
       await authenticate(context, apiKey);
@@ -159,19 +159,19 @@ describe("the memory of keys", () => {
     await ctx.db.execute(sql`update platform_keys set revoked_at = null`);
   });
 
-  test("keeps no failure: once the database is back, keys work at once", async () => {
+  test("does not keep failures: once the database is back, keys work at once", async () => {
     const { apiKey } = await addProduct(ctx);
-    let away = true;
+    let isAway = true;
     const flaky = interceptQueries({ ...ctx, clock: fixedClock({ ms: 1 }) }, () => {
-      if (away) throw Object.assign(new Error("refused"), { code: "ECONNREFUSED" });
+      if (isAway) throw Object.assign(new Error("refused"), { code: "ECONNREFUSED" });
     });
     await expect(authenticate(flaky, apiKey)).rejects.toMatchObject({ reason: "DATABASE_UNAVAILABLE" });
-    away = false;
+    isAway = false;
     expect(await authenticate(flaky, apiKey)).toMatchObject({ kind: "platform_key" });
   });
 });
 
-test("the last use is written in the background, and again only after a minute", async () => {
+test("the time of the last use is written in the background, at most once a minute", async () => {
   await using own = await openPlatformContext();
   const { product, apiKey } = await addProduct(own);
   const lastUse = async () =>
@@ -192,6 +192,6 @@ test("the last use is written in the background, and again only after a minute",
   now.ms += 10_000;
   await authenticate(context, apiKey);
   await expect.poll(lastUse).not.toBe(first);
-  // One by the second call would have been counted before that of the third was seen.
+  // A write by the second call would have been counted before the write of the third was seen.
   expect(writes).toBe(2);
 });

@@ -5,7 +5,7 @@ import { createKey, findKeyKind, hashKey, KEY_KINDS } from "../../server/keys/ke
 
 const ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/** Bit by bit, as the polynomial says. */
+/** CRC32 computed bit by bit, independently of the implementation. */
 function toCrc32(text: string): number {
   let crc = 0xffffffff;
   for (const byte of Buffer.from(text)) {
@@ -22,7 +22,7 @@ function toDigits(value: number): string {
   return digits.toReversed().join("");
 }
 
-test("a new key of any kind is recognised as that kind and hashes to what was stored", () => {
+test("a new key of each kind is recognised as that kind, and its hash is the SHA-256 of the plaintext", () => {
   for (const kind of KEY_KINDS) {
     for (let round = 0; round < 200; round += 1) {
       const key = createKey(kind);
@@ -41,7 +41,7 @@ test("the checksum is the CRC32 of the random part, most significant digit first
   }
 });
 
-test("one changed, missing or added character makes a key unrecognised", () => {
+test("a key with one changed, missing or added character is not recognised", () => {
   const { plaintext } = createKey("platform");
   fc.assert(
     fc.property(
@@ -50,7 +50,7 @@ test("one changed, missing or added character makes a key unrecognised", () => {
       (at, other) => {
         fc.pre(plaintext.charAt(at) !== other);
         const changed = plaintext.slice(0, at) + other + plaintext.slice(at + 1);
-        // Another kind's prefix over the same digits is well-formed: its hash is nobody's.
+        // The checksum does not cover the prefix: with the prefix of another kind, the key is well-formed.
         fc.pre(!/^eh[ea]_/.test(changed));
         expect(findKeyKind(changed)).toBeUndefined();
         expect(findKeyKind(plaintext.slice(0, at) + plaintext.slice(at + 1))).toBeUndefined();
@@ -61,11 +61,11 @@ test("one changed, missing or added character makes a key unrecognised", () => {
   );
 });
 
-test("no arbitrary text is taken for a key", () => {
+test("an arbitrary text is not recognised as a key", () => {
   fc.assert(fc.property(fc.string(), (text) => findKeyKind(text) === undefined));
 });
 
-test("random digits are drawn evenly from the whole alphabet", () => {
+test("each character of the alphabet is equally frequent in random parts", () => {
   const counts = new Map<string, number>();
   const keys = 4_000;
   for (let round = 0; round < keys; round += 1) {
@@ -74,12 +74,12 @@ test("random digits are drawn evenly from the whole alphabet", () => {
     }
   }
   const expected = (keys * 30) / 62;
-  // Seven standard deviations: a modulo bias of bytes over 62 would be 25 %.
+  // Seven standard deviations. Bytes modulo 62 would have a bias of 25 %.
   const tolerance = 7 * Math.sqrt(expected);
   expect(counts.size).toBe(62);
   for (const count of counts.values()) expect(Math.abs(count - expected)).toBeLessThan(tolerance);
 });
 
-test("a hash is lower-case hex of the UTF-8 bytes", () => {
+test("a hash is the lower-case hex SHA-256 of the UTF-8 bytes", () => {
   expect(hashKey("abc")).toBe("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 });

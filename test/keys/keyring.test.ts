@@ -4,20 +4,20 @@ import { generateMasterKeys, openKeyring } from "../../server/keys/keyring.ts";
 
 const key = (fill: number) => Buffer.alloc(32, fill).toString("base64");
 
-test("what was sealed opens at its place with its key, and is never the same text twice", () => {
+test("a sealed text opens only with its associated data, and sealing twice gives two texts", () => {
   const ring = openKeyring(generateMasterKeys());
   fc.assert(
-    fc.property(fc.string({ unit: "grapheme" }), fc.string(), (plaintext, place) => {
-      const sealed = ring.seal(plaintext, place);
+    fc.property(fc.string({ unit: "grapheme" }), fc.string(), (plaintext, associatedData) => {
+      const sealed = ring.seal(plaintext, associatedData);
       expect(sealed).toMatch(new RegExp(`^v1\\.${ring.firstKeyId}\\.[A-Za-z0-9_-]+$`));
-      expect(ring.open(sealed, place)).toBe(plaintext);
-      expect(ring.seal(plaintext, place)).not.toBe(sealed);
-      expect(() => ring.open(sealed, `${place}x`)).toThrow("not from this place");
+      expect(ring.open(sealed, associatedData)).toBe(plaintext);
+      expect(ring.seal(plaintext, associatedData)).not.toBe(sealed);
+      expect(() => ring.open(sealed, `${associatedData}x`)).toThrow("belongs to another row");
     }),
   );
 });
 
-test("the first key seals and all of them open", () => {
+test("the first key seals, and all keys open", () => {
   const before = openKeyring(`old:${key(1)}`).seal("secret", "row 1");
   const ring = openKeyring(`new:${key(2)}, old:${key(1)}`);
   expect(ring.firstKeyId).toBe("new");
@@ -27,12 +27,12 @@ test("the first key seals and all of them open", () => {
   expect(openKeyring(`new:${key(2)}`).open(after, "row 1")).toBe("secret");
 });
 
-test("a text sealed with a key that is not in the ring says which one is missing", () => {
+test("opening a text whose key is not in the keyring names the missing key", () => {
   const sealed = openKeyring(`gone:${key(1)}`).seal("secret", "");
   expect(() => openKeyring(`new:${key(2)}`).open(sealed, "")).toThrow('master key "gone"');
 });
 
-test("a damaged text does not open, whichever byte was changed", () => {
+test("a sealed text with any changed byte does not open", () => {
   const ring = openKeyring(`a:${key(1)}`);
   const sealed = ring.seal("secret", "row");
   const body = Buffer.from(sealed.slice("v1.a.".length), "base64url");
@@ -55,7 +55,7 @@ test("a damaged text does not open, whichever byte was changed", () => {
   }
 });
 
-test("a bad entry is named by its position and never by what it holds", () => {
+test("an error names a bad entry by its position, never by its content", () => {
   const short = Buffer.alloc(31, 7).toString("base64");
   const cases: [string, string][] = [
     ["", "entry 1"],

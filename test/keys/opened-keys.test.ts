@@ -5,29 +5,29 @@ import { MAX_REMEMBERED, OpenedKeys } from "../../server/keys/opened-keys.ts";
 function openCountingRing() {
   const ring = openKeyring(generateMasterKeys());
   const opened: string[] = [];
-  const open = (sealed: string, place: string) => {
-    opened.push(place);
-    return ring.open(sealed, place);
+  const open = (sealed: string, associatedData: string) => {
+    opened.push(associatedData);
+    return ring.open(sealed, associatedData);
   };
   return { ring, keys: new OpenedKeys({ ...ring, open }), opened };
 }
 
-test("a key is opened once, at its own place only", () => {
+test("a key is decrypted once, and only for its own engine", () => {
   const { ring, keys, opened } = openCountingRing();
   const sealed = ring.seal("secret", "engine 1");
   expect([keys.open(sealed, "engine 1"), keys.open(sealed, "engine 1")]).toEqual(["secret", "secret"]);
   expect(opened).toEqual(["engine 1"]);
-  expect(() => keys.open(sealed, "engine 2")).toThrow("not from this place");
+  expect(() => keys.open(sealed, "engine 2")).toThrow("belongs to another row");
 });
 
-test("a key that was rotated is another one", () => {
+test("after a rotation, the new key is returned", () => {
   const { ring, keys } = openCountingRing();
   const [before, after] = [ring.seal("before", "engine"), ring.seal("after", "engine")];
   expect(keys.open(before, "engine")).toBe("before");
   expect(keys.open(after, "engine")).toBe("after");
 });
 
-test("no more keys are kept than a thousand, those used last", () => {
+test("the cache keeps the thousand keys that were used last", () => {
   const { ring, keys, opened } = openCountingRing();
   const use = (index: number) => keys.open(sealed[index] ?? "", `${index}`);
   const sealed = Array.from({ length: MAX_REMEMBERED + 1 }, (_, index) => ring.seal("secret", `${index}`));

@@ -23,7 +23,7 @@ const idempotency = NO_RECORD;
 const inSeconds = (seconds: number) => new Date(Date.now() + seconds * 1000).toISOString();
 
 describe("issue", () => {
-  test("gives the plaintext once and keeps its hash", async () => {
+  test("returns the plaintext and stores only its hash", async () => {
     const { productId } = (await addProduct(ctx)).product;
     const expiresAt = inSeconds(3600);
     const { key, apiKey } = await issuePlatformKey(ctx, {
@@ -57,7 +57,7 @@ describe("issue", () => {
     expect(await authenticate(ctx, apiKey)).toMatchObject({ keyId: key.keyId, scopes: ["read", "keys"] });
   });
 
-  test("refuses an expiry that has passed, and a product that is absent", async () => {
+  test("refuses an expiry in the past, and an absent product", async () => {
     const { productId } = (await addProduct(ctx)).product;
     for (const expiresAt of [inSeconds(-1), "0000-01-01T00:00:00Z"]) {
       const late = issuePlatformKey(ctx, { productId, name: "late", expiresAt, idempotency });
@@ -69,13 +69,13 @@ describe("issue", () => {
   });
 });
 
-/** Ids are in the order of time, and those of one millisecond in any order. */
+/** Ids are ordered by time in milliseconds. Two ids of one millisecond may have either order. */
 async function nextMillisecond(): Promise<void> {
   const now = Date.now();
   await expect.poll(() => Date.now(), { interval: 1 }).toBeGreaterThan(now);
 }
 
-test("a list pages through the keys of one product, and shows nothing that could be used", async () => {
+test("a list pages through the keys of one product, and shows neither plaintext nor hash", async () => {
   const { product, apiKey } = await addProduct(ctx);
   await addProduct(ctx);
   const { productId } = product;
@@ -103,7 +103,7 @@ const revocations = async (scope: string) =>
   (await listAudit(ctx, { scope, action: "platform_key.revoked", limit: 10 })).items;
 
 describe("revoke", () => {
-  test("without grace refuses the key at once, and is success when repeated", async () => {
+  test("without a grace period refuses the key at once, and succeeds when repeated", async () => {
     const { apiKey, keyId, productId } = await issue();
     await authenticate(ctx, apiKey);
     const key = await revokePlatformKey(ctx, { keyId, graceSeconds: 0, idempotency });
@@ -114,7 +114,7 @@ describe("revoke", () => {
     expect(await revocations(productId)).toHaveLength(1);
   });
 
-  test("with grace lets the key work until then, and of two the sooner one counts", async () => {
+  test("with a grace period keeps the key valid until its end, and of two revocations the earlier counts", async () => {
     const { apiKey, keyId, productId } = await issue();
     const later = await revokePlatformKey(ctx, { keyId, graceSeconds: 3600, idempotency });
     expect(await authenticate(ctx, apiKey)).toMatchObject({ keyId });
@@ -130,7 +130,7 @@ describe("revoke", () => {
     await expect(authenticate(ctx, apiKey)).rejects.toMatchObject({ reason: "KEY_REVOKED" });
   });
 
-  test("of an absent key, or of another product's, finds no key", async () => {
+  test("of an absent key, or of another product's key, answers KEY_NOT_FOUND", async () => {
     const { keyId } = await issue();
     for (const input of [{ keyId: randomUUIDv7() }, { keyId, productId: randomUUIDv7() }]) {
       const revoked = revokePlatformKey(ctx, { ...input, graceSeconds: 0, idempotency });

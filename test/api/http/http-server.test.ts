@@ -40,8 +40,8 @@ async function post(path: string, body: string, headers: Record<string, string> 
   return { status: response.status, headers: response.headers, body: parsed };
 }
 
-describe("requests that are wrong before any procedure is", () => {
-  test("an unknown procedure, a broken body, another type, another method: INVALID_INPUT with a request id", async () => {
+describe("requests that reach no procedure", () => {
+  test("are INVALID_INPUT with a request id: unknown procedure, broken body, wrong content type, wrong method", async () => {
     const cases: [number, Promise<{ status: number; body: { error: { data: object } } }>][] = [
       [404, post("/trpc/engines.teleport", "{}")],
       [404, post("/trpc/constructor", "{}")],
@@ -62,7 +62,7 @@ describe("requests that are wrong before any procedure is", () => {
     }
   });
 
-  test("a body that is not UTF-8 is refused, not repaired", async () => {
+  test("a body that is not UTF-8 is refused", async () => {
     const body = Buffer.concat([Buffer.from('{"userId":"'), Buffer.from([0xff, 0xfe]), Buffer.from('"}')]);
     const response = await fetch(`${api.url}/trpc/engines.start`, {
       method: "POST",
@@ -78,7 +78,7 @@ describe("requests that are wrong before any procedure is", () => {
     expect(reply.body.result.data.userId).toBe("ada");
   });
 
-  test("paths that do not exist and methods that do not fit get our own error", async () => {
+  test("unknown paths and wrong methods get the error shape of raw routes", async () => {
     for (const [method, path, status] of [
       ["GET", "/nowhere", 404],
       ["POST", "/", 404],
@@ -96,7 +96,7 @@ describe("requests that are wrong before any procedure is", () => {
     }
   });
 
-  test("what is not HTTP, and headers without end, are answered and the connection is closed", async () => {
+  test("bytes that are no HTTP, and headers that are too large, get an answer and a closed connection", async () => {
     expect(await sendRaw("EHLO example.com\r\n\r\n")).toMatch(/^HTTP\/1.1 400 [^]*"reason":"INVALID_INPUT"/);
     const long = await sendRaw(`GET /healthz HTTP/1.1\r\nhost: x\r\ncookie: ${"x".repeat(20_000)}\r\n\r\n`);
     expect(long).toMatch(/^HTTP\/1.1 431 [^]*"reason":"REQUEST_TOO_LARGE"/);
@@ -105,7 +105,7 @@ describe("requests that are wrong before any procedure is", () => {
     expect(url).toMatch(/^HTTP\/1.1 431 /);
   });
 
-  test("a host that is no host does no harm", async () => {
+  test("a malformed Host header does no harm", async () => {
     const raw = await sendRaw(
       "GET /trpc/health.live HTTP/1.1\r\nhost: a:b@[::zz]/?#\r\nconnection: close\r\n\r\n",
     );
@@ -154,7 +154,7 @@ describe("limits", () => {
 });
 
 describe("request ids", () => {
-  test("the caller's own comes back in header, error and log", async () => {
+  test("the caller's id is in the reply's header, in the error and in the log", async () => {
     const headers = { "x-request-id": "trace-1.a_b" };
     const reply = await api.query("engines.get", { key, input: { userId: "nobody" }, headers });
     expect(reply.headers.get("x-request-id")).toBe("trace-1.a_b");
@@ -162,14 +162,17 @@ describe("request ids", () => {
     await expect.poll(() => api.logged.some((line) => line.includes('"requestId":"trace-1.a_b"'))).toBe(true);
   });
 
-  test.each(["", "a b", "x".repeat(65), "a\tb", 'a"b', "ä"])("%j is not taken over", async (requestId) => {
-    const headers = { "x-request-id": requestId };
-    const reply = await api.query("health.live", { headers });
-    expect(reply.headers.get("x-request-id")).toMatch(/^[0-9a-f-]{36}$/);
-  });
+  test.each(["", "a b", "x".repeat(65), "a\tb", 'a"b', "ä"])(
+    "%j is replaced by a new id",
+    async (requestId) => {
+      const headers = { "x-request-id": requestId };
+      const reply = await api.query("health.live", { headers });
+      expect(reply.headers.get("x-request-id")).toMatch(/^[0-9a-f-]{36}$/);
+    },
+  );
 });
 
-test("a request's log line has who and what, and neither query, body nor key", async () => {
+test("the log line of a request has caller, path, status and reason, but no query, body or key", async () => {
   const headers = { "x-request-id": "logged-1" };
   await api.query("engines.get", { key, input: { userId: "secret-user" }, headers });
   const find = () => api.logged.find((line) => line.includes("logged-1"));
@@ -182,24 +185,25 @@ test("a request's log line has who and what, and neither query, body nor key", a
     status: 404,
     requestId: "logged-1",
     actor: "default",
+    reason: "ENGINE_NOT_FOUND",
   });
   const all = api.logged.join("\n");
   for (const secret of ["secret-user", key, ADMIN_KEY, "input="]) expect(all).not.toContain(secret);
 });
 
-/** To be polled: on a machine that stands still a look may take too long, and counts as failed. */
+/** Poll this: on a loaded machine a check may take too long, and then counts as failed. */
 async function readinessOf({ url }: Pick<Api, "url">): Promise<[status: number, body: unknown]> {
   const response = await fetch(`${url}/readyz`);
   return [response.status, await response.json()];
 }
 
 describe("liveness and readiness", () => {
-  test("alive and ready, as JSON, without a key", async () => {
+  test("answer as JSON, without a key", async () => {
     expect((await fetch(`${api.url}/healthz`)).status).toBe(200);
     await expect.poll(() => readinessOf(api)).toMatchObject([200, { ok: true }]);
   });
 
-  test("a runtime that does not answer degrades, and a balancer need not care", async () => {
+  test("a runtime that does not answer degrades the service, which stays ready", async () => {
     api.house.runtime.unreachable(true);
     try {
       await expect
@@ -211,7 +215,7 @@ describe("liveness and readiness", () => {
   });
 });
 
-test("an engine's slow answer is waited for by the caller alone: others are served meanwhile", async () => {
+test("while calls wait for a slow engine, other calls are served", async () => {
   const held: (() => void)[] = [];
   api.behave("/rpc", (...exchange) => {
     held.push(() => answer(200, { result: "late" })(...exchange));
@@ -226,8 +230,8 @@ test("an engine's slow answer is waited for by the caller alone: others are serv
   }
 });
 
-describe("a process on its way out", () => {
-  test("is not ready, begins nothing, and goes on reading", async () => {
+describe("a replica that drains or closes", () => {
+  test("is not ready, refuses new work, and still serves reads", async () => {
     await using leaving = await openApi();
     const { apiKey, productId } = await leaving.register("leaving");
     const { keyId } = await leaving.issue(productId);
@@ -248,7 +252,7 @@ describe("a process on its way out", () => {
     expect(revoked.status).toBe(200);
   });
 
-  test("answers the calls in flight, closes idle connections, and takes no new ones", async () => {
+  test("answers running calls, closes idle connections, and accepts no new ones", async () => {
     await using leaving = await openApi();
     const { apiKey } = await leaving.register("leaving");
     await leaving.mutate("engines.provision", { key: apiKey, input: { userId: "ada" } });
@@ -269,7 +273,7 @@ describe("a process on its way out", () => {
     if (!idle.closed) await once(idle, "close");
   });
 
-  test("cuts what does not end by its deadline", async () => {
+  test("cuts the calls that have not ended by the deadline", async () => {
     await using leaving = await openApi();
     const { apiKey } = await leaving.register("leaving");
     await leaving.mutate("engines.provision", { key: apiKey, input: { userId: "ada" } });

@@ -22,7 +22,7 @@ afterAll(async () => {
   await server.close();
 });
 
-/** What the service says to the next caller, and nothing before the test has it. */
+/** Opens the stream of the next request, which the test then writes to. */
 async function openStream(): Promise<EventStream> {
   const opened = Promise.withResolvers<EventStream>();
   send = (reply) => {
@@ -38,7 +38,7 @@ async function open(): Promise<IncomingMessage> {
   return response;
 }
 
-test("an item leaves as one chunk, under the headers of the reply and of tRPC", async () => {
+test("an item is sent in one chunk, after the headers of the reply and of tRPC", async () => {
   const opened = openStream();
   const socket = connect(port, "127.0.0.1");
   let text = "";
@@ -56,7 +56,7 @@ test("an item leaves as one chunk, under the headers of the reply and of tRPC", 
   expect(text.endsWith("\r\n0\r\n\r\n")).toBe(true);
 });
 
-test("a stream that ends without a word is an empty stream all the same", async () => {
+test("a stream that ends without an event is an empty event stream", async () => {
   const opened = openStream();
   const response = open();
   (await opened).end();
@@ -69,7 +69,7 @@ test("a stream that ends without a word is an empty stream all the same", async 
   expect(await (await response).toArray()).toEqual([]);
 });
 
-test("a quiet stream is pinged, however long it is quiet", async () => {
+test("a quiet stream gets a ping every 15 seconds", async () => {
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
   try {
     const opened = openStream();
@@ -93,7 +93,7 @@ test("a quiet stream is pinged, however long it is quiet", async () => {
 
 const PIECE = "a".repeat(16 * 1024);
 
-test("a reader who does not read stops the writer, and gets all of it once they do", async () => {
+test("a slow reader makes the writer wait, and later gets every byte", async () => {
   const total = 4_000;
   let written = 0;
   const opened = openStream();
@@ -131,7 +131,7 @@ function watchRoom(stream: EventStream): { hasRoom: boolean } {
   return watch;
 }
 
-/** Writes until the kernel takes no more, which shows within a few turns of the loop; then nobody but a reader makes room. */
+/** Writes until the kernel's buffers are full, which is seen within a few turns of the event loop. Then only a reader makes room. */
 async function fillUp(stream: EventStream): Promise<{ hasRoom: boolean }> {
   for (;;) {
     while (stream.write(PIECE));
@@ -141,7 +141,7 @@ async function fillUp(stream: EventStream): Promise<{ hasRoom: boolean }> {
   }
 }
 
-test("a reader who leaves keeps neither the writer nor a timer", async () => {
+test("a reader that leaves releases the writer and the ping timer", async () => {
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
   try {
     const opened = openStream();
@@ -153,7 +153,7 @@ test("a reader who leaves keeps neither the writer nor a timer", async () => {
     response.destroy();
     await expect.poll(() => watch.hasRoom).toBe(true);
     expect(vi.getTimerCount()).toBe(0);
-    // What is said to nobody neither fails nor waits.
+    // A write after the reader has left neither fails nor waits.
     expect(stream.write(PIECE)).toBe(true);
     await stream.untilRoom();
     stream.end();

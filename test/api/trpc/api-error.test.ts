@@ -5,7 +5,7 @@ import { REASON_CODES, toApiError, toTrpcErrorShape } from "../../../server/api/
 import { toErrorFields } from "../../../server/api/http/error-fields.ts";
 import { DomainError, type Reason, REASONS } from "../../../server/errors.ts";
 
-/** As the interface document has it, row by row. */
+/** The table of errors in the interface document, row by row. */
 const DOCUMENTED: Readonly<Record<string, readonly Reason[]>> = {
   BAD_REQUEST: ["INVALID_INPUT", "IMAGE_NOT_PINNED"],
   PAYLOAD_TOO_LARGE: ["REQUEST_TOO_LARGE"],
@@ -56,21 +56,21 @@ const STATUS: Readonly<Record<string, number>> = {
   SERVICE_UNAVAILABLE: 503,
   GATEWAY_TIMEOUT: 504,
 };
-const place = { path: "engines.get", requestId: "r-1" };
+const call = { path: "engines.get", requestId: "r-1" };
 
-test("every reason is documented once, and travels as documented", () => {
+test("every reason is documented once, and has the documented code and status", () => {
   const rows = Object.entries(DOCUMENTED).flatMap(([code, reasons]) =>
     reasons.map((reason) => [reason, code] as const),
   );
   expect(rows.map(([reason]) => reason).sort()).toEqual([...REASONS].sort());
   for (const [reason, code] of rows) {
     expect(REASON_CODES[reason]).toBe(code);
-    const { data } = toTrpcErrorShape(new DomainError(reason, "said"), place);
-    expect(data).toEqual({ code, httpStatus: STATUS[code], reason, ...place });
+    const { data } = toTrpcErrorShape(new DomainError(reason, "said"), call);
+    expect(data).toEqual({ code, httpStatus: STATUS[code], reason, ...call });
   }
 });
 
-test("what a refusal knows beyond its reason reaches the caller, inside of a tRPC error too", () => {
+test("retryAfterMs, issues and engineError reach the caller, also from inside a tRPC error", () => {
   const more = {
     retryAfterMs: 1_500,
     issues: [{ path: "a.b", message: "no" }],
@@ -79,13 +79,13 @@ test("what a refusal knows beyond its reason reaches the caller, inside of a tRP
   const refusal = new DomainError("ENGINE_ERROR", "said", more);
   const wrapped = new TRPCError({ code: "INTERNAL_SERVER_ERROR", cause: refusal });
   for (const error of [refusal, wrapped]) {
-    const shape = toTrpcErrorShape(error, place);
+    const shape = toTrpcErrorShape(error, call);
     expect(shape.message).toBe("said");
     expect(shape.data).toEqual({
       code: "BAD_GATEWAY",
       httpStatus: 502,
       reason: "ENGINE_ERROR",
-      ...place,
+      ...call,
       ...more,
     });
   }
@@ -96,7 +96,7 @@ function wrongReply(value: string): TRPCError {
   return new TRPCError({ code: "INTERNAL_SERVER_ERROR", message: "Output validation failed", cause });
 }
 
-describe("what is not listed says nothing but internal error", () => {
+describe("an error without a listed reason becomes internal error, without any detail", () => {
   const secret = "s3cret-value";
   const statement = Object.assign(new Error(`Failed query: select $1 params: ${secret}`), {
     cause: Object.assign(new Error("division by zero"), { code: "22012" }),
@@ -107,44 +107,47 @@ describe("what is not listed says nothing but internal error", () => {
     ["a string", secret],
     ["an INTERNAL refusal", new DomainError("INTERNAL", secret)],
     ["a reply that breaks its own schema", wrongReply(secret)],
-    ["a tRPC error of tRPC's own", new TRPCError({ code: "INTERNAL_SERVER_ERROR", message: secret })],
+    [
+      "an internal error that tRPC threw itself",
+      new TRPCError({ code: "INTERNAL_SERVER_ERROR", message: secret }),
+    ],
   ])("%s", (_what, error) => {
     for (const thrown of [error, new TRPCError({ code: "INTERNAL_SERVER_ERROR", cause: error })]) {
-      const shape = toTrpcErrorShape(thrown, place);
+      const shape = toTrpcErrorShape(thrown, call);
       expect(shape.message).toBe("internal error");
       expect(shape.data).toEqual({
         code: "INTERNAL_SERVER_ERROR",
         httpStatus: 500,
         reason: "INTERNAL",
-        ...place,
+        ...call,
       });
     }
   });
 });
 
-test("a database that cannot be asked is DATABASE_UNAVAILABLE, however deep it is wrapped", () => {
+test("a lost database connection is DATABASE_UNAVAILABLE, however deep the error is wrapped", () => {
   const lost = Object.assign(new Error("write CONNECTION_CLOSED host:5432"), { code: "CONNECTION_CLOSED" });
   const failed = new Error("Failed query: select 1 params: secret", { cause: lost });
-  const shape = toTrpcErrorShape(new TRPCError({ code: "INTERNAL_SERVER_ERROR", cause: failed }), place);
+  const shape = toTrpcErrorShape(new TRPCError({ code: "INTERNAL_SERVER_ERROR", cause: failed }), call);
   expect(shape.data).toMatchObject({ reason: "DATABASE_UNAVAILABLE", httpStatus: 503 });
   expect(shape.data.retryAfterMs).toBeGreaterThan(0);
   expect(JSON.stringify(shape)).not.toMatch(/secret|5432/);
 });
 
-test("input of the wrong shape is INVALID_INPUT with the places where, bounded", () => {
+test("an invalid input is INVALID_INPUT and names the wrong fields, at most twenty", () => {
   const names = Object.fromEntries(Array.from({ length: 100 }, (_, index) => [`field${index}`, z.string()]));
   const cause = z.object({ list: z.object(names) }).safeParse({ list: {} }).error;
-  const { data } = toTrpcErrorShape(new TRPCError({ code: "BAD_REQUEST", cause }), place);
+  const { data } = toTrpcErrorShape(new TRPCError({ code: "BAD_REQUEST", cause }), call);
   expect(data.reason).toBe("INVALID_INPUT");
   expect(data.issues).toHaveLength(20);
   expect(data.issues?.[0]).toMatchObject({ path: "list.field0" });
 
   const unknown = z.strictObject({}).safeParse({ ["x".repeat(100_000)]: 1 }).error;
-  const shape = toTrpcErrorShape(new TRPCError({ code: "BAD_REQUEST", cause: unknown }), place);
+  const shape = toTrpcErrorShape(new TRPCError({ code: "BAD_REQUEST", cause: unknown }), call);
   expect(JSON.stringify(shape).length).toBeLessThan(1_000);
 });
 
-test("what a JSON parser says of a body is not repeated", () => {
+test("the message of a JSON parser, which quotes the body, is not sent", () => {
   const cause = new SyntaxError('Unexpected token "hunter2"');
   expect(toApiError(new TRPCError({ code: "BAD_REQUEST", message: cause.message, cause }))).toEqual({
     code: "BAD_REQUEST",
@@ -154,7 +157,7 @@ test("what a JSON parser says of a body is not repeated", () => {
   });
 });
 
-test("a log line about a failed statement has the database's words and not the parameters", () => {
+test("a log line about a failed statement has the message of Postgres, without the parameters", () => {
   const cause = Object.assign(new Error("canceling statement due to statement timeout"), { code: "57014" });
   const failed = new Error("Failed query: select $1 params: hunter2", { cause });
   const wrapped = new TRPCError({ code: "INTERNAL_SERVER_ERROR", cause: failed });

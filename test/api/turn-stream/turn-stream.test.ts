@@ -38,7 +38,7 @@ const threeTokens: Behaviour = (response) => {
   response.end();
 };
 
-/** A turn that says one thing and then nothing. */
+/** A turn with one event, which then stays open. */
 const quiet: Behaviour = (response) => {
   response.writeHead(200, { "content-type": "text/event-stream" });
   write(response, "text_delta", { text: "only" });
@@ -82,7 +82,7 @@ const silent: Behaviour = (response) => {
 };
 
 describe("turns.execute", () => {
-  test("starts the turn and gives all of it, once however often it is asked for", async () => {
+  test("starts the turn once, and each call with its id reads all of it", async () => {
     api.behave("/execute", threeTokens);
     const input = toInput();
     const [first, second] = await Promise.all([
@@ -101,7 +101,7 @@ describe("turns.execute", () => {
     expect(turns).toHaveLength(1);
   });
 
-  test("says that the turn has begun although its engine says nothing", async () => {
+  test("sends an item without events when the turn has begun and its engine is silent", async () => {
     api.behave("/execute", silent);
     const input = toInput();
     for await (const { event, id, data } of api.subscribe("turns.execute", { key, input })) {
@@ -114,7 +114,7 @@ describe("turns.execute", () => {
     await api.mutate("turns.cancel", { key, input: { turnId: input.turnId } });
   });
 
-  test("tells as the stream's only word why there is no turn", async () => {
+  test("sends a refused start as the stream's only event", async () => {
     const input = toInput("nobody");
     const items = await collect(api.subscribe("turns.execute", { key, input }));
     expect(items.map(({ event }) => event)).toEqual(["connected", "serialized-error"]);
@@ -123,13 +123,13 @@ describe("turns.execute", () => {
     expect(body.error.data.reason).toBe("TURN_NOT_FOUND");
   });
 
-  test("is refused under a status that makes nobody come back and start it again", async () => {
+  test("answers a final refusal with a 4xx, so that tRPC's link does not send it again", async () => {
     api.behave("/execute", (response) => response.writeHead(503).end("busy"));
     const items = await collect(api.subscribe("turns.execute", { key, input: toInput() }));
     expect(items.at(-1)?.data).toMatchObject({ data: { reason: "ENGINE_UNHEALTHY", httpStatus: 412 } });
   });
 
-  test("reads, and starts nothing, for somebody who has had an item of it", async () => {
+  test("starts nothing for a reader that sends a cursor", async () => {
     api.behave("/execute", threeTokens);
     const input = { ...toInput(), lastEventId: "2" };
     const items = await collect(api.subscribe("turns.execute", { key, input }));
@@ -138,7 +138,7 @@ describe("turns.execute", () => {
 });
 
 describe("turns.events", () => {
-  test("gives batches under the id of their last item, then the end, then returns", async () => {
+  test("sends batches with the seq of their last event as id, then the end, then return", async () => {
     const turnId = await start(threeTokens);
     const items = await collect(api.subscribe("turns.events", { key, input: { turnId } }));
     expect(typesOf(items)).toEqual([
@@ -155,7 +155,7 @@ describe("turns.events", () => {
     expect(items.at(-1)?.event).toBe("return");
   });
 
-  test("goes on after the item that the reader has, by input or by header", async () => {
+  test("resumes after the reader's cursor, which is in the input or in a header", async () => {
     const turnId = await start(threeTokens);
     const byInput = await collect(
       api.subscribe("turns.events", { key, input: { turnId, lastEventId: "3" } }),
@@ -167,7 +167,7 @@ describe("turns.events", () => {
   });
 
   test.each(["x", "-1", "1.5", "1e3", "9".repeat(16), " 1"])(
-    "refuses %j as a cursor, as an error that makes nobody come back",
+    "refuses the cursor %j with a 4xx, so that the reader does not come back",
     async (lastEventId) => {
       const items = await collect(
         api.subscribe("turns.events", { key, input: { turnId: randomUUID(), lastEventId } }),
@@ -179,7 +179,7 @@ describe("turns.events", () => {
     },
   );
 
-  test("of a turn that is not there, or another product's, is TURN_NOT_FOUND, and nobody comes back", async () => {
+  test("of an absent turn, or of another product's turn, answers TURN_NOT_FOUND as a 4xx", async () => {
     const turnId = await start(threeTokens);
     const other = await api.register("other");
     for (const call of [
@@ -194,7 +194,7 @@ describe("turns.events", () => {
     }
   });
 
-  test("lets go of the turn when its reader leaves, and the turn goes on", async () => {
+  test("leaves the turn when its reader leaves, and the turn continues", async () => {
     let engine: ServerResponse | undefined;
     const turnId = await start((response) => {
       engine = response.writeHead(200, { "content-type": "text/event-stream" });
@@ -205,7 +205,7 @@ describe("turns.events", () => {
       if (event === undefined) break;
     }
     await expect.poll(() => leave.mock.calls.length).toBe(1);
-    if (engine === undefined) throw new Error("the engine was not asked");
+    if (engine === undefined) throw new Error("the engine got no request");
     write(engine, "text_delta", { text: "second" });
     write(engine, "thread_lifecycle", { phase: "completed" });
     engine.end();
@@ -215,7 +215,7 @@ describe("turns.events", () => {
   });
 });
 
-test("streams that are queued behind another on their connection let go of the turn with it", async () => {
+test("when a connection breaks, all streams that were pipelined on it leave the turn", async () => {
   const turnId = await start(quiet);
   const turn = findLive(turnId);
   const [join, leave] = [vi.spyOn(turn, "join"), vi.spyOn(turn, "leave")];
@@ -229,12 +229,12 @@ test("streams that are queued behind another on their connection let go of the t
   await expect.poll(() => leave.mock.calls.length).toBe(12);
 });
 
-describe("a stream that is open", () => {
-  test("ends with KEY_REVOKED soon after its key was revoked, while the turn goes on", async () => {
+describe("an open stream", () => {
+  test("ends with KEY_REVOKED soon after a revocation of its key, and the turn continues", async () => {
     const { keyId, apiKey } = await api.issue(productId);
     const turnId = await start(quiet);
     const stream = api.subscribe("turns.events", { key: apiKey, input: { turnId } });
-    // Before its first item it is only a call, which a revoked key would have refused.
+    // Wait for the first item: until then, a revoked key refuses the whole call.
     await stream.next();
     await api.mutate("platformKeys.revoke", { key: ADMIN_KEY, input: { keyId } });
     const items = await collect(stream);
@@ -249,7 +249,7 @@ describe("a stream that is open", () => {
     await api.mutate("turns.cancel", { key, input: { turnId } });
   });
 
-  test("ends without a return when the server closes, so that its reader comes back", async () => {
+  test("ends without return when the server closes, so that its reader comes back", async () => {
     await using leaving = await openApi();
     const product = await leaving.register("leaving");
     const call = { key: product.apiKey };
@@ -268,7 +268,7 @@ describe("a stream that is open", () => {
   });
 });
 
-/** The same events, written by tRPC's own handler. */
+/** Writes the same events with tRPC's own handler. */
 async function writeByTrpc(text: string): Promise<Response> {
   const items: EventSourceMessage[] = [];
   createParser({ onEvent: (item) => items.push(item) }).feed(text);
@@ -292,21 +292,24 @@ async function writeByTrpc(text: string): Promise<Response> {
   });
 }
 
-describe("a stream, as tRPC sees it", () => {
-  test.each(["a turn", "a refusal"])("is to the byte what its own handler would write: %s", async (what) => {
-    const turnId = what === "a turn" ? await start(threeTokens) : randomUUID();
-    const url = `${api.url}/trpc/turns.events?input=${encodeURIComponent(JSON.stringify({ turnId }))}`;
-    const ours = await fetch(url, { headers: { authorization: `Bearer ${key}` } });
-    const text = await ours.text();
-    const theirs = await writeByTrpc(text);
-    expect(text).toContain(what === "a turn" ? "event: return" : "TURN_NOT_FOUND");
-    expect(text).toBe(await theirs.text());
-    for (const name of ["content-type", "cache-control", "x-accel-buffering", "vary"]) {
-      expect(ours.headers.get(name)).toBe(theirs.headers.get(name));
-    }
-  });
+describe("the format of a stream", () => {
+  test.each(["a turn", "a refusal"])(
+    "is equal byte by byte to that of tRPC's own handler: %s",
+    async (what) => {
+      const turnId = what === "a turn" ? await start(threeTokens) : randomUUID();
+      const url = `${api.url}/trpc/turns.events?input=${encodeURIComponent(JSON.stringify({ turnId }))}`;
+      const ours = await fetch(url, { headers: { authorization: `Bearer ${key}` } });
+      const text = await ours.text();
+      const theirs = await writeByTrpc(text);
+      expect(text).toContain(what === "a turn" ? "event: return" : "TURN_NOT_FOUND");
+      expect(text).toBe(await theirs.text());
+      for (const name of ["content-type", "cache-control", "x-accel-buffering", "vary"]) {
+        expect(ours.headers.get(name)).toBe(theirs.headers.get(name));
+      }
+    },
+  );
 
-  test("is read, and its refusal understood, by tRPC's own link", async () => {
+  test("is understood by tRPC's own link, a refusal too", async () => {
     class KeyedEventSource extends EventSource {
       constructor(url: string | URL) {
         const authorization = `Bearer ${key}`;
@@ -331,7 +334,7 @@ describe("a stream, as tRPC sees it", () => {
     expect((error as TRPCClientError<AppRouter>).data?.reason).toBe("TURN_NOT_FOUND");
   });
 
-  test("is one whatever a target's fragment says", async () => {
+  test("does not depend on a fragment in the URL", async () => {
     const turnId = await start(threeTokens);
     const path = `/trpc/turns.events?input=${encodeURIComponent(JSON.stringify({ turnId }))}#&batch=1`;
     const sent = request(api.url, { path, headers: { authorization: `Bearer ${key}` }, agent: false }).end();
@@ -340,14 +343,14 @@ describe("a stream, as tRPC sees it", () => {
     expect((await response.toArray()).join("")).toContain("event: return");
   });
 
-  test("is none in a batch", async () => {
+  test("a subscription in a batch is refused", async () => {
     const { status, body } = await api.query("turns.events?batch=1&", { key });
     expect(status).toBe(400);
     expect(JSON.stringify(body)).toContain("INVALID_INPUT");
   });
 });
 
-test("turns.get, list and cancel show the turn as it is", async () => {
+test("turns.get, list and cancel show the same turn", async () => {
   const earlierId = await start(threeTokens);
   const turnId = await start(quiet);
   const cancelled = await api.mutate("turns.cancel", { key, input: { turnId: turnId.toUpperCase() } });
@@ -378,7 +381,7 @@ test("equal turn ids in two products are two turns", async () => {
   }
 });
 
-test("the typed client speaks to it, rpc.call included", async () => {
+test("a typed tRPC client can call every kind of procedure, also rpc.call", async () => {
   const headers = { authorization: `Bearer ${key}` };
   const client = createTRPCClient<AppRouter>({ links: [httpLink({ url: `${api.url}/trpc`, headers })] });
   const engine = await client.engines.get.query({ userId: "ada" });
