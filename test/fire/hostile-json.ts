@@ -93,9 +93,9 @@ export const damages = fc.oneof(
 /** The JSON text of a valid input after these damages. */
 export function damageInput(good: object, done: readonly Damage[]): string {
   let root: unknown = structuredClone(good);
-  // Generated values are shared between cases, and what is done to one input must not show in the next.
+  // Generated values are shared between cases, so clone them: a damaged input must not change the next one.
   for (const one of done) root = apply(root, structuredClone(one));
-  // Whatever has no JSON text of its own is sent as an empty body.
+  // A value without a JSON text is sent as an empty body.
   let text = (JSON.stringify(root) ?? "").replaceAll(
     RAW,
     (_all, index: string) => RAW_TEXTS[Number(index)] ?? "",

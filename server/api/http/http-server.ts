@@ -114,6 +114,8 @@ function makeServer(ctx: AppContext, timeouts: HttpTimeouts): FastifyInstance {
       pending.get(socket)?.delete(reply.raw);
       endRequest(ctx.log, { request, reply, durationMs: performance.now() - startedAt });
     });
+    // A failed write closes the response, which is handled above. Without a listener it would end the process.
+    reply.raw.on("error", ignore);
     reply.header("x-request-id", request.id);
     requireHost(request);
   });
@@ -123,6 +125,8 @@ function makeServer(ctx: AppContext, timeouts: HttpTimeouts): FastifyInstance {
   server.server.on("checkExpectation", (request, response) => server.routing(request, response));
   return server;
 }
+
+const ignore = () => undefined;
 
 function requireHost(request: FastifyRequest): void {
   if (request.raw.httpVersion === "1.0" || request.headers.host !== undefined) return;

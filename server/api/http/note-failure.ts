@@ -7,7 +7,7 @@ export interface FailedCall {
   request: FastifyRequest;
   /** The procedure, or the path of a request that reached none. */
   path: string | null;
-  /** The caller has left, so nobody gets the reply. */
+  /** The caller has left, so the reply is lost. */
   left: boolean;
 }
 

@@ -9,19 +9,14 @@ import { Slug } from "../routers/field-schemas.ts";
 import type { RequestContext } from "./request-context.ts";
 import { t, type ProcedureMeta } from "./trpc.ts";
 
-/*
- * Adapts admission to tRPC: one middleware for each procedure authenticates the caller, takes `product` out of the
- * input, and lets `admitCall` decide.
- */
-
 /** No key needed. */
 export const publicProcedure = t.procedure;
 
 /** The input of each procedure that an operator calls for a product; the procedure's own schema has the rest. */
 const WithProduct = z.object({ product: Slug.optional() }).optional();
 
-// Only the type says `product`, for callers. Middlewares cost time on each call, so the one that admits the call reads
-// the raw input instead of a second one that parses it. In that middleware `input` is undefined, whatever its type.
+// This adds `product` to the input's type only. A middleware that parses it would cost time on each call, so the one
+// that admits the call takes it out of the raw input. There, `input` is undefined, whatever its type.
 const productProcedure = t.procedure as unknown as ReturnType<typeof t.procedure.input<typeof WithProduct>>;
 
 /** For a product's keys with all of these scopes, and for operators who name a product. */
