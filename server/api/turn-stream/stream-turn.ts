@@ -1,6 +1,7 @@
 import type { CallContext } from "../../context.ts";
 import { abortable } from "../../time/abortable.ts";
 import { Deadline } from "../../time/deadline.ts";
+import type { LiveTurn } from "../../turns/model/live-turn.ts";
 import { followTurn, type FollowContext } from "../../turns/read/follow-turn.ts";
 import { ReaderWake } from "../../turns/read/reader-wake.ts";
 import type { TurnBatch } from "../../turns/read/turn-batch.ts";
@@ -22,7 +23,7 @@ export interface StreamTurnInput<Item> {
   /** The reader's cursor: everything up to it has been read; 0 for all. */
   afterSeq: number;
   /** Starts the turn. The first batch then says that the turn has begun, without events if none comes soon. */
-  start?: (() => Promise<unknown>) | undefined;
+  start?: (() => Promise<{ live: LiveTurn | undefined }>) | undefined;
   /** Aborts when the caller leaves. */
   signal: AbortSignal | undefined;
   encode: EncodeBatch<Item>;
@@ -43,11 +44,12 @@ export async function* streamTurn<Item>(
   let lastSeq = input.afterSeq;
   const watch = new CallerWatch(ctx, input.signal);
   try {
+    let live: LiveTurn | undefined;
     if (start) {
-      await abortable(start(), watch.signal);
-      if (!(await hasEventSoon(ctx, turnId))) yield encode(turnId, { lastSeq, events: [] });
+      ({ live } = await abortable(start(), watch.signal));
+      if (!(await hasEventSoon(live))) yield encode(turnId, { lastSeq, events: [] });
     }
-    const reader = { productId: ctx.productId, turnId, afterSeq: lastSeq, signal: watch.signal };
+    const reader = { productId: ctx.productId, turnId, afterSeq: lastSeq, signal: watch.signal, live };
     for await (const batch of followTurn(ctx.call, reader)) {
       lastSeq = batch.lastSeq;
       yield encode(turnId, batch);
@@ -63,8 +65,7 @@ export async function* streamTurn<Item>(
   yield encode(turnId, toRefusedBatch(watch.refused, lastSeq));
 }
 
-async function hasEventSoon(ctx: StreamContext, turnId: string): Promise<boolean> {
-  const turn = ctx.call.turns.find(ctx.productId, turnId);
+async function hasEventSoon(turn: LiveTurn | undefined): Promise<boolean> {
   if (turn === undefined) return false;
   if (turn.lastSeq > 0) return true;
   using patience = new Deadline(FIRST_EVENT_PATIENCE_MS);
