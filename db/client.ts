@@ -6,79 +6,83 @@ import * as schema from "./schema.ts";
 
 /** The pool or a transaction: statements take either. */
 export type Db = PgDatabase<PostgresJsQueryResultHKT, typeof schema>;
-/** postgres.js as it is, for what Drizzle cannot say: LISTEN, locks, the turn log. */
+/**
+ * postgres.js for hand-written SQL. Drizzle has set its parsers: timestamps and dates are text, `sql.json()` throws.
+ * It never begins a transaction.
+ */
 export type RawSql = postgres.Sql;
 
 export interface DatabaseOptions {
   url: string;
-  /** Connections of the Drizzle pool, two at least; the raw client has up to four more. */
+  /** `ORCH_DB_POOL`. The process opens at most four connections more than this. */
   poolSize: number;
   applicationName: string;
 }
 
 export interface Database extends AsyncDisposable {
   readonly db: PostgresJsDatabase<typeof schema>;
+  /** Shares its connections with the queries of `db`. */
   readonly raw: RawSql;
   close(): Promise<void>;
 }
 
-const RAW_POOL_SIZE = 4;
+// Heartbeats and commits of the turn log are queries. A small pool must have room for them beside slow queries.
+const EXTRA_QUERY_CONNECTIONS = 4;
 
 /**
- * Opens the clients; connections are made on first use. Drizzle changes the parsers of the client that it is given,
- * so raw use has one of its own. The caller closes it.
+ * Opens one client for queries and one for transactions. Connections are made on first use. The caller closes it.
  *
- * Transactions have connections of their own. postgres.js may send a `begin` behind the query of a busy connection;
- * where the pipeline is bounded it then refuses the transaction and leaves that connection inside it, and whatever is
- * written there from then on is acknowledged and never committed. A client that only ever begins has no such query,
- * and one that never begins needs no pipeline.
+ * Queries and transactions cannot share a client, because of two defects of postgres.js:
+ * - With its default pipeline, a quick query waits behind a slow one while other connections are idle. Queries
+ *   therefore have `max_pipeline: 0`.
+ * - With a bounded pipeline, postgres.js may send a `begin` behind the query of a busy connection. It then refuses the
+ *   transaction and leaves the connection inside it: later writes there are acknowledged but never committed.
  */
 export function openDatabase(options: DatabaseOptions): Database {
-  const forTransactions = Math.max(1, Math.ceil(options.poolSize / 2));
-  const transactions = openClient(options, { max: forTransactions });
+  const transactionConnections = Math.max(1, Math.ceil(options.poolSize / 2));
+  const transactions = openClient(options, { max: transactionConnections });
   const queries = openClient(options, {
-    max: Math.max(1, options.poolSize - forTransactions),
+    max: options.poolSize - transactionConnections + EXTRA_QUERY_CONNECTIONS,
     ...UNPIPELINED,
   });
-  const raw = openClient(options, { max: RAW_POOL_SIZE, ...UNPIPELINED });
-  // For its effect on the parsers alone.
+  // Called only because Drizzle sets the client's parsers.
   drizzle(transactions, { schema });
   const begin: Begin = async (work) => beginGuarded(transactions, work);
-  const db = drizzle(Object.assign(queries, { begin }), { schema });
+  const raw = Object.assign(queries, { begin }) as RawSql;
   const close = async () => {
-    await Promise.all([queries, transactions, raw].map((client) => client.end({ timeout: 5 })));
+    await Promise.all([queries, transactions].map((client) => client.end({ timeout: 5 })));
   };
-  return { db, raw, close, [Symbol.asyncDispose]: close };
+  return { db: drizzle(raw, { schema }), raw, close, [Symbol.asyncDispose]: close };
 }
 
 type Begin = <T>(work: (sql: postgres.TransactionSql) => Promise<T>) => Promise<unknown>;
 
 /**
- * When work fails because its connection is gone, postgres.js would still send a rollback there: to no socket, which
- * throws where nobody can catch it, or into the transaction of whoever has the connection next. The transaction has
- * failed by then, so that work is never told to have ended.
+ * Runs a transaction whose connection may break. After a break postgres.js still sends the rollback: to a closed
+ * socket, which throws an error that no caller can catch, or into the next transaction on that connection. If the
+ * transaction has already failed, this function therefore never lets `work` settle, so no rollback is sent.
  */
 async function beginGuarded<T>(
   transactions: postgres.Sql,
   work: (sql: postgres.TransactionSql) => Promise<T>,
 ): Promise<unknown> {
-  let isOver = false;
+  let hasEnded = false;
   try {
     return await transactions.begin(async (sql) => {
       try {
         return await work(sql);
       } catch (error) {
-        // By the next turn of the loop a connection that broke has said so.
+        // postgres.js reports a broken connection by the next turn of the event loop.
         await setImmediate();
-        return isOver ? new Promise<never>(() => undefined) : Promise.reject(error);
+        return hasEnded ? new Promise<never>(() => undefined) : Promise.reject(error);
       }
     });
   } finally {
-    isOver = true;
+    hasEnded = true;
   }
 }
 
-// Pipelining puts a quick query behind a slow one while other connections idle; the option is not in the types.
+// Not in the types of postgres.js.
 const UNPIPELINED = { max_pipeline: 0 };
 
 function openClient(options: DatabaseOptions, pool: { max: number; max_pipeline?: number }): postgres.Sql {
@@ -86,7 +90,7 @@ function openClient(options: DatabaseOptions, pool: { max: number; max_pipeline?
     ...pool,
     connect_timeout: 10,
     onnotice: () => {},
-    // The default waits up to twenty seconds before it tries again, and every query waits with it.
+    // The default waits up to 20 s before it reconnects, and every query waits as long.
     backoff: () => 0.2 + Math.random() * 0.2,
     connection: {
       application_name: options.applicationName,

@@ -5,9 +5,11 @@ import { toStatement } from "../../db/prepared-statement.ts";
 import { openTestDatabase } from "../support/test-database.ts";
 
 const POOL_SIZE = 4;
+/** Enough to occupy every connection that queries use. */
+const BUSY_QUERIES = POOL_SIZE + 4;
 const CALLS = 40;
 
-test("transactions and statements beyond the pool all happen, and what is acknowledged is committed", async () => {
+test("more transactions and statements than connections all succeed, and everything acknowledged is committed", async () => {
   await using own = await openTestDatabase();
   const { url } = own;
   await using database = openDatabase({ url, poolSize: POOL_SIZE, applicationName: "pool test" });
@@ -15,16 +17,16 @@ test("transactions and statements beyond the pool all happen, and what is acknow
   const { db } = database;
   await db.execute(sql`create table written (n int)`);
 
-  // Only behind a statement that is prepared already does postgres.js send another one.
+  // postgres.js pipelines only behind a statement that is already prepared.
   const pauseFor = toStatement<{ seconds: number }, unknown>(
     "pause",
     sql`select pg_sleep(${sql.placeholder("seconds")})`,
   );
   const pause = async () => pauseFor(db, { seconds: 0.02 });
   const write = async (n: number) => db.execute(sql`insert into written values (${n})`);
-  await Promise.all(Array.from({ length: POOL_SIZE }, pause));
-  const busy = Array.from({ length: POOL_SIZE }, pause);
-  // By the next turn of the loop they are on their way.
+  await Promise.all(Array.from({ length: BUSY_QUERIES }, pause));
+  const busy = Array.from({ length: BUSY_QUERIES }, pause);
+  // By the next turn of the event loop they have been sent.
   await new Promise((resolve) => setImmediate(resolve));
   const calls = Array.from({ length: CALLS }, async (_, n) => {
     await db.transaction(async (tx) => {
@@ -44,7 +46,7 @@ test("transactions and statements beyond the pool all happen, and what is acknow
   expect([...states].map(({ state }) => state)).toEqual(["idle"]);
 });
 
-test("a connection that breaks within a transaction fails that transaction and nothing else", async () => {
+test("a connection that breaks within a transaction fails only that transaction", async () => {
   await using own = await openTestDatabase();
   await using database = openDatabase({ url: own.url, poolSize: 2, applicationName: "pool test" });
   const { db } = database;
@@ -55,7 +57,7 @@ test("a connection that breaks within a transaction fails that transaction and n
       await tx.execute(sql`select pg_terminate_backend(pg_backend_pid())`);
     });
     await expect(broken).rejects.toThrow();
-    // The first one after it may be told of the break too, and is not written then.
+    // The first transaction after the break may fail too. It is then not written.
     const write = async () =>
       db.transaction(async (tx) => tx.execute(sql`insert into written values (${10 + n})`));
     await expect.poll(write).toBeDefined();
@@ -64,7 +66,7 @@ test("a connection that breaks within a transaction fails that transaction and n
   expect(rows.map(({ n }) => n)).toEqual([10, 11, 12, 13, 14]);
 });
 
-test("what a transaction's work throws is what its caller gets, and nothing of it is kept", async () => {
+test("an error in a transaction's work reaches the caller unchanged, and the transaction is rolled back", async () => {
   await using own = await openTestDatabase();
   await using database = openDatabase({ url: own.url, poolSize: 2, applicationName: "pool test" });
   const { db } = database;
@@ -83,7 +85,7 @@ test("what a transaction's work throws is what its caller gets, and nothing of i
   expect(await db.execute(sql`select n from written`)).toHaveLength(0);
 });
 
-test("a transaction's rows are parsed as the pool's are", async () => {
+test("a transaction parses rows in the same way as the pool", async () => {
   await using own = await openTestDatabase();
   await using database = openDatabase({ url: own.url, poolSize: POOL_SIZE, applicationName: "pool test" });
   const { db } = database;
