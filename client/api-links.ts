@@ -9,22 +9,21 @@ import {
 } from "@trpc/client";
 import { EventSource, type FetchLike } from "eventsource";
 import type { AppRouter } from "../server/api/routers/router.ts";
-import { followSignals } from "./follow-signals.ts";
-import { findRepeat } from "./mutation-repeats.ts";
+import { findRetryRule } from "./retry-rules.ts";
 import type { Transport } from "./transport.ts";
 
-/** Links want an address when they are made; the transport puts the current replica's in its place. */
+/** Links need an address when they are created. The transport replaces it by the current replica's. */
 const BASE = "http://replica.invalid/trpc";
 
 /**
- * How a call becomes a request. Each is a request of its own: in a batch the quick ones would wait for the slow, and
- * share their failure. Inputs travel in bodies and the key in a header, so that neither is in a log of URLs.
+ * Turns calls into requests. There is no batching: in a batch quick calls wait for slow ones and fail with them.
+ * Inputs travel in bodies and the key in a header, so that logs of URLs have neither.
  */
 export function toApiLinks(transport: Transport, closed: AbortSignal): TRPCLink<AppRouter>[] {
   const toHttpLink = (mayRepeat: boolean) =>
     httpLink<AppRouter>({ url: BASE, methodOverride: "POST", fetch: toFetch(transport, mayRepeat) });
   return [
-    stopWhenClosed(closed),
+    stopWhenClosed(transport, closed),
     addIdempotencyKey,
     splitLink({
       condition: (op) => op.type === "subscription",
@@ -38,17 +37,17 @@ export function toApiLinks(transport: Transport, closed: AbortSignal): TRPCLink<
   ];
 }
 
-function stopWhenClosed(closed: AbortSignal): TRPCLink<AppRouter> {
+function stopWhenClosed(transport: Transport, closed: AbortSignal): TRPCLink<AppRouter> {
   return () =>
     ({ op, next }) =>
       observable((observer) => {
         const call = new AbortController();
-        const unfollow = followSignals(call, [closed, op.signal ?? undefined]);
-        const asking = next({ ...op, signal: call.signal }).subscribe({
+        const unfollow = transport.signals.follow(call, [closed, op.signal ?? undefined]);
+        const subscription = next({ ...op, signal: call.signal }).subscribe({
           next: (value) => observer.next(value),
           error: (error) => {
             unfollow();
-            // tRPC tells of an abort, and not of its reason.
+            // tRPC's error for an abort does not have the reason.
             observer.error(closed.aborted ? TRPCClientError.from(toError(closed.reason)) : error);
           },
           complete: () => {
@@ -58,7 +57,7 @@ function stopWhenClosed(closed: AbortSignal): TRPCLink<AppRouter> {
         });
         return () => {
           unfollow();
-          asking.unsubscribe();
+          subscription.unsubscribe();
         };
       });
 }
@@ -70,7 +69,8 @@ function toError(reason: unknown): Error {
 const addIdempotencyKey: TRPCLink<AppRouter> =
   () =>
   ({ op, next }) => {
-    if (op.type !== "mutation" || findRepeat(op.path) !== "keyed" || hasIdempotencyKey(op)) return next(op);
+    if (op.type !== "mutation" || findRetryRule(op.path) !== "keyed" || hasIdempotencyKey(op))
+      return next(op);
     return next({ ...op, input: { ...(op.input as object), idempotencyKey: crypto.randomUUID() } });
   };
 
@@ -79,7 +79,7 @@ function hasIdempotencyKey({ input }: Operation): boolean {
 }
 
 function mayRepeat(op: Operation): boolean {
-  return op.type === "query" || findRepeat(op.path) === "harmless" || hasIdempotencyKey(op);
+  return op.type === "query" || findRetryRule(op.path) === "idempotent" || hasIdempotencyKey(op);
 }
 
 type LinkFetch = NonNullable<Parameters<typeof httpLink<AppRouter>>[0]["fetch"]>;
@@ -96,7 +96,7 @@ function toFetch(transport: Transport, mayRepeat: boolean): LinkFetch {
     );
 }
 
-/** Also called for each reconnect, which brings the last event's id along in a header. */
+/** EventSource calls this again for each reconnect, with the id of the last event in a header. */
 function toStreamFetch(transport: Transport): FetchLike {
   return async (input, init) => {
     const url = new URL(String(input));

@@ -8,37 +8,39 @@ import { Transport } from "./transport.ts";
 import { openTurn, type Api, type ExecuteInput, type Turn } from "./turn.ts";
 
 export type ClientOptions = {
-  /** A platform key, or an operator's. */
+  /** A platform key or an operator key. */
   key: string;
-  /** In place of the global one. */
+  /** Used instead of the global `fetch`. */
   fetch?: typeof globalThis.fetch;
   retry?: Partial<RetryOptions>;
 } & (
-  | { /** Where the service is, for instance `http://127.0.0.1:8080`. */ url: string; urls?: never }
+  | { /** The address of the service, for instance `http://127.0.0.1:8080`. */ url: string; urls?: never }
   | {
-      /** Its replicas: the first is asked until it fails, then the next. */ urls: readonly string[];
+      /** The addresses of the replicas. The client uses one until it fails, then the next. */ urls: readonly string[];
       url?: never;
     }
 );
 
 export interface Client {
   /**
-   * Every procedure: `client.api.engines.get.query({ userId })`. A refusal is a TRPCClientError whose `data.reason`
-   * says why, and so does `findReason`.
+   * Every procedure: `client.api.engines.get.query({ userId })`. A refusal throws a TRPCClientError; `findReason`
+   * returns its reason.
    */
   readonly api: Api;
-  /** Starts a turn and reads it as it comes. */
+  /** Starts a turn and reads its events as they arrive. */
   execute(input: ExecuteInput): Turn;
-  /** Stops all calls and streams of this client. Turns go on. */
+  /** Stops all calls and streams of this client. Turns continue. */
   close(): void;
 }
 
 /**
- * A client of one Enginehouse. What fails on its way is tried again with growing pauses, on the next replica if there
- * is one: connections that are refused, replicas that shut down, and, unless it might do something twice, connections
- * that break and gateways' 502, 503 and 504. Mutations are sent with an idempotency key for that, but for `rpc.call`.
+ * Creates a client of one Enginehouse.
  *
- * Throws a TypeError for a key or an address that no service can have.
+ * The client sends a request again when a connection is refused or a replica shuts down. It also does so when a
+ * connection breaks or a gateway answers 502, 503 or 504, unless the service could then act twice. For this, every
+ * mutation but `rpc.call` has an idempotency key. Pauses grow, and the next attempt goes to the next replica.
+ *
+ * Throws a TypeError if the key or an address is malformed.
  */
 export function createClient(options: ClientOptions): Client {
   requireKey(options.key);
@@ -46,7 +48,7 @@ export function createClient(options: ClientOptions): Client {
   const transport = new Transport({
     replicas: new ReplicaUrls(options.urls ?? [options.url]),
     key: options.key,
-    // A global fetch wants to be called as such.
+    // Browsers refuse the global fetch with another `this`.
     fetch: options.fetch ?? ((input, init) => globalThis.fetch(input, init)),
     retry: { ...DEFAULT_RETRY, ...options.retry },
   });
@@ -59,13 +61,14 @@ export function createClient(options: ClientOptions): Client {
   };
 }
 
-/** A header could not carry another one, which would look like a connection that fails. */
+/** A key that no header can carry would otherwise look like a failed connection. */
 function requireKey(key: unknown): void {
   if (typeof key === "string" && /^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$/.test(key)) return;
-  // Without the key: it may be a good one with a line break at its end.
+  // The message must not have the key: it may be a valid one with a line break at its end.
   const isAbsent = key === undefined || key === "";
-  const what = isAbsent
-    ? "there is none"
-    : "this holds a line break, a space at an end, or what is not ASCII";
-  throw new TypeError(`a client needs a platform key or an operator's: ${what}`);
+  throw new TypeError(
+    isAbsent
+      ? "the client has no key: pass a platform key or an operator key"
+      : "the client's key has a line break, a space at an end, or a character that is not ASCII: remove it",
+  );
 }

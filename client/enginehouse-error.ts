@@ -1,21 +1,8 @@
 import { TRPCClientError } from "@trpc/client";
 import type { AppRouter } from "../server/api/routers/router.ts";
-import { ConnectionError } from "./failure.ts";
+import { ConnectionError } from "./connection-error.ts";
+import type { ErrorData, FailureReason } from "./reason.ts";
 import type { TurnEnd, TurnGap } from "./turn-event.ts";
-
-/** What the server tells about a refusal. */
-export type ErrorData = AppRouter["_def"]["_config"]["$types"]["errorShape"]["data"];
-/** Every way the server refuses a call. */
-export type Reason = ErrorData["reason"];
-
-/**
- * What only this side can say. CONNECTION_LOST: no replica answered for too long; what was begun goes on.
- * EVENTS_MISSING: the server no longer has some of the turn's events. CLIENT_CLOSED: `close` was called.
- */
-export const CLIENT_REASONS = ["CONNECTION_LOST", "EVENTS_MISSING", "CLIENT_CLOSED"] as const;
-export type ClientReason = (typeof CLIENT_REASONS)[number];
-
-export type FailureReason = Reason | NonNullable<TurnEnd["reason"]> | ClientReason;
 
 interface EnginehouseErrorDetails extends Partial<
   Pick<ErrorData, "requestId" | "retryAfterMs" | "issues" | "httpStatus">
@@ -26,14 +13,14 @@ interface EnginehouseErrorDetails extends Partial<
   cause?: unknown;
 }
 
-/** A turn that was refused, ended badly, or cannot be read any more; `reason` says which. */
+/** Says why a turn was refused, failed, was interrupted, or cannot be read any more. */
 export class EnginehouseError extends Error {
   readonly reason: FailureReason;
-  /** How the turn ended; undefined while it did not, or when it never began. */
+  /** How the turn ended. undefined: it has not ended, or it never began. */
   readonly end: TurnEnd | undefined;
-  /** Which events are missing, if any are. */
+  /** The missing events, if there are any. */
   readonly gap: TurnGap | undefined;
-  /** What to ask the operators about. */
+  /** Names the failed request to the operators of the service. */
   readonly requestId: string | undefined;
   readonly retryAfterMs: number | undefined;
   readonly issues: ErrorData["issues"];
@@ -53,17 +40,18 @@ export class EnginehouseError extends Error {
     this.#httpStatus = details.httpStatus;
   }
 
-  /** Whether the same request may work later without anything being changed. */
+  /** Whether the same request may succeed later, unchanged. */
   get isTransient(): boolean {
     return this.reason === "CONNECTION_LOST" || (this.#httpStatus ?? 0) >= 500;
   }
 }
 
-/** From what the server sent in place of a result. */
+/** The error for a refusal of the server. */
 export function fromErrorShape(shape: { message: string; data: ErrorData }): EnginehouseError {
   return new EnginehouseError(shape.data.reason, shape.message, shape.data);
 }
 
+/** The error for a turn that failed or was interrupted. */
 export function fromEnd(end: TurnEnd, gap?: TurnGap): EnginehouseError {
   const { reason, message, engineError } = end;
   return new EnginehouseError(reason ?? "INTERNAL", message ?? `the turn is ${end.status}`, {
@@ -73,7 +61,7 @@ export function fromEnd(end: TurnEnd, gap?: TurnGap): EnginehouseError {
   });
 }
 
-/** What anything thrown by `client.api` means for a turn. */
+/** Turns any error that `client.api` throws into an EnginehouseError. */
 export function toEnginehouseError(error: unknown): EnginehouseError {
   if (error instanceof EnginehouseError) return error;
   if (error instanceof TRPCClientError) {
@@ -86,8 +74,8 @@ export function toEnginehouseError(error: unknown): EnginehouseError {
 }
 
 /**
- * The reason of anything that `client.api` or `client.execute` threw: CONNECTION_LOST when no replica answered,
- * undefined for what is not an error of ours, an abort for one.
+ * The reason of an error that `client.api` or `client.execute` threw. CONNECTION_LOST means that no replica answered.
+ * undefined: the error comes from elsewhere, for instance from an aborted signal.
  */
 export function findReason(error: unknown): FailureReason | undefined {
   if (error instanceof EnginehouseError) return error.reason;

@@ -1,17 +1,17 @@
 import { createParser, type EventSourceMessage } from "eventsource-parser";
 
-/** More than any single event may be, however its text is escaped. */
+/** More than the largest event, however its text is escaped. */
 const MAX_BUFFERED_CHARACTERS = 64 * 1024 * 1024;
 
 interface ReadSseOptions {
-  /** Called when nothing came for `silenceMs`; it shall abort the body. */
+  /** Called when no data has arrived for `silenceMs`. It must abort the body. */
   onSilence(): void;
   silenceMs: number;
 }
 
 /**
- * The messages of an event stream, read no faster than they are taken: a slow reader leaves them with the server.
- * Returns when the body ends, and drops a message that is cut off.
+ * The messages of an event stream. A slow reader slows the server down: data is read only when the reader wants more.
+ * Returns when the body ends, and drops an incomplete last message.
  */
 export async function* readSse(
   body: ReadableStream<Uint8Array>,
@@ -34,13 +34,13 @@ export async function* readSse(
       const { done, value } = await readWithin(reader, options);
       if (done) return;
       parser.feed(decoder.decode(value, { stream: true }));
-      const taken = messages;
+      const complete = messages;
       messages = [];
-      // Not `yield*`, which waits some more for each.
-      for (const message of taken) yield message;
+      // `yield*` would cost one more await for each message.
+      for (const message of complete) yield message;
     }
   } finally {
-    // Whoever stops early leaves the connection; a body that broke has nothing to cancel.
+    // A reader that stops early closes the connection. Cancelling a broken body fails, which does no harm.
     await reader.cancel().catch(() => undefined);
   }
 }

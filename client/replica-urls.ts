@@ -1,11 +1,11 @@
-/** Which of several replicas is asked: the same one until it fails, then the next. */
+/** Chooses the replica for each request: the same one until it fails, then the next. */
 export class ReplicaUrls {
   readonly #urls: readonly string[];
   #index = 0;
 
-  /** Base addresses such as `https://enginehouse.internal`. Throws a TypeError for anything else. */
+  /** @throws {TypeError} if a url is not a base address such as `https://enginehouse.internal`. */
   constructor(urls: readonly string[]) {
-    if (urls.length === 0) throw new TypeError("a client needs a url");
+    if (urls.length === 0) throw new TypeError("the client has no url: pass `url` or `urls`");
     this.#urls = urls.map(toBaseUrl);
   }
 
@@ -17,7 +17,7 @@ export class ReplicaUrls {
     return this.#urls[this.#index] ?? "";
   }
 
-  /** Many calls may fail on one replica at once; only the first of them moves on. */
+  /** Moves on to the next replica. If many calls fail on one replica at once, only the first one moves on. */
   leave(url: string): void {
     if (url === this.current) this.#index = (this.#index + 1) % this.#urls.length;
   }
@@ -25,15 +25,17 @@ export class ReplicaUrls {
 
 function toBaseUrl(url: string): string {
   const parsed = URL.canParse(url) ? new URL(url) : undefined;
-  // `localhost:8080` parses, too: as the scheme `localhost`.
+  // `localhost:8080` parses too, with `localhost` as its scheme.
   if (!parsed || !(parsed.protocol === "http:" || parsed.protocol === "https:")) {
-    throw new TypeError("the url of a client begins with http:// or https://");
+    throw new TypeError("the client's url does not begin with http:// or https://");
   }
-  // Without the url: a password may be in it.
-  // An empty query or fragment is none to the parser, and would still be in front of our path.
+  // The message must not have the url, which may contain a password.
+  // The parser reports an empty query or fragment as none, but its `?` or `#` would precede our path.
   if (parsed.username + parsed.password !== "" || /[?#]/.test(parsed.href)) {
-    throw new TypeError("the url of a client is an address and a path, without user, query or fragment");
+    throw new TypeError(
+      "the client's url has a user, a query or a fragment: pass only an address and a path",
+    );
   }
-  // Some give the whole of tRPC's address, as other clients of tRPC take it.
+  // Other tRPC clients take the address with `/trpc`, so accept that as well.
   return parsed.href.replace(/\/+$/, "").replace(/\/trpc$/, "");
 }

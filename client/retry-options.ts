@@ -1,11 +1,11 @@
-/** How failures are waited out. */
+/** How long the client tries again after a failure. */
 export interface RetryOptions {
-  /** The first pause; each further one is twice as long, up to `maxDelayMs`, and shortened by chance. */
+  /** The first pause. Each further one is twice as long, up to `maxDelayMs`; a random part is taken off. */
   firstDelayMs: number;
   maxDelayMs: number;
-  /** How long after its first failure a call is still tried again. */
+  /** For how long after its first failure a call is tried again. */
   callForMs: number;
-  /** How long the stream of a turn may go without any progress before it is given up. */
+  /** For how long a turn's stream may bring nothing before reading fails with CONNECTION_LOST. */
   streamForMs: number;
 }
 
@@ -20,11 +20,11 @@ interface Setback {
   /** How many attempts in a row have failed, from 1. */
   failures: number;
   replicas: number;
-  /** What the server asked for. */
+  /** The pause that the server asked for. */
   retryAfterMs?: number | undefined;
 }
 
-/** None while there are replicas that were not asked yet; then doubling, with jitter, so that a herd spreads out. */
+/** 0 until every replica has failed once; then doubling, with jitter so that clients do not retry in step. */
 export function toDelayMs(options: RetryOptions, { failures, replicas, retryAfterMs = 0 }: Setback): number {
   if (failures % replicas !== 0) return 0;
   const round = failures / replicas - 1;

@@ -1,13 +1,9 @@
-import {
-  ConnectionError,
-  findErrorData,
-  isGatewayAnswer,
-  mayTryAgain,
-  toConnectionError,
-  type Failure,
-} from "./failure.ts";
+import { ConnectionError, toConnectionError, type Failure } from "./connection-error.ts";
+import { findRefusalData, isGatewayAnswer } from "./error-reply.ts";
+import { mayTryAgain } from "./may-try-again.ts";
 import type { ReplicaUrls } from "./replica-urls.ts";
 import { toDelayMs, type RetryOptions } from "./retry-options.ts";
+import { SignalFollowers } from "./signal-followers.ts";
 import { sleep } from "./sleep.ts";
 
 export interface TransportOptions {
@@ -20,15 +16,15 @@ export interface TransportOptions {
 export interface WireRequest {
   /** A procedure, such as `turns.events`. */
   path: string;
-  /** The input as JSON; always in the body, so that no log of URLs has it. */
+  /** The input as JSON. It is always in the body, so that logs of URLs do not have it. */
   body: string | undefined;
   headers?: Readonly<Record<string, string>>;
   signal: AbortSignal | undefined;
-  /** Leaves the body of a success to the caller, to be read as it comes. */
+  /** The caller reads the body of a success as it arrives. */
   isStream?: boolean;
 }
 
-/** As much of a Response as is looked at. */
+/** The part of a Response that tRPC and this client use. */
 export interface Answer extends Pick<
   Response,
   "ok" | "status" | "statusText" | "headers" | "url" | "redirected" | "body"
@@ -37,8 +33,9 @@ export interface Answer extends Pick<
   json(): Promise<unknown>;
 }
 
-/** How requests get to a replica. */
+/** Sends requests to the current replica, and to the next one when that fails. */
 export class Transport {
+  readonly signals = new SignalFollowers();
   readonly #options: TransportOptions;
 
   constructor(options: TransportOptions) {
@@ -53,7 +50,7 @@ export class Transport {
     return this.#options.retry;
   }
 
-  /** One attempt. Throws a ConnectionError unless the service itself answered, and what the signal says when it aborts. */
+  /** Makes one attempt. Throws a ConnectionError unless a replica answered; on an abort, the signal's reason. */
   async sendOnce(request: WireRequest): Promise<Answer> {
     const { replicas, key, fetch } = this.#options;
     const url = replicas.current;
@@ -78,22 +75,22 @@ export class Transport {
   }
 
   /**
-   * Tries again, on the next replica and with growing pauses, as long as that cannot do anything twice. Throws the
-   * last ConnectionError, and returns the last refusal.
+   * Tries again with growing pauses, on the next replica, as long as nothing can be done twice. When it gives up, it
+   * throws the last ConnectionError or returns the last refusal.
    */
   async send(request: WireRequest, { mayRepeat }: { mayRepeat: boolean }): Promise<Answer> {
     const { retry, replicas } = this.#options;
     let mayHaveArrived = false;
-    let givingUpAt: number | undefined;
+    let giveUpAt: number | undefined;
     for (let failures = 1; ; failures += 1) {
       const attempt = await this.#attempt(request);
       const { failure } = attempt;
       if (failure === undefined) return attempt.answer();
-      givingUpAt ??= performance.now() + retry.callForMs;
-      const isHopeless = !mayTryAgain(failure, { mayRepeat, mayHaveArrived });
+      giveUpAt ??= performance.now() + retry.callForMs;
+      const isFinal = !mayTryAgain(failure, { mayRepeat, mayHaveArrived });
       const retryAfterMs = failure.kind === "refusal" ? failure.retryAfterMs : undefined;
       const delayMs = toDelayMs(retry, { failures, replicas: replicas.count, retryAfterMs });
-      if (isHopeless || performance.now() + delayMs > givingUpAt) return attempt.answer();
+      if (isFinal || performance.now() + delayMs > giveUpAt) return attempt.answer();
       mayHaveArrived ||= failure.kind === "lost" || failure.kind === "gateway";
       await sleep(delayMs, request.signal);
     }
@@ -119,12 +116,15 @@ async function readWhole(url: string, response: Response): Promise<Answer> {
   const text = await response.text();
   if (isGatewayAnswer(response.status, text)) {
     const failure = { kind: "gateway", status: response.status } as const;
-    throw new ConnectionError(failure, `${url} answered ${response.status}, and not by a replica`);
+    throw new ConnectionError(
+      failure,
+      `a gateway at ${url} answered ${response.status} instead of a replica`,
+    );
   }
   return toAnswer(response, text);
 }
 
-/** With its body as it was read: it can be read again, and can no longer break off. */
+/** An answer whose body has arrived completely. It can be read more than once. */
 function toAnswer(answer: Answer, text: string): Answer {
   const { ok, status, statusText, headers, url, redirected } = answer;
   return {
@@ -141,6 +141,6 @@ function toAnswer(answer: Answer, text: string): Answer {
 }
 
 function toRefusal(text: string): (Failure & { kind: "refusal" }) | undefined {
-  const data = findErrorData(text);
+  const data = findRefusalData(text);
   return data && { kind: "refusal", reason: data.reason, retryAfterMs: data.retryAfterMs };
 }

@@ -1,6 +1,6 @@
 import type { AppRouter } from "../server/api/routers/router.ts";
 
-/** The events of the engine contract, as engines send them. Engines of a later version may add fields. */
+/** The events of the engine contract. Later versions of an engine may add fields. */
 export interface EventData {
   thread_lifecycle: {
     phase: "started" | "completed" | "errored";
@@ -26,9 +26,9 @@ export interface EventData {
 type BlockType = "text" | "thinking" | "tool_use";
 
 interface EventOf<Type, Data> {
-  /** From 1, without holes. */
+  /** The sequence number: 1, 2, 3, … */
   seq: number;
-  /** ISO instant at which it came from the engine. */
+  /** When the event arrived from the engine, as an ISO instant. */
   at: string;
   type: Type;
   data: Data;
@@ -36,8 +36,8 @@ interface EventOf<Type, Data> {
 
 declare const other: unique symbol;
 /**
- * At run time a string like any other, for instance `String(event.type) === "my_event"`. To the compiler it is none
- * of the known types: only so does `event.type === "text_delta"` tell the shape of `event.data`.
+ * A type that the contract does not know. At run time it is a string: compare `String(event.type) === "my_event"`.
+ * The compiler must not see a string here, or `event.type === "text_delta"` would not narrow `event.data`.
  */
 export interface OtherEventType {
   readonly [other]: true;
@@ -46,13 +46,13 @@ export interface OtherEventType {
 
 export type KnownTurnEvent = { [Type in keyof EventData]: EventOf<Type, EventData[Type]> }[keyof EventData];
 export type OtherTurnEvent = EventOf<OtherEventType, unknown>;
-/** `type` tells the shape of `data`. */
+/** `type` determines the type of `data`. */
 export type TurnEvent = KnownTurnEvent | OtherTurnEvent;
 
-type Yielded<Stream> = Stream extends AsyncIterable<infer Item> ? Item : never;
-type Tracked<Item> = Item extends { id: string; data: infer Data } ? Data : never;
+type Yielded<Stream> = Stream extends AsyncIterable<infer Message> ? Message : never;
+type Tracked<Message> = Message extends { id: string; data: infer Data } ? Data : never;
 
-/** What one message of a turn's stream holds: first what is missing, then events, then the end. */
-export type TurnItem = Tracked<Yielded<AppRouter["turns"]["events"]["_def"]["$types"]["output"]>>;
-export type TurnEnd = NonNullable<TurnItem["end"]>;
-export type TurnGap = NonNullable<TurnItem["gap"]>;
+/** One message of a turn's stream: a gap comes before the events, the end after them. */
+export type TurnBatch = Tracked<Yielded<AppRouter["turns"]["events"]["_def"]["$types"]["output"]>>;
+export type TurnEnd = NonNullable<TurnBatch["end"]>;
+export type TurnGap = NonNullable<TurnBatch["gap"]>;

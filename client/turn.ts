@@ -2,16 +2,17 @@ import type { TRPCClient } from "@trpc/client";
 import type { TRPCBuiltRouter } from "@trpc/server";
 import type { AppRouter } from "../server/api/routers/router.ts";
 import { EnginehouseError, findReason, fromEnd, toEnginehouseError } from "./enginehouse-error.ts";
-import { followSignals } from "./follow-signals.ts";
-import { followTurn } from "./read-turn.ts";
+import { abortable } from "./abortable.ts";
+import { toDeferred } from "./deferred.ts";
+import { followTurn } from "./follow-turn.ts";
 import type { Transport } from "./transport.ts";
 import type { TurnEnd, TurnEvent, TurnGap } from "./turn-event.ts";
-import { executeTurn, type OpenedTurn, type SequencedItem } from "./turn-stream.ts";
+import { executeTurn, type OpenedTurn, type SequencedBatch } from "./turn-connection.ts";
 
 /**
- * The router, said to have a transformer. Without one tRPC's types tell what JSON makes of each output, and forget the
- * optional fields of an object that may hold others besides; with one they are what the server's schemas say, which is
- * JSON to begin with.
+ * The router's type, declared to have a transformer. Without one, tRPC derives the JSON form of each output and loses
+ * the optional fields of objects that allow additional fields. With one, the types are those of the server's schemas,
+ * which are JSON already.
  */
 type ApiRouter = TRPCBuiltRouter<
   Omit<AppRouter["_def"]["_config"]["$types"], "transformer"> & { transformer: true },
@@ -21,27 +22,27 @@ export type Api = TRPCClient<ApiRouter>;
 type StartInput = Parameters<Api["turns"]["start"]["mutate"]>[0];
 
 export interface ExecuteInput extends Omit<StartInput, "turnId"> {
-  /** The caller's id of the turn: executing it again reads the same turn. Made when absent. */
+  /** The caller's id for the turn. Executing the same id again reads the same turn. Default: a random id. */
   turnId?: string | undefined;
-  /** Stops the reading. The turn goes on; `cancel` is what ends it. */
+  /** Stops the reading. The turn continues; `cancel` ends it. */
   signal?: AbortSignal | undefined;
 }
 
 /**
- * A turn that was asked for. Iterating it reads its events, from the first one each time, over lost connections and
- * restarts. It returns when the turn is completed or cancelled and throws an EnginehouseError when it failed, was
- * interrupted, was refused, or when events are missing. Leaving the loop closes the connection.
+ * A turn that the client has started. Each iteration reads its events from the first one on, across lost connections
+ * and restarts. It returns when the turn is completed or cancelled. It throws an EnginehouseError when the turn failed,
+ * was interrupted or was refused, or when events are missing. Leaving the loop closes the connection.
  */
 export interface Turn extends AsyncIterable<TurnEvent, void, undefined> {
   readonly turnId: string;
-  /** What the engine answered: all text deltas together. Throws as the iteration does. */
+  /** The engine's answer: all text deltas joined. Throws like the iteration. */
   text(): Promise<string>;
   /**
-   * How the turn ended, whatever the status; rejects when it was refused or cannot be read. While somebody iterates,
-   * the end comes with the iteration; else the turn is read to its end for this.
+   * How the turn ended, with any status. Rejects when the turn was refused or cannot be read. If an iteration is under
+   * way, it delivers the end; otherwise the client reads the turn for this.
    */
   readonly end: Promise<TurnEnd>;
-  /** Ends the turn. What it returns is the turn as it is then. */
+  /** Ends the turn, and returns its state after that. */
   cancel(): Promise<Awaited<ReturnType<Api["turns"]["cancel"]["mutate"]>>>;
 }
 
@@ -53,40 +54,40 @@ interface TurnContext {
 }
 
 /**
- * Starts a turn, and returns before that has happened. A turn that is read from the first moment on is started and
- * read over one connection; else it is started by itself, so that nobody's unread events are kept on their way.
+ * Begins to start a turn, and returns at once. If the caller reads the turn at once, one connection starts and reads
+ * it. Otherwise the start has its own request, so that no unread events pile up on a connection.
  */
 export function openTurn(ctx: TurnContext, input: ExecuteInput): Turn {
   return new StartedTurn(ctx, input);
 }
 
-/** What says that the turn may not have begun, and that the next attempt, or replica, may well begin it. */
+/** After these the turn may not have started, and another attempt may start it. */
 const START_AGAIN: readonly string[] = ["CONNECTION_LOST", "DRAINING", "DATABASE_UNAVAILABLE"];
 
 class StartedTurn implements Turn {
   readonly turnId: string;
   readonly #ctx: TurnContext;
-  /** What ends everything that is done here for the turn, and not the turn. */
+  /** Each of these ends the start and the reading. The turn itself continues. */
   readonly #stops: readonly (AbortSignal | undefined)[];
   readonly #started: Promise<void>;
-  readonly #end = defer<TurnEnd>();
+  readonly #end = toDeferred<TurnEnd>();
   #isReadWanted = false;
-  /** What starting it has opened, until its first reader takes it. */
+  /** The connection that started the turn, until its first reader takes it. */
   #opened: OpenedTurn | undefined;
   #isEndWanted = false;
-  #isEnded = false;
-  /** Who reads now; an end that is asked for comes with any of them. */
+  #hasEnd = false;
+  /** How many readers there are now. Any of them delivers the end. */
   #readers = 0;
-  /** As far as any reader came. */
+  /** The highest sequence number that any reader has. */
   #lastSeq = 0;
 
   constructor(ctx: TurnContext, { turnId = crypto.randomUUID(), signal, ...input }: ExecuteInput) {
     this.turnId = turnId;
     this.#ctx = ctx;
     this.#stops = [ctx.closed, signal];
-    // A microtask later it is known whether somebody reads.
+    // A microtask later it is known whether the caller reads at once.
     this.#started = Promise.resolve().then(() => this.#start({ ...input, turnId }));
-    // Both are looked at by whoever reads; a caller who does not read is not told.
+    // Readers get both errors. A caller that does not read must not get an unhandled rejection.
     this.#started.catch((error: unknown) => this.#fail(error));
     this.#end.promise.catch(() => undefined);
   }
@@ -104,7 +105,7 @@ class StartedTurn implements Turn {
     let hasLeft = false;
     const events = this.#events(reading);
     return {
-      // A reader that leaves while it waits for the next event neither waits for that event nor hears of an abort.
+      // A reader that leaves while it waits for the next event must not wait for it, or get the error of the abort.
       next: () =>
         events.next().catch((error: unknown) => {
           if (!hasLeft) throw error;
@@ -113,7 +114,7 @@ class StartedTurn implements Turn {
       return: async () => {
         hasLeft = true;
         reading.abort();
-        // Before anybody has read: what is being opened is nobody's as soon as it is there.
+        // If the reader leaves before its first read, the connection of the start never gets a reader.
         void this.#started.then(
           () => this.#dropUnread(),
           () => undefined,
@@ -138,7 +139,7 @@ class StartedTurn implements Turn {
     } catch (error) {
       if (findReason(error) !== "TURN_NOT_FOUND") throw toEnginehouseError(error);
     }
-    // The cancel may have overtaken the start.
+    // The cancellation may have overtaken the start.
     await this.#started;
     return await cancel.mutate({ turnId: this.turnId });
   }
@@ -146,7 +147,7 @@ class StartedTurn implements Turn {
   async #start(input: StartInput): Promise<void> {
     const { api } = this.#ctx;
     const starting = new AbortController();
-    const unfollow = followSignals(starting, this.#stops);
+    const unfollow = this.#ctx.transport.signals.follow(starting, this.#stops);
     try {
       starting.signal.throwIfAborted();
       if (this.#isReadWanted) this.#opened = await this.#execute(input);
@@ -159,7 +160,7 @@ class StartedTurn implements Turn {
     }
   }
 
-  /** undefined: it is not known to have begun, and is to be started by what tries again. */
+  /** undefined: the turn may not have started, and `turns.start` must start it, with retries. */
   async #execute(input: StartInput): Promise<OpenedTurn | undefined> {
     try {
       return await executeTurn(this.#ctx.transport, input, this.#stops);
@@ -170,26 +171,26 @@ class StartedTurn implements Turn {
   }
 
   async *#events(reading: AbortController): AsyncGenerator<TurnEvent, void> {
-    for await (const { item } of this.#items(0, reading)) {
-      const { events, gap, end } = item;
+    for await (const { batch } of this.#batches(0, reading)) {
+      const { events, gap, end } = batch;
       if (gap) throw fromGap(gap, end);
-      // The types are the contract's, which the engine has promised to keep.
+      // The engine contract guarantees these types; nothing checks them here.
       for (const event of events as readonly TurnEvent[]) yield event;
-      if (end && isBad(end)) throw fromEnd(end);
+      if (end && hasFailed(end)) throw fromEnd(end);
     }
   }
 
-  async *#items(afterSeq: number, reading: AbortController): AsyncGenerator<SequencedItem, void> {
+  async *#batches(afterSeq: number, reading: AbortController): AsyncGenerator<SequencedBatch, void> {
     this.#readers += 1;
-    const unfollow = followSignals(reading, this.#stops);
+    const unfollow = this.#ctx.transport.signals.follow(reading, this.#stops);
     try {
-      await orAborted(this.#started, reading.signal);
+      await abortable(this.#started, reading.signal);
       const opened = afterSeq === 0 ? this.#opened : undefined;
       if (opened) this.#opened = undefined;
-      const place = { turnId: this.turnId, afterSeq, opened };
-      for await (const received of followTurn(this.#ctx.transport, place, reading.signal)) {
+      const cursor = { turnId: this.turnId, afterSeq, opened };
+      for await (const received of followTurn(this.#ctx.transport, cursor, reading.signal)) {
         this.#lastSeq = Math.max(this.#lastSeq, received.lastSeq);
-        if (received.item.end) this.#settle(received.item.end);
+        if (received.batch.end) this.#finish(received.batch.end);
         yield received;
       }
     } catch (error) {
@@ -202,34 +203,34 @@ class StartedTurn implements Turn {
     }
   }
 
-  /** Nobody came for what starting it has opened. */
+  /** Closes the connection of the start if it has no reader and none is expected. */
   #dropUnread(): void {
-    if (this.#readers > 0 || (this.#isEndWanted && !this.#isEnded)) return;
+    if (this.#readers > 0 || (this.#isEndWanted && !this.#hasEnd)) return;
     this.#opened?.connection.abort();
     this.#opened = undefined;
   }
 
   #readForEnd(): void {
-    if (!this.#isEndWanted || this.#isEnded || this.#readers > 0) return;
-    this.#drain().catch((error: unknown) => this.#fail(error));
+    if (!this.#isEndWanted || this.#hasEnd || this.#readers > 0) return;
+    this.#readToEnd().catch((error: unknown) => this.#fail(error));
   }
 
-  async #drain(): Promise<void> {
+  async #readToEnd(): Promise<void> {
     await this.#started;
-    // Whoever has begun to read meanwhile finds the end, too.
-    if (this.#isEnded || this.#readers > 0) return;
-    for await (const { item } of this.#items(this.#lastSeq, new AbortController())) {
-      if (item.end) return;
+    // A reader that has begun since then delivers the end.
+    if (this.#hasEnd || this.#readers > 0) return;
+    for await (const { batch } of this.#batches(this.#lastSeq, new AbortController())) {
+      if (batch.end) return;
     }
   }
 
-  #settle(end: TurnEnd): void {
-    this.#isEnded = true;
+  #finish(end: TurnEnd): void {
+    this.#hasEnd = true;
     this.#end.resolve(end);
   }
 
   #fail(error: unknown): void {
-    this.#isEnded = true;
+    this.#hasEnd = true;
     this.#end.reject(error);
   }
 
@@ -239,41 +240,13 @@ class StartedTurn implements Turn {
   }
 }
 
-function isBad(end: TurnEnd): boolean {
+function hasFailed(end: TurnEnd): boolean {
   return end.status === "failed" || end.status === "interrupted";
 }
 
-/** Numbers that an interrupted turn had kept for itself are missing with it, and its end says why. */
+/** An interrupted turn leaves its reserved sequence numbers as a gap. Then the end tells more than the gap. */
 function fromGap(gap: TurnGap, end: TurnEnd | undefined): EnginehouseError {
-  if (end && isBad(end)) return fromEnd(end, gap);
+  if (end && hasFailed(end)) return fromEnd(end, gap);
   const message = `the events ${gap.fromSeq} to ${gap.toSeq} are missing (${gap.reason})`;
   return new EnginehouseError("EVENTS_MISSING", message, { gap, end });
-}
-
-interface Deferred<Value> {
-  promise: Promise<Value>;
-  resolve(value: Value): void;
-  reject(error: unknown): void;
-}
-
-/** The promise, or the signal's reason as soon as it aborts. */
-async function orAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted();
-  const aborted = defer<never>();
-  const onAbort = () => aborted.reject(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    await Promise.race([promise, aborted.promise]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
-}
-
-/** Promise.withResolvers, which Node 20 does not have. */
-function defer<Value>(): Deferred<Value> {
-  let settle: Omit<Deferred<Value>, "promise"> | undefined;
-  const promise = new Promise<Value>((resolve, reject) => {
-    settle = { resolve, reject };
-  });
-  return { promise, resolve: (value) => settle?.resolve(value), reject: (error) => settle?.reject(error) };
 }

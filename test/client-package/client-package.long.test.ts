@@ -13,7 +13,7 @@ import {
 } from "./open-consumer.ts";
 
 const NODES = [...OLD_NODES, process.versions.node];
-/** What has to come of the right calls. */
+/** The expected result of the right calls. */
 const RIGHT = {
   status: "running",
   text: expect.stringMatching(/^This is message 1 /),
@@ -26,25 +26,25 @@ const RIGHT = {
 };
 const MAX_BUNDLE_BYTES = 64 * 1024;
 
-/** Calls through whatever is named first, as somebody who has only the package would, and tells what came of it. */
+/** Runs the right calls of the module that its first argument names, and prints their result. */
 const CALLER = `
 const [calls, url, key, userId] = process.argv.slice(2);
 const { makeRightCalls } = await import(calls);
 console.log(JSON.stringify(await makeRightCalls(url, key, userId)));
 `;
 
-/** One installation for all; where no registry answers there is nothing to install from. */
+/** All tests share one installation. They are skipped if no registry answers. */
 describe("the client as a package", () => {
   const opened = new AsyncDisposableStack();
   let consumer: Consumer | undefined;
   let service: ServiceProcess;
   let apiKey: string;
-  let complaints: string;
+  let compileErrors: string;
 
   beforeAll(async () => {
-    // npm and compilers would leave a cache in the temporary directory.
+    // Otherwise npm and the compilers leave a cache in the temporary directory.
     vi.stubEnv("NODE_DISABLE_COMPILE_CACHE", "1");
-    // Both, whatever becomes of the other, so that both are closed in the end.
+    // Wait for both, even if one fails, so that both are closed in the end.
     const outcomes = await Promise.allSettled([install(), startService()]);
     for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
   }, 600_000);
@@ -60,7 +60,7 @@ describe("the client as a package", () => {
     consumer = await openConsumerIfAny();
     if (consumer === undefined) return;
     opened.use(consumer);
-    complaints = await consumer.compile("current", { module: "nodenext" });
+    compileErrors = await consumer.compile("current", { module: "nodenext" });
     await writeFile(join(consumer.directory, "caller.js"), CALLER);
   }
 
@@ -86,20 +86,20 @@ describe("the client as a package", () => {
     };
     expect(seen).toMatchObject(RIGHT);
     expect(seen.seqs).toBeGreaterThan(10);
-    // Once by execute and once by the plain subscription, and the end has a number of its own.
+    // The subscription delivers as many events as execute. The end has a sequence number too.
     expect([seen.items, seen.lastSeq]).toEqual([seen.seqs, seen.seqs + 1]);
   }
 
-  test("in an empty project right calls compile, wrong ones do not, and every type says something", () => {
-    expect(complaints).toBe("");
+  test("in an empty project right calls compile, wrong calls do not, and no type is `any`", () => {
+    expect(compileErrors).toBe("");
   });
 
-  test(`TypeScript ${OLD_TYPESCRIPT} and a bundler's resolution agree`, async () => {
+  test(`the calls also compile with TypeScript ${OLD_TYPESCRIPT} and with the resolution of bundlers`, async () => {
     expect(await installed().compile("old", { module: "nodenext", noEmit: true })).toBe("");
     expect(await installed().compile("current", { module: "preserve", noEmit: true })).toBe("");
   });
 
-  test("the package holds the client, the declarations it needs, and nothing of the server", async () => {
+  test("the package has the client and the declarations it needs, and no code of the server", async () => {
     const directory = join(installed().directory, "node_modules", "@enginehouse", "client");
     const paths = await readdir(directory, { recursive: true, withFileTypes: true });
     const files = paths.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
@@ -117,13 +117,13 @@ describe("the client as a package", () => {
   });
 
   test.each(NODES)(
-    "a right call runs on Node %s against a live service, and leaves nothing open",
+    "the right calls run on Node %s against a live service, and leave nothing open",
     async (node) => {
       await expectRightCalls(node, "./out/right-calls.js");
     },
   );
 
-  test("a browser's bundle is small, and works", async () => {
+  test("the bundle for browsers is small and works", async () => {
     const { directory } = installed();
     const options = {
       bundle: true,

@@ -10,11 +10,11 @@ const CALLS = join(import.meta.dirname, "consumer");
 const README = join(import.meta.dirname, "..", "..", "client", "README.md");
 const TSC = join(import.meta.dirname, "..", "..", "node_modules", "typescript", "bin", "tsc");
 
-/** The oldest of each line that the package says it runs on; the newest is what runs the tests. */
+/** The oldest release of each Node line that the package supports. The tests themselves run on the newest line. */
 export const OLD_NODES = ["20.3.0", "22.0.0"] as const;
 export const OLD_TYPESCRIPT = "5.9.3";
 
-/** What a caller's compiler has to know at least. */
+/** The compiler options that the README asks of callers, and no more. */
 const COMPILER_OPTIONS = {
   target: "es2022",
   lib: ["es2022", "esnext.disposable", "dom"],
@@ -27,16 +27,16 @@ const COMPILER_OPTIONS = {
 
 export interface Consumer extends AsyncDisposable {
   readonly directory: string;
-  /** What the compiler has against the calls; empty when nothing. */
+  /** Returns the errors of the compiler; empty if there are none. */
   compile(compiler: "current" | "old", options: Readonly<Record<string, string | boolean>>): Promise<string>;
-  /** Runs a program of the project with one of its Nodes, or with the one that runs this. */
+  /** Runs a program of the project with one of its Nodes, or with the Node of this process. */
   run(node: string, args: readonly string[]): Promise<string>;
 }
 
 /**
- * A project with nothing in it but the installed tarball, and the Nodes and the compiler to try it with.
+ * A project that has installed only the tarball, and the Nodes and the compiler to test it with.
  *
- * @throws with what npm says when the registry cannot be reached.
+ * @throws npm's error when the registry cannot be reached.
  */
 export async function openConsumer(): Promise<Consumer> {
   await using stack = new AsyncDisposableStack();
@@ -73,7 +73,7 @@ export async function openConsumer(): Promise<Consumer> {
         ? join(directory, "node_modules", `node-${node}`, "bin", "node")
         : process.execPath;
       const { stdout, stderr } = await exec(program, args, { cwd: directory, timeout: 120_000 });
-      if (stderr !== "") throw new Error(`Node ${node} complains: ${stderr}`);
+      if (stderr !== "") throw new Error(`Node ${node} wrote to its standard error: ${stderr}`);
       return stdout;
     },
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
@@ -86,7 +86,7 @@ function findExample(readme: string): string {
   return example;
 }
 
-/** The packages that npm's `node` installs from a script of its own, which npm may be told not to run. */
+/** The package `node` installs these packages with a script. npm may refuse to run scripts, so name them directly. */
 function toManifest(tarball: string): object {
   const nodes = OLD_NODES.map((version) => [
     `node-${version}`,
@@ -111,7 +111,7 @@ async function readOutput(program: string, args: readonly string[]): Promise<str
 
 const UNREACHABLE = /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ENETUNREACH|EHOSTUNREACH|ETIMEDOUT|ERR_SOCKET_TIMEOUT/;
 
-/** Whether npm failed for want of a network, and not for what it was asked. */
+/** Whether npm failed because there is no network. */
 export function isRegistryUnreachable(error: unknown): boolean {
   return error instanceof Error && "stderr" in error && UNREACHABLE.test(String(error.stderr));
 }

@@ -7,7 +7,7 @@ import { type Exchange, openFakeService, sendRefusal, sendResult } from "./fake-
 
 const retry = { firstDelayMs: 1, maxDelayMs: 5, callForMs: 5_000 };
 
-/** A service that fails as told, once each, and then answers. */
+/** A service that fails once in each of these ways, and then answers. */
 async function openFailingService(failures: ((exchange: Exchange) => void)[]) {
   const left = [...failures];
   return openFakeService((exchange) => {
@@ -32,7 +32,7 @@ const bareJson = ({ response }: Exchange) => {
 };
 const refuse = (reason: string) => (exchange: Exchange) => sendRefusal(exchange.response, reason);
 
-test("a query is asked again after whatever broke it on the way", async () => {
+test("a query is sent again after each kind of network failure", async () => {
   const failures = [drop, half, bare(502), bare(503), bare(504), bareJson, refuse("DRAINING")];
   await using service = await openFailingService([...failures, refuse("DATABASE_UNAVAILABLE")]);
   const { api } = createClient({ url: service.url, key: "key", retry });
@@ -40,7 +40,7 @@ test("a query is asked again after whatever broke it on the way", async () => {
   expect(service.seen).toHaveLength(9);
 });
 
-test("a mutation gets an idempotency key, and every attempt has the same", async () => {
+test("a mutation has one idempotency key for all its attempts", async () => {
   await using service = await openFailingService([drop, bare(502), refuse("IDEMPOTENCY_IN_PROGRESS")]);
   const { api } = createClient({ url: service.url, key: "key", retry });
   expect(await api.engines.provision.mutate({ userId: "ada" })).toEqual({ done: true });
@@ -50,7 +50,7 @@ test("a mutation gets an idempotency key, and every attempt has the same", async
   expect(new Set(keys).size).toBe(1);
 });
 
-test("two calls never share a key, and the caller's own is left alone", async () => {
+test("two calls never share a key, and the caller's own key is used unchanged", async () => {
   await using service = await openFailingService([]);
   const { api } = createClient({ url: service.url, key: "key", retry });
   await api.engines.start.mutate({ userId: "ada" });
@@ -61,7 +61,7 @@ test("two calls never share a key, and the caller's own is left alone", async ()
   expect(keys[2]).toBe("mine");
 });
 
-test("another caller's call in progress is told at once", async () => {
+test("a key that another caller's call is using is refused at once", async () => {
   await using service = await openFailingService([refuse("IDEMPOTENCY_IN_PROGRESS")]);
   const { api } = createClient({ url: service.url, key: "key", retry });
   const starting = api.engines.start.mutate({ userId: "ada", idempotencyKey: "shared" });
@@ -74,7 +74,7 @@ test.each([
   ["half an answer", half],
   ["a gateway's 502", bare(502)],
   ["a gateway's 504", bare(504)],
-  ["a database that was away", refuse("DATABASE_UNAVAILABLE")],
+  ["a database outage", refuse("DATABASE_UNAVAILABLE")],
 ])("a call into an engine without a key is not sent again after %s", async (_name, failure) => {
   await using service = await openFailingService([failure]);
   const { api } = createClient({ url: service.url, key: "key", retry });
@@ -83,7 +83,7 @@ test.each([
   expect(service.seen[0]?.input).toEqual({ userId: "ada", method: "set" });
 });
 
-test("a call into an engine is sent again when a replica says that it did nothing, or when it has a key", async () => {
+test("a call into an engine is sent again if the replica refused it unhandled, or if it has a key", async () => {
   await using service = await openFailingService([refuse("DRAINING")]);
   const { api } = createClient({ url: service.url, key: "key", retry });
   await api.rpc.call.mutate({ userId: "ada", method: "set" });
@@ -94,7 +94,7 @@ test("a call into an engine is sent again when a replica says that it did nothin
   expect(other.seen).toHaveLength(2);
 });
 
-test("a refusal keeps its reason and is not asked again", async () => {
+test("a refusal keeps its reason and is not retried", async () => {
   await using service = await openFailingService([refuse("ENGINE_NOT_FOUND"), refuse("ENGINE_UNHEALTHY")]);
   const { api } = createClient({ url: service.url, key: "key", retry });
   for (const reason of ["ENGINE_NOT_FOUND", "ENGINE_UNHEALTHY"]) {
@@ -106,7 +106,7 @@ test("a refusal keeps its reason and is not asked again", async () => {
   expect(service.seen).toHaveLength(2);
 });
 
-test("a service that is not there is waited for, within bounds", async () => {
+test("the client retries while the service is not running, but only for `callForMs`", async () => {
   const port = await takePort();
   const url = `http://127.0.0.1:${port}`;
   const client = createClient({ url, key: "key", retry: { ...retry, callForMs: 30 } });
@@ -115,26 +115,26 @@ test("a service that is not there is waited for, within bounds", async () => {
   expect(String(error)).toContain(url);
 
   const patient = createClient({ url, key: "key", retry });
-  const asking = patient.api.rpc.call.mutate({ userId: "ada", method: "set" });
+  const calling = patient.api.rpc.call.mutate({ userId: "ada", method: "set" });
   await using _service = await openFakeService(({ response }) => sendResult(response, { late: true }), port);
-  expect(await asking).toEqual({ late: true });
+  expect(await calling).toEqual({ late: true });
 });
 
-test("an abort and a close end the waiting between two attempts", async () => {
+test("an abort or a close ends the pause between two attempts", async () => {
   const url = `http://127.0.0.1:${await takePort()}`;
   let failures = 0;
   const countingFetch: typeof fetch = async (...request) =>
     fetch(...request).finally(() => {
       failures += 1;
     });
-  // Longer than the test may take.
+  // Longer than the time limit of the test.
   const slow = { firstDelayMs: 3_600_000, maxDelayMs: 3_600_000, callForMs: 36_000_000 };
   const client = createClient({ url, key: "key", retry: slow, fetch: countingFetch });
   const leaving = new AbortController();
-  const asking = client.api.health.live.query(undefined, { signal: leaving.signal });
+  const calling = client.api.health.live.query(undefined, { signal: leaving.signal });
   await expect.poll(() => failures).toBe(1);
   leaving.abort();
-  await expect(asking).rejects.toThrow();
+  await expect(calling).rejects.toThrow();
   const closing = client.api.health.live.query();
   await expect.poll(() => failures).toBe(2);
   client.close();
@@ -142,36 +142,36 @@ test("an abort and a close end the waiting between two attempts", async () => {
   expect(failures).toBe(2);
 });
 
-test("of calls that share a signal nothing is left on it, and once it has aborted none goes out", async () => {
+test("calls that share a signal leave no listener on it, and none is sent after it has aborted", async () => {
   await using service = await openFailingService([refuse("ENGINE_NOT_FOUND")]);
   const client = createClient({ url: service.url, key: "key", retry });
   const shared = new AbortController();
-  const ask = async () => client.api.engines.get.query({ userId: "ada" }, { signal: shared.signal });
-  await expect(ask()).rejects.toThrow();
-  const asking = Array.from({ length: 20 }, ask);
+  const call = async () => client.api.engines.get.query({ userId: "ada" }, { signal: shared.signal });
+  await expect(call()).rejects.toThrow();
+  const calling = Array.from({ length: 20 }, call);
   await expect.poll(() => getEventListeners(shared.signal, "abort")).toHaveLength(1);
-  await Promise.all(asking);
+  await Promise.all(calling);
   expect(getEventListeners(shared.signal, "abort")).toEqual([]);
   shared.abort();
-  await expect(ask()).rejects.toThrow();
+  await expect(call()).rejects.toThrow();
   expect(service.seen).toHaveLength(21);
 });
 
-test("a client that is closed sends nothing any more", async () => {
+test("a closed client sends nothing", async () => {
   await using service = await openFailingService([]);
   const client = createClient({ url: service.url, key: "key", retry });
   client.close();
-  for (const ask of [
+  for (const call of [
     async () => client.api.engines.get.query({ userId: "ada" }),
     async () => client.execute({ userId: "ada", request: { message: "m", taskId: "t" } }).text(),
   ]) {
-    const error = await ask().catch((thrown: unknown) => thrown);
+    const error = await call().catch((thrown: unknown) => thrown);
     expect(findReason(error)).toBe("CLIENT_CLOSED");
   }
   expect(service.seen).toEqual([]);
 });
 
-test("with several replicas a call goes to the next at once, and stays there", async () => {
+test("a call moves to the next replica at once, and later calls stay there", async () => {
   const dead = `http://127.0.0.1:${await takePort()}`;
   await using draining = await openFakeService(({ response }) => sendRefusal(response, "DRAINING"));
   await using service = await openFailingService([]);
@@ -182,27 +182,27 @@ test("with several replicas a call goes to the next at once, and stays there", a
   expect([draining.seen.length, service.seen.length]).toEqual([1, 2]);
 });
 
-test("a key or an address that no service can have is refused before any call, without showing the key", () => {
+test("a malformed key or address is refused before any call, and the message does not contain it", () => {
   for (const key of ["", " ", "ehp_secret\n", "ehp_sécret"]) {
     const create = () => createClient({ url: "http://127.0.0.1:8080", key });
     expect(create, key).toThrow(TypeError);
-    expect(create, key).toThrow(/^a client needs a platform key or an operator's: (?!.*cret)/);
+    expect(create, key).toThrow(/^the client(?: has no key|'s key has a line break)(?!.*cret)/);
   }
   for (const url of ["", "localhost:8080", "/trpc", "ftp://user:secret@enginehouse.internal"]) {
     expect(() => createClient({ url, key: "key" }), url).toThrow(
-      /^the url of a client begins with http:(?!.*secret)/,
+      /^the client's url does not begin with http:(?!.*secret)/,
     );
   }
   for (const rest of ["?product=acme", "?", "#acme", "#", "user:secret@127.0.0.1"]) {
     const url = rest.endsWith("1") ? `http://${rest}` : `http://127.0.0.1:8080/${rest}`;
     expect(() => createClient({ url, key: "key" }), url).toThrow(
-      /^the url of a client is an address(?!.*secret)/,
+      /^the client's url has a user, a query or a fragment(?!.*secret)/,
     );
   }
   expect(() => createClient({ url: "http://127.0.0.1:8080", key: "a b" }).close()).not.toThrow();
 });
 
-test("a base address may have a path, end in a slash, and name the route", async () => {
+test("a base address may have a path, a slash at its end, or `/trpc`", async () => {
   await using service = await openFailingService([]);
   for (const path of ["/internal/", "/internal/trpc", "/internal/trpc/"]) {
     const { api } = createClient({ url: `${service.url}${path}`, key: "key", retry });
@@ -211,7 +211,7 @@ test("a base address may have a path, end in a slash, and name the route", async
   }
 });
 
-test("a message of a megabyte arrives as it was sent", async () => {
+test("a message of one megabyte arrives unchanged", async () => {
   await using service = await openFailingService([drop]);
   const client = createClient({ url: service.url, key: "key", retry });
   const message = "é".repeat(512 * 1024);

@@ -4,7 +4,7 @@ import { afterEach, expect, test } from "vitest";
 import { createClient, EnginehouseError, findReason, type TurnEvent } from "../../client/index.ts";
 import {
   CONNECTED,
-  type FakeItem,
+  type FakeBatch,
   openFakeService,
   RETURN,
   sendRefusal,
@@ -26,20 +26,20 @@ afterEach(() => {
   expect(unhandled).toEqual([]);
 });
 
-/** A turn that is there at once and whole. */
-async function openTurnService(items: FakeItem[], more: { isOpen?: boolean } = {}) {
+/** Serves a complete turn at once. */
+async function openTurnService(batches: FakeBatch[], more: { isOpen?: boolean } = {}) {
   return openFakeService(({ path, response }) => {
     if (path === "turns.start") return sendResult(response, {});
     if (path === "turns.cancel") return sendResult(response, { status: "cancelled" });
     startStream(response);
-    response.write(CONNECTED + items.map(toSse).join(""));
+    response.write(CONNECTED + batches.map(toSse).join(""));
     if (more.isOpen !== true) response.end(RETURN);
   });
 }
 
 const three = { lastSeq: 3, events: [toEvent(1), toEvent(2, "usage", { words: 2 }), toEvent(3)] };
 
-test("a turn has its id at once, and its events and text are read as often as one likes", async () => {
+test("a turn has its id at once, and its events and text can be read any number of times", async () => {
   await using service = await openTurnService([three, { lastSeq: 4, events: [], end: toEnd(4) }]);
   const turn = createClient({ url: service.url, key: "secret", retry }).execute(input);
   expect(turn.turnId).toMatch(/^[0-9a-f-]{36}$/);
@@ -53,12 +53,12 @@ test("a turn has its id at once, and its events and text are read as often as on
   ]);
 });
 
-test("neither the key nor the input is in a URL", async () => {
+test("no URL contains the key or the input", async () => {
   await using service = await openTurnService([{ lastSeq: 1, events: [], end: toEnd(1) }]);
   const client = createClient({ url: service.url, key: "secret", retry });
   await client.execute(input).text();
   await client.api.engines.get.query({ userId: "ada" }).catch(() => undefined);
-  for await (const _item of client.api.turns.events.subscribe({ turnId: randomUUID() })) break;
+  for await (const _batch of client.api.turns.events.subscribe({ turnId: randomUUID() })) break;
   expect(service.seen.map(({ url }) => url)).toEqual([
     "/trpc/turns.execute",
     "/trpc/engines.get",
@@ -67,7 +67,7 @@ test("neither the key nor the input is in a URL", async () => {
   expect(service.seen.every(({ authorization }) => authorization === "Bearer secret")).toBe(true);
 });
 
-test("the caller's turn id is used as it is", async () => {
+test("the client uses the turn id of the caller unchanged", async () => {
   await using service = await openTurnService([{ lastSeq: 1, events: [], end: toEnd(1) }]);
   const turnId = randomUUID();
   const turn = createClient({ url: service.url, key: "key", retry }).execute({ ...input, turnId });
@@ -77,13 +77,13 @@ test("the caller's turn id is used as it is", async () => {
   expect(service.seen.map(({ input: sent }) => sent["turnId"])).toEqual([turnId, turnId]);
 });
 
-test("the end comes without anybody iterating", async () => {
+test("the end arrives without an iteration", async () => {
   await using service = await openTurnService([three, { lastSeq: 4, events: [], end: toEnd(4) }]);
   const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
   expect((await turn.end).status).toBe("completed");
 });
 
-test("an end that is asked for first comes with the iteration, over one stream", async () => {
+test("`end` and an iteration share one stream", async () => {
   await using service = await openTurnService([three, { lastSeq: 4, events: [], end: toEnd(4) }]);
   const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
   const [end, text] = await Promise.all([turn.end, turn.text()]);
@@ -91,7 +91,7 @@ test("an end that is asked for first comes with the iteration, over one stream",
   expect(service.seen.map(({ path }) => path)).toEqual(["turns.execute"]);
 });
 
-test("an end that is asked for is read on for when the iteration is left", async () => {
+test("the client reads on for `end` when the iteration stops early", async () => {
   let isFinished = false;
   await using service = await openFakeService(({ path, input: sent, response }) => {
     if (path === "turns.start") return sendResult(response, {});
@@ -109,7 +109,7 @@ test("an end that is asked for is read on for when the iteration is left", async
   expect(isFinished).toBe(true);
 });
 
-test("a cancelled turn returns, and says so in its end", async () => {
+test("a cancelled turn returns, and its end has the status cancelled", async () => {
   const cancelled = toEnd(4, { status: "cancelled", reason: "CANCELLED", engineMayContinue: true });
   await using service = await openTurnService([three, { lastSeq: 4, events: [], end: cancelled }]);
   const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
@@ -140,16 +140,16 @@ test.each(["failed", "interrupted"] as const)(
   },
 );
 
-test("missing events are an error, never silence; the end is still found", async () => {
+test("missing events throw an error, and the end still arrives", async () => {
   const gap = { fromSeq: 4, toSeq: 9, reason: "retention" };
-  const items = [three, { lastSeq: 9, gap, events: [] }, { lastSeq: 10, events: [], end: toEnd(10) }];
-  await using service = await openTurnService(items);
+  const batches = [three, { lastSeq: 9, gap, events: [] }, { lastSeq: 10, events: [], end: toEnd(10) }];
+  await using service = await openTurnService(batches);
   const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
   await expect(turn.text()).rejects.toMatchObject({ reason: "EVENTS_MISSING", gap, end: undefined });
   expect((await turn.end).lastSeq).toBe(10);
 });
 
-test("numbers that an interrupted turn had kept are told by its end", async () => {
+test("an interrupted turn throws its end, not the gap of its reserved sequence numbers", async () => {
   const gap = { fromSeq: 4, toSeq: 9, reason: "lost" };
   const end = toEnd(10, { status: "interrupted", reason: "OWNER_LOST", message: "its replica is gone" });
   await using service = await openTurnService([three, { lastSeq: 10, gap, events: [], end }]);
@@ -157,7 +157,7 @@ test("numbers that an interrupted turn had kept are told by its end", async () =
   await expect(turn.text()).rejects.toMatchObject({ reason: "OWNER_LOST", end: { lastSeq: 10 }, gap });
 });
 
-test("a cursor that the server does not know is an error, and no endless reading", async () => {
+test("a cursor that the server does not know throws an error instead of reading for ever", async () => {
   let connections = 0;
   await using service = await openFakeService(({ path, response }) => {
     if (path === "turns.start") return sendResult(response, {});
@@ -170,7 +170,7 @@ test("a cursor that the server does not know is an error, and no endless reading
   await expect(turn.text()).rejects.toMatchObject({ reason: "EVENTS_MISSING" });
 });
 
-test("a refused start is the reader's error and the end's, with what the server said about it", async () => {
+test("a refused start rejects the iteration and the end, with the server's details", async () => {
   await using service = await openFakeService(({ response }) => {
     sendRefusal(response, "ENGINE_NOT_FOUND", { issues: [{ path: "userId", message: "none" }] });
   });
@@ -182,13 +182,13 @@ test("a refused start is the reader's error and the end's, with what the server 
   expect(service.seen).toHaveLength(1);
 });
 
-test("a turn that nobody looks at is no unhandled rejection", async () => {
+test("a refused turn without a reader causes no unhandled rejection", async () => {
   await using service = await openFakeService(({ response }) => sendRefusal(response, "INVALID_KEY"));
   createClient({ url: service.url, key: "key", retry }).execute(input);
   await expect.poll(() => service.seen).toHaveLength(1);
 });
 
-test("a start whose answer is lost is sent again under the same id, and only then read", async () => {
+test("a start whose answer is lost is sent again with the same id before the turn is read", async () => {
   let starts = 0;
   await using service = await openFakeService(({ path, response }) => {
     if (path === "turns.execute") return void response.socket?.resetAndDestroy();
@@ -221,7 +221,7 @@ test("leaving the loop closes the connection", async () => {
   await closed;
 });
 
-test("a reader that waits for an event can be told to leave", async () => {
+test("`return` ends a reader that waits for an event", async () => {
   await using service = await openTurnService([three], { isOpen: true });
   const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
   const events = turn[Symbol.asyncIterator]();
@@ -231,33 +231,33 @@ test("a reader that waits for an event can be told to leave", async () => {
   expect((await waiting).done).toBe(true);
 });
 
-test("a reader can leave while the engine boots", async () => {
-  const asked = Promise.withResolvers<void>();
+test("`return` ends a reader while the engine boots", async () => {
+  const requested = Promise.withResolvers<void>();
   await using service = await openFakeService(({ response }) => {
     startStream(response);
-    response.write(CONNECTED, () => asked.resolve());
+    response.write(CONNECTED, () => requested.resolve());
   });
   const client = createClient({ url: service.url, key: "key", retry });
   const events = client.execute(input)[Symbol.asyncIterator]();
   const waiting = events.next();
-  await asked.promise;
+  await requested.promise;
   await events.return?.();
   expect((await waiting).done).toBe(true);
   client.close();
 });
 
-test("an abort is the end's own reason, also of a turn that nobody has read and that has not begun", async () => {
-  const asked = Promise.withResolvers<void>();
-  await using service = await openFakeService(() => asked.resolve());
+test("an abort rejects the end with its reason, even if the turn has no reader and has not started", async () => {
+  const requested = Promise.withResolvers<void>();
+  await using service = await openFakeService(() => requested.resolve());
   const leaving = new AbortController();
   const client = createClient({ url: service.url, key: "key", retry });
   const turn = client.execute({ ...input, signal: leaving.signal });
-  await asked.promise;
+  await requested.promise;
   leaving.abort(new Error("enough"));
   await expect(turn.end).rejects.toThrow("enough");
 });
 
-test("an aborted signal stops the reading with its own reason, and cancels nothing", async () => {
+test("an aborted signal stops the reading with its reason, and does not cancel the turn", async () => {
   await using service = await openTurnService([three], { isOpen: true });
   const leaving = new AbortController();
   const turn = createClient({ url: service.url, key: "key", retry }).execute({
@@ -272,7 +272,7 @@ test("an aborted signal stops the reading with its own reason, and cancels nothi
   expect(service.seen.map(({ path }) => path)).not.toContain("turns.cancel");
 });
 
-test("of turns that share a signal nothing is left on it, whatever becomes of them", async () => {
+test("turns that share a signal leave no listener on it, however they end", async () => {
   await using service = await openTurnService([three, { lastSeq: 4, events: [], end: toEnd(4) }]);
   await using refusing = await openFakeService(({ response }) => sendRefusal(response, "ENGINE_NOT_FOUND"));
   const { signal } = new AbortController();
@@ -290,13 +290,13 @@ test("of turns that share a signal nothing is left on it, whatever becomes of th
   const refused = createClient({ url: refusing.url, key: "key", retry }).execute({ ...input, signal });
   await expect(refused.text()).rejects.toMatchObject({ reason: "ENGINE_NOT_FOUND" });
   await expect.poll(listeners).toEqual([]);
-  // Nobody reads this one.
+  // This turn has no reader.
   client.execute({ ...input, signal });
   await expect.poll(() => service.seen.filter(({ path }) => path === "turns.start")).toHaveLength(1);
   await expect.poll(listeners).toEqual([]);
 });
 
-test("a signal that is aborted already starts nothing", async () => {
+test("a signal that has already aborted starts no turn", async () => {
   await using service = await openTurnService([three]);
   const signal = AbortSignal.abort(new Error("too late"));
   const turn = createClient({ url: service.url, key: "key", retry }).execute({ ...input, signal });
@@ -307,8 +307,8 @@ test("a signal that is aborted already starts nothing", async () => {
 test.each([
   ["refused", { path: "turns.execute", answer: "DRAINING" }],
   ["refused in the stream", { path: "stream", answer: "DATABASE_UNAVAILABLE" }],
-  ["closed without a word", { path: "stream", answer: "" }],
-] as const)("an execute that is %s becomes a start, and is then read", async (_how, { path, answer }) => {
+  ["closed without an answer", { path: "stream", answer: "" }],
+] as const)("an execute that is %s is replaced by a start, and then read", async (_how, { path, answer }) => {
   await using service = await openFakeService((exchange) => {
     const { response } = exchange;
     if (exchange.path === "turns.start") return sendResult(response, {});
@@ -326,7 +326,7 @@ test.each([
   expect(new Set(service.seen.map((seen) => seen.input["turnId"]))).toEqual(new Set([turn.turnId]));
 });
 
-test("a turn that is not read at once is started by itself, and read when somebody does", async () => {
+test("a turn that is not read at once is started by its own request, and read later", async () => {
   await using service = await openTurnService([three, { lastSeq: 4, events: [], end: toEnd(4) }]);
   const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
   await expect.poll(() => service.seen.map(({ path }) => path)).toEqual(["turns.start"]);
@@ -342,14 +342,14 @@ test("closing the client ends its turns, calls and subscriptions", async () => {
   });
   const client = createClient({ url: service.url, key: "key", retry });
   const reading = client.execute(input).text();
-  const asking = client.api.engines.get.query({ userId: "ada" });
+  const calling = client.api.engines.get.query({ userId: "ada" });
   const following = (async () => {
-    for await (const _item of client.api.turns.events.subscribe({ turnId: randomUUID() }));
+    for await (const _batch of client.api.turns.events.subscribe({ turnId: randomUUID() }));
   })();
   await expect.poll(() => service.seen).toHaveLength(3);
   client.close();
   await expect(reading).rejects.toMatchObject({ reason: "CLIENT_CLOSED" });
-  expect(findReason(await asking.catch((error: unknown) => error))).toBe("CLIENT_CLOSED");
+  expect(findReason(await calling.catch((error: unknown) => error))).toBe("CLIENT_CLOSED");
   await following.catch(() => undefined);
   const late: unknown = await client.api.health.live.query().catch((error: unknown) => error);
   expect(findReason(late)).toBe("CLIENT_CLOSED");
@@ -357,9 +357,9 @@ test("closing the client ends its turns, calls and subscriptions", async () => {
   await expect(client.execute(input).text()).rejects.toMatchObject({ reason: "CLIENT_CLOSED" });
 });
 
-test("cancel asks the service, also when it overtakes the start", async () => {
+test("cancel reaches the service, even when it overtakes the start", async () => {
   let cancels = 0;
-  const { promise: asked, resolve } = Promise.withResolvers<void>();
+  const { promise: requested, resolve } = Promise.withResolvers<void>();
   await using service = await openFakeService(async ({ path, response }) => {
     if (path === "turns.cancel") {
       cancels += 1;
@@ -368,7 +368,7 @@ test("cancel asks the service, also when it overtakes the start", async () => {
         ? sendRefusal(response, "TURN_NOT_FOUND")
         : sendResult(response, { status: "cancelled" });
     }
-    await asked;
+    await requested;
     sendResult(response, {});
   });
   const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
@@ -376,7 +376,7 @@ test("cancel asks the service, also when it overtakes the start", async () => {
   expect(service.seen.at(-1)?.input).toEqual({ turnId: turn.turnId });
 });
 
-test("a reader that stalls leaves the events with the server", async () => {
+test("a reader that stalls stalls the server, instead of buffering events", async () => {
   let sentBytes = 0;
   let isStalled = false;
   const big = "x".repeat(64 * 1024);
@@ -387,9 +387,9 @@ test("a reader that stalls leaves the events with the server", async () => {
     response.once("close", () => left.abort());
     response.write(CONNECTED);
     for (let seq = 1; seq <= 1_000 && !response.destroyed; seq += 1) {
-      const item = toSse({ lastSeq: seq, events: [toEvent(seq, "text_delta", { text: big })] });
-      sentBytes += item.length;
-      if (response.write(item)) continue;
+      const batch = toSse({ lastSeq: seq, events: [toEvent(seq, "text_delta", { text: big })] });
+      sentBytes += batch.length;
+      if (response.write(batch)) continue;
       isStalled = true;
       await once(response, "drain", { signal: left.signal });
       isStalled = false;

@@ -17,12 +17,12 @@ export interface Exchange extends SeenRequest {
 export interface FakeService extends AsyncDisposable {
   url: string;
   port: number;
-  /** In the order of arrival. */
+  /** All requests so far, in the order of arrival. */
   seen: SeenRequest[];
   close(): Promise<void>;
 }
 
-/** A real HTTP server with answers of the test's own, for what the service itself cannot be made to do at will. */
+/** A real HTTP server that answers as the test says, for answers that the real service gives only by accident. */
 export async function openFakeService(
   answer: (exchange: Exchange) => void | Promise<void>,
   port = 0,
@@ -45,7 +45,7 @@ export async function openFakeService(
   server.listen(port, "127.0.0.1");
   await once(server, "listening");
   const address = server.address();
-  if (address === null || typeof address === "string") throw new Error("a server without a port");
+  if (address === null || typeof address === "string") throw new Error("the fake service has no port");
   const close = async () => {
     server.closeAllConnections();
     await new Promise((resolve) => {
@@ -92,7 +92,7 @@ export function sendRefusal(response: ServerResponse, reason: string, more: obje
   response.end(JSON.stringify({ error }));
 }
 
-export interface FakeItem {
+export interface FakeBatch {
   lastSeq: number;
   events: { seq: number; at: string; type: string; data: unknown }[];
   gap?: object;
@@ -118,9 +118,9 @@ export function toEnd(lastSeq: number, more: object = {}) {
 export const CONNECTED = `event: connected\ndata: {"reconnectAfterInactivityMs":30000}\n\n\n`;
 export const RETURN = "event: return\ndata: \n\n\n";
 
-/** As tRPC writes a tracked value. */
-export function toSse({ lastSeq, ...item }: FakeItem): string {
-  return `data: ${JSON.stringify({ turnId: "turn", ...item })}\nid: ${lastSeq}\n\n\n`;
+/** The text of a batch, in tRPC's format for a tracked value. */
+export function toSse({ lastSeq, ...batch }: FakeBatch): string {
+  return `data: ${JSON.stringify({ turnId: "turn", ...batch })}\nid: ${lastSeq}\n\n\n`;
 }
 
 export function startStream(response: ServerResponse): void {

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { createClient, type TurnEvent } from "../../client/index.ts";
 import {
   CONNECTED,
-  type FakeItem,
+  type FakeBatch,
   openFakeService,
   RETURN,
   sendResult,
@@ -23,7 +23,7 @@ interface Cut {
   how: "reset" | "end" | "before headers";
 }
 
-/** A turn of `total` events, in batches of the given sizes, whose connections break as planned. */
+/** Serves a turn of `total` events in batches of the given sizes. Its connections break as planned. */
 async function openCutService(total: number, sizes: readonly number[], cuts: readonly Cut[]) {
   let connections = 0;
   let executes = 0;
@@ -51,7 +51,7 @@ async function openCutService(total: number, sizes: readonly number[], cuts: rea
 }
 
 function toStream(total: number, sizes: readonly number[], afterSeq: number): string {
-  const items: FakeItem[] = [];
+  const batches: FakeBatch[] = [];
   let seq = afterSeq;
   for (let index = 0; seq < total; index += 1) {
     const size = Math.min(sizes[index % sizes.length] ?? 1, total - seq);
@@ -59,10 +59,10 @@ function toStream(total: number, sizes: readonly number[], afterSeq: number): st
       toEvent(seq + offset + 1, "text_delta", { text: `é\u2028${seq + offset + 1} ` }),
     );
     seq += size;
-    items.push({ lastSeq: seq, events });
+    batches.push({ lastSeq: seq, events });
   }
-  items.push({ lastSeq: total + 1, events: [], end: toEnd(total + 1) });
-  return CONNECTED + items.map(toSse).join("event: ping\ndata: \n\n\n") + RETURN;
+  batches.push({ lastSeq: total + 1, events: [], end: toEnd(total + 1) });
+  return CONNECTED + batches.map(toSse).join("event: ping\ndata: \n\n\n") + RETURN;
 }
 
 const cutPlan = array(
@@ -73,7 +73,7 @@ const cutPlan = array(
   { maxLength: 8 },
 );
 
-test("cuts of the connection at any byte lose no event, repeat none and keep the order", async () => {
+test("connections that break at any byte lose no event, repeat none and keep the order", async () => {
   await assert(
     asyncProperty(
       integer({ min: 0, max: 60 }),
@@ -88,7 +88,7 @@ test("cuts of the connection at any byte lose no event, repeat none and keep the
         for await (const event of turn) seqs.push(event.seq);
         expect(seqs).toEqual(Array.from({ length: total }, (_, index) => index + 1));
         expect((await turn.end).status).toBe("completed");
-        // Started once more, under the same id, when the first connection brought nothing.
+        // `turns.start` starts the turn, under the same id, if the first connection brought nothing.
         expect(counts().executes).toBe(1);
         expect(counts().starts).toBeLessThanOrEqual(1);
         client.close();
@@ -98,7 +98,7 @@ test("cuts of the connection at any byte lose no event, repeat none and keep the
   );
 });
 
-test("events that a server sends a second time are not yielded again", async () => {
+test("events that the server sends twice are yielded once", async () => {
   let connections = 0;
   await using service = await openFakeService(({ path, response }) => {
     if (path === "turns.start") return sendResult(response, {});
@@ -114,7 +114,7 @@ test("events that a server sends a second time are not yielded again", async () 
   expect(events.map((event) => event.seq)).toEqual([1, 2, 3]);
 });
 
-test("a hole in the sequence is a broken connection, and is read again", async () => {
+test("a gap that the server does not report counts as a broken connection, and is read again", async () => {
   let connections = 0;
   await using service = await openFakeService(({ path, response }) => {
     if (path === "turns.start") return sendResult(response, {});
@@ -130,7 +130,7 @@ test("a hole in the sequence is a broken connection, and is read again", async (
   expect(service.seen.map(({ input }) => input["lastEventId"])).toEqual([undefined, "1"]);
 });
 
-test("an error event with a server's status is read over, any other is the caller's", async () => {
+test("an error event with a 5xx status is retried, and any other one is thrown", async () => {
   const answers = ["DATABASE_UNAVAILABLE", "INTERNAL", "TURN_NOT_FOUND"];
   await using service = await openFakeService(({ path, response }) => {
     if (path === "turns.start") return sendResult(response, {});
@@ -144,7 +144,7 @@ test("an error event with a server's status is read over, any other is the calle
   expect(answers).toEqual([]);
 });
 
-test("a stream without any progress is given up after the time that was set for it", async () => {
+test("a stream without progress fails after `streamForMs`", async () => {
   await using service = await openFakeService(({ path, response }) => {
     if (path === "turns.start") return sendResult(response, {});
     startStream(response);
@@ -156,7 +156,7 @@ test("a stream without any progress is given up after the time that was set for 
   expect(service.seen.length).toBeGreaterThan(3);
 });
 
-test("a page of something else in the place of the stream is read over", async () => {
+test("an answer that is not an event stream is retried", async () => {
   let connections = 0;
   await using service = await openFakeService(({ path, response }) => {
     if (path === "turns.start") return sendResult(response, {});
@@ -170,7 +170,7 @@ test("a page of something else in the place of the stream is read over", async (
   expect(await client.execute({ userId: "ada", request }).text()).toBe("1 ");
 });
 
-test("a server that falls silent is left for a new connection", async () => {
+test("the client opens a new connection when the server sends nothing for too long", async () => {
   let connections = 0;
   await using service = await openFakeService(({ path, response }) => {
     if (path === "turns.start") return sendResult(response, {});
@@ -185,19 +185,19 @@ test("a server that falls silent is left for a new connection", async () => {
   expect(await client.execute({ userId: "ada", request }).text()).toBe("1 2 ");
 });
 
-/** A replica that has these events of the turn, and breaks off after them unless they are the last. */
+/** A replica that sends these events of the turn. Unless they are the last, it then resets the connection. */
 async function openReplica(events: number[], isLast: boolean) {
   return openFakeService(({ path, response }) => {
     if (path === "turns.start") return sendResult(response, {});
     startStream(response);
     const lastSeq = (events.at(-1) ?? 0) + (isLast ? 1 : 0);
-    const item = { lastSeq, events: events.map((seq) => toEvent(seq)) };
-    if (isLast) return void response.end(CONNECTED + toSse({ ...item, end: toEnd(lastSeq) }) + RETURN);
-    response.write(CONNECTED + toSse(item), () => response.socket?.resetAndDestroy());
+    const batch = { lastSeq, events: events.map((seq) => toEvent(seq)) };
+    if (isLast) return void response.end(CONNECTED + toSse({ ...batch, end: toEnd(lastSeq) }) + RETURN);
+    response.write(CONNECTED + toSse(batch), () => response.socket?.resetAndDestroy());
   });
 }
 
-test("with several replicas the next one is read on from where the first one broke off", async () => {
+test("when a replica breaks off, the client resumes at the next replica with its cursor", async () => {
   await using first = await openReplica([1, 2], false);
   await using second = await openReplica([3, 4], true);
   const client = createClient({ urls: [first.url, second.url], key: "key", retry });

@@ -17,11 +17,11 @@ export interface ServiceProcess extends AsyncDisposable {
   start(): Promise<void>;
   /** Resolves when it has exited. */
   stop(signal: NodeJS.Signals): Promise<number | null>;
-  /** With its key, which may do everything but reveal. */
+  /** Registers a product. Its key has every scope but the one to reveal engine keys. */
   openProduct(slug: string): Promise<{ client: Client; apiKey: string }>;
 }
 
-/** The real service with process engines, always at the same address and on the same database. */
+/** The real service with process engines. Every start uses the same address and the same database. */
 export async function openServiceProcess(): Promise<ServiceProcess> {
   await using stack = new AsyncDisposableStack();
   const temp = stack.use(await openTempDir());
@@ -65,12 +65,12 @@ export async function openServiceProcess(): Promise<ServiceProcess> {
     await exited;
     return child.exitCode;
   };
-  // Engines outlive the service: what is left of them goes with the test.
+  // Engines outlive the service, so remove them at the end of the test.
   stack.defer(async () => {
     await stop("SIGKILL");
     if (instanceId === undefined) return;
-    const place = { instanceId, marked: false, dataDir: temp.path, command: [process.execPath] };
-    await using runtime = await openProcessRuntime({ ...place, log: { warn: () => undefined } });
+    const options = { instanceId, marked: false, dataDir: temp.path, command: [process.execPath] };
+    await using runtime = await openProcessRuntime({ ...options, log: { warn: () => undefined } });
     await runtime.removeInstance();
   });
   const opened = stack.move();

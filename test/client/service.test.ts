@@ -16,7 +16,7 @@ const toRequest = (steering: object = {}) => ({
 });
 const range = (count: number) => Array.from({ length: count }, (_, index) => index + 1);
 
-/** One service for all, which some tests restart: each finds it running and leaves it so. */
+/** All tests share one service. A test that stops it starts it again. */
 describe("the client and the service", () => {
   let service: ServiceProcess;
   let client: Client;
@@ -49,7 +49,7 @@ describe("the client and the service", () => {
     expect(printed.join("")).toMatch(/^This is message 2 .*\ncompleted\n$/s);
   });
 
-  test("the README's example does what it says, again and again", async () => {
+  test("the example of the README works, also a second time", async () => {
     const reader = await service.openProduct("reader");
     await using folder = await openTempDir();
     const root = new URL("../../", import.meta.url);
@@ -68,7 +68,7 @@ describe("the client and the service", () => {
     }
   });
 
-  test("a turn has every type of event of the contract, typed and numbered", async () => {
+  test("a turn delivers each type of event of the contract, numbered without gaps", async () => {
     const events: TurnEvent[] = [];
     for await (const event of client.execute(toRequest())) events.push(event);
     expect(events.map((event) => event.seq)).toEqual(range(events.length));
@@ -86,15 +86,15 @@ describe("the client and the service", () => {
     );
   });
 
-  test("a message of a megabyte is answered", async () => {
+  test("the engine answers a message of one megabyte", async () => {
     const { userId, request } = toRequest();
     const message = "word ".repeat(200 * 1024);
     const text = await client.execute({ userId, request: { ...request, message } }).text();
     expect(text).toContain("it has 204800 words");
   });
 
-  test("a connection that is cut all the time loses no event and repeats none", async () => {
-    // Enough for the largest message of a turn, and a small part of this one.
+  test("a connection that breaks again and again loses no event and repeats none", async () => {
+    // Enough for the largest batch, but only a small part of this turn.
     await using wire = await openShortWire(service.url, 32 * 1024);
     const cutClient = createClient({ url: wire.url, key: apiKey });
     const turn = cutClient.execute(toRequest({ words: 3_000 }));
@@ -114,7 +114,7 @@ describe("the client and the service", () => {
     expect(items.filter(({ taskId }) => taskId === input.request.taskId)).toHaveLength(1);
   });
 
-  test("a turn that fails at the engine throws its error after its events", async () => {
+  test("a turn that fails at the engine throws the engine's error after its events", async () => {
     const turn = client.execute(toRequest({ failWith: "LLM_DOWN" }));
     await expect(turn.text()).rejects.toMatchObject({
       reason: "ENGINE_ERROR",
@@ -129,16 +129,19 @@ describe("the client and the service", () => {
     expect(await turn.end).toMatchObject({ status: "cancelled", reason: "CANCELLED" });
   });
 
-  test.each([0, 1, 2, 4, 8, 16])("a turn cancelled %i ms after it was asked for returns, too", async (ms) => {
-    const turn = client.execute(toRequest({ words: 1_000, delayMs: 10 }));
-    const text = turn.text();
-    if (ms > 0) await new Promise((resolve) => setTimeout(resolve, ms));
-    expect(await turn.cancel()).toMatchObject({ turnId: turn.turnId, status: "cancelled" });
-    await text;
-    expect(await turn.end).toMatchObject({ status: "cancelled", reason: "CANCELLED" });
-  });
+  test.each([0, 1, 2, 4, 8, 16])(
+    "a turn that is cancelled %i ms after its start returns, too",
+    async (ms) => {
+      const turn = client.execute(toRequest({ words: 1_000, delayMs: 10 }));
+      const text = turn.text();
+      if (ms > 0) await new Promise((resolve) => setTimeout(resolve, ms));
+      expect(await turn.cancel()).toMatchObject({ turnId: turn.turnId, status: "cancelled" });
+      await text;
+      expect(await turn.end).toMatchObject({ status: "cancelled", reason: "CANCELLED" });
+    },
+  );
 
-  test("refusals have their reasons, from execute and from api", async () => {
+  test("refusals of execute and of api have their reasons", async () => {
     const stranger = createClient({ url: service.url, key: `${apiKey.slice(0, -1)}_` });
     await expect(stranger.execute(toRequest()).text()).rejects.toMatchObject({ reason: "INVALID_KEY" });
     const nobody = client.execute({ ...toRequest(), userId: "nobody" });
@@ -151,7 +154,7 @@ describe("the client and the service", () => {
     expect(error).toMatchObject({ data: { issues: [{ path: "userId" }] } });
   });
 
-  test("a turn goes on over a restart of the service, every event once", async () => {
+  test("a turn continues across a restart of the service, with every event once", async () => {
     const turn = client.execute(toRequest({ words: 100, delayMs: 10 }));
     const seqs: number[] = [];
     let restarted: Promise<void> | undefined;
@@ -164,7 +167,7 @@ describe("the client and the service", () => {
     expect(await turn.end).toMatchObject({ status: "completed" });
   });
 
-  test("a turn whose service is killed ends interrupted, and a call that was made meanwhile is answered", async () => {
+  test("a turn whose service is killed ends interrupted, and a call during the restart is answered", async () => {
     const turn = client.execute(toRequest({ words: 1_000, delayMs: 10 }));
     const seqs: number[] = [];
     let restarted: Promise<unknown> | undefined;
@@ -181,10 +184,10 @@ describe("the client and the service", () => {
     const retry = { maxDelayMs: 200, callForMs: 300_000 };
     const patient = createClient({ url: service.url, key: apiKey, retry });
     const stopped = service.stop("SIGTERM");
-    // From here on the old process answers nobody any more.
+    // From here on the old process answers no calls.
     await expect.poll(isReady).toBe(false);
-    const asking = patient.api.rpc.setConfig.mutate({ userId: "ada", config: {} });
-    const [answer] = await Promise.all([asking, stopped.then(() => service.start())]);
+    const calling = patient.api.rpc.setConfig.mutate({ userId: "ada", config: {} });
+    const [answer] = await Promise.all([calling, stopped.then(() => service.start())]);
     expect(answer).toMatchObject({ config: {} });
     patient.close();
   });

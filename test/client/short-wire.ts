@@ -2,13 +2,13 @@ import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
 
 export interface ShortWire extends AsyncDisposable {
-  /** Where the service is reached by way of the wire. */
+  /** The address of the service through this wire. */
   readonly url: string;
-  /** How many connections came so far. */
+  /** How many connections there were so far. */
   readonly connections: number;
 }
 
-/** A wire between a client and the service: each connection breaks as soon as so many bytes have come back over it. */
+/** A TCP proxy in front of the service. It resets each connection after the service has sent this many bytes. */
 export async function openShortWire(targetUrl: string, bytes: number): Promise<ShortWire> {
   const target = new URL(targetUrl);
   const sockets = new Set<Socket>();

@@ -1,6 +1,6 @@
 import { createClient, EnginehouseError, findReason, type TurnEvent } from "@enginehouse/client";
 
-/** What somebody does who has nothing but the package. Returns what came back, for the test to look at. */
+/** Uses the package as a caller does. Returns the results, for the test to check. */
 export async function makeRightCalls(url: string, key: string, userId: string) {
   const client = createClient({ url, key, retry: { callForMs: 5_000 } });
   const { engine } = await client.api.engines.provision.mutate({ userId, idempotencyKey: userId });
@@ -25,7 +25,7 @@ export async function makeRightCalls(url: string, key: string, userId: string) {
   const { revision = 0 } = await client.api.rpc.setConfig.mutate({ userId, config: { model: "reference" } });
   const { items: turns } = await client.api.turns.list.query({ userId });
 
-  // Many at once, which is no reason to warn of anything.
+  // Node must not warn of many concurrent calls.
   await Promise.all(Array.from({ length: 20 }, async () => client.api.engines.get.query({ userId })));
 
   const refusal: unknown = await client.api.engines.get
@@ -57,7 +57,7 @@ function toText(event: TurnEvent): string {
   return event.type === "text_delta" ? event.data.text : "";
 }
 
-/** The same turn through the plain procedure, which takes tRPC's own way over EventSource. */
+/** Reads the same turn through the plain procedure, which uses tRPC's subscription link over EventSource. */
 async function readBySubscription(url: string, key: string, turnId: string): Promise<number> {
   const client = createClient({ urls: [url], key });
   let seqs = 0;

@@ -1,17 +1,17 @@
 import type * as Package from "@enginehouse/client";
 
 /*
- * Where the package's types say nothing. A walk over all that is exported names each such place by its path, and what
- * it finds has to be what is listed here: a hole that opens anywhere in the server's types does not compile.
+ * Lists every `any` and `unknown` in the package's types. The types below walk over all exports and name each such
+ * type by its path. A path that is not listed, or is listed for nothing, does not compile.
  *
- *     x.name a member    x.* any other member    x[] an item    x() a parameter list    x=> a result    x<> a stream
+ *     x.name a member    x.* any other member    x[] an element   x() a parameter list    x=> a result    x<> a stream
  */
 
 type Loose = "any" | "unknown";
 type KindOf<T> = 0 extends 1 & T ? "any" : unknown extends T ? "unknown" : "typed";
 
 type Primitive = string | number | boolean | symbol | null | undefined | void;
-/** The platform's own: what is loose in there is not ours. */
+/** Types of the platform, which the walk leaves out. */
 type Foreign = AbortSignal | typeof globalThis.fetch;
 
 type LooseIn<T, Kind extends Loose, Path extends string> =
@@ -29,7 +29,7 @@ type LooseIn<T, Kind extends Loose, Path extends string> =
               ? LooseIn<Args, Kind, `${Path}()`> | LooseIn<Instance, Kind, `${Path}=>`>
               : LooseInFunction<T, Kind, Path> | LooseInObject<T, Kind, Path>;
 
-/** Both overloads, where there are two: a function with one matches it twice. */
+/** Covers functions with two overloads. A function with one matches twice. */
 type LooseInFunction<T, Kind extends Loose, Path extends string> = T extends {
   (...args: infer First): infer One;
   (...args: infer Second): infer Other;
@@ -44,7 +44,7 @@ type LooseInObject<T, Kind extends Loose, Path extends string> =
       ? LooseIn<Item | End | Sent, Kind, `${Path}<>`>
       : never);
 
-/** An error's cause is whatever was thrown, on every platform; and it leads from error to error without an end. */
+/** Leaves out the `cause` of an error: it is always unknown, and would make the walk endless. */
 type NamesOf<T> = Exclude<KnownNames<T>, T extends Error ? "cause" : never>;
 type KnownNames<T> = keyof {
   [Name in keyof T as Name extends string ? (string extends Name ? never : Name) : never]: true;
@@ -56,12 +56,12 @@ type Found<Kind extends Loose> =
 
 type Api = "package.createClient=>.api";
 
-/** tRPC's iterator leaves it to TypeScript's defaults what is returned and sent; what it yields is typed. */
+/** tRPC's iterator types what it yields. What it returns and is sent has TypeScript's default, `any`. */
 type ListedAny =
   | `${Api}.turns.${"events" | "execute"}.subscribe=>.${"next" | "return" | "throw"}${"()[]" | "=>.value"}`
   | `${Api}.turns.${"events" | "execute"}.subscribe=><>`;
 
-/** What an engine says in words of its own about a failure. */
+/** The engine's own details of a failure. */
 type EngineErrors =
   | "event.error.details"
   | "package.createClient=>.execute=><>.data.details"
@@ -82,7 +82,7 @@ type RpcParamsAndResults =
   | `${Api}.rpc.${"setConfig.mutate" | "reload.mutate" | "getConfig.query"}=>.${"*" | "config.*"}`
   | `${Api}.rpc.${"quotaState" | "cacheState"}.query=>.*`;
 
-/** What goes to an engine as it is. */
+/** The parts of a request that reach the engine unchanged. */
 type RequestFields =
   `package.createClient=>.${"execute()[]" | "api.turns.start.mutate()[]" | "api.turns.execute.subscribe()[]"}.request.${"media[]" | "*"}`;
 
@@ -95,7 +95,7 @@ type SubscriptionErrors =
 type Subscriptions =
   | `${Subscription}.${"end.engineError.details" | "events[].data"}`
   | `${SubscriptionErrors}.${"data" | "shape.data"}.engineError.details`
-  // tRPC's own: what a link notes beside an error.
+  // From tRPC: what a link adds to an error.
   | `${SubscriptionErrors}.meta.*`;
 
 type Thrown = "package.findReason()[]" | "package.EnginehouseError()[].cause";
@@ -103,11 +103,11 @@ type Thrown = "package.findReason()[]" | "package.EnginehouseError()[].cause";
 type ListedUnknown =
   EngineErrors | EventPayloads | RpcParamsAndResults | RequestFields | Metadata | Subscriptions | Thrown;
 
-/** tRPC's own: what a caller gives its links along with a call. */
+/** From tRPC: what a caller passes to its links with a call. */
 type CallContext = `${Api}.${string}()[].context.*`;
 
-/** The compiler names whatever is there. */
-type None<Place extends never> = Place;
+/** Compiles only for an empty union. Otherwise the compiler's error names the paths. */
+type None<Path extends never> = Path;
 
 export type UnlistedAny = None<Exclude<Found<"any">, ListedAny>>;
 export type UnlistedUnknown = None<Exclude<Found<"unknown">, ListedUnknown | CallContext>>;

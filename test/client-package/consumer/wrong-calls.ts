@@ -1,6 +1,6 @@
 import { createClient, findReason, type Client, type TurnEvent } from "@enginehouse/client";
 
-/** Each of these has to be refused by the compiler: an expected error that does not come is an error itself. */
+/** The compiler must refuse each of these calls: `@ts-expect-error` without an error is an error. */
 export function makeWrongOptions() {
   const url = "http://127.0.0.1:1";
   // @ts-expect-error -- no key
@@ -30,7 +30,7 @@ export async function makeWrongCalls({ api }: Client) {
   await api.engines.get.query({});
   // @ts-expect-error -- userId is text
   await api.engines.get.query({ userId: 1 });
-  // @ts-expect-error -- misspelt
+  // @ts-expect-error -- misspelled
   await api.engines.provision.mutate({ userId: "ada", idempotenceKey: "k" });
   // @ts-expect-error -- no such way
   await api.engines.stop.mutate({ userId: "ada", whenBusy: "maybe" });
@@ -40,7 +40,7 @@ export async function makeWrongCalls({ api }: Client) {
   await api.products.register.mutate({ slug: "acme" });
   // @ts-expect-error -- params are an object
   await api.rpc.call.mutate({ userId: "ada", method: "get_config", params: "none" });
-  // @ts-expect-error -- the call is not there twice
+  // @ts-expect-error -- `mutate` takes one input
   await api.rpc.call.call({ userId: "ada", method: "get_config" });
 }
 
@@ -53,11 +53,11 @@ export async function misreadResults({ api }: Client) {
   // @ts-expect-error -- no such field
   String(engine.apiKey);
   const answer = await api.rpc.call.mutate({ userId: "ada", method: "get_config" });
-  // @ts-expect-error -- what an engine answers is to be looked at first
+  // @ts-expect-error -- an engine's answer is unknown
   String(answer.result.config);
   // @ts-expect-error -- a number, if the engine counts it
   (await api.rpc.quotaState.query({ userId: "ada" })).turns?.trim();
-  // @ts-expect-error -- an item has events, not one
+  // @ts-expect-error -- a batch has several events
   api.turns.events.subscribe({ turnId: "t" }, { onData: ({ data }) => String(data.event) });
 }
 
@@ -67,7 +67,7 @@ export async function misuseTurns(client: Client) {
   // @ts-expect-error -- a signal is no controller
   client.execute({ userId: "ada", request: { message: "m", taskId: "t" }, signal: new AbortController() });
   const turn = client.execute({ userId: "ada", request: { message: "hello", taskId: "first" } });
-  // @ts-expect-error -- not to be changed
+  // @ts-expect-error -- read-only
   turn.turnId = "another";
   // @ts-expect-error -- a turn is read asynchronously
   for (const event of turn) String(event);
@@ -76,13 +76,13 @@ export async function misuseTurns(client: Client) {
 }
 
 export function misreadEvents(event: TurnEvent, error: unknown) {
-  // @ts-expect-error -- which event it is comes first
+  // @ts-expect-error -- the type of the event is not narrowed
   String(event.data.text);
-  // @ts-expect-error -- misspelt
+  // @ts-expect-error -- misspelled
   if (event.type === "text_dleta") return;
   // @ts-expect-error -- text has no number in it
   if (event.type === "text_delta") event.data.text.toFixed();
-  // @ts-expect-error -- a tool's output is to be looked at first
+  // @ts-expect-error -- a tool's output is unknown
   if (event.type === "tool_result") String(event.data.output.length);
   // @ts-expect-error -- no such reason
   if (findReason(error) === "NO_LUCK") return;

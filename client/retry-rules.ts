@@ -11,28 +11,28 @@ type PathsOf<Node, Type extends string> = {
 export type MutationPath = PathsOf<AppRouter["_def"]["record"], "mutation">;
 
 /**
- * What becomes of a mutation whose answer was lost.
+ * What the client does when the answer to a mutation is lost.
  *
- * - `keyed`: the client gives it an idempotency key unless the caller did, and sends it again;
- * - `harmless`: carried out twice it has the effect of once, so it is sent again as it is;
- * - `once`: sent again only with a key of the caller's. A key costs the server two commits, too much for every
- *   call that is passed on to an engine.
+ * - `keyed`: send it again. The client adds an idempotency key if the caller gave none.
+ * - `idempotent`: send it again unchanged. Handled twice, it has the effect of once.
+ * - `once`: send it again only if the caller gave an idempotency key. A key costs the server two commits, which is too
+ *   much for every call to an engine.
  */
-type Repeat = "keyed" | "harmless" | "once";
+type RetryRule = "keyed" | "idempotent" | "once";
 
-const REPEATS: Readonly<Record<MutationPath, Repeat>> = {
+const RULES: Readonly<Record<MutationPath, RetryRule>> = {
   "engines.provision": "keyed",
   "engines.start": "keyed",
   "engines.stop": "keyed",
   "engines.restart": "keyed",
   "engines.destroy": "keyed",
   "engineKeys.rotate": "keyed",
-  "engineKeys.reveal": "harmless",
+  "engineKeys.reveal": "idempotent",
   "rpc.call": "once",
   "rpc.setConfig": "keyed",
   "rpc.reload": "keyed",
-  "turns.start": "harmless",
-  "turns.cancel": "harmless",
+  "turns.start": "idempotent",
+  "turns.cancel": "idempotent",
   "products.register": "keyed",
   "products.updatePolicy": "keyed",
   "products.remove": "keyed",
@@ -40,7 +40,7 @@ const REPEATS: Readonly<Record<MutationPath, Repeat>> = {
   "platformKeys.revoke": "keyed",
 };
 
-/** A mutation that this version does not know is sent once. */
-export function findRepeat(path: string): Repeat {
-  return Object.hasOwn(REPEATS, path) ? REPEATS[path as MutationPath] : "once";
+/** `once` for a mutation that this version of the client does not know. */
+export function findRetryRule(path: string): RetryRule {
+  return Object.hasOwn(RULES, path) ? RULES[path as MutationPath] : "once";
 }

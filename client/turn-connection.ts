@@ -1,35 +1,35 @@
 import type { EventSourceMessage } from "eventsource-parser";
-import { EnginehouseError, fromErrorShape, toEnginehouseError, type ErrorData } from "./enginehouse-error.ts";
-import { followSignals } from "./follow-signals.ts";
+import { EnginehouseError, fromErrorShape, toEnginehouseError } from "./enginehouse-error.ts";
 import { readSse } from "./read-sse.ts";
+import type { ErrorData } from "./reason.ts";
 import type { Transport } from "./transport.ts";
-import type { TurnItem } from "./turn-event.ts";
+import type { TurnBatch } from "./turn-event.ts";
 
-/** Servers say how long they are never silent; until then, and when they do not. */
+/** Used until the server has sent its own limit, and if it sends none. */
 const DEFAULT_SILENCE_MS = 30_000;
 
-export interface TurnPlace {
+export interface TurnCursor {
   turnId: string;
-  /** The last sequence number that the reader has; 0 is the beginning. */
+  /** The last sequence number that the reader has; 0 before the first event. */
   afterSeq: number;
 }
 
-export interface SequencedItem {
-  /** Of the last thing in the item. */
+export interface SequencedBatch {
+  /** The sequence number of the last event, gap or end in the batch. */
   lastSeq: number;
-  item: TurnItem;
+  batch: TurnBatch;
 }
 
-/** A turn from its beginning, which was begun by opening this; whoever takes it reads on. */
+/** The connection that has started a turn. Its reader gets the turn from the first event. */
 export interface OpenedTurn {
-  first: SequencedItem;
-  rest: AsyncGenerator<SequencedItem | "alive", void>;
+  first: SequencedBatch;
+  rest: AsyncGenerator<SequencedBatch | "alive", void>;
   connection: AbortController;
 }
 
 /**
- * Starts the turn or joins it, and returns once that has happened. One attempt: throws the refusal, and
- * CONNECTION_LOST when it is not known whether it has.
+ * Starts the turn, or joins it if it has started, and then returns. Makes one attempt. Throws the refusal, or
+ * CONNECTION_LOST when it is unknown whether the turn has started.
  */
 export async function executeTurn(
   transport: Transport,
@@ -37,30 +37,31 @@ export async function executeTurn(
   signals: readonly (AbortSignal | undefined)[],
 ): Promise<OpenedTurn> {
   const connection = new AbortController();
-  // Also while nobody has taken it yet; whoever takes it or drops it aborts it in the end.
-  connection.signal.addEventListener("abort", followSignals(connection, signals), { once: true });
-  const wanted = { path: "turns.execute", input };
-  const rest = readConnection(transport, wanted, connection.signal);
+  // The signals also apply while the connection has no reader. Its reader, or `#dropUnread`, aborts it in the end.
+  const unfollow = transport.signals.follow(connection, signals);
+  connection.signal.addEventListener("abort", unfollow, { once: true });
+  const rest = readConnection(transport, { path: "turns.execute", input }, connection.signal);
   try {
     for (;;) {
       const first = await rest.next();
       if (first.done === true) break;
-      // While its engine boots the server is alive, and the turn has not begun.
+      // "alive" comes while the engine boots: the turn has not started.
       if (first.value !== "alive") return { first: first.value, rest, connection };
     }
-    throw new EnginehouseError("CONNECTION_LOST", "the stream stopped before the turn began");
+    throw new EnginehouseError("CONNECTION_LOST", "the stream stopped before the turn started");
   } catch (error) {
     connection.abort();
     throw error;
   }
 }
 
-/** What an opened turn brings from now on, until the signal aborts or its reader leaves. */
+/** Reads an opened turn until its stream stops, the signal aborts or the reader leaves. Closes the connection. */
 export async function* readOpenedTurn(
+  transport: Transport,
   { first, rest, connection }: OpenedTurn,
   signal: AbortSignal,
-): AsyncGenerator<SequencedItem | "alive", void> {
-  const unfollow = followSignals(connection, [signal]);
+): AsyncGenerator<SequencedBatch | "alive", void> {
+  const unfollow = transport.signals.follow(connection, [signal]);
   try {
     signal.throwIfAborted();
     yield first;
@@ -73,53 +74,54 @@ export async function* readOpenedTurn(
 }
 
 /**
- * What comes over one connection, from the place on; "alive" when it is only that. Returns when the stream stops, for
- * whatever reason; throws the server's refusal, or CONNECTION_LOST.
+ * Reads a turn over one connection, from the cursor on. "alive" stands for a ping. Returns when the stream stops, with
+ * or without the turn's end. Throws the server's refusal, or CONNECTION_LOST.
  *
- * On the wire, as tRPC writes server-sent events:
+ * tRPC's server-sent events:
  *
  *     event: connected         data: { reconnectAfterInactivityMs }
- *     (no event) id: lastSeq   data: a TurnItem
- *     event: ping              so that silence means a dead connection
+ *     (no event) id: lastSeq   data: a TurnBatch
+ *     event: ping              without pings, silence means a dead connection
  *     event: serialized-error  data: { message, data }
- *     event: return            the procedure ended by itself
+ *     event: return            the procedure has returned
  */
 export function readTurnConnection(
   transport: Transport,
-  { turnId, afterSeq }: TurnPlace,
+  { turnId, afterSeq }: TurnCursor,
   signal: AbortSignal,
-): AsyncGenerator<SequencedItem | "alive", void> {
+): AsyncGenerator<SequencedBatch | "alive", void> {
   const input = { turnId, ...(afterSeq > 0 && { lastEventId: String(afterSeq) }) };
   return readConnection(transport, { path: "turns.events", input }, signal);
 }
 
-interface WantedStream {
+interface StreamCall {
   path: string;
   input: object;
 }
 
 async function* readConnection(
   transport: Transport,
-  wanted: WantedStream,
+  call: StreamCall,
   signal: AbortSignal,
-): AsyncGenerator<SequencedItem | "alive", void> {
+): AsyncGenerator<SequencedBatch | "alive", void> {
   signal.throwIfAborted();
   const connection = new AbortController();
-  const unfollow = followSignals(connection, [signal]);
+  const unfollow = transport.signals.follow(connection, [signal]);
   const silence = {
     silenceMs: DEFAULT_SILENCE_MS,
-    onSilence: () => connection.abort(new EnginehouseError("CONNECTION_LOST", "the server fell silent")),
+    onSilence: () =>
+      connection.abort(new EnginehouseError("CONNECTION_LOST", "the server sent nothing for too long")),
   };
   const connecting = setTimeout(silence.onSilence, silence.silenceMs);
   try {
-    const body = await openBody(transport, wanted, connection.signal);
+    const body = await openBody(transport, call, connection.signal);
     clearTimeout(connecting);
     for await (const message of readSse(body, silence)) {
       if (message.event === "connected") silence.silenceMs = toSilenceMs(message);
       else if (message.event === "serialized-error") throw fromErrorShape(toErrorShape(message));
       else if (message.event === "return") return;
       else if (message.event === "ping") yield "alive";
-      else if (message.event === undefined) yield toItem(message);
+      else if (message.event === undefined) yield toBatch(message);
     }
   } catch (error) {
     signal.throwIfAborted();
@@ -133,7 +135,7 @@ async function* readConnection(
 
 async function openBody(
   transport: Transport,
-  { path, input }: WantedStream,
+  { path, input }: StreamCall,
   signal: AbortSignal,
 ): Promise<ReadableStream<Uint8Array>> {
   const response = await transport.sendOnce({
@@ -151,7 +153,10 @@ async function openBody(
 function toRefusal(text: string, status: number): EnginehouseError {
   const { error } = parseJson(text) as { error?: Partial<ErrorShape> };
   if (error?.data !== undefined) return fromErrorShape({ message: error.message ?? "", data: error.data });
-  return new EnginehouseError("CONNECTION_LOST", `what answered (${status}) is not a stream of events`);
+  return new EnginehouseError(
+    "CONNECTION_LOST",
+    `the answer (status ${status}) is not an event stream: check the url`,
+  );
 }
 
 interface ErrorShape {
@@ -163,11 +168,11 @@ function toErrorShape(message: EventSourceMessage): ErrorShape {
   return parseJson(message.data) as ErrorShape;
 }
 
-function toItem(message: EventSourceMessage): SequencedItem {
+function toBatch(message: EventSourceMessage): SequencedBatch {
   const lastSeq = Number(message.id);
-  const item = parseJson(message.data) as TurnItem;
-  if (Number.isSafeInteger(lastSeq) && Array.isArray(item.events)) return { lastSeq, item };
-  throw new EnginehouseError("CONNECTION_LOST", "what came is not a part of a turn");
+  const batch = parseJson(message.data) as TurnBatch;
+  if (Number.isSafeInteger(lastSeq) && Array.isArray(batch.events)) return { lastSeq, batch };
+  throw new EnginehouseError("CONNECTION_LOST", "a message of the stream is not a batch of a turn");
 }
 
 function toSilenceMs(message: EventSourceMessage): number {
@@ -180,6 +185,6 @@ function parseJson(text: string): object {
     const value: unknown = JSON.parse(text);
     return typeof value === "object" && value !== null ? value : {};
   } catch (error) {
-    throw new EnginehouseError("CONNECTION_LOST", "what came is not JSON", { cause: error });
+    throw new EnginehouseError("CONNECTION_LOST", "a message of the server is not JSON", { cause: error });
   }
 }

@@ -1,0 +1,17 @@
+import type { AppRouter } from "../server/api/routers/router.ts";
+import type { TurnEnd } from "./turn-event.ts";
+
+/** The `data` of the server's error replies. */
+export type ErrorData = AppRouter["_def"]["_config"]["$types"]["errorShape"]["data"];
+/** Why the server refuses a call. */
+export type Reason = ErrorData["reason"];
+
+/**
+ * The reasons that only the client gives:
+ * - CONNECTION_LOST: no replica answered for too long. The turn or the call may continue at the server.
+ * - EVENTS_MISSING: the server no longer has some of the turn's events.
+ * - CLIENT_CLOSED: `close` was called.
+ */
+export type ClientReason = "CONNECTION_LOST" | "EVENTS_MISSING" | "CLIENT_CLOSED";
+
+export type FailureReason = Reason | NonNullable<TurnEnd["reason"]> | ClientReason;
