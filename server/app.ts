@@ -5,7 +5,7 @@ import { markAllDue } from "../db/engines.ts";
 import { ensureInstance } from "../db/instance.ts";
 import { openHttpServer } from "./api/http/http-server.ts";
 import { systemClock } from "./time/clock.ts";
-import { composeDomain, type AppContext } from "./compose.ts";
+import { composeDomain, type AppContext, type DomainParts } from "./compose.ts";
 import type { Config } from "./config/config.ts";
 import type { BaseContext } from "./context.ts";
 import { withDefaultImage } from "./boot/default-image.ts";
@@ -16,9 +16,8 @@ import { startHeartbeatLoop } from "./loops/heartbeat-loop.ts";
 import { startLoops } from "./loops/start-loops.ts";
 import { openMigratedDatabase } from "./boot/open-database.ts";
 import { openRuntime, settleRuntime } from "./boot/open-runtime.ts";
-import type { HeldReplica } from "./replicas/replica.ts";
-import { registerSoleReplica } from "./replicas/sole-replica.ts";
-import type { EngineRuntime } from "./runtime/engine-runtime.ts";
+import { registerSoleReplica } from "./replicas/register-sole-replica.ts";
+import type { OwnReplica } from "./replicas/replica.ts";
 import { drainTurns } from "./turns/drain-turns.ts";
 import { ensureTurnPartitions } from "./turns/log/ensure-turn-partitions.ts";
 import { recoverTurns } from "./turns/log/recover-turns.ts";
@@ -26,13 +25,13 @@ import { recoverTurns } from "./turns/log/recover-turns.ts";
 export interface App {
   readonly url: string;
   readonly ctx: AppContext;
-  /** The bootstrap operator's generated key until a start has shown it. */
+  /** The generated key of the bootstrap operator. undefined: configured, or shown by an earlier start. */
   readonly newAdminKey: string | undefined;
-  /** Where the keys are that a development start made for itself. */
+  /** The file with the keys that a development start has generated. */
   readonly secretsPath: string | undefined;
   /**
-   * Not ready at once, no new turns, drains until `hurry` aborts at the latest, and closes everything in reverse
-   * order. Safe to call twice.
+   * Stops being ready and refuses new turns at once. Drains, at the longest until `hurry` aborts. Then closes
+   * everything in reverse order. A second call waits for the first.
    */
   close(hurry?: AbortSignal): Promise<void>;
 }
@@ -40,44 +39,21 @@ export interface App {
 export interface OpenAppInput {
   config: Config;
   log: Log;
-  /** Called when the process must go by itself: others have declared it dead. */
+  /** Called when the process must exit because another replica has declared it dead. */
   onFatal(why: string): void;
-  /** Gives the start up. */
+  /** Aborts the start. */
   signal: AbortSignal;
 }
 
 const DECLARED_DEAD = "declared dead by another replica";
 
-/** Composes the service and serves. What was opened when it throws is closed again. */
+/** Starts the service. If a step throws, everything that was opened is closed again. */
 export async function openApp(input: OpenAppInput): Promise<App> {
   await using stack = new AsyncDisposableStack();
-  const { config: given, ...secrets } = await withSecrets(input.config, stack);
-  await ensureCatalog(given.catalogPath);
-  const database = await openMigratedDatabase({ config: given, log: input.log }, stack);
-  const instance = await ensureInstance(database.db, randomUUIDv7());
-  const place = { db: database.db, config: given, log: input.log, instance };
-  const runtime = stack.use(await openRuntime(place));
-  const replica = await openReplica({ ...database, config: given, input }, runtime, stack);
-  await settleRuntime(place, runtime);
-  const config = await withDefaultImage(given, { runtime, log: input.log, signal: input.signal });
-  const parts = {
-    config,
-    log: input.log,
-    clock: systemClock,
-    database,
-    instanceId: instance.id,
-    runtime,
-    replica,
-  };
+  const { config, ...secrets } = await withSecrets(input.config, stack);
+  const parts = await openParts({ ...input, config }, stack);
   const ctx = composeDomain(parts, stack);
-
-  await ensureTurnPartitions(ctx);
-  // What the start waited for may have taken longer than others wait for a beat.
-  await replica.beat();
-  if (replica.declaredDead) throw new Error(DECLARED_DEAD);
-  input.signal.throwIfAborted();
-  await recoverTurns(ctx, "all but me");
-  await markAllDue(ctx.db, runtime.host);
+  await takeOverWork(ctx, parts.replica, input.signal);
   for (const loop of startLoops(ctx)) stack.use(loop);
   const server = await openHttpServer(ctx, { host: config.host, port: config.port });
   stack.defer(() => server.close());
@@ -91,35 +67,7 @@ export async function openApp(input: OpenAppInput): Promise<App> {
   return { url: server.url, ctx, ...secrets, close };
 }
 
-/** Readers see their turns to the end, an interrupted one too; whoever still reads then resumes at the next process. */
-async function drainAndClose(
-  ctx: AppContext,
-  opened: AsyncDisposableStack,
-  hurry: AbortSignal | undefined,
-): Promise<void> {
-  ctx.drain.begin();
-  ctx.turns.refuseNew();
-  const { drainDelayMs, drainMs } = ctx.config;
-  ctx.log.info({ drainDelayMs, drainMs, turns: ctx.turns.size }, "draining");
-  try {
-    await ctx.clock.sleep(drainDelayMs, hurry).catch(() => {
-      // In a hurry.
-    });
-    await drainTurns(ctx, drainMs, hurry);
-    ctx.turns.handOver();
-  } finally {
-    await opened.disposeAsync();
-  }
-  ctx.log.info({}, "closed; engines go on without us, and the next start finds them");
-}
-
-/** Engines run as users of their own, and have to be able to read it whatever our umask is. */
-async function ensureCatalog(path: string): Promise<void> {
-  const made = await mkdir(path, { recursive: true });
-  if (made !== undefined) await chmod(path, 0o755);
-}
-
-/** Locks the data directory where it is used, and fills in the keys that a development start was not given. */
+/** Locks the data directory if it is used, and generates the keys that a development start was not given. */
 async function withSecrets(
   config: Config,
   stack: AsyncDisposableStack,
@@ -142,16 +90,77 @@ async function withSecrets(
   };
 }
 
-async function openReplica(
-  ctx: Pick<BaseContext, "db" | "raw" | "config"> & { input: OpenAppInput },
-  runtime: EngineRuntime,
+/** Opens the database and the runtime, and registers the replica between them: only a sole replica may change both. */
+async function openParts(
+  input: OpenAppInput,
   stack: AsyncDisposableStack,
-): Promise<HeldReplica> {
-  const { log, signal } = ctx.input;
-  const place = { ...ctx, log, clock: systemClock, runtimeHost: runtime.host };
-  const replica = await registerSoleReplica(place, signal);
-  stack.defer(() => replica.leave());
-  const onDeclaredDead = () => ctx.input.onFatal(DECLARED_DEAD);
-  stack.use(startHeartbeatLoop({ ...place, replica }, { onDeclaredDead }));
+): Promise<DomainParts & { replica: OwnReplica }> {
+  const { config, log, signal } = input;
+  await ensureCatalog(config.catalogPath);
+  const database = await openMigratedDatabase({ config, log }, stack);
+  const instance = await ensureInstance(database.db, randomUUIDv7());
+  const runtimeInput = { db: database.db, config, log, instance };
+  const runtime = stack.use(await openRuntime(runtimeInput));
+  const replica = await openReplica({ ...database, ...input, clock: systemClock }, runtime.host, stack);
+  await settleRuntime(runtimeInput, runtime);
+  return {
+    config: await withDefaultImage(config, { runtime, log, signal }),
+    log,
+    clock: systemClock,
+    database,
+    instanceId: instance.id,
+    runtime,
+    replica,
+  };
+}
+
+/** Engines run as other users, and must be able to read the directory whatever our umask is. */
+async function ensureCatalog(path: string): Promise<void> {
+  const created = await mkdir(path, { recursive: true });
+  if (created !== undefined) await chmod(path, 0o755);
+}
+
+async function openReplica(
+  ctx: BaseContext & Pick<OpenAppInput, "signal" | "onFatal">,
+  runtimeHost: string,
+  stack: AsyncDisposableStack,
+): Promise<OwnReplica> {
+  const replica = await registerSoleReplica({ ...ctx, runtimeHost }, ctx.signal);
+  stack.defer(() => replica.deregister());
+  const onDeclaredDead = () => ctx.onFatal(DECLARED_DEAD);
+  stack.use(startHeartbeatLoop({ ...ctx, replica }, { onDeclaredDead }));
   return replica;
+}
+
+/** Ends the turns of earlier replicas, and makes every engine due for a reconcile. */
+async function takeOverWork(ctx: AppContext, replica: OwnReplica, signal: AbortSignal): Promise<void> {
+  await ensureTurnPartitions(ctx);
+  // The steps before this one may have taken longer than a lease.
+  await replica.sendHeartbeat();
+  if (replica.isDeclaredDead) throw new Error(DECLARED_DEAD);
+  signal.throwIfAborted();
+  await recoverTurns(ctx, "all but me");
+  await markAllDue(ctx.db, ctx.runtime.host);
+}
+
+/** Readers see their turns to the end, or to the interruption. The remaining readers are handed over. */
+async function drainAndClose(
+  ctx: AppContext,
+  opened: AsyncDisposableStack,
+  hurry: AbortSignal | undefined,
+): Promise<void> {
+  ctx.drain.begin();
+  ctx.turns.refuseNew();
+  const { drainDelayMs, drainMs } = ctx.config;
+  ctx.log.info({ drainDelayMs, drainMs, turns: ctx.turns.size }, "draining");
+  try {
+    await ctx.clock.sleep(drainDelayMs, hurry).catch(() => {
+      // `hurry` has aborted: skip the delay.
+    });
+    await drainTurns(ctx, drainMs, hurry);
+    ctx.turns.handOver();
+  } finally {
+    await opened.disposeAsync();
+  }
+  ctx.log.info({}, "closed; engines keep running, and the next start reconciles them");
 }

@@ -1,10 +1,11 @@
 import type { BaseContext } from "../context.ts";
 import { startLoop, type Loop } from "../time/loop.ts";
-import { removeDeadReplicas, type HeldReplica } from "../replicas/replica.ts";
+import { removeDeadReplicas } from "../replicas/remove-dead-replicas.ts";
+import type { OwnReplica } from "../replicas/replica.ts";
 import { recoverTurns } from "../turns/log/recover-turns.ts";
 
 type HeartbeatContext = Pick<BaseContext, "db" | "raw" | "config" | "clock" | "log"> & {
-  replica: HeldReplica;
+  replica: OwnReplica;
 };
 
 export interface HeartbeatInput {
@@ -23,12 +24,12 @@ export function startHeartbeatLoop(ctx: HeartbeatContext, input: HeartbeatInput)
   const tick = async () => {
     const heldBefore = ctx.replica.holdsLease();
     try {
-      await ctx.replica.beat();
+      await ctx.replica.sendHeartbeat();
     } catch (error) {
       unbrokenSince = performance.now();
       throw error;
     }
-    if (ctx.replica.declaredDead) return input.onDeclaredDead();
+    if (ctx.replica.isDeclaredDead) return input.onDeclaredDead();
     if (!heldBefore) unbrokenSince = performance.now();
     const unbroken = performance.now() - unbrokenSince >= ctx.config.leaseMs;
     const { dead } = await removeDeadReplicas(ctx, { ownId: ctx.replica.id, unbroken });

@@ -1,4 +1,4 @@
-/** Whether this process is on its way out: it takes no new work then, while reads go on. */
+/** Whether this process drains. A draining process takes no new work, but still answers reads. */
 export class DrainState {
   #draining = false;
 
@@ -6,7 +6,7 @@ export class DrainState {
     return this.#draining;
   }
 
-  /** There is no way back. */
+  /** A drain cannot be undone. */
   begin(): void {
     this.#draining = true;
   }

@@ -4,8 +4,8 @@ import type { Replica } from "./replica.ts";
 const POLL_MS = 500;
 
 /**
- * Bounds calls by the lease: a database that hangs answers neither them nor the heartbeat, so when the lease is lost
- * every call that waits is answered DATABASE_UNAVAILABLE. What it began goes on or is undone by its transaction.
+ * Refuses calls once the lease has expired. A hanging database answers neither the heartbeat nor the calls, so each
+ * waiting call then fails with DATABASE_UNAVAILABLE. Its work continues, or its transaction undoes it.
  */
 export class LeaseGuard implements Disposable {
   readonly #replica: Pick<Replica, "holdsLease">;
@@ -20,7 +20,7 @@ export class LeaseGuard implements Disposable {
     this.#timer.unref();
   }
 
-  /** `reachesEngine`: the work may have had an effect that no transaction undoes, so it ends OUTCOME_UNKNOWN. */
+  /** `reachesEngine`: no transaction can undo the work, so it fails with OUTCOME_UNKNOWN instead. */
   async run<T>(work: () => Promise<T>, { reachesEngine = false } = {}): Promise<T> {
     if (!this.#replica.holdsLease()) throw databaseUnavailable();
     const lost = Promise.withResolvers<never>();
@@ -47,7 +47,7 @@ export class LeaseGuard implements Disposable {
 function outcomeUnknown(): DomainError {
   return new DomainError(
     "OUTCOME_UNKNOWN",
-    "the database went away during the call; the engine may have had it",
+    "the database stopped answering during the call: the engine may have handled it",
   );
 }
 

@@ -1,131 +1,74 @@
 import { randomUUIDv7 } from "node:crypto";
-import { readFile, readlink } from "node:fs/promises";
-import {
-  deleteReplicas,
-  insertReplica,
-  listReplicas,
-  recordHeartbeat,
-  type ReplicaRowAge,
-} from "../../db/replicas.ts";
 import type { Db } from "../../db/client.ts";
-import { findProcess } from "../../db/process-identity.ts";
+import { deleteReplicas, insertReplica, recordHeartbeat } from "../../db/replicas.ts";
 import type { BaseContext } from "../context.ts";
+import { findOwnProcessIdentity } from "./replica-process.ts";
 
-/** This process in the eyes of the others: a row with a heartbeat. */
+/** This process, as other replicas see it: a row with a heartbeat. */
 export interface Replica {
   readonly id: string;
-  /** False once no heartbeat got through for a lease: then this process must cause no effects any more. */
+  /** False after one lease without a successful heartbeat. Then this process must cause no effects. */
   holdsLease(): boolean;
 }
 
 type ReplicaContext = Pick<BaseContext, "db" | "config">;
 
-/** Of a database that stays slow the next beat of the loop hears, too. */
-const BEAT_TRIES = 3;
+/** Further attempts are left to the heartbeat loop. */
+const MAX_ATTEMPTS = 3;
 
-/** The row of this process. Beats are sent by a loop; the lease counts from before a beat was sent. */
-export class HeldReplica implements Replica {
+/** The replica of this process. The heartbeat loop renews its lease, which counts from before a heartbeat was sent. */
+export class OwnReplica implements Replica {
   readonly id: string;
   readonly #ctx: ReplicaContext;
-  #beatAt: number;
-  #declaredDead = false;
+  #heartbeatAt: number;
+  #isDeclaredDead = false;
 
-  constructor(ctx: ReplicaContext, id: string, beatAt: number) {
+  constructor(ctx: ReplicaContext, id: string, heartbeatAt: number) {
     this.#ctx = ctx;
     this.id = id;
-    this.#beatAt = beatAt;
+    this.#heartbeatAt = heartbeatAt;
   }
 
   holdsLease(): boolean {
-    return !this.#declaredDead && performance.now() - this.#beatAt < this.#ctx.config.leaseMs;
+    return !this.#isDeclaredDead && performance.now() - this.#heartbeatAt < this.#ctx.config.leaseMs;
   }
 
-  /** True when others have declared this process dead: it must go. */
-  get declaredDead(): boolean {
-    return this.#declaredDead;
+  /** True when another replica has deleted this one's row. Then this process must exit. */
+  get isDeclaredDead(): boolean {
+    return this.#isDeclaredDead;
   }
 
-  async beat(): Promise<void> {
+  /** Sends another heartbeat after a slow one, because a slow one leaves little of its lease. */
+  async sendHeartbeat(): Promise<void> {
     let tookMs: number;
-    let tries = 0;
+    let attempts = 0;
     do {
-      tries += 1;
+      attempts += 1;
       const sentAt = performance.now();
       if (!(await recordHeartbeat(this.#ctx.db, this.id))) {
-        this.#declaredDead = true;
+        this.#isDeclaredDead = true;
         return;
       }
-      // One that hung with the database may be answered after a later one.
-      this.#beatAt = Math.max(this.#beatAt, sentAt);
+      // The answer to a heartbeat that hung may arrive after the answer to a later one.
+      this.#heartbeatAt = Math.max(this.#heartbeatAt, sentAt);
       tookMs = performance.now() - sentAt;
-      // The lease counts from before the beat: after one that took long, little is left of it.
-    } while (tookMs > this.#ctx.config.leaseMs / 3 && tries < BEAT_TRIES);
+    } while (tookMs > this.#ctx.config.leaseMs / 3 && attempts < MAX_ATTEMPTS);
   }
 
-  /** Takes the row away, so that the next process need not wait for the lease to pass. */
-  async leave(): Promise<void> {
+  /** Deletes the row, so that the next replica does not wait for the lease to expire. */
+  async deregister(): Promise<void> {
     await deleteReplicas(this.#ctx.db, [this.id]);
   }
 }
 
-/** `place.db` may be a transaction; beats go through the pool. */
+/** Inserts the row with `registration.db`, which may be a transaction. Heartbeats use `ctx.db`. */
 export async function registerReplica(
   ctx: ReplicaContext,
-  place: { db: Db; runtimeHost: string },
-): Promise<HeldReplica> {
-  const { runtimeHost } = place;
+  registration: { db: Db; runtimeHost: string },
+): Promise<OwnReplica> {
+  const { db, runtimeHost } = registration;
   const id = randomUUIDv7();
-  const beatAt = performance.now();
-  await insertReplica(place.db, { id, runtimeHost, processIdentity: await findOwnIdentity() });
-  return new HeldReplica(ctx, id, beatAt);
-}
-
-/**
- * Takes away the rows of replicas that are dead, and returns the others. One is dead when its process is provably
- * gone from this very system, or when it was silent for a lease while `unbroken` says that we were not: an outage of
- * the database makes everybody silent and kills nobody.
- */
-export async function removeDeadReplicas(
-  ctx: Pick<BaseContext, "config"> & { db: Db },
-  seen: { ownId: string; unbroken: boolean },
-): Promise<{ dead: string[]; alive: ReplicaRowAge[] }> {
-  const others = (await listReplicas(ctx.db)).filter((replica) => replica.id !== seen.ownId);
-  const dead: string[] = [];
-  const alive: ReplicaRowAge[] = [];
-  for (const replica of others) {
-    const silent = seen.unbroken && replica.silentMs > ctx.config.leaseMs;
-    if (silent || (await isProvablyGone(replica.processIdentity))) dead.push(replica.id);
-    else alive.push(replica);
-  }
-  await deleteReplicas(ctx.db, dead);
-  return { dead, alive };
-}
-
-/** Boot, pid namespace, pid and start time name one process for good; null where the system does not tell. */
-async function findOwnIdentity(): Promise<string | null> {
-  const space = await findProcessSpace();
-  const own = await findProcess(process.pid);
-  return space === undefined || own === undefined ? null : `${space}/${process.pid}/${own.startedAt}`;
-}
-
-async function isProvablyGone(identity: string | null): Promise<boolean> {
-  const space = await findProcessSpace();
-  if (identity === null || space === undefined || !identity.startsWith(`${space}/`)) return false;
-  const [pid, startedAt] = identity.slice(space.length + 1).split("/", 2);
-  const found = await findProcess(Number(pid));
-  return found === undefined || found.startedAt !== startedAt;
-}
-
-/** Only within one boot and one pid namespace does a pid mean the same to both of us. */
-async function findProcessSpace(): Promise<string | undefined> {
-  try {
-    const [boot, namespace] = await Promise.all([
-      readFile("/proc/sys/kernel/random/boot_id", "utf8"),
-      readlink("/proc/self/ns/pid"),
-    ]);
-    return `${boot.trim()}/${namespace}`;
-  } catch {
-    // Not Linux: others wait for the lease to pass instead.
-    return undefined;
-  }
+  const heartbeatAt = performance.now();
+  await insertReplica(db, { id, runtimeHost, processIdentity: await findOwnProcessIdentity() });
+  return new OwnReplica(ctx, id, heartbeatAt);
 }

@@ -3,8 +3,9 @@ import { openDatabase, type Database } from "../../db/client.ts";
 import { insertReplica } from "../../db/replicas.ts";
 import { systemClock } from "../../server/time/clock.ts";
 import type { Log } from "../../server/log.ts";
-import { registerReplica, removeDeadReplicas } from "../../server/replicas/replica.ts";
-import { registerSoleReplica } from "../../server/replicas/sole-replica.ts";
+import { registerSoleReplica } from "../../server/replicas/register-sole-replica.ts";
+import { removeDeadReplicas } from "../../server/replicas/remove-dead-replicas.ts";
+import { registerReplica } from "../../server/replicas/replica.ts";
 import { testConfig } from "../engines/test-config.ts";
 import { shiftDatabaseClock } from "../support/shift-clock.ts";
 import { openTestDatabase, type TestDatabase } from "../support/test-database.ts";
@@ -24,16 +25,16 @@ afterEach(async () => {
 
 const ctx = () => ({ db: database.db, config });
 
-test("a replica whose process runs is alive, however often it is looked at", async () => {
+test("a replica whose process runs is alive", async () => {
   const replica = await registerReplica(ctx(), { db: database.db, runtimeHost: "host" });
   const { dead, alive } = await removeDeadReplicas(ctx(), { ownId: "", unbroken: true });
   expect(dead).toEqual([]);
   expect(alive.map((other) => other.id)).toEqual([replica.id]);
-  await replica.beat();
+  await replica.sendHeartbeat();
   expect(replica.holdsLease()).toBe(true);
 });
 
-test("a process that is provably gone is dead at once, without waiting for its lease", async () => {
+test("a replica whose process is gone is dead at once, before its lease expires", async () => {
   const replica = await registerReplica(ctx(), { db: database.db, runtimeHost: "host" });
   const { alive } = await removeDeadReplicas(ctx(), { ownId: "", unbroken: false });
   const gone = alive[0]?.processIdentity?.replace(/\/\d+\/(\d+)$/, "/$1/1") ?? null;
@@ -42,7 +43,7 @@ test("a process that is provably gone is dead at once, without waiting for its l
   expect((await removeDeadReplicas(ctx(), { ownId: replica.id, unbroken: false })).dead).toEqual([id]);
 });
 
-test("silence for a lease kills only where the judge itself was not silent", async () => {
+test("a replica declares another one dead only after unbroken heartbeats of its own", async () => {
   const id = crypto.randomUUID();
   await insertReplica(database.db, { id, runtimeHost: "host", processIdentity: "another boot/pid:[1]/1/1" });
   await shiftDatabaseClock(home.url, "16 seconds");
@@ -50,30 +51,30 @@ test("silence for a lease kills only where the judge itself was not silent", asy
   expect((await removeDeadReplicas(ctx(), { ownId: "", unbroken: true })).dead).toEqual([id]);
 });
 
-test("one that was declared dead learns it at its next beat and holds nothing any more", async () => {
+test("a replica that was declared dead learns it from its next heartbeat, and then has no lease", async () => {
   const replica = await registerReplica(ctx(), { db: database.db, runtimeHost: "host" });
   await database.raw`delete from replicas`;
-  await replica.beat();
-  expect(replica.declaredDead).toBe(true);
+  await replica.sendHeartbeat();
+  expect(replica.isDeclaredDead).toBe(true);
   expect(replica.holdsLease()).toBe(false);
 });
 
 const ignore = () => {};
 
-function logTo(tell: (fields: object) => void): Log {
-  const log: Log = { debug: ignore, info: tell, warn: ignore, error: ignore, child: () => log };
+function logTo(onInfo: (fields: object) => void): Log {
+  const log: Log = { debug: ignore, info: onInfo, warn: ignore, error: ignore, child: () => log };
   return log;
 }
 
-test("of three processes that start together one registers, and the others wait for it by name", async () => {
-  // Nobody beats here: however long the machine stands still, the first one's lease is not over.
+test("of three replicas that start together, one registers and the others log that they wait for it", async () => {
+  // The test sends no heartbeats, so the lease must be longer than any pause of the machine.
   const patient = testConfig({ leaseMs: 600_000 });
   const leaving = new AbortController();
   const starts = [1, 2, 3].map(() => {
     const waitedFor = new Set<unknown>();
     const log = logTo((fields) => "other" in fields && waitedFor.add(fields.other));
-    const place = { db: database.db, config: patient, log, clock: systemClock, runtimeHost: "host" };
-    return { waitedFor, registered: registerSoleReplica(place, leaving.signal) };
+    const soleCtx = { db: database.db, config: patient, log, clock: systemClock, runtimeHost: "host" };
+    return { waitedFor, registered: registerSoleReplica(soleCtx, leaving.signal) };
   });
   const first = await Promise.race(starts.map(({ registered }) => registered));
   const waiting = () => starts.filter(({ waitedFor }) => waitedFor.size > 0);

@@ -151,5 +151,5 @@ test("a close that the database keeps waiting is ended by a third signal", async
   } finally {
     clearInterval(hurry);
   }
-  expect(output()).toMatch(/stopping at once.*going without a close/s);
+  expect(output()).toMatch(/ending the drain.*exiting without closing/s);
 });

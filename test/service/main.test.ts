@@ -154,7 +154,7 @@ test("a start that hangs is ended by a second signal", async () => {
   const hurry = setInterval(() => void service.signal("SIGINT"), 200);
   try {
     expect(await service.exited).toBe(1);
-    expect(service.output()).toContain("going without a close");
+    expect(service.output()).toContain("exiting without closing");
   } finally {
     clearInterval(hurry);
     silent.close();

@@ -1,0 +1,49 @@
+import { lockReplicas, type ReplicaRowAge } from "../../db/replicas.ts";
+import type { BaseContext } from "../context.ts";
+import { removeDeadReplicas } from "./remove-dead-replicas.ts";
+import { registerReplica, type OwnReplica } from "./replica.ts";
+
+const POLL_MS = 250;
+/** How long a replica may take to close after its drain. */
+const CLOSE_MS = 40_000;
+
+type SoleContext = Pick<BaseContext, "db" | "config" | "log" | "clock"> & { runtimeHost: string };
+
+/**
+ * Registers this process as the only replica of its database. There can be only one, because the gate of an engine
+ * lives in the memory of one process. Waits for a draining replica to leave.
+ *
+ * @throws naming the other replica, if that stays longer than a drain takes; the signal's reason, if it aborts.
+ */
+export async function registerSoleReplica(ctx: SoleContext, signal: AbortSignal): Promise<OwnReplica> {
+  const { drainDelayMs, drainMs, leaseMs } = ctx.config;
+  const startedAt = performance.now();
+  const maxWaitMs = drainDelayMs + drainMs + leaseMs + CLOSE_MS;
+  for (;;) {
+    // We send no heartbeats yet. A wait of one lease takes the place of unbroken heartbeats.
+    const unbroken = performance.now() - startedAt > leaseMs;
+    const { registered, other } = await tryRegister(ctx, unbroken);
+    if (registered !== undefined) return registered;
+    if (performance.now() - startedAt > maxWaitMs) {
+      throw new Error(
+        `replica ${other.id} already serves this database (last heartbeat ${other.heartbeatAt}): stop it first`,
+      );
+    }
+    ctx.log.info({ other: other.id, heartbeatAt: other.heartbeatAt }, "waiting for another replica to leave");
+    await ctx.clock.sleep(POLL_MS, signal);
+  }
+}
+
+/** Checks and registers in one locked transaction: of two replicas that start at once, one finds the other. */
+async function tryRegister(
+  ctx: SoleContext,
+  unbroken: boolean,
+): Promise<{ registered: OwnReplica; other?: undefined } | { registered?: undefined; other: ReplicaRowAge }> {
+  return ctx.db.transaction(async (tx) => {
+    await lockReplicas(tx);
+    const { alive } = await removeDeadReplicas({ ...ctx, db: tx }, { ownId: "", unbroken });
+    const [other] = alive;
+    if (other !== undefined) return { other };
+    return { registered: await registerReplica(ctx, { db: tx, runtimeHost: ctx.runtimeHost }) };
+  });
+}
