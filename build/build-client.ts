@@ -11,17 +11,17 @@ const TSC = join(ROOT, "node_modules", "typescript", "bin", "tsc");
 const run = promisify(execFile);
 
 export interface ClientPackage {
-  /** The package as it is published. */
+  /** The unpacked package. */
   directory: string;
-  /** The same as npm installs it. */
+  /** The packed package, which npm can install. */
   tarball: string;
 }
 
 /**
- * Makes the client a package of its own: its JavaScript, and of all declarations those that its types lead to.
+ * Builds the package of the client. It has the client's JavaScript, and the declarations that the client's types import.
  *
- *     client/*.ts, server/**.ts ── tsc ──▶ .js and .d.ts of everything ── reach from client/index ──▶ <distDir>/client
- *                                                                                 npm pack ──▶ <distDir>/*.tgz
+ *     client/*.ts, server/**.ts ─ tsc ─▶ all .js and .d.ts ─ imports from client/index ─▶ <distDir>/client
+ *     <distDir>/client ─ npm pack ─▶ <distDir>/*.tgz
  */
 export async function buildClient(distDir: string): Promise<ClientPackage> {
   const directory = join(distDir, "client");
@@ -47,9 +47,9 @@ export async function buildClient(distDir: string): Promise<ClientPackage> {
 async function writePackage(emitted: string, directory: string): Promise<void> {
   const { files, packages } = await readPackageFiles(emitted);
   for (const [path, text] of files) {
-    const place = join(directory, path);
-    await mkdir(dirname(place), { recursive: true });
-    await writeFile(place, text);
+    const target = join(directory, path);
+    await mkdir(dirname(target), { recursive: true });
+    await writeFile(target, text);
   }
   const [root, template] = await Promise.all([
     readJson(join(ROOT, "package.json")),
@@ -72,14 +72,14 @@ async function pack(directory: string, distDir: string): Promise<string> {
   return join(distDir, findFilename(JSON.parse(stdout)));
 }
 
-/** npm 12 keys the report by package, npm before it lists it. */
+/** The report of npm 12 is an object with package names as keys. That of earlier versions is a list. */
 function findFilename(report: unknown): string {
   const [packed] = Object.values(report as Record<string, { filename?: unknown }>);
-  if (typeof packed?.filename !== "string") throw new Error("npm pack does not say what it wrote");
+  if (typeof packed?.filename !== "string") throw new Error("the report of `npm pack` has no file name");
   return packed.filename;
 }
 
-/** The compiler tells what is wrong on its standard output. */
+/** Adds the standard output, where the compiler prints its errors. */
 function withOutput(error: unknown): unknown {
   if (!(error instanceof Error && "stdout" in error)) return error;
   return new Error(`${error.message}\n${String(error.stdout)}`, { cause: error });

@@ -5,25 +5,29 @@ interface Manifest {
 }
 
 interface ManifestSources {
-  /** Of this repository: the version, and the range of each dependency. */
+  /** The repository's package.json: the version, and the range of each dependency. */
   root: Manifest;
-  /** What is the package's own. A range in here is for what the repository has in a version that Node 20 cannot run. */
+  /** The package's own fields. It has a range only where the repository's version of a dependency excludes Node 20. */
   template: Manifest;
-  /** What the package's files import. */
+  /** The packages that the package's files import. */
   packages: ReadonlySet<string>;
 }
 
-/** The package's package.json. Throws when a dependency is imported and not declared, or declared for nothing. */
+/** The package's package.json. Throws if an imported dependency is undeclared, or a declared one is not imported. */
 export function toClientManifest({ root, template, packages }: ManifestSources): Manifest {
-  const needless = Object.keys(template.dependencies ?? {}).filter((dependency) => !packages.has(dependency));
-  if (needless.length > 0) throw new Error(`the client does not import ${needless.join(", ")}`);
+  const unused = Object.keys(template.dependencies ?? {}).filter((dependency) => !packages.has(dependency));
+  if (unused.length > 0)
+    throw new Error(
+      `the client does not import ${unused.join(", ")}: remove it from client/package.template.json`,
+    );
   const dependencies: Record<string, string> = {};
   for (const dependency of [...packages].sort()) {
     const range = template.dependencies?.[dependency] ?? root.dependencies?.[dependency];
-    if (range === undefined) throw new Error(`${dependency} is no dependency of this repository`);
+    if (range === undefined)
+      throw new Error(`the client imports ${dependency}, which package.json does not list: add it`);
     dependencies[dependency] = range;
   }
-  if (root.version === undefined) throw new Error("the repository has no version");
+  if (root.version === undefined) throw new Error("package.json has no version");
   const { name, ...rest } = template;
   return { name, version: root.version, ...rest, dependencies };
 }

@@ -5,7 +5,7 @@ import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { migrationsDir } from "./migration-files.ts";
 
-// `drizzle-kit check` finds no drift: only generating shows it, so that is done in a copy.
+// `drizzle-kit check` does not find drift. Generating a migration does, so this program generates into a copy.
 const rootDir = fileURLToPath(new URL("..", import.meta.url));
 const copyDir = await mkdtemp(join(tmpdir(), "enginehouse-drift-"));
 try {
@@ -13,11 +13,11 @@ try {
   const output = await generateInto(copyDir);
   const drift = await listNewFiles(copyDir);
   if (drift.length > 0) {
-    fail(`db/schema.ts has what migrations/ lacks; run \`npm run db:generate\`\n${drift.join("\n")}`);
+    fail(`db/schema.ts has changes without a migration: run \`npm run db:generate\`\n${drift.join("\n")}`);
   } else if (!output.includes("No schema changes")) {
-    // It exits 0 even when it fails, or wants to ask whether a column was renamed, so only its word counts.
+    // drizzle-kit exits with 0 even when it fails or has a question. Only its output tells.
     fail(
-      `db/schema.ts and migrations/ differ, or drizzle-kit failed; run \`npm run db:generate\`\n${output}`,
+      `db/schema.ts and migrations/ differ, or drizzle-kit failed: run \`npm run db:generate\`\n${output}`,
     );
   }
 } finally {
@@ -26,7 +26,7 @@ try {
 
 async function generateInto(dir: string): Promise<string> {
   const program = join(rootDir, "node_modules", "drizzle-kit", "bin.cjs");
-  // drizzle-kit puts "./" before the path that it is given, so it has to be a relative one.
+  // drizzle-kit puts "./" before this path, so it must be relative.
   const args = [
     "generate",
     "--dialect=postgresql",

@@ -8,7 +8,7 @@ export interface DataDirLock extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-/** Somebody else serves this data directory. */
+/** Another process serves this data directory. */
 export class DataDirLockedError extends Error {
   override readonly name = "DataDirLockedError";
 }
@@ -17,11 +17,11 @@ const attempts = 200;
 const retryPauseMs = 50;
 
 /**
- * Takes the data directory for this process alone, until closed or until the process ends in whatever way.
+ * Locks the data directory for this process, until the lock is closed or the process ends.
  *
- * The lock is SQLite's on its file, because Node has none of its own and the kernel takes that one back from a
- * killed process: there is nothing stale to recognise, and no two takers can both win. It also holds between
- * containers that share a volume, where pids say nothing. The file beside it only tells who the holder is.
+ * The lock is SQLite's lock on its file, because Node has no file locks. The kernel releases it when the process dies,
+ * so a lock is never stale, and no two processes can both hold it. It also works between containers that share a
+ * volume, where pids mean nothing. The file beside it only names the holder.
  *
  * @throws {DataDirLockedError} with the holder's pid and the directory.
  */
@@ -32,7 +32,7 @@ export async function lockDataDir(dataDir: string): Promise<DataDirLock> {
     const database = tryLock(dir);
     if (database) return holdLock(dir, database);
     const holder = await findHolder(dir);
-    // A holder without a name has just won, or just gone: ask again for a while.
+    // A holder that has just locked or is just leaving has no name: try again for a while.
     if (holder !== undefined || attempt === attempts) throw toRefusal(dir, holder);
     await delay(retryPauseMs);
   }
@@ -63,20 +63,20 @@ async function holdLock(dir: string, database: DatabaseSync): Promise<DataDirLoc
   await writeFile(holderFile, `${process.pid} ${self?.startedAt ?? ""}\n`, { mode: 0o600 });
   const close = async (): Promise<void> => {
     if (!database.isOpen) return;
-    // Before the lock is given back: afterwards the file may be the next holder's.
+    // After the release, the file may be the next holder's. So remove it first.
     await rm(holderFile, { force: true });
     if (database.isOpen) database.close();
   };
   return { close, [Symbol.asyncDispose]: close };
 }
 
-/** Undefined when the name is missing, or that of an earlier holder that is gone. */
+/** undefined: the file is missing, or names a process that has ended. */
 async function findHolder(dir: string): Promise<number | undefined> {
   let text: string;
   try {
     text = await readFile(join(dir, "lock.holder"), "utf8");
   } catch {
-    // Not written yet, or not for us to read: the refusal stands without a name.
+    // The file is not written yet, or we may not read it: the error then has no pid.
     return undefined;
   }
   const [pid, startedAt = ""] = text.trim().split(/ (.*)/s);
@@ -85,7 +85,8 @@ async function findHolder(dir: string): Promise<number | undefined> {
 }
 
 function toRefusal(dir: string, holder: number | undefined): DataDirLockedError {
-  const who = holder === undefined ? "a process that is not visible from here" : `process ${holder}`;
+  const who =
+    holder === undefined ? "a process in another container or on another host" : `process ${holder}`;
   return new DataDirLockedError(
     `${who} already serves the data directory ${dir}: stop it, or set ORCH_DATA_DIR to another directory`,
   );

@@ -4,15 +4,15 @@ import { engines, instance, tombstones } from "./schema.ts";
 
 export type InstanceRow = typeof instance.$inferSelect;
 
-/** The installation's one row, made with the given id by whoever comes first. */
+/** Returns the installation's only row. Inserts it with the given id if it is missing. */
 export async function ensureInstance(db: Db, id: string): Promise<InstanceRow> {
   await db.insert(instance).values({ id, createdAt: orchNow }).onConflictDoNothing();
   const [row] = await db.select().from(instance);
-  if (row === undefined) throw new Error("the instance row is missing right after it was written");
+  if (row === undefined) throw new Error("the instance row is missing right after its insert");
   return row;
 }
 
-/** What ties this database to its runtime: engines, or what may be left of those that were destroyed. */
+/** The rows that bind this database to its runtime: engines, or tombstones of destroyed engines. */
 export async function findPlaced(db: Db): Promise<"engines" | "tombstones" | undefined> {
   const [engine] = await db.select({ id: engines.id }).from(engines).limit(1);
   if (engine !== undefined) return "engines";
@@ -20,7 +20,7 @@ export async function findPlaced(db: Db): Promise<"engines" | "tombstones" | und
   return tombstone && "tombstones";
 }
 
-/** Remembers which runtime this database's engines live on. */
+/** Records the runtime of this database's engines. */
 export async function recordRuntime(
   db: Db,
   runtime: Required<Pick<InstanceRow, "runtimeKind" | "runtimeHost">>,

@@ -6,7 +6,7 @@ if (url) {
   await run(url);
 } else {
   process.stderr.write(
-    "db:migrate: set ORCH_MIGRATION_DATABASE_URL or ORCH_DATABASE_URL to the database to migrate\n",
+    "db:migrate: no database is configured: set ORCH_MIGRATION_DATABASE_URL or ORCH_DATABASE_URL\n",
   );
   process.exitCode = 2;
 }
@@ -14,9 +14,9 @@ if (url) {
 async function run(databaseUrl: string): Promise<void> {
   try {
     const { applied } = await migrateDatabase({ url: databaseUrl, log: print });
-    print(applied === 0 ? "nothing to apply, the schema is current" : `${applied} applied`);
+    print(applied === 0 ? "nothing to apply, the schema is current" : `${applied} migrations applied`);
   } catch (error) {
-    // Only the message: the error itself may carry the url and its password.
+    // The error itself may contain the url with its password.
     process.stderr.write(`db:migrate: ${error instanceof Error ? error.message : String(error)}\n`);
     process.exitCode = 1;
   }

@@ -2,24 +2,24 @@ import postgres from "postgres";
 import { readMigrations, type Migration } from "./migration-files.ts";
 
 export const schemaStates = ["current", "pending", "unknown"] as const;
-/** `unknown`: the database has had a migration that this code does not know. */
+/** `unknown`: the database has a migration that this code does not know. */
 export type SchemaState = (typeof schemaStates)[number];
 
 interface MigrateInput {
   readonly url: string;
   readonly log?: (message: string) => void;
-  /** The project's own unless a test brings another set. */
+  /** Default: the migrations of the project. */
   readonly migrationsDir?: string;
 }
 
-// Any constant will do that nobody else locks in this database: the letters "enginehs".
+// The letters "enginehs". Any constant works that no other program locks in this database.
 const lockKey = "7308327829064410227";
 
 /**
- * Applies the pending migrations in order, each in a transaction of its own that holds the migration lock: of
- * several callers at once one applies, the others wait and find nothing to do.
+ * Applies the pending migrations in order. Each has a transaction of its own, which holds the migration lock. Of several
+ * callers at once, one applies a migration; the others wait and find nothing to do.
  *
- * @throws when the database has a migration that this code does not know, and when a migration fails.
+ * @throws if the database has a migration that this code does not know, or if a migration fails.
  */
 export async function migrateDatabase(input: MigrateInput): Promise<{ applied: number }> {
   const migrations = await readMigrations(input.migrationsDir);
@@ -34,7 +34,7 @@ export async function migrateDatabase(input: MigrateInput): Promise<{ applied: n
   });
 }
 
-/** Whether the database has exactly the migrations of this code. Takes no lock and changes nothing. */
+/** Compares the database with the migrations of this code. Takes no lock and changes nothing. */
 export async function findSchemaState(
   database: string | postgres.Sql,
   migrationsDir?: string,
@@ -52,7 +52,7 @@ function toSchemaState(migrations: readonly Migration[], applied: ReadonlySet<st
 
 async function applyNext(sql: postgres.Sql, migrations: Migration[]): Promise<Migration | undefined> {
   return sql.begin(async (tx) => {
-    // Locks wait long behind another migrating process, and briefly behind the service's own traffic.
+    // Another migration may hold the migration lock for long. The service's traffic holds table locks only briefly.
     await tx`set local lock_timeout = '15min'`;
     await tx`select pg_advisory_xact_lock(${lockKey}::bigint)`;
     await tx`set local lock_timeout = '10s'`;
@@ -73,7 +73,7 @@ async function apply(tx: postgres.TransactionSql, migration: Migration): Promise
     const reason = error instanceof Error ? error.message : String(error);
     throw new Error(`migration ${migration.tag} failed and was rolled back: ${reason}`, { cause: error });
   }
-  // The same record that Drizzle's own tools keep and read.
+  // Drizzle's own tools read and write the same table.
   await tx`create schema if not exists drizzle`;
   await tx`create table if not exists drizzle.__drizzle_migrations (
     id serial primary key, hash text not null, created_at bigint)`;
@@ -88,7 +88,7 @@ async function listAppliedHashes(sql: postgres.Sql | postgres.TransactionSql): P
   return new Set(rows.map(({ hash }) => hash));
 }
 
-async function withConnection<T>(url: string, use: (sql: postgres.Sql) => Promise<T>): Promise<T> {
+async function withConnection<T>(url: string, work: (sql: postgres.Sql) => Promise<T>): Promise<T> {
   const sql = postgres(url, {
     max: 1,
     connect_timeout: 10,
@@ -96,13 +96,13 @@ async function withConnection<T>(url: string, use: (sql: postgres.Sql) => Promis
     connection: {
       application_name: "enginehouse-migrate",
       TimeZone: "UTC",
-      // A migration that rewrites a table takes its time; one that hangs must not hold its locks for ever.
+      // A migration that rewrites a table takes long. One that hangs must not hold its locks for ever.
       statement_timeout: 30 * 60 * 1000,
       idle_in_transaction_session_timeout: 60 * 1000,
     },
   });
   try {
-    return await use(sql);
+    return await work(sql);
   } finally {
     await sql.end({ timeout: 5 });
   }

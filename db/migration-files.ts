@@ -6,9 +6,9 @@ import { z } from "zod";
 
 export interface Migration {
   readonly tag: string;
-  /** When it was generated, in milliseconds; recorded with the hash. */
+  /** When drizzle-kit generated it, in milliseconds since 1970. The database stores this beside the hash. */
   readonly when: number;
-  /** Of the file's text: an applied migration that was edited afterwards is another one. */
+  /** SHA-256 of the file. If an applied migration is edited, it counts as another migration. */
   readonly hash: string;
   readonly statements: readonly string[];
 }
@@ -17,7 +17,7 @@ export const migrationsDir = fileURLToPath(new URL("../migrations", import.meta.
 
 const Journal = z.object({ entries: z.array(z.object({ tag: z.string(), when: z.number() })) });
 
-/** In the order in which they are applied, which is the journal's. */
+/** The migrations in the order of the journal, which is the order to apply them in. */
 export async function readMigrations(dir: string = migrationsDir): Promise<Migration[]> {
   const journal = Journal.parse(JSON.parse(await readFile(join(dir, "meta", "_journal.json"), "utf8")));
   return Promise.all(

@@ -1,6 +1,6 @@
 import postgres from "postgres";
 
-/** The Postgres error inside anything thrown; Drizzle wraps it as `cause`. */
+/** The Postgres error in a chain of causes. Drizzle wraps it as `cause`. */
 export function findPostgresError(error: unknown): postgres.PostgresError | undefined {
   let current: unknown = error;
   while (current instanceof Error) {
@@ -10,7 +10,7 @@ export function findPostgresError(error: unknown): postgres.PostgresError | unde
   return undefined;
 }
 
-/** The constraint that a statement violated, or undefined when it failed for another reason. */
+/** The constraint that a statement violated. undefined: it failed for another reason. */
 export function findViolatedConstraint(error: unknown): string | undefined {
   return findPostgresError(error)?.constraint_name;
 }
@@ -32,19 +32,19 @@ const CONNECTION_CODES = new Set([
   "57P01",
   "57P02",
   "57P03",
-  // Out of connections, disk, memory, or another resource; and a disk that fails.
+  // Postgres has no connections, disk, memory or other resources left, or a disk fails.
   "53000",
   "53100",
   "53200",
   "53300",
   "58030",
-  // A statement, a lock or an idle transaction that took longer than we let it.
+  // Our time limit for a statement, a lock or an idle transaction has passed.
   "57014",
   "55P03",
   "25P03",
 ]);
 
-/** Whether the database could not be asked at all, or went away while answering. */
+/** Whether the database could not be reached, or stopped serving during the statement. */
 export function isDatabaseUnavailable(error: unknown): boolean {
   let current: unknown = error;
   while (current instanceof Error) {
@@ -56,8 +56,8 @@ export function isDatabaseUnavailable(error: unknown): boolean {
 }
 
 /**
- * postgres.js looks up array types on each connection that it makes, and waits for the answer nowhere: when the
- * connection breaks just then, that is an unhandled rejection although nothing was asked for that is not asked again.
+ * postgres.js queries the array types on each new connection, without awaiting the result. If the connection then
+ * breaks, that causes an unhandled rejection. It is harmless: postgres.js repeats the query on the next connection.
  */
 export function isAbandonedTypeLookup(error: unknown): boolean {
   return (

@@ -3,16 +3,16 @@ import { readFile, readlink } from "node:fs/promises";
 import { platform } from "node:os";
 import { promisify } from "node:util";
 
-/** A process as the system shows it now. A pid alone is reused; pid and start time together are not. */
+/** A running process. The system reuses pids, but never pid and start time together. */
 export interface ProcessIdentity {
   readonly pid: number;
   readonly startedAt: string;
   readonly command: string;
-  /** Undefined where the system does not tell. */
+  /** undefined: the system does not show it. */
   readonly workingDirectory: string | undefined;
 }
 
-/** Undefined when no such process runs. A zombie, which still answers `kill(pid, 0)`, does not run. */
+/** undefined: no such process runs. A zombie does not run, although `kill(pid, 0)` succeeds for it. */
 export async function findProcess(pid: number): Promise<ProcessIdentity | undefined> {
   if (!Number.isSafeInteger(pid) || pid <= 0) return undefined;
   return platform() === "linux" ? findInProc(pid) : findWithPs(pid);
@@ -30,7 +30,7 @@ async function findInProc(pid: number): Promise<ProcessIdentity | undefined> {
     readOrUndefined(readlink(`/proc/${pid}/cwd`)),
   ]);
   if (stat === undefined || cmdline === undefined) return undefined;
-  // The second field is the command name in parentheses and may itself hold spaces and parentheses.
+  // The second field is the command name in parentheses. The name may contain spaces and parentheses.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   const [state, startedAt] = [fields[0], fields[19]];
   if (state === undefined || startedAt === undefined || state === "Z" || state === "X") return undefined;
@@ -39,7 +39,7 @@ async function findInProc(pid: number): Promise<ProcessIdentity | undefined> {
 
 async function findWithPs(pid: number): Promise<ProcessIdentity | undefined> {
   const run = promisify(execFile);
-  // ps exits 1 when there is no such process.
+  // ps exits with 1 if there is no such process.
   const listed = await readOrUndefined(
     run("/bin/ps", ["-ww", "-o", "stat=,lstart=,command=", "-p", `${pid}`], { env: { LC_ALL: "C" } }),
   );
@@ -52,7 +52,7 @@ async function readOrUndefined<T>(reading: Promise<T>): Promise<T | undefined> {
   try {
     return await reading;
   } catch {
-    // The process ended between two reads, or hides this detail from us: both read as "not known".
+    // The process has ended since the last read, or we may not see this detail.
     return undefined;
   }
 }

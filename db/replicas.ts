@@ -4,7 +4,7 @@ import { orchNow } from "./engines.ts";
 import { replicas } from "./schema.ts";
 
 export type ReplicaRow = typeof replicas.$inferSelect;
-/** A replica and how long ago its last heartbeat was, by the database's clock. */
+/** A replica, and the time since its last heartbeat by the database's clock. */
 export type ReplicaRowAge = ReplicaRow & { silentMs: number };
 
 export async function insertReplica(
@@ -14,7 +14,7 @@ export async function insertReplica(
   await db.insert(replicas).values({ ...replica, startedAt: orchNow, heartbeatAt: orchNow });
 }
 
-/** False when the row is gone: others have declared this replica dead. */
+/** False if the row is gone: another replica has declared this one dead. */
 export async function recordHeartbeat(db: Db, id: string): Promise<boolean> {
   const rows = await db
     .update(replicas)
@@ -42,7 +42,7 @@ export async function deleteReplicas(db: Db, ids: readonly string[]): Promise<vo
   await db.delete(replicas).where(inArray(replicas.id, [...ids]));
 }
 
-/** Until the transaction ends nobody else looks who is there and registers. */
+/** Until this transaction ends, no other replica can list replicas and register. */
 export async function lockReplicas(tx: Db): Promise<void> {
   await tx.execute(sql`select pg_advisory_xact_lock(hashtext('enginehouse.replicas'))`);
 }

@@ -15,19 +15,19 @@ import {
 } from "drizzle-orm/pg-core";
 
 /*
- * Partitions, triggers and functions are in the migrations' own SQL: drizzle-kit does not see them.
- * JSON that engines or callers write is kept as text: jsonb refuses NUL escapes and lone surrogates.
+ * Partitions, triggers and functions are hand-written SQL in the migrations, because drizzle-kit does not see them.
+ * JSON from engines and callers is stored as text, because jsonb refuses NUL escapes and lone surrogates.
  */
 
-/** What an engine's containers are made from. */
+/** The inputs of an engine's containers. */
 export interface EngineSpec {
-  /** As the caller or the configuration named it. */
+  /** The name that the caller or the configuration gave. */
   image: string;
-  /** Only an image that came from the configuration follows the configuration. */
+  /** Only an image from the configuration changes with the configuration. */
   imageFrom: "default" | "policy" | "caller";
-  /** What the name resolved to at the first boot; every later container is made from this one. */
+  /** The image id at the first boot. Later containers use the same id. */
   imageId: string | null;
-  /** Names passed through from the orchestrator's environment; values are never stored. */
+  /** Variables that the container gets from the orchestrator's environment. Their values are never stored. */
   environmentNames: readonly string[];
   limits: {
     memoryMb: number;
@@ -37,7 +37,7 @@ export interface EngineSpec {
     capAdd: readonly string[];
     user: string | null;
   };
-  /** The part of the limits that the product's policy set. */
+  /** The limits that the product's policy has set. */
   limitOverrides: Partial<Pick<EngineSpec["limits"], "memoryMb" | "cpus" | "pids" | "readOnly">>;
   network: string;
   enginePort: number;
@@ -71,7 +71,7 @@ export const SCOPES = ["read", "lifecycle", "turns", "rpc", "keys"] as const;
 const oneOf = (column: string, values: readonly string[]) =>
   sql.raw(`${column} in (${values.map((value) => `'${value}'`).join(", ")})`);
 
-/** One row: which installation this database belongs to, and which runtime runs its engines. */
+/** One row: the id of this installation, and the runtime of its engines. */
 export const instance = pgTable(
   "instance",
   {
@@ -88,7 +88,7 @@ export const instance = pgTable(
 export const replicas = pgTable("replicas", {
   id: uuid().primaryKey(),
   runtimeHost: text("runtime_host").notNull(),
-  /** Boot, pid namespace, pid and start time; null where the system cannot tell them. */
+  /** Boot, pid namespace, pid and start time. null: the replica does not run on Linux. */
   processIdentity: text("process_identity"),
   startedAt: at("started_at").notNull(),
   heartbeatAt: at("heartbeat_at").notNull(),
@@ -124,7 +124,7 @@ export const platformKeys = pgTable(
     scopes: text().array().notNull(),
     createdAt: at("created_at").notNull(),
     expiresAt: at("expires_at"),
-    /** From this instant on the key is refused; in the future while a grace runs. */
+    /** The key is refused from this instant on. It lies in the future during a grace period. */
     revokedAt: at("revoked_at"),
     lastUsedAt: at("last_used_at"),
   },
@@ -166,24 +166,24 @@ export const engines = pgTable(
       .notNull()
       .default("open"),
 
-    /** Everything the container is made from, fixed until a caller asks for a recreation. */
+    /** Everything the container is made from. It is fixed until an operation recreates the container. */
     spec: jsonb().$type<EngineSpec>().notNull(),
     specHash: text("spec_hash").notNull(),
     volumeName: text("volume_name").notNull(),
     runtimeHost: text("runtime_host").notNull(),
     hostPort: integer("host_port"),
 
-    /** The container wanted: a number above the observed one's asks for a replacement. */
+    /** The desired incarnation. If it is above the observed one, the container must be replaced. */
     incarnation: integer().notNull(),
     containerId: text("container_id"),
-    /** The last process seen, `containerId@startedAt`. A new one moves the generation. */
+    /** The last observed process, `containerId@startedAt`. A new process increments the generation. */
     processIdentity: text("process_identity"),
     generation: integer().notNull(),
-    /** A restart is asked of this process and of no later one. */
+    /** A restart must replace this process. Later processes already are the replacement. */
     processToReplace: text("process_to_replace"),
-    /** What the container was before this boot started it: an exit of anything else is a failed boot. */
+    /** The process before this boot. If any other process exits, this boot has failed. */
     processBeforeBoot: text("process_before_boot"),
-    /** The grace that the caller of the running stop asked for. */
+    /** The grace period that the caller of the current stop gave. */
     stopGraceMs: integer("stop_grace_ms"),
 
     keyHash: text("key_hash").notNull(),
@@ -221,7 +221,7 @@ export const engines = pgTable(
   ],
 );
 
-/** What is left of a destroyed engine until a sweep has seen that nothing of it is there. */
+/** What remains of a destroyed engine until a resync has observed nothing of it. */
 export const tombstones = pgTable("tombstones", {
   engineId: uuid("engine_id").primaryKey(),
   productId: uuid("product_id").notNull(),
@@ -251,7 +251,7 @@ export const turns = pgTable(
     engineId: uuid("engine_id").notNull(),
     generation: integer().notNull(),
     taskId: text("task_id").notNull(),
-    /** SHA-256 over the canonical input: the same id with another input is refused. */
+    /** SHA-256 of the canonical input. The same id with another input is refused. */
     fingerprint: text().notNull(),
     status: text({ enum: TURN_STATUSES }).notNull(),
     ownerReplica: uuid("owner_replica").notNull(),
@@ -261,7 +261,7 @@ export const turns = pgTable(
     bytes: long("bytes").notNull().default(0),
     startedAt: at("started_at").notNull(),
     endedAt: at("ended_at"),
-    /** The typed end as JSON text; null while the turn lives. */
+    /** The end as JSON text; null while the turn is live. */
     end: text(),
   },
   (table) => [
@@ -280,7 +280,7 @@ export const turns = pgTable(
   ],
 );
 
-/** One row per turn and flush, in hourly partitions by the turn's start. */
+/** One row for each turn and commit, in hourly partitions by the turn's start. */
 export const turnEvents = pgTable(
   "turn_events",
   {
@@ -302,7 +302,7 @@ export const auditHeads = pgTable("audit_heads", {
   hash: text().notNull(),
 });
 
-/** Append-only, partitioned by ranges of seq; gapless and hash-chained per scope. */
+/** Append-only, and partitioned by ranges of seq. Each scope is a hash chain without gaps. */
 export const auditLog = pgTable(
   "audit_log",
   {
@@ -337,7 +337,7 @@ export const idempotency = pgTable(
     fingerprint: text().notNull(),
     state: text({ enum: ["running", "done"] }).notNull(),
     replicaId: uuid("replica_id").notNull(),
-    /** What the first attempt was about, so that a retry after a crash resumes it instead of repeating it. */
+    /** The object of the first attempt. A retry after a crash resumes that attempt instead of repeating it. */
     subject: text(),
     replySealed: text("reply_sealed"),
     createdAt: at("created_at").notNull(),

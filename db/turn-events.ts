@@ -12,24 +12,24 @@ export interface LogChunk {
 
 export interface TurnAppend extends TurnKey {
   fencingToken: number;
-  /** Of the last item, the end included. */
+  /** The sequence number of the last event, or of the end. */
   lastSeq: number;
   reservedSeq: number;
   bytes: number;
   status: TurnStatus;
-  /** The typed end as JSON text; undefined while the turn lives. */
+  /** The end as JSON text; undefined while the turn is live. */
   end: string | undefined;
   chunks: readonly LogChunk[];
 }
 
-// Stands between texts that go in as one parameter, which costs no escaping. JSON has it only in escaped form.
+// Many texts are sent as one parameter, joined by this character. That saves escaping them. JSON never contains it raw.
 const SEPARATOR = "\u001e";
 
 /**
- * Writes what many turns have, in one statement, and answers the indexes of those that were still the owner's.
+ * Commits the new events of many turns, in one statement. Returns the indexes of the turns that the owner still owned.
  *
- * It may be repeated when its outcome is unknown, with the same events or more: rows of the same first event are
- * replaced, and a statement that was overtaken by a later one changes nothing.
+ * If its outcome is unknown, it may be repeated with the same events or more. A row with the same first event is
+ * replaced, and a statement that arrives after a later one changes nothing.
  */
 export async function appendToTurnLog(
   raw: RawSql,
@@ -79,7 +79,7 @@ export async function appendToTurnLog(
   return new Set(rows.map((row) => row.n - 1));
 }
 
-/** Whether an append failed because there is no partition for the turn's start. */
+/** Whether an append failed because no partition covers the turn's start. */
 export function isPartitionMissing(error: unknown): boolean {
   const failure = findPostgresError(error);
   return failure?.code === "23514" && failure.constraint_name === undefined;
@@ -88,13 +88,13 @@ export function isPartitionMissing(error: unknown): boolean {
 export interface LogPage extends TurnKey {
   startedAt: string;
   afterSeq: number;
-  /** Rows are answered until they hold this much, one at least. */
+  /** The page ends with the row that reaches this size. */
   maxBytes: number;
 }
 
 const PAGE_MAX_ROWS = 256;
 
-/** The rows that hold what comes after `afterSeq`, in order; the first one may begin before it. */
+/** The rows with events after `afterSeq`, in order. The first row may begin with earlier events. */
 export async function readTurnLog(raw: RawSql, page: LogPage): Promise<LogChunk[]> {
   const { productId, turnId, startedAt, afterSeq } = page;
   const turn = raw`product_id = ${productId} and turn_id = ${turnId}

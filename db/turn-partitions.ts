@@ -1,11 +1,11 @@
 import type { RawSql } from "./client.ts";
 
-/** Makes the hourly partition that `at` (anything Postgres reads as an instant) falls in, if there is none. */
+/** Creates the hourly partition for the instant `at`, if it is missing. `at` may have any format that Postgres reads. */
 export async function ensureTurnPartitionAt(raw: RawSql, at: string): Promise<void> {
   await raw`select ensure_turn_partition(${at}::text::timestamptz)`;
 }
 
-/** Makes the partitions of this hour and of the `hours` after it. */
+/** Creates the partitions of this hour and of the next `hours` hours. */
 export async function ensureTurnPartitionsAhead(raw: RawSql, hours: number): Promise<void> {
   for (let hour = 0; hour <= hours; hour += 1) {
     await raw`select ensure_turn_partition(orch_now() + make_interval(hours => ${hour}::int))`;
@@ -14,13 +14,13 @@ export async function ensureTurnPartitionsAhead(raw: RawSql, hours: number): Pro
 
 export interface TurnPartition {
   name: string;
-  /** `pending`: detaching began and was cut short. `detached`: only its table is left. */
+  /** `pending`: a detach was interrupted. `detached`: only the table is left. */
   state: "attached" | "pending" | "detached";
 }
 
 /**
- * Partitions of whose turns none is live and none ended less than `retentionMs` ago, oldest first, and what earlier
- * attempts left half done.
+ * The partitions to drop: first those that an earlier attempt left detached or half detached, then the oldest. All their
+ * turns must have ended more than `retentionMs` ago.
  */
 export async function listRetiredTurnPartitions(raw: RawSql, retentionMs: number): Promise<TurnPartition[]> {
   return raw<TurnPartition[]>`
@@ -45,18 +45,18 @@ export async function listRetiredTurnPartitions(raw: RawSql, retentionMs: number
     order by state = 'attached', low`;
 }
 
-/** How long taking a partition away may stand in the way of readers and writers. */
+/** How long dropping a partition may block readers and writers. */
 const LOCK_TIMEOUT = "2s";
 
 /**
- * Detaches without stopping writers, then drops.
+ * Detaches the partition without blocking writers, then drops it.
  *
- * @throws when a lock did not come in time; what was done so far stays, and the next attempt goes on from there.
+ * @throws if it got no lock in time. The next attempt continues from the state that is reached by then.
  */
 export async function dropTurnPartition(raw: RawSql, partition: TurnPartition): Promise<void> {
   const connection = await raw.reserve();
   try {
-    // Neither statement may run in a transaction, so their time limit is the session's for a while.
+    // `detach … concurrently` cannot run in a transaction, so the lock timeout is set for the session.
     await connection.unsafe(`set lock_timeout = '${LOCK_TIMEOUT}'`);
     const detach = partition.state === "pending" ? "finalize" : "concurrently";
     if (partition.state !== "detached") {
@@ -65,13 +65,13 @@ export async function dropTurnPartition(raw: RawSql, partition: TurnPartition): 
     await connection.unsafe(`drop table ${partition.name}`);
   } finally {
     await connection.unsafe("set lock_timeout to default").catch(() => {
-      // The connection is gone, and its settings with it.
+      // The connection has broken, so its settings do not matter.
     });
     connection.release();
   }
 }
 
-/** Whether a turn's events went with their partition; one that never was made is not one that was dropped. */
+/** Whether retention has dropped the turn's partition. For a younger turn, a missing partition was never created. */
 export async function isTurnLogRetired(
   raw: RawSql,
   turn: { startedAt: string; endedAt: string | null },

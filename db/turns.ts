@@ -18,21 +18,21 @@ export interface TurnRow extends TurnKey {
   status: TurnStatus;
   ownerReplica: string;
   fencingToken: number;
-  /** Of the last item in the log; of the end once there is one. */
+  /** The sequence number of the last event in the log, or of the end. */
   lastSeq: number;
   reservedSeq: number;
   bytes: number;
-  /** As Postgres writes it, to the microsecond. */
+  /** In the text format of Postgres, with microseconds. */
   startedAt: string;
   endedAt: string | null;
-  /** The typed end as JSON text. */
+  /** The end as JSON text. */
   end: string | null;
 }
 
 export type NewTurn = Omit<TurnRow, "status" | "lastSeq" | "bytes" | "startedAt" | "endedAt" | "end">;
 
-// float8 holds every sequence number exactly and comes out as a number, bigint as text; a timestamp as text keeps its
-// microseconds, and goes in as text for the same reason.
+// postgres.js returns float8 as a number, but bigint as text. float8 holds every sequence number exactly. Timestamps
+// are read and written as text, which keeps their microseconds.
 const columns = (raw: RawSql) => raw`
   product_id as "productId", id as "turnId", user_id as "userId", engine_id as "engineId", generation,
   task_id as "taskId", fingerprint, status, owner_replica as "ownerReplica", fencing_token::float8 as "fencingToken",
@@ -46,8 +46,8 @@ export async function findTurn(raw: RawSql, key: TurnKey): Promise<TurnRow | und
 }
 
 /**
- * Writes a turn in `starting` and answers when that was. undefined: the product has a turn of this id. A live turn
- * on the same task violates `turns_live_task_key`.
+ * Inserts a turn in `starting`, and returns its start. undefined: the product already has a turn with this id. Violates
+ * `turns_live_task_key` if the task has a live turn.
  */
 export async function insertTurn(raw: RawSql, turn: NewTurn): Promise<string | undefined> {
   const [row] = await raw<{ startedAt: string }[]>`
@@ -63,13 +63,13 @@ export async function insertTurn(raw: RawSql, turn: NewTurn): Promise<string | u
 
 export interface BegunTurn {
   engine: UsableEngine | undefined;
-  /** undefined: nothing was written. */
+  /** undefined: no turn was inserted. */
   startedAt: string | undefined;
 }
 
 /**
- * `insertTurn` for the user's engine as it is, together with the look at that engine: nothing is written when it does
- * not run, is of another generation than expected, or when the product has a turn of this id.
+ * Reads the user's engine and inserts a turn for it, in one statement. Inserts nothing if the engine is not running or
+ * has another generation than expected, or if the product already has a turn with this id.
  */
 export async function beginTurn(
   raw: RawSql,
@@ -100,7 +100,7 @@ export async function beginTurn(
   return { engine, startedAt: startedAt ?? undefined };
 }
 
-/** Takes back a turn that never reached its engine. */
+/** Deletes a turn that never reached its engine. */
 export async function deleteStartingTurn(
   raw: RawSql,
   turn: TurnKey & Pick<TurnRow, "ownerReplica" | "fencingToken">,
@@ -114,7 +114,7 @@ export async function deleteStartingTurn(
 export interface TurnPage {
   productId: string;
   userId: string;
-  /** The last turn of the page before. */
+  /** The last turn of the previous page. */
   after?: { startedAt: string; turnId: string } | undefined;
   limit: number;
 }
@@ -131,12 +131,12 @@ export async function listTurnRows(raw: RawSql, page: TurnPage): Promise<TurnRow
     limit ${page.limit}`;
 }
 
-// An end that its owner did not write goes past everything the owner may have shown, and the fence moves so that
-// nothing of the owner's comes after it.
+// The owner may have shown readers every event up to `reserved_seq`, so the end comes after that. The fencing token
+// grows, so that no later write of the owner succeeds.
 const endAt = (raw: RawSql, lastSeq = raw`reserved_seq + 1`) => raw`
   fencing_token = fencing_token + 1, last_seq = ${lastSeq}, ended_at = orch_now()`;
 
-/** Ends the live turns of owners that are gone, and answers how many. `deadReplicas` undefined: of all but `me`. */
+/** Ends the live turns of dead replicas, and returns their number. `deadReplicas` undefined: of all replicas but `me`. */
 export async function endTurnsOfOthers(
   raw: RawSql,
   me: string,
@@ -164,13 +164,13 @@ export async function endTurnsOfOthers(
 export interface TakeOver {
   row: TurnKey & Pick<TurnRow, "ownerReplica" | "fencingToken">;
   status: TurnStatus;
-  /** The end as JSON, but for its lastSeq. */
+  /** The end as JSON text, without its lastSeq. */
   end: string;
-  /** Its engine never had it, so that nobody was shown anything: its end is its first item. */
+  /** The turn never reached its engine. No reader has an event of it, so its end gets the next sequence number. */
   isUnsent: boolean;
 }
 
-/** Ends a live turn that this process does not drive. False: it changed hands or ended meanwhile. */
+/** Ends a live turn of another owner. False: the turn has ended or has another owner by now. */
 export async function takeOverTurn(raw: RawSql, given: TakeOver): Promise<boolean> {
   const { row, status, end, isUnsent } = given;
   const lastSeq = isUnsent ? raw`last_seq + 1` : raw`reserved_seq + 1`;
@@ -182,7 +182,7 @@ export async function takeOverTurn(raw: RawSql, given: TakeOver): Promise<boolea
   return result.count > 0;
 }
 
-/** Deletes turns that ended longer ago than `ageMs`, oldest first, and answers how many. */
+/** Deletes up to `limit` turns that ended more than `ageMs` ago, oldest first. Returns their number. */
 export async function deleteOldTurns(raw: RawSql, ageMs: number, limit: number): Promise<number> {
   const result = await raw`
     delete from turns where (product_id, id) in (

@@ -3,7 +3,7 @@ import { isDeeperThan } from "../server/json-depth.ts";
 
 const nested = (depth: number): unknown => JSON.parse(`${'{"a":['.repeat(depth)}${"]}".repeat(depth)}`);
 
-test("depth is counted in arrays and objects, along the deepest branch", () => {
+test("the depth counts arrays and objects along the deepest branch", () => {
   expect(isDeeperThan("text", 0)).toBe(false);
   expect(isDeeperThan(null, 0)).toBe(false);
   expect(isDeeperThan([], 0)).toBe(true);
@@ -11,7 +11,7 @@ test("depth is counted in arrays and objects, along the deepest branch", () => {
   expect(isDeeperThan({ flat: 1, deep: [[1]] }, 2)).toBe(true);
 });
 
-test("a million levels are measured without a stack to match", () => {
+test("a million levels do not overflow the stack", () => {
   expect(isDeeperThan(nested(500_000), 1_000_000)).toBe(false);
   expect(isDeeperThan(nested(500_000), 999_999)).toBe(true);
 });

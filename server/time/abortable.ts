@@ -1,8 +1,8 @@
-/** The promise, or the signal's reason as soon as it aborts; what the promise stands for goes on. Leaves no listener. */
+/** Waits for the promise; rejects with the signal's reason if it aborts first. The work continues. Leaves no listener. */
 export async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   if (signal.aborted) {
     promise.catch(() => {
-      // Whoever gave up on it does not learn how it ended.
+      // The caller has stopped waiting, so a later rejection must not count as unhandled.
     });
     throw signal.reason;
   }

@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** Time as the process sees it. Instants that decide anything across processes come from the database instead. */
+/** The time of this process. Decisions that involve other replicas use the time of the database instead. */
 export interface Clock {
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now(): number;
-  /** Resolves after `ms`; rejects with the signal's reason when it aborts first. */
+  /** Resolves after `ms`; rejects with an AbortError if the signal aborts first. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
-  /** Calls back once after `ms`, unless what it returns is called before. Cheaper than a sleep that is mostly cut. */
+  /** Calls back once after `ms`. The returned function cancels that. Cheaper than a sleep that is usually aborted. */
   after(ms: number, callback: () => void): () => void;
 }
 

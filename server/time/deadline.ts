@@ -1,6 +1,6 @@
 /**
- * A signal that aborts after `ms`, or with the first of `others` and its reason. Disposing leaves neither a timer nor
- * a listener: `AbortSignal.any` and `AbortSignal.timeout` are left to the garbage collector, which makes them dear.
+ * A signal that aborts after `ms`, or with the first of `others` and its reason. Dispose removes its timer and its
+ * listeners. `AbortSignal.any` and `AbortSignal.timeout` leave that to the garbage collector, which costs more.
  */
 export class Deadline implements Disposable {
   readonly #ended = new AbortController();
@@ -23,12 +23,12 @@ export class Deadline implements Disposable {
   get signal(): AbortSignal {
     return this.#ended.signal;
   }
-  /** True when the time was up before any of the others aborted. */
+  /** True if the time passed before any of the others aborted. */
   get hasPassed(): boolean {
     return this.#hasPassed;
   }
 
-  /** One of the others has aborted. */
+  /** Called when one of the others aborts. */
   handleEvent(event: Event): void {
     this.#end(event.target as AbortSignal);
   }

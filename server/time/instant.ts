@@ -1,4 +1,4 @@
-/** The ISO instant of a timestamp as Postgres writes it, in milliseconds; null stays null. */
+/** Converts a timestamp in Postgres' text format to an ISO instant with milliseconds. null stays null. */
 export function toInstant(timestamp: string): string;
 export function toInstant(timestamp: string | null): string | null;
 export function toInstant(timestamp: string | null): string | null {

@@ -7,28 +7,28 @@ export interface LoopOptions {
   intervalMs: number;
   clock: Clock;
   log: Log;
-  /** Gets a signal that aborts when the loop is closed. */
+  /** The signal aborts when the loop is closed. */
   tick(signal: AbortSignal): Promise<void>;
 }
 
-/** A timer that never overlaps itself. Waking it is a hint; the interval is the truth. */
+/** A timer whose ticks never overlap. `wake` makes a tick earlier; the interval guarantees it. */
 export interface Loop extends AsyncDisposable {
-  /** Ends the nap; during a tick, asks for one more right after it. */
+  /** Ends the sleep. During a tick, requests another one right after it. */
   wake(): void;
-  /** Aborts the nap and the tick's signal, and waits for the tick to end. */
+  /** Aborts the sleep and the signal of the tick, and waits for the tick to end. */
   close(): Promise<void>;
 }
 
-/** Starts ticking at once. A tick that throws is logged, and the loop lives. */
+/** Makes the first tick at once. If a tick throws, the error is logged and the loop continues. */
 export function startLoop(options: LoopOptions): Loop {
   const closing = new AbortController();
-  let nap = new AbortController();
+  let sleeping = new AbortController();
   let woken = false;
   let failures = 0;
 
   const report = (error: unknown) => {
     failures += 1;
-    // Of an outage that lasts, every power of two is told: the log stays readable, and the count says how long.
+    // In a long outage, log only failures number 1, 2, 4, 8, … so that the log stays readable.
     if ((failures & (failures - 1)) !== 0) return;
     options.log.error({ loop: options.name, failures, error: toErrorMessage(error) }, "loop tick failed");
   };
@@ -36,7 +36,7 @@ export function startLoop(options: LoopOptions): Loop {
   const run = async () => {
     while (!closing.signal.aborted) {
       woken = false;
-      nap = new AbortController();
+      sleeping = new AbortController();
       try {
         await options.tick(closing.signal);
         if (failures > 0) options.log.info({ loop: options.name, failures }, "loop works again");
@@ -45,8 +45,8 @@ export function startLoop(options: LoopOptions): Loop {
         if (!closing.signal.aborted) report(error);
       }
       if (woken || closing.signal.aborted) continue;
-      await options.clock.sleep(options.intervalMs, nap.signal).catch(() => {
-        // The nap was cut short on purpose, by a wake or by the close.
+      await options.clock.sleep(options.intervalMs, sleeping.signal).catch(() => {
+        // A wake or the close has ended the sleep.
       });
     }
   };
@@ -54,11 +54,11 @@ export function startLoop(options: LoopOptions): Loop {
 
   const wake = () => {
     woken = true;
-    nap.abort();
+    sleeping.abort();
   };
   const close = async () => {
     closing.abort();
-    nap.abort();
+    sleeping.abort();
     await done;
   };
   return { wake, close, [Symbol.asyncDispose]: close };

@@ -5,22 +5,22 @@ import { DataDirLockedError, lockDataDir } from "../../db/data-dir-lock.ts";
 import { openTempDir } from "../support/temp-dir.ts";
 import { startOpener } from "./embedded/opener.ts";
 
-test("of ten processes at once after a holder was killed exactly one gets the directory, and the rest name it", async () => {
+test("after a holder was killed, exactly one of ten processes gets the lock, and the others name its pid", async () => {
   await using dir = await openTempDir();
   const killed = await startOpener(dir.path, "lock-only");
-  expect(killed.said).toContain("serving");
+  expect(killed.output).toContain("serving");
   await killed.kill();
 
   const openers = await Promise.all(Array.from({ length: 10 }, () => startOpener(dir.path, "lock-only")));
-  const winners = openers.filter(({ said }) => said.startsWith("serving"));
-  const refusals = openers.map(({ said }) => said).filter((said) => said.startsWith("refused"));
+  const winners = openers.filter(({ output }) => output.startsWith("serving"));
+  const refusals = openers.map(({ output }) => output).filter((output) => output.startsWith("refused"));
   await Promise.all(openers.map(async (opener) => opener.close()));
   expect(winners).toHaveLength(1);
   const expected = `refused process ${winners[0]?.pid} already serves the data directory ${dir.path}`;
-  expect(refusals.filter((said) => said.startsWith(expected))).toHaveLength(9);
+  expect(refusals.filter((output) => output.startsWith(expected))).toHaveLength(9);
 });
 
-test("a holder in the same process is refused as well, and closing gives the directory back", async () => {
+test("a second lock in the same process is refused, and closing the first one releases the directory", async () => {
   await using dir = await openTempDir();
   const first = await lockDataDir(dir.path);
   await expect(lockDataDir(dir.path)).rejects.toThrow(DataDirLockedError);
@@ -31,7 +31,7 @@ test("a holder in the same process is refused as well, and closing gives the dir
   expect(second).toBeDefined();
 });
 
-test("a directory that cannot be made says so", async () => {
+test("an error names the directory that cannot be created", async () => {
   await using dir = await openTempDir();
   const file = join(dir.path, "file");
   await writeFile(file, "");

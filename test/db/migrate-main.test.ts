@@ -13,7 +13,7 @@ async function run(env: Record<string, string>): Promise<{ code: unknown; stdout
   });
 }
 
-test("db:migrate applies what is pending, says what, and has nothing to do the second time", async () => {
+test("db:migrate applies the pending migrations and names them, and a second call applies none", async () => {
   await using database = await openEmptyDatabase();
   const first = await run({ ORCH_DATABASE_URL: database.url });
   expect(first).toMatchObject({ code: 0, stderr: "" });
@@ -26,20 +26,20 @@ test("db:migrate applies what is pending, says what, and has nothing to do the s
   });
 });
 
-test("db:migrate prefers the database that is named for migrations", async () => {
+test("db:migrate prefers ORCH_MIGRATION_DATABASE_URL", async () => {
   await using database = await openEmptyDatabase();
   const unreachable = "postgres://nobody:nothing@127.0.0.1:1/none";
   const ran = await run({ ORCH_MIGRATION_DATABASE_URL: database.url, ORCH_DATABASE_URL: unreachable });
   expect(ran.code).toBe(0);
 });
 
-test("db:migrate without a database says which variable to set", async () => {
+test("db:migrate without a database names the variables to set", async () => {
   const ran = await run({});
   expect(ran.code).toBe(2);
   expect(ran.stderr).toContain("set ORCH_MIGRATION_DATABASE_URL or ORCH_DATABASE_URL");
 });
 
-test("db:migrate that cannot connect fails without telling the password", async () => {
+test("db:migrate that cannot connect fails without printing the password", async () => {
   const ran = await run({ ORCH_DATABASE_URL: "postgres://nobody:hush-hush@127.0.0.1:1/none" });
   expect(ran.code).toBe(1);
   expect(ran.stderr).toContain("ECONNREFUSED");

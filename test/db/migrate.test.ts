@@ -7,7 +7,7 @@ import { readMigrations } from "../../db/migration-files.ts";
 import { openTempDir } from "../support/temp-dir.ts";
 import { openEmptyDatabase, openTestDatabase } from "../support/test-database.ts";
 
-test("five migrations at once apply every migration once and none fails", async () => {
+test("five concurrent calls apply each migration once, and none fails", async () => {
   await using database = await openEmptyDatabase();
   const results = await Promise.all(Array.from({ length: 5 }, () => migrateDatabase({ url: database.url })));
   const total = (await readMigrations()).length;
@@ -15,7 +15,7 @@ test("five migrations at once apply every migration once and none fails", async 
   expect(await findSchemaState(database.url)).toBe("current");
 });
 
-test("a cloned test database is current and migrating it again does nothing", async () => {
+test("a cloned test database is current, and migrating it again applies nothing", async () => {
   await using database = await openTestDatabase();
   expect(await findSchemaState(database.url)).toBe("current");
   expect(await migrateDatabase({ url: database.url })).toEqual({ applied: 0 });
@@ -26,7 +26,7 @@ test("an empty database is pending", async () => {
   expect(await findSchemaState(database.url)).toBe("pending");
 });
 
-test("a database with a migration that this code does not know is unknown and is not migrated", async () => {
+test("a database with an unknown migration is not migrated", async () => {
   await using database = await openTestDatabase();
   const sql = postgres(database.url, { max: 1 });
   await sql`insert into drizzle.__drizzle_migrations (hash, created_at) values ('of a later version', 1)`;
@@ -35,7 +35,7 @@ test("a database with a migration that this code does not know is unknown and is
   await expect(migrateDatabase({ url: database.url })).rejects.toThrow("this version does not know");
 });
 
-test("a migration that fails is rolled back as a whole and named, and what came before it stays", async () => {
+test("a migration that fails is named and rolled back, and the earlier ones stay applied", async () => {
   await using database = await openEmptyDatabase();
   await using dir = await openTempDir();
   await writeMigrations(dir.path, {

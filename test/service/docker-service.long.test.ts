@@ -7,14 +7,14 @@ import { buildReferenceImage } from "../../server/runtime/docker/reference-image
 import { isDockerAvailable } from "../support/docker-available.ts";
 import { openTempDir } from "../support/temp-dir.ts";
 import { openTestDatabase } from "../support/test-database.ts";
-import { openClaimWatch } from "./claim-watch.ts";
+import { openIdempotencyWatch } from "./idempotency-watch.ts";
 import { ADMIN_KEY, callProcedure, startService, type Service } from "./spawn-service.ts";
 
 const run = promisify(execFile);
 const DOCKER_HOST = process.env["DOCKER_HOST"];
 const quiet = { info: () => {}, warn: () => {} };
 
-/** Everything of one installation, whatever the test did. */
+/** Kills the service and removes all containers of its installation. */
 async function removeEverything(service: Service): Promise<void> {
   await service.signal("SIGKILL");
   const instanceId = /"instanceId":"([^"]+)"/.exec(service.output())?.[1];
@@ -29,10 +29,10 @@ async function removeEverything(service: Service): Promise<void> {
 }
 
 describe.skipIf(!isDockerAvailable())("the service over Docker", { timeout: 600_000 }, () => {
-  test("an orchestrator killed amid provision, rotation, restart and destroy loses nothing, and leaves nothing", async () => {
+  test("a service killed during provision, rotate, restart and destroy loses nothing and leaves nothing behind", async () => {
     await using home = await openTempDir();
     await using database = await openTestDatabase();
-    await using claims = openClaimWatch(database.url);
+    await using reservations = openIdempotencyWatch(database.url);
     const environment = {
       ORCH_DATA_DIR: home.path,
       ORCH_DATABASE_URL: database.url,
@@ -50,11 +50,11 @@ describe.skipIf(!isDockerAvailable())("the service over Docker", { timeout: 600_
         name: "Acme",
       });
       const key = String(registered.data["apiKey"]);
-      /** Kills the orchestrator in the middle of the call, and makes the same call of the next one. */
-      const killAmid = async (procedure: string, input: Record<string, unknown>, delayMs: number) => {
+      /** Kills the service during the call, starts it again, and repeats the call. */
+      const killDuring = async (procedure: string, input: Record<string, unknown>, delayMs: number) => {
         const keyed = { userId: "ada", idempotencyKey: `${procedure}-${delayMs}`, ...input };
         const cut = callProcedure({ url: service.url, key }, procedure, keyed).catch(() => undefined);
-        await claims.untilClaimed(keyed.idempotencyKey);
+        await reservations.untilReserved(keyed.idempotencyKey);
         await new Promise((resolve) => setTimeout(resolve, delayMs));
         await service.signal("SIGKILL");
         await cut;
@@ -73,18 +73,18 @@ describe.skipIf(!isDockerAvailable())("the service over Docker", { timeout: 600_
         return { status: response.status, body: (await response.json()) as { result?: { config: unknown } } };
       };
 
-      const provisioned = await killAmid("engines.provision", {}, 350);
+      const provisioned = await killDuring("engines.provision", {}, 350);
       await callProcedure({ url: service.url, key }, "rpc.setConfig", {
         userId: "ada",
         config: { kept: true },
       });
-      const rotated = await killAmid("engineKeys.rotate", { when: "now" }, 450);
+      const rotated = await killDuring("engineKeys.rotate", { when: "now" }, 450);
       expect((await direct(String(provisioned["apiKey"]))).status).toBe(401);
       expect((await direct(String(rotated["apiKey"]))).body.result?.config).toEqual({ kept: true });
-      const restarted = await killAmid("engines.restart", {}, 300);
+      const restarted = await killDuring("engines.restart", {}, 300);
       expect(restarted).toMatchObject({ status: "running" });
 
-      // The engine's process dies inside its container: the daemon starts it again, and the generation moves.
+      // When the engine's process dies in its container, Docker restarts it and the generation grows.
       const engineId = String(restarted["engineId"]);
       const { stdout } = await run("docker", [
         "ps",
@@ -100,12 +100,12 @@ describe.skipIf(!isDockerAvailable())("the service over Docker", { timeout: 600_
       await expect
         .poll(
           async () => (await callProcedure({ url: service.url, key }, "engines.get", { userId: "ada" })).data,
-          // Without the daemon's event the next look at it comes after half a minute.
+          // If the daemon's event is lost, the resync observes the engine after half a minute.
           { timeout: 120_000 },
         )
         .toMatchObject({ status: "running", generation: Number(restarted["generation"]) + 1 });
 
-      expect(await killAmid("engines.destroy", {}, 200)).toEqual({ engineId, destroyed: true });
+      expect(await killDuring("engines.destroy", {}, 200)).toEqual({ engineId, destroyed: true });
       const left = await run("docker", ["ps", "-aq", "--filter", `label=enginehouse.engine=${engineId}`]);
       expect(left.stdout).toBe("");
       const volumes = await run("docker", ["volume", "ls", "-q", "--filter", `name=engine-data-${engineId}`]);
@@ -118,7 +118,7 @@ describe.skipIf(!isDockerAvailable())("the service over Docker", { timeout: 600_
     }
   });
 
-  test("a development start that names no image runs the reference engine", async () => {
+  test("a development start without an image runs the reference engine", async () => {
     await using home = await openTempDir();
     await using database = await openTestDatabase();
     const service = await startService({
@@ -130,8 +130,8 @@ describe.skipIf(!isDockerAvailable())("the service over Docker", { timeout: 600_
       ...(DOCKER_HOST === undefined ? {} : { DOCKER_HOST }),
     });
     try {
-      const place = { url: service.url, key: ADMIN_KEY };
-      const { data } = await callProcedure(place, "products.register", { slug: "acme", name: "Acme" });
+      const operator = { url: service.url, key: ADMIN_KEY };
+      const { data } = await callProcedure(operator, "products.register", { slug: "acme", name: "Acme" });
       const acme = { url: service.url, key: String(data["apiKey"]) };
       await callProcedure(acme, "engines.provision", { userId: "ada" });
       const engine = await callProcedure(acme, "engines.get", { userId: "ada" });

@@ -8,17 +8,17 @@ import { expect, test } from "vitest";
 import { toWelcome } from "../../server/boot/welcome.ts";
 import { openTempDir } from "../support/temp-dir.ts";
 import { openTestDatabase } from "../support/test-database.ts";
-import { openClaimWatch } from "./claim-watch.ts";
+import { openIdempotencyWatch } from "./idempotency-watch.ts";
 import { ADMIN_KEY, callProcedure, findEmbeddedPid, spawnService, startService } from "./spawn-service.ts";
 
-/** Processes of the reference engine are ended through the service, so every test destroys what it provisioned. */
+/** Only the service ends the processes of engines, so every test must destroy the engines that it provisions. */
 async function registerProduct(url: string): Promise<string> {
-  const place = { url, key: ADMIN_KEY };
-  const { data } = await callProcedure(place, "products.register", { slug: "acme", name: "Acme" });
+  const operator = { url, key: ADMIN_KEY };
+  const { data } = await callProcedure(operator, "products.register", { slug: "acme", name: "Acme" });
   return String(data["apiKey"]);
 }
 
-/** Runs the lines that a first start shows, as a file in the clone would be, and returns what they print. */
+/** Runs the example that a first start prints, and returns its output. */
 async function runSnippet(output: string, directory: string): Promise<string> {
   const lines = output.slice(output.indexOf("  import "), output.lastIndexOf("turn.text());") + 13);
   const file = join(directory, "try.ts");
@@ -31,17 +31,17 @@ async function runSnippet(output: string, directory: string): Promise<string> {
   return stdout;
 }
 
-test("a start without any configuration serves, says once how to begin, and keeps everything over a restart", async () => {
+test("a start without configuration serves, prints the example once, and keeps its data across a restart", async () => {
   await using home = await openTempDir();
   const dataDir = join(home.path, "data");
   await using first = await startService({ ORCH_DATA_DIR: dataDir });
   await expect.poll(() => first.output()).toContain("turn.text());");
-  // This is no terminal, and may be a log for good.
+  // The output is not a terminal and may be stored, so it must not contain the key.
   expect(first.output()).not.toContain("eha_");
   expect((await stat(join(dataDir, "secrets.json"))).mode & 0o777).toBe(0o600);
   const shown = await runSnippet(first.output(), home.path);
   expect(shown).toMatch(/\nThis is message 1 /);
-  // Whoever runs it again gets the same product, the same key and the same engine.
+  // A second run gets the same product, key and engine.
   const [firstLine = ""] = shown.split("\n");
   expect(await runSnippet(first.output(), home.path)).toContain(firstLine);
   const key = firstLine.slice(firstLine.indexOf("ehp_"));
@@ -62,15 +62,15 @@ test("a start without any configuration serves, says once how to begin, and keep
   expect(destroyed.data).toMatchObject({ destroyed: true });
 });
 
-test("a person at a terminal is shown the operator's key", () => {
+test("a terminal shows the operator key", () => {
   const input = { url: "http://127.0.0.1:8080", adminKey: "eha_key", secretsPath: "/data/secrets.json" };
   expect(toWelcome({ ...input, showsKey: true })).toContain("eha_key");
   expect(toWelcome({ ...input, showsKey: false })).not.toContain("eha_key");
 });
 
-test("after kill -9 the next start adopts the same Postgres, and a turn that was cut off ends interrupted", async () => {
+test("after kill -9 the next start adopts the same Postgres, and the live turn ends interrupted", async () => {
   await using home = await openTempDir();
-  // The engine finishes its turn before it goes, for as long as it is given.
+  // The engine finishes its turn before it stops, within this grace period.
   const environment = { ORCH_DATA_DIR: home.path, ORCH_ADMIN_KEY: ADMIN_KEY, ORCH_STOP_GRACE_S: "1" };
   await using first = await startService(environment);
   const key = await registerProduct(first.url);
@@ -83,7 +83,7 @@ test("after kill -9 the next start adopts the same Postgres, and a turn that was
     request,
   });
   expect(started.data).toMatchObject({ status: "streaming" });
-  // That it streams is on record by the time that so much of it was seen.
+  // After this many events, the status `streaming` is in the database.
   await expect
     .poll(async () => (await callProcedure({ url: first.url, key }, "turns.get", { turnId })).data["lastSeq"])
     .toBeGreaterThan(100);
@@ -118,7 +118,7 @@ test("after kill -9 the next start adopts the same Postgres, and a turn that was
   expect(await findEmbeddedPid(home.path)).toBeUndefined();
 });
 
-test("a second signal ends the drain at once: turns end interrupted, and it is still a clean close", async () => {
+test("a second signal ends the drain at once: turns end interrupted, and the exit code is 0", async () => {
   await using home = await openTempDir();
   const stopping = { ORCH_DRAIN_S: "3600", ORCH_STOP_GRACE_S: "1" };
   const environment = { ORCH_DATA_DIR: home.path, ORCH_ADMIN_KEY: ADMIN_KEY, ...stopping };
@@ -130,7 +130,7 @@ test("a second signal ends the drain at once: turns end interrupted, and it is s
   await callProcedure({ url: first.url, key }, "turns.start", { turnId, userId: "ada", request });
   void first.signal("SIGTERM");
   await expect.poll(() => first.output()).toContain("draining");
-  // A signal that comes sooner is taken for the same one, and a third would end the close, too.
+  // An earlier signal would count as the same one. A third one would skip the close.
   await new Promise((resolve) => setTimeout(resolve, 600));
   expect(await first.signal("SIGTERM")).toBe(0);
   await using second = await startService(environment);
@@ -139,7 +139,7 @@ test("a second signal ends the drain at once: turns end interrupted, and it is s
   await callProcedure({ url: second.url, key }, "engines.destroy", { userId: "ada", whenBusy: "interrupt" });
 });
 
-test("a start that hangs is ended by a second signal", async () => {
+test("a second signal ends a start that hangs", async () => {
   await using home = await openTempDir();
   const taken = Promise.withResolvers<void>();
   const silent = createServer(() => taken.resolve()).listen(0, "127.0.0.1");
@@ -161,7 +161,7 @@ test("a start that hangs is ended by a second signal", async () => {
   }
 });
 
-test("of two starts at once on one data directory one serves and the other refuses by name", async () => {
+test("of two starts at once on one data directory, one serves and the other fails with its pid", async () => {
   await using home = await openTempDir();
   await using database = await openTestDatabase();
   const environment = {
@@ -182,7 +182,7 @@ test("of two starts at once on one data directory one serves and the other refus
   expect(await serving?.signal("SIGTERM")).toBe(0);
 });
 
-test("a configuration that cannot be used ends the start with one line for each value, and no secret", async () => {
+test("an invalid configuration ends the start with one line for each value, and without secrets", async () => {
   const service = spawnService({
     ORCH_PORT: "eighty",
     ORCH_ENGINE_BACKEND: "podman",
@@ -201,7 +201,7 @@ test("a configuration that cannot be used ends the start with one line for each 
   expect(service.output()).not.toContain("c2hvcnQ=");
 });
 
-test("an orchestrator killed at any moment of a provision or a rotation is followed by one that answers the retry", async () => {
+test("a retry succeeds after the service was killed at any moment of a provision or a rotation", async () => {
   await using home = await openTempDir();
   await using database = await openTestDatabase();
   const environment = {
@@ -210,7 +210,7 @@ test("an orchestrator killed at any moment of a provision or a rotation is follo
     ORCH_ADMIN_KEY: ADMIN_KEY,
     ORCH_STOP_GRACE_S: "1",
   };
-  await using claims = openClaimWatch(database.url);
+  await using reservations = openIdempotencyWatch(database.url);
   let service = await startService(environment);
   const key = await registerProduct(service.url);
   const delaysMs = [5, 30, 90, 180, 300, 450];
@@ -220,8 +220,8 @@ test("an orchestrator killed at any moment of a provision or a rotation is follo
     const procedure = isRotation ? "engineKeys.rotate" : "engines.provision";
     const input = { userId, idempotencyKey: `key-${index}`, ...(isRotation ? { when: "now" } : {}) };
     const cut = callProcedure({ url: service.url, key }, procedure, input).catch(() => undefined);
-    // The first one may be cut off before it has begun.
-    if (index > 0) await claims.untilClaimed(input.idempotencyKey);
+    // The first call may be cut before the service has reserved the key.
+    if (index > 0) await reservations.untilReserved(input.idempotencyKey);
     await new Promise((resolve) => setTimeout(resolve, delayMs));
     await service.signal("SIGKILL");
     await cut;

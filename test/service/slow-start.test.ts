@@ -8,13 +8,13 @@ import { openTempDir } from "../support/temp-dir.ts";
 import { openTestDatabase } from "../support/test-database.ts";
 import { ADMIN_KEY, spawnService } from "./spawn-service.ts";
 
-/** A daemon that answers what a start asks of it, and then leaves everything unanswered that has to do with images. */
+/** A Docker daemon that answers the requests of a start, but never a request about images. */
 async function openSlowDaemon(socketPath: string) {
-  const asked = Promise.withResolvers<void>();
+  const imageRequested = Promise.withResolvers<void>();
   let volume = "";
   const answer = async (request: IncomingMessage, response: ServerResponse) => {
     const path = request.url ?? "";
-    if (path.includes("/images/") || path.includes("/build")) asked.resolve();
+    if (path.includes("/images/") || path.includes("/build")) imageRequested.resolve();
     else if (path.endsWith("/_ping")) response.end("OK");
     else if (path.endsWith("/info")) response.end('{"ID":"slow"}');
     else {
@@ -25,7 +25,7 @@ async function openSlowDaemon(socketPath: string) {
   const server = createServer((request, response) => void answer(request, response)).listen(socketPath);
   await once(server, "listening");
   return {
-    asked: asked.promise,
+    imageRequested: imageRequested.promise,
     [Symbol.asyncDispose]: async () => {
       server.closeAllConnections();
       server.close();
@@ -34,7 +34,7 @@ async function openSlowDaemon(socketPath: string) {
   };
 }
 
-test("a start that takes longer than a lease is alive to others, and serves nothing once it is not", async () => {
+test("a start that takes longer than a lease sends heartbeats, and exits once it is declared dead", async () => {
   await using home = await openTempDir();
   await using database = await openTestDatabase();
   const socketPath = join(home.path, "docker.sock");
@@ -50,13 +50,13 @@ test("a start that takes longer than a lease is alive to others, and serves noth
     ORCH_LEASE_S: "3",
   });
   try {
-    await daemon.asked;
-    const findBeat = async () =>
+    await daemon.imageRequested;
+    const findHeartbeat = async () =>
       (await sql`select heartbeat_at::text as at from replicas`)[0]?.["at"] as unknown;
-    const first = await findBeat();
+    const first = await findHeartbeat();
     expect(first).toBeTypeOf("string");
-    await expect.poll(findBeat).not.toBe(first);
-    // What another orchestrator does to one that is silent.
+    await expect.poll(findHeartbeat).not.toBe(first);
+    // Another replica declares this one dead by deleting its row.
     await sql`delete from replicas`;
     await expect.poll(() => service.output()).toContain("declared dead by another replica");
     expect(await service.exited).toBe(1);

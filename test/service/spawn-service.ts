@@ -10,23 +10,23 @@ const MAIN = fileURLToPath(new URL("../../server/main.ts", import.meta.url));
 
 export const ADMIN_KEY = "operator-key-of-thirty-two-characters-or-more";
 
-/** The service as `npm start` runs it, as a real process. */
+/** A real process of the service, started as by `npm start`. */
 export interface Service extends AsyncDisposable {
   readonly pid: number;
   readonly url: string;
-  /** Everything it wrote so far. */
+  /** Its output so far, on both streams. */
   output(): string;
-  /** Resolves with its exit code; null after a signal. */
+  /** Resolves with the exit code; null if a signal ended it. */
   readonly exited: Promise<number | null>;
   signal(name: NodeJS.Signals): Promise<number | null>;
 }
 
 export interface SpawnedService extends Omit<Service, "url"> {
-  /** Resolves once it serves; rejects with its output when it ends first. */
+  /** Resolves with the url once it serves. Rejects with the output if it exits before. */
   readonly listening: Promise<string>;
 }
 
-/** Starts it and does not wait. Nothing but what is given here reaches its environment. */
+/** Starts the service and returns at once. Its environment has only the given variables, PATH and TMPDIR. */
 export function spawnService(environment: Record<string, string>): SpawnedService {
   const child = spawn(process.execPath, [MAIN], {
     env: {
@@ -49,7 +49,7 @@ export function spawnService(environment: Record<string, string>): SpawnedServic
   const exited = untilExit(child);
   void exited.then(() => listening.reject(new Error(`the service ended before it listened:\n${output}`)));
   listening.promise.catch(() => {
-    // Whoever only looks at the exit does not ask for the url.
+    // A test that only awaits the exit does not await the url.
   });
   const signal = async (name: NodeJS.Signals) => {
     child.kill(name);
@@ -73,7 +73,7 @@ export async function startService(environment: Record<string, string>): Promise
   return { ...service, url: await service.listening };
 }
 
-/** Engines outlive the service on purpose; what a test that failed left of them goes here. */
+/** Engines outlive the service by design. This removes those that a failed test has left. */
 async function removeEngines(output: string, dataDir: string): Promise<void> {
   const instanceId = /"instanceId":"([^"]+)"/.exec(output)?.[1];
   if (instanceId === undefined) return;
@@ -93,17 +93,17 @@ async function untilExit(child: ChildProcess): Promise<number | null> {
   return child.exitCode;
 }
 
-/** One call over HTTP, as anybody would make it. */
+/** Calls a procedure over plain HTTP. */
 export async function callProcedure(
-  place: { url: string; key: string },
+  caller: { url: string; key: string },
   procedure: string,
   input: unknown,
 ): Promise<{ status: number; data: Record<string, unknown>; reason: string | undefined }> {
   const isQuery = /\.(get|list|verify|ready|live)$/.test(procedure);
   const query = isQuery ? `?input=${encodeURIComponent(JSON.stringify(input))}` : "";
-  const response = await fetch(`${place.url}/trpc/${procedure}${query}`, {
+  const response = await fetch(`${caller.url}/trpc/${procedure}${query}`, {
     method: isQuery ? "GET" : "POST",
-    headers: { authorization: `Bearer ${place.key}`, "content-type": "application/json" },
+    headers: { authorization: `Bearer ${caller.key}`, "content-type": "application/json" },
     ...(isQuery ? {} : { body: JSON.stringify(input) }),
   });
   const body = (await response.json()) as {
@@ -113,7 +113,7 @@ export async function callProcedure(
   return { status: response.status, data: body.result?.data ?? {}, reason: body.error?.data.reason };
 }
 
-/** The embedded Postgres of that data directory, undefined when it does not run. */
+/** The pid of the embedded Postgres in the data directory. undefined: it does not run. */
 export async function findEmbeddedPid(dataDir: string): Promise<number | undefined> {
   const text = await readFile(join(dataDir, "postgres", "pgdata", "postmaster.pid"), "utf8").catch(() => "");
   const pid = Number(text.split("\n")[0]);

@@ -2,15 +2,15 @@ import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
 
 export interface FlakyLink extends AsyncDisposable {
-  /** The database's URL by way of this link. */
+  /** The url of the database through this link. */
   readonly url: string;
-  /** How many connections there are. */
+  /** How many connections are open. */
   readonly connections: number;
-  /** Breaks all connections, one that looks up types as soon as it has done so, and refuses new ones. */
+  /** Breaks all connections and refuses new ones. A connection that looks up types breaks after the lookup. */
   cut(): void;
-  /** Breaks the connection that next gets a reply, after the server has done what was asked. Resolves then. */
+  /** Breaks a connection instead of passing on the next reply. The server has then run the statement. Resolves then. */
   loseNextReply(): Promise<void>;
-  /** Connections stay open, and nothing comes through any more. */
+  /** Connections stay open, but no data passes. */
   hang(): void;
   restore(): void;
 }
@@ -19,22 +19,22 @@ interface Line {
   near: Socket;
   far: Socket;
   /**
-   * Once it is connected postgres.js looks up types, and waits for the answer nowhere: a connection that breaks just
-   * then is a rejection that nobody handles, which fails a run of the tests.
+   * After it has connected, postgres.js looks up types without awaiting the result. A break during the lookup causes an
+   * unhandled rejection, which would fail the test run.
    */
   state: "connecting" | "looking up types" | "ready";
   isDoomed: boolean;
 }
 
 const TYPE_LOOKUP = "b.typarray";
-/** The last message of every reply: its letter, its length, and a byte that says whether there is a transaction. */
+/** ReadyForQuery, the last message of each reply: its letter and its length. The status byte follows. */
 const READY = Buffer.from([0x5a, 0, 0, 0, 5]);
 const READY_BYTES = READY.length + 1;
 
-/** By its letter: the beginning of what comes of a statement. */
+/** Whether the message is BindComplete, the first one of a reply to a prepared statement. */
 const isResult = (message: Buffer) => message[0] === 0x32;
 
-/** A TCP link of postgres.js to a database that fails on demand. */
+/** A TCP proxy between postgres.js and a database, which fails on demand. */
 export async function openFlakyLink(databaseUrl: string): Promise<FlakyLink> {
   const target = new URL(databaseUrl);
   const lines = new Set<Line>();
@@ -67,7 +67,7 @@ export async function openFlakyLink(databaseUrl: string): Promise<FlakyLink> {
       if (isHung) return;
       tail = Buffer.concat([tail, chunk]).subarray(-READY_BYTES);
       const isWhole = tail.subarray(0, READY.length).equals(READY);
-      // From its first byte: an error without its end would be taken for the answer to a later statement.
+      // Drop the reply from its first byte on. postgres.js would take half an error for the reply to a later statement.
       if (line.state === "ready" && (isWhole || isResult(chunk)) && losing) {
         near.destroy();
         losing.resolve();
@@ -106,7 +106,7 @@ export async function openFlakyLink(databaseUrl: string): Promise<FlakyLink> {
       isHung = true;
     },
     restore: () => {
-      // What was swallowed would leave its connection out of step for good.
+      // A connection that has lost data is out of step for ever, so break it.
       if (isHung) cut();
       isHung = false;
       isCut = false;

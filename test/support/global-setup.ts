@@ -25,7 +25,8 @@ export default async function setUp(project: TestProject): Promise<() => Promise
   const runDir = await openRunDir();
   opened.defer(async () => {
     const left = (await runDir.close()).filter((name) => name !== "cluster");
-    if (left.length > 0) console.warn(`Tests left temporary files, removed now: ${left.join(", ")}`);
+    if (left.length > 0)
+      console.warn(`Tests left temporary files, which are now removed: ${left.join(", ")}`);
   });
   const ports = opened.use(await takePortBlock());
   const cluster = opened.use(await openTestCluster(runDir.path));
@@ -45,11 +46,11 @@ async function makeTemplate(adminUrl: string, template: string): Promise<void> {
   const url = new URL(adminUrl);
   url.pathname = `/${template}`;
   await migrateDatabase({ url: url.href });
-  // A template that somebody is connected to cannot be cloned.
+  // Postgres cannot clone a template that has connections.
   await runAsAdmin(adminUrl, `alter database ${template} allow_connections false`);
 }
 
-/** The template and what a test that was cut short has left: on a server that is not ours it would stay. */
+/** Drops the template and its clones. An interrupted test leaves clones, which would stay on a shared server. */
 async function dropDatabases(adminUrl: string, template: string): Promise<void> {
   const sql = postgres(adminUrl, { max: 1, onnotice: () => {} });
   try {

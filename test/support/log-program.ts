@@ -1,6 +1,6 @@
 import { openLog } from "../../server/log.ts";
 
-/** Logs a hundred lines and ends as it is told. */
+/** Logs a hundred lines. Then ends in the way that its argument names. */
 const log = openLog({ level: "info", pretty: false });
 for (let n = 0; n < 100; n += 1) log.info({ n }, `line ${n}`);
 
@@ -15,6 +15,6 @@ const ends: Record<string, () => unknown> = {
     log.warn({}, "the last one");
     process.kill(process.pid, "SIGKILL");
   },
-  "going on": () => setInterval(() => undefined, 60_000),
+  "keep running": () => setInterval(() => undefined, 60_000),
 };
 ends[process.argv[2] ?? ""]?.();

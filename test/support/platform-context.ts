@@ -12,7 +12,7 @@ import { openLog } from "../../server/log.ts";
 import { registerProduct } from "../../server/products/register-product.ts";
 import { openTestDatabase } from "./test-database.ts";
 
-/** What products and keys need of the service: a database, and an operator who asks. */
+/** The context for tests of products and keys: a database, and an operator as the caller. */
 export interface PlatformContext
   extends Pick<BaseContext, "db" | "raw" | "config" | "log" | "clock">, CallContext, AsyncDisposable {
   readonly url: string;
@@ -53,7 +53,7 @@ export async function addProduct(
   return registerProduct(ctx, { slug: `product-${slugs}`, name: "Product", policy, idempotency: NO_RECORD });
 }
 
-/** An engine as far as the database goes. */
+/** Inserts an engine that exists only in the database. */
 export async function addEngine(ctx: PlatformContext, productId: string, userId: string): Promise<EngineRow> {
   const id = randomUUIDv7();
   const spec: EngineRow["spec"] = {

@@ -1,21 +1,21 @@
 import { once } from "node:events";
 import { createServer } from "node:net";
 
-/** The ports of one run of the tests. */
+/** The ports of one test run. */
 export interface PortBlock extends AsyncDisposable {
   first: number;
 }
 
-/** Above those of the demo and of the benchmarks, and below those that Linux hands out by itself. */
+/** Above the ports of demo and benchmarks, and below the ephemeral ports of Linux. */
 const FIRST_PORT = 20_000;
 export const PORTS_PER_FILE = 1_000;
-/** Files that run at once: `maxWorkers`. */
+/** How many test files run at once: `maxWorkers`. */
 export const WORKERS = 4;
 const BLOCKS = 3;
-/** Held by the run that has the block. */
+/** A run holds a guard port for as long as it uses a block. */
 const FIRST_GUARD = FIRST_PORT + BLOCKS * WORKERS * PORTS_PER_FILE;
 
-/** A block that no other run on this machine has; of the runs after the third each has the last one's. */
+/** Takes a block that no other run on this machine uses. From the fourth run on, all share the last block. */
 export async function takePortBlock(): Promise<PortBlock> {
   for (let index = 0; ; index += 1) {
     const first = FIRST_PORT + index * WORKERS * PORTS_PER_FILE;
@@ -25,14 +25,14 @@ export async function takePortBlock(): Promise<PortBlock> {
   }
 }
 
-/** Keeps a port taken until it is disposed; undefined when somebody else has it. */
+/** Listens on a port until disposed. undefined: the port is taken. */
 export async function holdPort(port: number): Promise<AsyncDisposable | undefined> {
   const server = createServer();
   try {
     server.listen({ port, host: "127.0.0.1", exclusive: true });
     await once(server, "listening");
   } catch {
-    // Taken: the caller asks for another one.
+    // The port is taken: the caller tries another one.
     return undefined;
   }
   return {

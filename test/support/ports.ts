@@ -4,19 +4,17 @@ import { holdPort, PORTS_PER_FILE, WORKERS } from "./port-block.ts";
 
 let taken = 0;
 
-/**
- * Loopback ports that nobody else gets: no test that runs at the same time, none of this file, and nobody who asks
- * the system for any port.
- */
+/** Loopback ports that no other test gets, and that the system gives to no program that asks for any free port. */
 export function takePortRange(size: number): PortRange {
-  if (taken + size > PORTS_PER_FILE) throw new Error(`a file of tests has ${PORTS_PER_FILE} ports`);
+  if (taken + size > PORTS_PER_FILE)
+    throw new Error(`a test file has only ${PORTS_PER_FILE} ports: take fewer`);
   const worker = Number(process.env["VITEST_POOL_ID"]) % WORKERS;
   const min = inject("firstPort") + worker * PORTS_PER_FILE + taken;
   taken += size;
   return { min, max: min + size - 1 };
 }
 
-/** One such port that is free, too. */
+/** One such port, checked to be free. */
 export async function takePort(): Promise<number> {
   for (;;) {
     const port = takePortRange(1).min;

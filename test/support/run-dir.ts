@@ -3,16 +3,16 @@ import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** The directory in which a test run keeps all its temporary files, whichever worker makes them. */
+/** The directory for all temporary files of a test run, from all its workers. */
 export interface RunDir {
   readonly path: string;
-  /** Removes it; names what tests had left in it. */
+  /** Removes the directory. Returns the names of the files that tests have left. */
   close(): Promise<string[]>;
 }
 
 /**
- * Becomes the temporary directory of this process and of every process started from here on. When the run is
- * killed, a shell that notices removes it and ends the Postgres servers in it, which outlive their openers.
+ * Creates the temporary directory of this process and of all processes that it starts later. If the run is killed, a
+ * shell process removes the directory and stops the Postgres servers in it, which outlive their openers.
  */
 export async function openRunDir(): Promise<RunDir> {
   const path = await mkdtemp(join(tmpdir(), "eh-run-"));
@@ -31,8 +31,8 @@ export async function openRunDir(): Promise<RunDir> {
   return { path, close };
 }
 
-// The end of its input without the word "done" means that we are gone. Test processes go with us or soon after,
-// and may make another file before they do.
+// If its input ends without the word "done", the test run was killed. Test processes may live a moment longer and
+// create more files, so the removal is repeated.
 const reaperScript = `
   read -r word
   [ "$word" = done ] && exit 0

@@ -1,8 +1,8 @@
 import postgres from "postgres";
 
 /**
- * Moves the database's idea of now, by an interval such as "1 hour" or "-90 seconds"; "0" puts it back. Every
- * statement of every connection that begins afterwards sees it.
+ * Shifts `orch_now()` by an interval such as "1 hour" or "-90 seconds"; "0" resets it. Applies to every statement that
+ * begins later, on every connection.
  */
 export async function shiftDatabaseClock(url: string, interval: string): Promise<void> {
   const sql = postgres(url, { max: 1, onnotice: () => {} });

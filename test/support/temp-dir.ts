@@ -7,7 +7,7 @@ export interface TempDir extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-/** A directory of the test's own, gone with everything in it when closed. */
+/** Creates a directory for one test. Closing removes it and all its files. */
 export async function openTempDir(): Promise<TempDir> {
   const path = await mkdtemp(join(tmpdir(), "enginehouse-test-"));
   const close = async () => rm(path, { recursive: true, force: true, maxRetries: 5 });

@@ -2,11 +2,11 @@ import { join } from "node:path";
 import { openEmbeddedPostgres } from "../../db/embedded/embedded-postgres.ts";
 
 export interface TestCluster extends AsyncDisposable {
-  /** Of a superuser. */
+  /** The url of a superuser. */
   readonly url: string;
 }
 
-/** The one Postgres server of a test run: ORCH_TEST_DATABASE_URL when it is set, else an embedded one. */
+/** The Postgres server of a test run: the one at ORCH_TEST_DATABASE_URL if that is set, otherwise an embedded one. */
 export async function openTestCluster(runDir: string): Promise<TestCluster> {
   const given = process.env["ORCH_TEST_DATABASE_URL"];
   if (given) return { url: given, [Symbol.asyncDispose]: async () => {} };

@@ -3,7 +3,7 @@ import { expect, inject, test } from "vitest";
 import { shiftDatabaseClock } from "./shift-clock.ts";
 import { openTestDatabase } from "./test-database.ts";
 
-test("eight databases cloned at once are migrated and know nothing of each other", async () => {
+test("eight databases cloned at once are migrated and independent", async () => {
   await using opened = new AsyncDisposableStack();
   const databases = await Promise.all(
     Array.from({ length: 8 }, async () => opened.use(await openTestDatabase())),
@@ -22,7 +22,7 @@ test("eight databases cloned at once are migrated and know nothing of each other
   expect(counts.every((row) => Number(row?.["applied"]) > 0)).toBe(true);
 });
 
-test("closing drops the database under an open connection", async () => {
+test("close drops the database despite an open connection", async () => {
   const database = await openTestDatabase();
   const sql = postgres(database.url, { max: 1, onnotice: () => {} });
   await sql`select 1`;
@@ -34,7 +34,7 @@ test("closing drops the database under an open connection", async () => {
   await admin.end();
 });
 
-test("the database's clock is shifted for connections that are open already, and put back", async () => {
+test("the database clock can be shifted and reset, also for open connections", async () => {
   await using database = await openTestDatabase();
   const sql = postgres(database.url, { max: 1 });
   const findShift = async () => {

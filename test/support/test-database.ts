@@ -3,17 +3,17 @@ import postgres from "postgres";
 import { inject } from "vitest";
 
 export interface TestDatabase extends AsyncDisposable {
-  /** Of the superuser, so that tests may look and break where the service may not. */
+  /** The url of the superuser, so that tests may read and change what the service may not. */
   readonly url: string;
   close(): Promise<void>;
 }
 
-/** A migrated database of the test's own, one per file by default. Closing drops it, open connections or not. */
+/** Creates a migrated database for one test or file. Closing drops it, even with open connections. */
 export async function openTestDatabase(): Promise<TestDatabase> {
   return openDatabaseFrom(inject("databaseTemplate"));
 }
 
-/** A database without any table, for tests of the migrations. */
+/** Creates a database without tables, for tests of the migrations. */
 export async function openEmptyDatabase(): Promise<TestDatabase> {
   return openDatabaseFrom("template0");
 }
@@ -28,7 +28,7 @@ async function openDatabaseFrom(template: string): Promise<TestDatabase> {
   return { url: url.href, close, [Symbol.asyncDispose]: close };
 }
 
-/** Statements that run in no transaction: making and dropping databases. */
+/** Runs statements that are not allowed in a transaction, such as `create database`. */
 export async function runAsAdmin(adminUrl: string, ...statements: string[]): Promise<void> {
   const sql = postgres(adminUrl, { max: 1, onnotice: () => {} });
   try {

@@ -3,14 +3,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { Deadline } from "../../server/time/deadline.ts";
 
-test("a deadline that passes aborts with a TimeoutError, and says so", async () => {
+test("a deadline that passes aborts with a TimeoutError", async () => {
   using deadline = new Deadline(10);
   await expect.poll(() => deadline.signal.aborted).toBe(true);
   expect(deadline.hasPassed).toBe(true);
   expect(deadline.signal.reason).toMatchObject({ name: "TimeoutError", message: "10 ms have passed" });
 });
 
-test("another signal that aborts first hands its reason on, and the deadline does not pass any more", async () => {
+test("a signal that aborts first gives its reason, and the deadline never passes", async () => {
   const [first, second] = [new AbortController(), new AbortController()];
   using deadline = new Deadline(20, [first.signal, undefined, second.signal]);
   second.abort("left");
@@ -20,12 +20,12 @@ test("another signal that aborts first hands its reason on, and the deadline doe
   expect(deadline.hasPassed).toBe(false);
 });
 
-test("a signal that had aborted before counts at once", () => {
+test("a signal that has already aborted aborts the deadline at once", () => {
   using deadline = new Deadline(60_000, [AbortSignal.abort("gone")]);
   expect(deadline.signal.reason).toBe("gone");
 });
 
-test("disposing leaves no listener, and the signal as it is", async () => {
+test("dispose removes the listeners and never aborts", async () => {
   const other = new AbortController();
   const deadline = new Deadline(10, [other.signal]);
   deadline[Symbol.dispose]();

@@ -20,10 +20,10 @@ async function query(url: string, text: string): Promise<unknown[]> {
 
 const openFast = (dataDir: string) => openEmbeddedPostgres({ dataDir, durable: false });
 
-test("after kill -9 of its opener the next open adopts the same server, rows intact, and its close ends it", async () => {
+test("after kill -9 of its opener, the next open adopts the server with its rows, and its close stops it", async () => {
   await using dir = await openTempDir();
   const first = await startOpener(dir.path);
-  const { url, pid } = JSON.parse(first.said.replace("serving ", ""));
+  const { url, pid } = JSON.parse(first.output.replace("serving ", ""));
   await query(url, "create table kept as select 42 as answer");
   await first.kill();
 
@@ -38,31 +38,31 @@ test("after kill -9 of its opener the next open adopts the same server, rows int
   expect(await query(third.url, "select answer from kept")).toEqual([42]);
 });
 
-test("of two starts at once on one data directory one serves and one refuses, naming the other", async () => {
+test("of two starts at once on one data directory, one serves and the other fails with its pid", async () => {
   await using dir = await openTempDir();
   const openers = await Promise.all([startOpener(dir.path), startOpener(dir.path)]);
-  const serving = openers.filter(({ said }) => said.startsWith("serving"));
-  const refused = openers.filter(({ said }) => said.startsWith("refused"));
+  const serving = openers.filter(({ output }) => output.startsWith("serving"));
+  const refused = openers.filter(({ output }) => output.startsWith("refused"));
   await Promise.all(openers.map(async (opener) => opener.close()));
   expect(serving).toHaveLength(1);
-  expect(refused.map(({ said }) => said)).toEqual([
+  expect(refused.map(({ output }) => output)).toEqual([
     expect.stringContaining(`process ${serving[0]?.pid} already serves the data directory ${dir.path}`),
   ]);
 });
 
-test("two opens at once that hold no lock end up with one server", async () => {
+test("two opens at once without a lock share one server", async () => {
   await using dir = await openTempDir();
   const openers = await Promise.all([
     startOpener(dir.path, "without-lock"),
     startOpener(dir.path, "without-lock"),
   ]);
-  const opened = openers.map(({ said }) => JSON.parse(said.replace("serving ", "")));
+  const opened = openers.map(({ output }) => JSON.parse(output.replace("serving ", "")));
   await Promise.all(openers.map(async (opener) => opener.close()));
   expect(new Set(opened.map(({ pid }) => pid)).size).toBe(1);
   expect(opened.filter(({ adopted }) => adopted)).toHaveLength(1);
 });
 
-test("after kill -9 of the server the next open recovers what was committed", async () => {
+test("after kill -9 of the server, the next open has all commits", async () => {
   await using dir = await openTempDir();
   const first = await openEmbeddedPostgres({ dataDir: dir.path });
   await query(first.url, "create table kept as select 42 as answer");
@@ -74,7 +74,7 @@ test("after kill -9 of the server the next open recovers what was committed", as
   expect(await query(second.url, "select answer from kept")).toEqual([42]);
 });
 
-test("a pid file whose pid now belongs to another program is not believed, and the other program lives", async () => {
+test("a pid file whose pid now belongs to another program does not stop a start, or that program", async () => {
   await using dir = await openTempDir();
   const first = await openFast(dir.path);
   const pidFile = join(dir.path, "postgres", "pgdata", "postmaster.pid");
@@ -93,7 +93,7 @@ test("a pid file whose pid now belongs to another program is not believed, and t
   }
 });
 
-describe("a server that runs", () => {
+describe("a running server", () => {
   let dir: TempDir;
   let opened: EmbeddedPostgres;
 
@@ -107,13 +107,13 @@ describe("a server that runs", () => {
     await dir.close();
   });
 
-  test("can be refused instead of adopted, and is then left alone", async () => {
+  test("is not adopted with `adopt: false`, and keeps running", async () => {
     const opening = openEmbeddedPostgres({ dataDir: dir.path, adopt: false });
-    await expect(opening).rejects.toThrow(`already (process ${opened.pid})`);
+    await expect(opening).rejects.toThrow(`(process ${opened.pid}): stop it`);
     expect(await query(opened.url, "select 1")).toEqual([1]);
   });
 
-  test("listens on loopback only, keeps its files private and wants its password", async () => {
+  test("listens only on loopback, keeps its files private and requires its password", async () => {
     expect(await query(opened.url, "show listen_addresses")).toEqual(["127.0.0.1"]);
     expect(await query(opened.url, "show unix_socket_directories")).toEqual([""]);
     for (const [name, mode] of Object.entries({ "": 0o700, password: 0o600, "postgres.log": 0o600 })) {
@@ -124,14 +124,14 @@ describe("a server that runs", () => {
     await expect(query(wrong.href, "select 1")).rejects.toThrow("password authentication failed");
   });
 
-  test("is in a session of its own, so that a terminal's Ctrl-C does not reach it", async () => {
+  test("has a session of its own, so that Ctrl-C in a terminal does not reach it", async () => {
     const fields = (await readFile(`/proc/${opened.pid}/stat`, "utf8")).replace(/^.*\) /s, "").split(" ");
     const [, , processGroup, session] = fields;
     expect([processGroup, session]).toEqual([`${opened.pid}`, `${opened.pid}`]);
   });
 });
 
-/** Whether it was killed before its cluster was whole: it may be faster than this process. */
+/** Kills a start during initdb. False: the start was faster than the kill. */
 async function killDuringInitdb(dataDir: string): Promise<boolean> {
   const opening = startOpener(dataDir);
   let names: string[] = [];
@@ -154,10 +154,10 @@ async function makeAbandonedDraft(parent: string): Promise<string> {
     const served = await openFast(dataDir);
     await served.close();
   }
-  throw new Error(`of ${maxTries} starts none could be killed during initdb`);
+  throw new Error(`${maxTries} starts were all faster than the kill during initdb`);
 }
 
-test("a start that is killed during initdb leaves nothing that the next one does not remove", async () => {
+test("the next start removes everything that a start left when it was killed during initdb", async () => {
   await using parent = await openTempDir();
   const dataDir = await makeAbandonedDraft(parent.path);
   await using opened = await openFast(dataDir);

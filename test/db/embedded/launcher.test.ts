@@ -6,20 +6,22 @@ import { initialiseCluster } from "../../../db/embedded/cluster.ts";
 import { getLauncher, rootLaunchers } from "../../../db/embedded/launcher.ts";
 import { stopPostmaster } from "../../../db/embedded/postmaster.ts";
 import { findProcess } from "../../../db/process-identity.ts";
-import { startPostmaster } from "../../../db/embedded/start.ts";
+import { startPostmaster } from "../../../db/embedded/start-postmaster.ts";
 import { openTempDir } from "../../support/temp-dir.ts";
 
 describe.skipIf(process.getuid?.() !== 0)("as root", () => {
-  test("every way to run Postgres that works here works below a directory that is closed to others, and they can alternate", async () => {
+  test("each launcher that works here can read a directory that is closed to others, and launchers can alternate", async () => {
     await using dir = await openTempDir();
     const dataDir = join(dir.path, "home", "data");
     await mkdir(join(dir.path, "home"), { mode: 0o700 });
     const binaries = await getPostgresBinaries();
-    // A container may forbid the first way, a machine without the capability the second.
-    const tried = await Promise.allSettled(rootLaunchers.map((way) => getLauncher(binaries.postgres, [way])));
-    const working = tried.flatMap((way) => (way.status === "fulfilled" ? [way.value] : []));
+    // A container may forbid the first launcher; a machine without the capability, the second.
+    const tried = await Promise.allSettled(
+      rootLaunchers.map((launcher) => getLauncher(binaries.postgres, [launcher])),
+    );
+    const working = tried.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
     const [first] = working;
-    if (first === undefined) throw new Error("no way to run Postgres as root works here");
+    if (first === undefined) throw new Error("no launcher can run Postgres as root here");
     const cluster = await initialiseCluster({ dataDir, binaries, launcher: first, durable: false });
     for (const launcher of [...working, first]) {
       const deadlineAt = Date.now() + 60_000;
@@ -30,7 +32,7 @@ describe.skipIf(process.getuid?.() !== 0)("as root", () => {
   });
 });
 
-test("a way that does not work here is passed over, and when none does the error says what to do", async () => {
+test("a launcher that does not work is skipped, and without a working one the error names ORCH_DATABASE_URL", async () => {
   const binaries = await getPostgresBinaries();
   const broken = { prefix: ["no-such-program"], ownerUid: undefined };
   const asRoot = process.getuid?.() === 0;

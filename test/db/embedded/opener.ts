@@ -5,24 +5,24 @@ import { fileURLToPath } from "node:url";
 
 export interface Opener extends AsyncDisposable {
   readonly pid: number;
-  /** Its first line: "serving …" or "refused …". */
-  readonly said: string;
-  /** As after a crash: no handler runs. */
+  /** The first line of its output: "serving …" or "refused …". */
+  readonly output: string;
+  /** Sends SIGKILL, so no handler runs. */
   kill(): Promise<void>;
-  /** Ends it properly, the database with it. */
+  /** Makes it stop its database and exit. */
   close(): Promise<void>;
 }
 
 const program = fileURLToPath(new URL("./programs/open-embedded.ts", import.meta.url));
 
-/** A process of its own that opens a data directory; resolves when it has said how that went. */
+/** Starts a process that opens a data directory. Resolves with the first line of its output. */
 export async function startOpener(dataDir: string, mode?: "without-lock" | "lock-only"): Promise<Opener> {
   const args = mode === undefined ? [program, dataDir] : [program, dataDir, mode];
   const child = spawn(process.execPath, args, { stdio: ["pipe", "pipe", "inherit"] });
   const exited = once(child, "exit");
-  let said = "";
+  let output = "";
   for await (const line of createInterface(child.stdout)) {
-    said = line;
+    output = line;
     break;
   }
   const kill = async () => {
@@ -33,5 +33,5 @@ export async function startOpener(dataDir: string, mode?: "without-lock" | "lock
     child.stdin.destroy();
     await exited;
   };
-  return { pid: child.pid ?? 0, said, kill, close, [Symbol.asyncDispose]: close };
+  return { pid: child.pid ?? 0, output, kill, close, [Symbol.asyncDispose]: close };
 }

@@ -1,7 +1,8 @@
 import { lockDataDir } from "../../../../db/data-dir-lock.ts";
 import { openEmbeddedPostgres } from "../../../../db/embedded/embedded-postgres.ts";
 
-// What a start does with its data directory: says "serving <json>" or "refused <reason>", and stays until told.
+// Opens a data directory as a start of the service does. Prints "serving <json>" or "refused <reason>". Exits when its
+// standard input ends.
 const dataDir = process.argv[2] ?? "";
 const mode = process.argv[3];
 process.stdin.resume();

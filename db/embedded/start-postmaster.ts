@@ -18,23 +18,23 @@ interface StartInput {
 
 const maxLogBytes = 5 * 1024 * 1024;
 
-/** A postmaster that ended instead of getting ready. */
+/** The postmaster ended before it accepted connections. */
 export class PostmasterStartError extends Error {
   override readonly name = "PostmasterStartError";
 }
 
-/** Starts a postmaster on a free loopback port, in a session of its own, its output in the cluster's log. */
+/** Starts a postmaster on a free loopback port. It has a session of its own and writes to the log of the cluster. */
 export async function startPostmaster(input: StartInput): Promise<Postmaster> {
   const { cluster, launcher } = input;
   await giveTree(launcher, cluster.dir);
   await disownStalePidFile(cluster.pgdata);
-  await setLogAside(cluster.logFile);
+  await rotateLog(cluster.logFile);
   const logOffset = (await stat(cluster.logFile).catch(() => undefined))?.size ?? 0;
   const child = await spawnPostmaster(input);
   const identity = await identify(child);
   const ready =
     identity &&
-    (await waitUntilReady(cluster.pgdata, identity, input.deadlineAt).catch(killOnFailure(child)));
+    (await waitUntilReady(cluster.pgdata, identity, input.deadlineAt).catch(stopAndRethrow(child)));
   if (ready !== undefined) return ready;
   const output = (await readFile(cluster.logFile)).subarray(logOffset).toString().trim();
   throw new PostmasterStartError(`Postgres did not start: ${output.slice(-2000) || "no output"}`);
@@ -57,7 +57,7 @@ async function spawnPostmaster(input: StartInput): Promise<ChildProcess> {
       cwd: cluster.pgdata,
       env: postgresEnvironment,
       stdio: ["ignore", log.fd, log.fd],
-      // A session of its own: the terminal's Ctrl-C must not reach the database before we are done with it.
+      // In our session, Ctrl-C in the terminal would stop the database before we have finished with it.
       detached: true,
     });
     await once(child, "spawn");
@@ -74,9 +74,9 @@ function toSettings({ durable }: StartInput): string[] {
     "unix_socket_directories=",
     "max_connections=200",
     "shared_buffers=64MB",
-    // Shared memory that a kill -9 leaves behind then lies in the data directory, not in /dev/shm.
+    // With mmap, a kill -9 leaves shared memory in the data directory instead of /dev/shm.
     "dynamic_shared_memory_type=mmap",
-    // Nothing replicates from here, and two tenths of the write-ahead log are saved.
+    // Nothing replicates from this server, and the write-ahead log is 20 % smaller.
     "wal_level=minimal",
     "max_wal_senders=0",
     "max_wal_size=256MB",
@@ -93,7 +93,7 @@ async function identify(child: ChildProcess): Promise<ProcessIdentity | undefine
   return child.pid === undefined ? undefined : findProcess(child.pid);
 }
 
-function killOnFailure(child: ChildProcess): (error: unknown) => never {
+function stopAndRethrow(child: ChildProcess): (error: unknown) => never {
   return (error) => {
     child.kill("SIGQUIT");
     throw error;
@@ -106,11 +106,12 @@ async function pickFreePort(): Promise<number> {
   const address = server.address();
   server.close();
   await once(server, "close");
-  if (address === null || typeof address === "string") throw new Error("a TCP server without a port");
+  if (address === null || typeof address === "string")
+    throw new Error("the probe for a free port has no port");
   return address.port;
 }
 
-async function setLogAside(logFile: string): Promise<void> {
+async function rotateLog(logFile: string): Promise<void> {
   const size = (await stat(logFile).catch(() => undefined))?.size ?? 0;
   if (size > maxLogBytes) await rename(logFile, `${logFile}.1`);
 }
