@@ -1,12 +1,6 @@
-export interface Deferred<Value> {
-  promise: Promise<Value>;
-  resolve(value: Value): void;
-  reject(error: unknown): void;
-}
-
 /** Promise.withResolvers, which Node 20 does not have. */
-export function toDeferred<Value>(): Deferred<Value> {
-  let settle: Omit<Deferred<Value>, "promise"> | undefined;
+export function toDeferred<Value>(): PromiseWithResolvers<Value> {
+  let settle: Omit<PromiseWithResolvers<Value>, "promise"> | undefined;
   const promise = new Promise<Value>((resolve, reject) => {
     settle = { resolve, reject };
   });

@@ -13,7 +13,7 @@ interface EnginehouseErrorDetails extends Partial<
   cause?: unknown;
 }
 
-/** Says why a turn was refused, failed, was interrupted, or cannot be read any more. */
+/** A turn was refused, failed or was interrupted, or its events cannot be read any more. */
 export class EnginehouseError extends Error {
   readonly reason: FailureReason;
   /** How the turn ended. undefined: it has not ended, or it never began. */

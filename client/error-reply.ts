@@ -1,9 +1,6 @@
-import type { Reason } from "./reason.ts";
+import type { ErrorData } from "./reason.ts";
 
-interface RefusalData {
-  reason: Reason;
-  retryAfterMs?: number;
-}
+type RefusalData = Pick<ErrorData, "reason" | "retryAfterMs">;
 
 /** `error.data` of a replica's error reply. undefined: the text does not come from a replica. */
 export function findRefusalData(text: string): RefusalData | undefined {

@@ -1,5 +1,4 @@
 import type { Failure } from "./connection-error.ts";
-import type { Reason } from "./reason.ts";
 
 interface Attempt {
   /** Whether the request has the same effect when it is handled twice. */
@@ -14,25 +13,13 @@ export function mayTryAgain(failure: Failure, { mayRepeat, mayHaveArrived }: Att
     case "refused":
       return true;
     case "lost":
-      return mayRepeat;
     case "gateway":
-      // A replica may have the request, whatever the status: some gateways answer 503 when a replica breaks off.
+      // Whatever a gateway's status, a replica may have the request: some answer 503 when a replica breaks off.
       return mayRepeat;
     case "refusal":
-      return mayRepeatRefused(failure.reason, { mayRepeat, mayHaveArrived });
-  }
-}
-
-function mayRepeatRefused(reason: Reason, { mayRepeat, mayHaveArrived }: Attempt): boolean {
-  switch (reason) {
-    case "DRAINING":
-      return true;
-    case "DATABASE_UNAVAILABLE":
-      return mayRepeat;
-    case "IDEMPOTENCY_IN_PROGRESS":
+      if (failure.reason === "DRAINING") return true;
+      if (failure.reason === "DATABASE_UNAVAILABLE") return mayRepeat;
       // The running call is our own lost attempt, so wait for its answer.
-      return mayRepeat && mayHaveArrived;
-    default:
-      return false;
+      return failure.reason === "IDEMPOTENCY_IN_PROGRESS" && mayRepeat && mayHaveArrived;
   }
 }

@@ -10,7 +10,7 @@ interface ReadSseOptions {
 }
 
 /**
- * The messages of an event stream. A slow reader slows the server down: data is read only when the reader wants more.
+ * The messages of an event stream. Data is read only on demand, so a slow reader slows the server down.
  * Returns when the body ends, and drops an incomplete last message.
  */
 export async function* readSse(

@@ -244,7 +244,7 @@ function hasFailed(end: TurnEnd): boolean {
   return end.status === "failed" || end.status === "interrupted";
 }
 
-/** An interrupted turn leaves its reserved sequence numbers as a gap. Then the end tells more than the gap. */
+/** An interrupted turn leaves its reserved sequence numbers as a gap. Then the error has the end's reason. */
 function fromGap(gap: TurnGap, end: TurnEnd | undefined): EnginehouseError {
   if (end && hasFailed(end)) return fromEnd(end, gap);
   const message = `the events ${gap.fromSeq} to ${gap.toSeq} are missing (${gap.reason})`;

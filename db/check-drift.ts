@@ -15,7 +15,7 @@ try {
   if (drift.length > 0) {
     fail(`db/schema.ts has changes without a migration: run \`npm run db:generate\`\n${drift.join("\n")}`);
   } else if (!output.includes("No schema changes")) {
-    // drizzle-kit exits with 0 even when it fails or has a question. Only its output tells.
+    // drizzle-kit exits with 0 even when it fails or has a question, so only its output counts.
     fail(
       `db/schema.ts and migrations/ differ, or drizzle-kit failed: run \`npm run db:generate\`\n${output}`,
     );

@@ -8,7 +8,7 @@ import * as schema from "./schema.ts";
 export type Db = PgDatabase<PostgresJsQueryResultHKT, typeof schema>;
 /**
  * postgres.js for hand-written SQL. Drizzle has set its parsers: timestamps and dates are text, `sql.json()` throws.
- * It never begins a transaction.
+ * Transactions are begun through `db`.
  */
 export type RawSql = postgres.Sql;
 
@@ -60,7 +60,7 @@ type Begin = <T>(work: (sql: postgres.TransactionSql) => Promise<T>) => Promise<
 /**
  * Runs a transaction whose connection may break. After a break postgres.js still sends the rollback: to a closed
  * socket, which throws an error that no caller can catch, or into the next transaction on that connection. If the
- * transaction has already failed, this function therefore never lets `work` settle, so no rollback is sent.
+ * transaction has already failed, this function therefore gives postgres.js a promise that never ends.
  */
 async function beginGuarded<T>(
   transactions: postgres.Sql,

@@ -13,7 +13,7 @@ export async function ensureInstance(db: Db, id: string): Promise<InstanceRow> {
 }
 
 /** The rows that bind this database to its runtime: engines, or tombstones of destroyed engines. */
-export async function findPlaced(db: Db): Promise<"engines" | "tombstones" | undefined> {
+export async function findRowsOnRuntime(db: Db): Promise<"engines" | "tombstones" | undefined> {
   const [engine] = await db.select({ id: engines.id }).from(engines).limit(1);
   if (engine !== undefined) return "engines";
   const [tombstone] = await db.select({ id: tombstones.engineId }).from(tombstones).limit(1);

@@ -2,12 +2,11 @@ import postgres from "postgres";
 
 /** The Postgres error in a chain of causes. Drizzle wraps it as `cause`. */
 export function findPostgresError(error: unknown): postgres.PostgresError | undefined {
-  let current: unknown = error;
-  while (current instanceof Error) {
-    if (current instanceof postgres.PostgresError) return current;
-    current = current.cause;
-  }
-  return undefined;
+  return toChain(error).find((link) => link instanceof postgres.PostgresError);
+}
+
+function toChain(error: unknown): Error[] {
+  return error instanceof Error ? [error, ...toChain(error.cause)] : [];
 }
 
 /** The constraint that a statement violated. undefined: it failed for another reason. */
@@ -15,7 +14,7 @@ export function findViolatedConstraint(error: unknown): string | undefined {
   return findPostgresError(error)?.constraint_name;
 }
 
-const CONNECTION_CODES = new Set([
+const UNAVAILABLE_CODES = new Set([
   "CONNECT_TIMEOUT",
   "CONNECTION_CLOSED",
   "CONNECTION_DESTROYED",
@@ -46,13 +45,9 @@ const CONNECTION_CODES = new Set([
 
 /** Whether the database could not be reached, or stopped serving during the statement. */
 export function isDatabaseUnavailable(error: unknown): boolean {
-  let current: unknown = error;
-  while (current instanceof Error) {
-    if ("code" in current && typeof current.code === "string" && CONNECTION_CODES.has(current.code))
-      return true;
-    current = current.cause;
-  }
-  return false;
+  return toChain(error).some(
+    (link) => "code" in link && typeof link.code === "string" && UNAVAILABLE_CODES.has(link.code),
+  );
 }
 
 /**

@@ -90,7 +90,10 @@ async function withSecrets(
   };
 }
 
-/** Opens the database and the runtime, and registers the replica between them: only a sole replica may change both. */
+/**
+ * Opens the database, the runtime and the replica. `openRuntime` writes nothing; only the sole replica may bind this
+ * database to the runtime, which `settleRuntime` does.
+ */
 async function openParts(
   input: OpenAppInput,
   stack: AsyncDisposableStack,

@@ -1,5 +1,5 @@
 import { fileURLToPath } from "node:url";
-import { ensureInstance, findPlaced, recordRuntime, type InstanceRow } from "../../db/instance.ts";
+import { ensureInstance, findRowsOnRuntime, recordRuntime, type InstanceRow } from "../../db/instance.ts";
 import type { Db } from "../../db/client.ts";
 import type { Config } from "../config/config.ts";
 import type { Log } from "../log.ts";
@@ -17,7 +17,7 @@ export interface OpenRuntimeInput {
 
 const REFERENCE_ENGINE = fileURLToPath(new URL("../../engine/main.ts", import.meta.url));
 
-type Placed = Awaited<ReturnType<typeof findPlaced>>;
+type Placed = Awaited<ReturnType<typeof findRowsOnRuntime>>;
 
 /**
  * Opens the runtime that this database's engines live on. While there is one of them the choice is fixed: a daemon
@@ -26,7 +26,7 @@ type Placed = Awaited<ReturnType<typeof findPlaced>>;
  */
 export async function openRuntime(given: OpenRuntimeInput): Promise<EngineRuntime> {
   const { config, log } = given;
-  const placed = await findPlaced(given.db);
+  const placed = await findRowsOnRuntime(given.db);
   const { kind, why } = await chooseRuntime(config, given.instance, placed);
   const isFree = placed === undefined && (await isThere(kind, given));
   // Nothing of it is anywhere, so that it may be another host, too.
@@ -50,7 +50,7 @@ export async function settleRuntime(
 ): Promise<void> {
   const instance = await ensureInstance(db, given.id);
   const isKnown = instance.runtimeHost === runtime.host;
-  if ((await findPlaced(db)) !== undefined) {
+  if ((await findRowsOnRuntime(db)) !== undefined) {
     if (!isKnown) throw livesElsewhere(instance, runtime);
     return;
   }

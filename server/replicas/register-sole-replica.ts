@@ -20,7 +20,7 @@ export async function registerSoleReplica(ctx: SoleContext, signal: AbortSignal)
   const startedAt = performance.now();
   const maxWaitMs = drainDelayMs + drainMs + leaseMs + CLOSE_MS;
   for (;;) {
-    // We send no heartbeats yet. A wait of one lease takes the place of unbroken heartbeats.
+    // An unregistered replica sends no heartbeats. Instead it must have waited for one lease.
     const unbroken = performance.now() - startedAt > leaseMs;
     const { registered, other } = await tryRegister(ctx, unbroken);
     if (registered !== undefined) return registered;

@@ -82,12 +82,12 @@ describe("the client as a package", () => {
     const seen = JSON.parse(
       await installed().run(node, ["caller.js", calls, service.url, apiKey, userId]),
     ) as {
-      [Count in "seqs" | "items" | "lastSeq"]: number;
+      [Count in "seqs" | "subscribed" | "lastSeq"]: number;
     };
     expect(seen).toMatchObject(RIGHT);
     expect(seen.seqs).toBeGreaterThan(10);
     // The subscription delivers as many events as execute. The end has a sequence number too.
-    expect([seen.items, seen.lastSeq]).toEqual([seen.seqs, seen.seqs + 1]);
+    expect([seen.subscribed, seen.lastSeq]).toEqual([seen.seqs, seen.seqs + 1]);
   }
 
   test("in an empty project right calls compile, wrong calls do not, and no type is `any`", () => {

@@ -22,7 +22,7 @@ export interface FakeService extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-/** A real HTTP server that answers as the test says, for answers that the real service gives only by accident. */
+/** A real HTTP server whose answers the test defines. The real service would give them only by accident. */
 export async function openFakeService(
   answer: (exchange: Exchange) => void | Promise<void>,
   port = 0,

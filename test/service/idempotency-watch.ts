@@ -6,7 +6,7 @@ export interface IdempotencyWatch extends AsyncDisposable {
   untilReserved(idempotencyKey: string): Promise<void>;
 }
 
-/** Observes in the database that the service works on a call. No reply tells that earlier. */
+/** Observes in the database when the service begins its work on a call, which is before its reply. */
 export function openIdempotencyWatch(databaseUrl: string): IdempotencyWatch {
   const sql = postgres(databaseUrl, { max: 1 });
   return {

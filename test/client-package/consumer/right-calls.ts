@@ -16,7 +16,7 @@ export async function makeRightCalls(url: string, key: string, userId: string) {
   }
   const end = await turn.end;
 
-  const items = await readBySubscription(url, key, turn.turnId);
+  const subscribed = await readBySubscription(url, key, turn.turnId);
   const { result, generation } = await client.api.rpc.call.mutate({
     userId,
     method: "get_config",
@@ -44,7 +44,7 @@ export async function makeRightCalls(url: string, key: string, userId: string) {
     seqs,
     endStatus: end.status,
     lastSeq: end.lastSeq,
-    items,
+    subscribed,
     hasConfig: typeof result === "object" && result !== null && "config" in result,
     generation,
     revision: revision.toFixed(),
