@@ -48,7 +48,7 @@ function stopWhenClosed(transport: Transport, closed: AbortSignal): TRPCLink<App
           error: (error) => {
             unfollow();
             // tRPC's error for an abort does not have the reason.
-            observer.error(closed.aborted ? TRPCClientError.from(toError(closed.reason)) : error);
+            observer.error(closed.aborted ? TRPCClientError.from(closed.reason as Error) : error);
           },
           complete: () => {
             unfollow();
@@ -60,10 +60,6 @@ function stopWhenClosed(transport: Transport, closed: AbortSignal): TRPCLink<App
           subscription.unsubscribe();
         };
       });
-}
-
-function toError(reason: unknown): Error {
-  return reason instanceof Error ? reason : new Error(String(reason));
 }
 
 const addIdempotencyKey: TRPCLink<AppRouter> =

@@ -1,4 +1,4 @@
-import { eq, inArray, sql } from "drizzle-orm";
+import { eq, getTableColumns, inArray, sql } from "drizzle-orm";
 import type { Db } from "./client.ts";
 import { orchNow } from "./engines.ts";
 import { replicas } from "./schema.ts";
@@ -27,11 +27,7 @@ export async function recordHeartbeat(db: Db, id: string): Promise<boolean> {
 export async function listReplicas(db: Db): Promise<ReplicaRowAge[]> {
   return db
     .select({
-      id: replicas.id,
-      runtimeHost: replicas.runtimeHost,
-      processIdentity: replicas.processIdentity,
-      startedAt: replicas.startedAt,
-      heartbeatAt: replicas.heartbeatAt,
+      ...getTableColumns(replicas),
       silentMs: sql<number>`(extract(epoch from orch_now() - ${replicas.heartbeatAt}) * 1000)::float8`,
     })
     .from(replicas);
