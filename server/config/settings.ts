@@ -134,8 +134,8 @@ export type SettingValues = {
   [Name in keyof typeof SETTINGS]: (typeof SETTINGS)[Name] extends Setting<infer T> ? T : never;
 };
 
-/** Names that are agreed upon and have no effect yet: setting one is worth a warning, no more. */
-export const SETTINGS_TO_COME = [
+/** Names that are reserved for later. Setting one has no effect yet, and logs a warning. */
+export const PLANNED_SETTINGS = [
   "ORCH_ENGINE_ADDRESSING",
   "ORCH_FLEET_BRAKE_SHARE",
   "ORCH_IDLE_PAUSE_AFTER_S",

@@ -2,7 +2,7 @@ import { join, resolve } from "node:path";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { ConfigError, parseConfig, type Config } from "../../server/config/config.ts";
-import { SETTINGS, SETTINGS_TO_COME } from "../../server/config/settings.ts";
+import { SETTINGS, PLANNED_SETTINGS } from "../../server/config/settings.ts";
 import { hashKey } from "../../server/keys/key-format.ts";
 import { generateMasterKeys } from "../../server/keys/keyring.ts";
 
@@ -249,18 +249,18 @@ describe("production", () => {
 describe("warnings", () => {
   test("name a misspelt setting and the nearest right one, without its value", () => {
     expect(parseConfig({ ORCH_PROT: "8080", ORCH_MASTER_KEY: "secret" }).warnings).toEqual([
-      "ORCH_MASTER_KEY is no setting of this service; did you mean ORCH_MASTER_KEYS?",
-      "ORCH_PROT is no setting of this service; did you mean ORCH_PORT?",
+      "ORCH_MASTER_KEY is not a setting of this service; did you mean ORCH_MASTER_KEYS?",
+      "ORCH_PROT is not a setting of this service; did you mean ORCH_PORT?",
     ]);
     expect(parseConfig({ ORCH_SOMETHING_ELSE_ALTOGETHER: "1" }).warnings).toEqual([
-      "ORCH_SOMETHING_ELSE_ALTOGETHER is no setting of this service",
+      "ORCH_SOMETHING_ELSE_ALTOGETHER is not a setting of this service",
     ]);
   });
 
   test("say which settings have no effect yet", () => {
-    const env = Object.fromEntries(SETTINGS_TO_COME.map((name) => [name, "1"]));
+    const env = Object.fromEntries(PLANNED_SETTINGS.map((name) => [name, "1"]));
     expect(parseConfig(env).warnings).toEqual(
-      SETTINGS_TO_COME.map((name) => `${name} has no effect yet`).toSorted(),
+      PLANNED_SETTINGS.map((name) => `${name} has no effect yet`).toSorted(),
     );
   });
 });

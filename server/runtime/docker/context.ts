@@ -1,6 +1,6 @@
+import type AsyncLock from "async-lock";
 import type { Log } from "../../log.ts";
 import type { DockerClient } from "./client.ts";
-import type { KeyedMutex } from "../keyed-mutex.ts";
 
 /** What each function of the docker runtime gets. */
 export interface DockerContext {
@@ -11,8 +11,8 @@ export interface DockerContext {
   owned: Set<string>;
   /** Ids of those that we created and have neither started nor stopped since, and when by `performance.now()`. */
   unstarted: Map<string, number>;
-  /** Networks being made, by name. */
-  networkMutex: KeyedMutex;
+  /** Makes one network at a time, by its name. */
+  networkLocks: AsyncLock;
   /** Pulls under way, by image. */
   pulls: Map<string, Promise<void>>;
 }

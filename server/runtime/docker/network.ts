@@ -11,7 +11,7 @@ const ICC_OPTION = "com.docker.network.bridge.enable_icc";
  * @returns how to refer to it: by name, or by id where two networks share the name.
  */
 export async function ensureNetwork(ctx: DockerContext, name: string): Promise<string> {
-  const existing = await ctx.networkMutex.run(name, async () => {
+  const existing = await ctx.networkLocks.acquire(name, async () => {
     const found = await findNetworks(ctx, name);
     return found.length > 0 ? found : makeNetwork(ctx, name);
   });

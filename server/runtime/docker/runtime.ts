@@ -1,3 +1,4 @@
+import AsyncLock from "async-lock";
 import type { Log } from "../../log.ts";
 import { openDockerClient } from "./client.ts";
 import type { DockerClient } from "./client.ts";
@@ -20,7 +21,6 @@ import { readStats } from "./stats.ts";
 import { createMarker, hasMarker, hasVolume, listVolumes, removeVolume } from "./volumes.ts";
 import { RuntimeFailure } from "../engine-runtime.ts";
 import type { EngineRuntime } from "../engine-runtime.ts";
-import { KeyedMutex } from "../keyed-mutex.ts";
 
 export interface DockerRuntimeOptions {
   instanceId: string;
@@ -48,7 +48,7 @@ export async function openDockerRuntime(options: DockerRuntimeOptions): Promise<
     const state = {
       owned: new Set<string>(),
       unstarted: new Map<string, number>(),
-      networkMutex: new KeyedMutex(),
+      networkLocks: new AsyncLock({ maxPending: Infinity }),
       pulls: new Map(),
     };
     const isRecorded = options.host !== undefined;

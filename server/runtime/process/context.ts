@@ -1,5 +1,5 @@
+import type AsyncLock from "async-lock";
 import type { EventHub } from "../event-hub.ts";
-import type { KeyedMutex } from "../keyed-mutex.ts";
 import type { ProcessLogs } from "./logs.ts";
 import type { ProcessStore } from "./store.ts";
 import type { ProcessWatch } from "./watch.ts";
@@ -7,8 +7,8 @@ import type { ProcessWatch } from "./watch.ts";
 /** What each function of the process runtime gets. */
 export interface ProcessContext {
   store: ProcessStore;
-  /** One change at a time per container id. Looking needs none. */
-  mutex: KeyedMutex;
+  /** One change at a time for each container. Observing takes no lock. */
+  locks: AsyncLock;
   events: EventHub;
   logs: ProcessLogs;
   watch: ProcessWatch;

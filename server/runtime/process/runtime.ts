@@ -1,3 +1,4 @@
+import AsyncLock from "async-lock";
 import { mkdir, readFile, realpath } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname, join } from "node:path";
@@ -6,7 +7,6 @@ import type { Log } from "../../log.ts";
 import { RuntimeFailure } from "../engine-runtime.ts";
 import type { EngineRuntime } from "../engine-runtime.ts";
 import { EventHub } from "../event-hub.ts";
-import { KeyedMutex } from "../keyed-mutex.ts";
 import { toContainerName } from "../container-name.ts";
 import {
   getContainer,
@@ -52,15 +52,24 @@ export async function openProcessRuntime(options: ProcessRuntimeOptions): Promis
   await watch.adoptAll();
   const path = options.path ?? `${dirname(process.execPath)}:${USUAL_PATH}`;
   const lang = options.lang ?? "C.UTF-8";
-  const ctx = { store, events, logs, watch, command, path, lang, mutex: new KeyedMutex() };
+  const ctx = {
+    store,
+    events,
+    logs,
+    watch,
+    command,
+    path,
+    lang,
+    locks: new AsyncLock({ maxPending: Infinity }),
+  };
   return toRuntime(ctx, { host: `process:${await readMachineId()}:${dataDir}`, marked: options.marked });
 }
 
 function toRuntime(ctx: ProcessContext, { host, marked }: { host: string; marked: boolean }): EngineRuntime {
-  const { store, mutex } = ctx;
+  const { store, locks } = ctx;
   let isMarked = marked;
   const oneAtATime = (containerId: string, work: () => Promise<void>) =>
-    attempt(() => mutex.run(containerId, work));
+    attempt(() => locks.acquire(containerId, work));
   return {
     kind: "process",
     host,
@@ -77,7 +86,7 @@ function toRuntime(ctx: ProcessContext, { host, marked }: { host: string; marked
     resolveImage: async (image) => image,
     ensure: (spec) =>
       attempt(() =>
-        mutex.run(toContainerName(spec), async () => {
+        locks.acquire(toContainerName(spec), async () => {
           await store.ensureVolume(spec.volumeName, spec.engineId);
           return store.ensureContainer(spec);
         }),
