@@ -1,7 +1,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { format } from "prettier";
-import { toConfigTable } from "../server/config/table.ts";
+import { toConfigTable } from "../server/config/config-table.ts";
 import { findBrokenLinks } from "./broken-links.ts";
 import { findUnknownLogLines } from "./unknown-log-lines.ts";
 

@@ -1,6 +1,6 @@
 import { hashKey } from "../keys/key-format.ts";
 import { SETTINGS, type Setting, type SettingValues } from "./settings.ts";
-import { listUnpinned } from "./values.ts";
+import { listUnpinned } from "./value-kinds.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 

@@ -22,7 +22,7 @@ import {
   variableNames,
   wholeNumber,
   type ValueKind,
-} from "./values.ts";
+} from "./value-kinds.ts";
 import { LOG_LEVELS } from "../log.ts";
 
 export interface Setting<T> extends ValueKind<T> {

@@ -10,13 +10,13 @@ import {
   unpauseContainer,
 } from "./containers.ts";
 import type { DockerContext } from "./context.ts";
-import { ensureContainer } from "./ensure.ts";
+import { ensureContainer } from "./ensure-container.ts";
 import { readDockerEvents } from "./events.ts";
 import { toMarkerName } from "./labels.ts";
 import { readDockerLogs } from "./logs.ts";
 import { removeOwnNetworks } from "./network.ts";
 import { observeContainers } from "./observe.ts";
-import { findDockerImage, resolveDockerImage } from "./pull.ts";
+import { findDockerImage, resolveDockerImage } from "./images.ts";
 import { readStats } from "./stats.ts";
 import { createMarker, hasMarker, hasVolume, listVolumes, removeVolume } from "./volumes.ts";
 import { RuntimeFailure } from "../engine-runtime.ts";

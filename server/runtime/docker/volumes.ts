@@ -1,7 +1,7 @@
 import type { VolumeInspectInfo } from "dockerode";
 import type { DockerContext } from "./context.ts";
 import { unlessStatus } from "./failure.ts";
-import { createInDocker } from "./create.ts";
+import { createInDocker } from "./create-call.ts";
 import { DOCKER_LABEL, toMarkerName, toOwnFilter, toVolumeLabels } from "./labels.ts";
 import { assertObjectName } from "./names.ts";
 import { RuntimeFailure } from "../engine-runtime.ts";

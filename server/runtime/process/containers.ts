@@ -4,26 +4,26 @@ import { mkdir, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { RuntimeFailure } from "../engine-runtime.ts";
 import type { RuntimeEvent } from "../engine-runtime.ts";
+import type { ProcessContainer } from "./container-store.ts";
 import type { ProcessContext } from "./context.ts";
+import { readEngineProcess, readProcessState } from "./engine-process.ts";
+import type { EngineProcess } from "./engine-process.ts";
 import { toProcessEnvironment } from "./environment.ts";
-import { killGroup, signalGroup, waitForState } from "./group.ts";
-import { readRun, readRunState } from "./run.ts";
-import type { ProcessRun } from "./run.ts";
+import { killGroup, signalGroup, waitForState } from "./process-group.ts";
 import { spawnProcess } from "./spawn.ts";
-import type { ProcessContainer } from "./store.ts";
 
-/** A signal needs a moment to arrive, not seconds. */
+/** A signal takes effect within milliseconds, even on a loaded machine. */
 const SIGNAL_TIMEOUT_MS = 5_000;
 
 export async function startProcess(ctx: ProcessContext, containerId: string): Promise<void> {
-  const container = await getContainer(ctx, containerId);
+  const { store } = ctx;
+  const container = await store.get(containerId);
   const live = await findLive(ctx, container);
   if (live?.state === "paused") {
-    throw new RuntimeFailure("refused", "a paused container is unpaused, not started");
+    throw new RuntimeFailure("refused", `the container ${containerId} is paused: unpause it instead`);
   }
   if (live !== undefined) return;
   await assertPortFree(container.spec.hostPort);
-  const { store } = ctx;
   const tempPath = store.pathOf(container, "tmp");
   await rm(tempPath, { recursive: true, force: true });
   await mkdir(tempPath, { mode: 0o700 });
@@ -31,12 +31,12 @@ export async function startProcess(ctx: ProcessContext, containerId: string): Pr
   const tokenFile = store.pathOf(container, "start");
   const token = randomBytes(8).toString("hex");
   await writeFile(tokenFile, `${token}\n`, { mode: 0o600 });
-  // An orchestrator that died in the middle of a start may have left a child that gets on only now: see the script.
-  await endStrays(ctx, container);
+  // A replica that died during a start may have left a child that continues only now. See the script of `spawnProcess`.
+  await killStrays(ctx, container);
   if ((await findLive(ctx, container)) !== undefined) return;
   await rm(pidFile, { force: true });
-  const dataPath = store.volumePath(container.spec.volumeName);
-  const { run, exited } = await spawnProcess({
+  const dataPath = ctx.volumes.pathOf(container.spec.volumeName);
+  const { engineProcess, exited } = await spawnProcess({
     command: ctx.command,
     environment: toProcessEnvironment({ ...ctx, spec: container.spec, dataPath, tempPath }),
     pidFile,
@@ -45,25 +45,26 @@ export async function startProcess(ctx: ProcessContext, containerId: string): Pr
     stdoutFile: store.pathOf(container, "stdout.log"),
     stderrFile: store.pathOf(container, "stderr.log"),
   });
-  if (run === undefined)
-    throw new RuntimeFailure("refused", "the engine's process could not write its pid file");
-  ctx.watch.add(container, run, exited);
+  if (engineProcess === undefined) {
+    throw new RuntimeFailure("refused", `the engine's process ended before it wrote its pid file ${pidFile}`);
+  }
+  ctx.watch.add(container, engineProcess, exited);
   emit(ctx, container, "start");
 }
 
 export async function pauseProcess(ctx: ProcessContext, containerId: string): Promise<void> {
-  const { container, run, state } = await getLive(ctx, containerId);
+  const { container, engineProcess, state } = await getLive(ctx, containerId);
   if (state === "paused") return;
-  signalGroup(run, "SIGSTOP");
-  await assertState(run, "paused");
+  signalGroup(engineProcess, "SIGSTOP");
+  await assertState(engineProcess, "paused");
   emit(ctx, container, "pause");
 }
 
 export async function unpauseProcess(ctx: ProcessContext, containerId: string): Promise<void> {
-  const { container, run, state } = await getLive(ctx, containerId);
+  const { container, engineProcess, state } = await getLive(ctx, containerId);
   if (state === "running") return;
-  signalGroup(run, "SIGCONT");
-  await assertState(run, "running");
+  signalGroup(engineProcess, "SIGCONT");
+  await assertState(engineProcess, "running");
   emit(ctx, container, "unpause");
 }
 
@@ -72,93 +73,94 @@ export async function stopProcess(
   containerId: string,
   graceSeconds: number,
 ): Promise<void> {
-  const container = await getContainer(ctx, containerId);
+  const container = await ctx.store.get(containerId);
   const live = await findLive(ctx, container);
   if (live === undefined) return;
   emit(ctx, container, "kill");
-  signalGroup(live.run, "SIGTERM");
-  // A stopped process handles the signal once it goes on.
-  signalGroup(live.run, "SIGCONT");
-  await waitForState(live.run, "gone", graceSeconds * 1000);
-  await endProcess(ctx, container, live.run);
+  signalGroup(live.engineProcess, "SIGTERM");
+  // A paused process handles SIGTERM only after SIGCONT.
+  signalGroup(live.engineProcess, "SIGCONT");
+  await waitForState(live.engineProcess, "gone", graceSeconds * 1000);
+  await endProcess(ctx, container, live.engineProcess);
   emit(ctx, container, "stop");
 }
 
-/** Not within the mutex, so that it need not wait for the grace of a stop. */
+/** Takes no lock, so a removal does not wait for the grace of a stop that runs now. */
 export async function killProcess(ctx: ProcessContext, containerId: string): Promise<void> {
-  const container = await ctx.store.findContainer(containerId);
+  const container = await ctx.store.find(containerId);
   if (container === undefined) return;
-  const run = await ctx.store.readRun(container);
-  if (run === undefined || (await readRunState(run)) === "gone") return;
-  signalGroup(run, "SIGKILL");
+  const engineProcess = await ctx.store.readProcess(container);
+  if (engineProcess === undefined || (await readProcessState(engineProcess)) === "gone") return;
+  signalGroup(engineProcess, "SIGKILL");
   emit(ctx, container, "kill");
-  await waitForState(run, "gone", SIGNAL_TIMEOUT_MS);
+  await waitForState(engineProcess, "gone", SIGNAL_TIMEOUT_MS);
 }
 
 export async function removeProcess(ctx: ProcessContext, containerId: string): Promise<void> {
-  const container = await ctx.store.findContainer(containerId);
+  const container = await ctx.store.find(containerId);
   if (container === undefined) return;
-  const run = await ctx.store.readRun(container);
-  if (run !== undefined) await endProcess(ctx, container, run);
+  const engineProcess = await ctx.store.readProcess(container);
+  if (engineProcess !== undefined) await endProcess(ctx, container, engineProcess);
   for (const file of ctx.store.logFilesOf(container)) ctx.logs.forget(file);
-  await ctx.store.removeContainer(container);
+  await ctx.store.remove(container);
   emit(ctx, container, "destroy");
 }
 
-export async function getContainer(ctx: ProcessContext, containerId: string): Promise<ProcessContainer> {
-  const container = await ctx.store.findContainer(containerId);
-  if (container !== undefined) return container;
-  throw new RuntimeFailure("no_such_container", `no container ${containerId} of this instance`);
-}
-
 interface LiveProcess {
-  run: ProcessRun;
+  engineProcess: EngineProcess;
   state: "running" | "paused";
 }
 
-/** undefined: it does not run, and its end, if it ever ran, is settled. */
+/** undefined: the container's process does not run. If a process ran before, its end is recorded. */
 async function findLive(ctx: ProcessContext, container: ProcessContainer): Promise<LiveProcess | undefined> {
-  const run = await ctx.store.readRun(container);
-  if (run === undefined) return undefined;
-  const state = await readRunState(run);
+  const engineProcess = await ctx.store.readProcess(container);
+  if (engineProcess === undefined) return undefined;
+  const state = await readProcessState(engineProcess);
   if (state === "gone") {
-    await ctx.watch.settle(container, run);
+    await ctx.watch.recordEnd(container, engineProcess);
     return undefined;
   }
-  ctx.watch.adopt(container, run);
-  return { run, state };
+  ctx.watch.adopt(container, engineProcess);
+  return { engineProcess, state };
 }
 
 async function getLive(
   ctx: ProcessContext,
   containerId: string,
 ): Promise<LiveProcess & { container: ProcessContainer }> {
-  const container = await getContainer(ctx, containerId);
+  const container = await ctx.store.get(containerId);
   const live = await findLive(ctx, container);
   if (live === undefined) throw new RuntimeFailure("refused", `the container ${containerId} is not running`);
   return { ...live, container };
 }
 
-async function endProcess(ctx: ProcessContext, container: ProcessContainer, run: ProcessRun): Promise<void> {
-  if ((await readRunState(run)) !== "gone") {
+async function endProcess(
+  ctx: ProcessContext,
+  container: ProcessContainer,
+  engineProcess: EngineProcess,
+): Promise<void> {
+  if ((await readProcessState(engineProcess)) !== "gone") {
     emit(ctx, container, "kill");
-    await killGroup(run);
+    await killGroup(engineProcess);
   }
-  await ctx.watch.settle(container, run);
+  await ctx.watch.recordEnd(container, engineProcess);
 }
 
-/** A child that took its pid file meanwhile, and was ended, is found dead where it is looked for. */
-async function endStrays({ store }: ProcessContext, container: ProcessContainer): Promise<void> {
+/** A stray child may take the pid file just before it is killed. Then `findLive` finds the process gone. */
+async function killStrays({ store }: ProcessContext, container: ProcessContainer): Promise<void> {
   for (const pidFile of await store.listStrayPidFiles(container)) {
-    const run = await readRun(pidFile);
-    if (run !== undefined) await killGroup(run);
+    const engineProcess = await readEngineProcess(pidFile);
+    if (engineProcess !== undefined) await killGroup(engineProcess);
     await rm(pidFile, { force: true });
   }
 }
 
-async function assertState(run: ProcessRun, state: "running" | "paused"): Promise<void> {
-  if (await waitForState(run, state, SIGNAL_TIMEOUT_MS)) return;
-  throw new RuntimeFailure("refused", `the process ${run.pid} is not ${state} after the signal`);
+async function assertState(engineProcess: EngineProcess, state: "running" | "paused"): Promise<void> {
+  if (await waitForState(engineProcess, state, SIGNAL_TIMEOUT_MS)) return;
+  throw new RuntimeFailure(
+    "refused",
+    `the process ${engineProcess.pid} is not ${state} ${SIGNAL_TIMEOUT_MS} ms after the signal`,
+  );
 }
 
 async function assertPortFree(port: number): Promise<void> {
@@ -167,7 +169,7 @@ async function assertPortFree(port: number): Promise<void> {
     server.listen({ port, host: "127.0.0.1", exclusive: true });
     await once(server, "listening");
   } catch (error) {
-    throw new RuntimeFailure("port_taken", `port ${port} of 127.0.0.1 cannot be bound`, error);
+    throw new RuntimeFailure("port_taken", `the host port ${port} of 127.0.0.1 cannot be bound`, error);
   }
   server.close();
   await once(server, "close");

@@ -1,18 +1,21 @@
 import type AsyncLock from "async-lock";
 import type { EventHub } from "../event-hub.ts";
+import type { ContainerStore } from "./container-store.ts";
 import type { ProcessLogs } from "./logs.ts";
-import type { ProcessStore } from "./store.ts";
+import type { VolumeStore } from "./volume-store.ts";
 import type { ProcessWatch } from "./watch.ts";
 
-/** What each function of the process runtime gets. */
 export interface ProcessContext {
-  store: ProcessStore;
+  store: ContainerStore;
+  volumes: VolumeStore;
   /** One change at a time for each container. Observing takes no lock. */
   locks: AsyncLock;
   events: EventHub;
   logs: ProcessLogs;
   watch: ProcessWatch;
+  /** The program of every engine, and its arguments. */
   command: readonly string[];
+  /** PATH and LANG of every engine. */
   path: string;
   lang: string;
 }

@@ -3,14 +3,14 @@ import type { ContainerSpec } from "../engine-runtime.ts";
 
 export interface ProcessEnvironmentInput {
   spec: ContainerSpec;
-  /** The folder that stands for /data. */
+  /** The folder that takes the place of the container's /data. */
   dataPath: string;
   tempPath: string;
   path: string;
   lang: string;
 }
 
-/** All that an engine's process gets to see; nothing of the orchestrator's own environment. */
+/** The whole environment of an engine's process. It has nothing of the orchestrator's own environment. */
 export function toProcessEnvironment(input: ProcessEnvironmentInput): Record<string, string> {
   const { spec, dataPath, tempPath, path, lang } = input;
   return {

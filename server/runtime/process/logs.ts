@@ -1,15 +1,15 @@
 import { open, stat, truncate, writeFile } from "node:fs/promises";
-import { isMissing } from "./atomic-file.ts";
+import { isMissing } from "../../json-file.ts";
 import type { LogLine } from "../engine-runtime.ts";
 
-/** A log file beyond this is cut to its end. */
+/** A log file that is larger loses all but its end. */
 const MAX_FILE_BYTES = 10 * 1024 * 1024;
-/** What is kept of it, and what is looked at to find the last lines. */
-const KEPT_BYTES = 1024 * 1024;
-const MAX_MARKS = 1_000;
+/** How much of a file's end is kept when it is cut, and is read to find the last lines. */
+const TAIL_BYTES = 1024 * 1024;
+const MAX_SAMPLES = 1_000;
 
-/** How far a file had grown by when. */
-interface LogMark {
+/** The size that a file had at an instant. */
+interface SizeSample {
   size: number;
   at: string;
 }
@@ -20,17 +20,17 @@ export interface LogFile {
 }
 
 /**
- * Processes write their files by themselves, without times. So each look at a file remembers its size and when
- * that was written, and a line is as old as the first look that could have seen it.
+ * Engines write their log files themselves, without times. So `sample` records how large a file was and when it was
+ * last written. A line gets the time of the first sample that includes it.
  */
 export class ProcessLogs {
-  readonly #marks = new Map<string, LogMark[]>();
+  readonly #samples = new Map<string, SizeSample[]>();
 
-  /** Called now and then for each file, which is as exact as times get. */
-  async look({ path }: LogFile): Promise<void> {
+  /** Records the file's size, and cuts a file that is too large. Lines are dated as exactly as this is called often. */
+  async sample({ path }: LogFile): Promise<void> {
     try {
       const { size, mtime } = await stat(path);
-      this.#mark(path, { size, at: mtime.toISOString() });
+      this.#add(path, { size, at: mtime.toISOString() });
       if (size > MAX_FILE_BYTES) await this.#cut(path);
     } catch (error) {
       if (!isMissing(error)) throw error;
@@ -38,10 +38,10 @@ export class ProcessLogs {
   }
 
   forget({ path }: LogFile): void {
-    this.#marks.delete(path);
+    this.#samples.delete(path);
   }
 
-  /** The last lines of all these files together, oldest first. */
+  /** The last `count` lines of all these files together, oldest first. */
   async tail(files: readonly LogFile[], count: number): Promise<LogLine[]> {
     if (count <= 0) return [];
     const lines: LogLine[] = [];
@@ -50,32 +50,33 @@ export class ProcessLogs {
   }
 
   async #readFile(file: LogFile, count: number): Promise<LogLine[]> {
-    await this.look(file);
-    const marks = this.#marks.get(file.path) ?? [];
+    await this.sample(file);
+    const samples = this.#samples.get(file.path) ?? [];
     const current = await readLastLines(file.path);
-    const lines = current.map(({ line, end }) => ({ at: toTime(marks, end), stream: file.stream, line }));
+    const lines = current.map(({ line, end }) => ({ at: toTime(samples, end), stream: file.stream, line }));
     if (lines.length >= count) return lines.slice(-count);
-    const at = lines[0]?.at ?? marks[0]?.at ?? new Date(0).toISOString();
+    const at = lines[0]?.at ?? samples[0]?.at ?? new Date(0).toISOString();
     const before = await readLastLines(toPreviousPath(file.path));
     return [...before.map(({ line }) => ({ at, stream: file.stream, line })), ...lines].slice(-count);
   }
 
-  #mark(path: string, mark: LogMark): void {
-    const marks = this.#marks.get(path) ?? [];
-    const last = marks.at(-1);
-    // Smaller than before: it was cut, and what was known about its places is void.
-    if (last !== undefined && mark.size < last.size) marks.length = 0;
-    if (last === undefined || mark.size !== last.size) marks.push(mark);
-    if (marks.length > MAX_MARKS) marks.shift();
-    this.#marks.set(path, marks);
+  #add(path: string, sample: SizeSample): void {
+    const samples = this.#samples.get(path) ?? [];
+    const last = samples.at(-1);
+    // A smaller file has been cut, so the earlier sizes say nothing about its present lines.
+    if (last !== undefined && sample.size < last.size) samples.length = 0;
+    if (last === undefined || sample.size !== last.size) samples.push(sample);
+    if (samples.length > MAX_SAMPLES) samples.shift();
+    this.#samples.set(path, samples);
   }
 
-  /** The writer appends, so it goes on at the new end. What it writes in between is lost, as with any such cut. */
+  /** Keeps the file's end in a second file. Lines that the engine writes between the copy and the cut are lost. */
   async #cut(path: string): Promise<void> {
     const { bytes } = await readEnd(path);
     await writeFile(toPreviousPath(path), bytes, { mode: 0o600 });
+    // The engine has opened the file for appending, so it continues at the new end.
     await truncate(path, 0);
-    this.#marks.delete(path);
+    this.#samples.delete(path);
   }
 }
 
@@ -83,12 +84,12 @@ function toPreviousPath(path: string): string {
   return `${path}.1`;
 }
 
-/** The last bytes of a file and where in it they begin; none when there is no file. */
+/** The last bytes of a file and the offset of the first one. A missing file has no bytes. */
 async function readEnd(path: string): Promise<{ bytes: Buffer; start: number }> {
   try {
     await using file = await open(path, "r");
     const { size } = await file.stat();
-    const start = Math.max(0, size - KEPT_BYTES);
+    const start = Math.max(0, size - TAIL_BYTES);
     const { buffer, bytesRead } = await file.read(Buffer.alloc(size - start), 0, size - start, start);
     return { bytes: buffer.subarray(0, bytesRead), start };
   } catch (error) {
@@ -97,7 +98,7 @@ async function readEnd(path: string): Promise<{ bytes: Buffer; start: number }> 
   }
 }
 
-/** The lines at the end of a file, each with the place where it ends. A line that begins before them is left out. */
+/** The complete lines within the file's end, each with the offset in the file at which the line ends. */
 async function readLastLines(path: string): Promise<{ line: string; end: number }[]> {
   const { bytes, start } = await readEnd(path);
   const lines: { line: string; end: number }[] = [];
@@ -111,7 +112,7 @@ async function readLastLines(path: string): Promise<{ line: string; end: number 
   return lines;
 }
 
-function toTime(marks: readonly LogMark[], end: number): string {
-  const seen = marks.find(({ size }) => size >= end) ?? marks.at(-1);
-  return seen?.at ?? new Date(0).toISOString();
+function toTime(samples: readonly SizeSample[], end: number): string {
+  const sample = samples.find(({ size }) => size >= end) ?? samples.at(-1);
+  return sample?.at ?? new Date(0).toISOString();
 }

@@ -1,16 +1,15 @@
 import type { ContainerObservation, ContainerStats } from "../engine-runtime.ts";
-import { getContainer } from "./containers.ts";
+import type { ProcessContainer } from "./container-store.ts";
 import type { ProcessContext } from "./context.ts";
-import { listRunGroup, readRunState } from "./run.ts";
-import { readMemoryBytes } from "./table.ts";
-import type { ProcessContainer } from "./store.ts";
+import { listEngineGroup, readProcessState } from "./engine-process.ts";
+import { readMemoryBytes } from "./process-table.ts";
 
 /** Newest incarnation first. Without `engineId` those of all engines of this instance. */
 export async function observeProcesses(
   ctx: ProcessContext,
   engineId?: string,
 ): Promise<ContainerObservation[]> {
-  const containers = await ctx.store.listContainers();
+  const containers = await ctx.store.list();
   const wanted = containers.filter(({ spec }) => engineId === undefined || spec.engineId === engineId);
   const observations = await Promise.all(wanted.map((container) => observeProcess(ctx, container)));
   const present = observations.filter((observation) => observation !== undefined);
@@ -19,10 +18,10 @@ export async function observeProcesses(
 
 /** All processes of the group together. */
 export async function readProcessStats(ctx: ProcessContext, containerId: string): Promise<ContainerStats> {
-  const run = await ctx.store.readRun(await getContainer(ctx, containerId));
+  const engineProcess = await ctx.store.readProcess(await ctx.store.get(containerId));
   const stats = { memoryBytes: 0, cpuNanoseconds: 0n, networkBytes: 0n };
-  if (run === undefined) return stats;
-  for (const member of await listRunGroup(run)) {
+  if (engineProcess === undefined) return stats;
+  for (const member of await listEngineGroup(engineProcess)) {
     stats.memoryBytes += await readMemoryBytes(member);
     stats.cpuNanoseconds += member.cpuNanoseconds;
   }
@@ -36,8 +35,7 @@ async function observeProcess(
 ): Promise<ContainerObservation | undefined> {
   const { containerId, spec } = container;
   const seen = await observeRun(ctx, container);
-  if (seen.state === "created" && (await ctx.store.findContainer(containerId)) === undefined)
-    return undefined;
+  if (seen.state === "created" && (await ctx.store.find(containerId)) === undefined) return undefined;
   return {
     containerId,
     engineId: spec.engineId,
@@ -55,12 +53,12 @@ async function observeRun(
   ctx: ProcessContext,
   container: ProcessContainer,
 ): Promise<Pick<ContainerObservation, "state" | "startedAt" | "exitCode">> {
-  const run = await ctx.store.readRun(container);
-  if (run === undefined) return { state: "created", startedAt: null, exitCode: null };
-  const { startedAt } = run;
-  const state = await readRunState(run);
+  const engineProcess = await ctx.store.readProcess(container);
+  if (engineProcess === undefined) return { state: "created", startedAt: null, exitCode: null };
+  const { startedAt } = engineProcess;
+  const state = await readProcessState(engineProcess);
   if (state !== "gone") return { state, startedAt, exitCode: null };
-  await ctx.watch.settle(container, run);
+  await ctx.watch.recordEnd(container, engineProcess);
   const exit = await ctx.store.readExit(container);
   return { state: "exited", startedAt, exitCode: exit?.startedAt === startedAt ? exit.exitCode : null };
 }

@@ -9,7 +9,6 @@ import type { EngineRuntime } from "../engine-runtime.ts";
 import { EventHub } from "../event-hub.ts";
 import { toContainerName } from "../container-name.ts";
 import {
-  getContainer,
   killProcess,
   pauseProcess,
   removeProcess,
@@ -17,69 +16,66 @@ import {
   stopProcess,
   unpauseProcess,
 } from "./containers.ts";
+import { ContainerStore } from "./container-store.ts";
 import type { ProcessContext } from "./context.ts";
 import { ProcessLogs } from "./logs.ts";
 import { observeProcesses, readProcessStats } from "./observe.ts";
-import { ProcessStore } from "./store.ts";
+import { VolumeStore } from "./volume-store.ts";
 import { ProcessWatch } from "./watch.ts";
 
 export interface ProcessRuntimeOptions {
   instanceId: string;
-  /** Whether `markInstance` was called on this database before: then `check` looks for the marker. */
+  /** Whether the database records a marked runtime. If so, `check` requires the marker. */
   marked: boolean;
-  /** Engines live in its folder `engines`. One orchestrator at a time: the caller holds a lock on it. */
+  /** Engines are kept in its folder `engines`. The caller has locked it, so only one replica uses it. */
   dataDir: string;
-  /** What each engine's process is: a program, by path or found in `path`, and its arguments. */
+  /** The program of every engine, by path or by a name that `path` finds, and its arguments. */
   command: readonly string[];
-  /** PATH and LANG of the engines. */
+  /** PATH and LANG of every engine. */
   path?: string;
   lang?: string;
   log: Pick<Log, "warn">;
 }
 
-const USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/** Engines as processes of this machine. They outlive whoever started them, and are found again. */
+/** Runs engines as processes of this machine. They outlive the replica, and the next replica finds them again. */
 export async function openProcessRuntime(options: ProcessRuntimeOptions): Promise<EngineRuntime> {
   const { instanceId, log, command } = options;
   await mkdir(options.dataDir, { recursive: true });
   const dataDir = await realpath(options.dataDir);
-  const store = new ProcessStore(join(dataDir, "engines"), instanceId);
+  const root = join(dataDir, "engines");
+  const store = new ContainerStore(root, instanceId);
   await store.open();
+  const volumes = new VolumeStore(root, instanceId);
+  await volumes.open();
   const events = new EventHub();
   const logs = new ProcessLogs();
   const watch = new ProcessWatch({ store, events, logs, log });
   await watch.adoptAll();
-  const path = options.path ?? `${dirname(process.execPath)}:${USUAL_PATH}`;
+  const path = options.path ?? `${dirname(process.execPath)}:${DEFAULT_PATH}`;
   const lang = options.lang ?? "C.UTF-8";
-  const ctx = {
-    store,
-    events,
-    logs,
-    watch,
-    command,
-    path,
-    lang,
-    locks: new AsyncLock({ maxPending: Infinity }),
-  };
+  // By default the library rejects a call when 1,000 others wait for the same key.
+  const locks = new AsyncLock({ maxPending: Infinity });
+  const ctx = { store, volumes, locks, events, logs, watch, command, path, lang };
   return toRuntime(ctx, { host: `process:${await readMachineId()}:${dataDir}`, marked: options.marked });
 }
 
 function toRuntime(ctx: ProcessContext, { host, marked }: { host: string; marked: boolean }): EngineRuntime {
-  const { store, locks } = ctx;
+  const { store, volumes, locks } = ctx;
   let isMarked = marked;
-  const oneAtATime = (containerId: string, work: () => Promise<void>) =>
+  const withLock = (containerId: string, work: () => Promise<void>) =>
     attempt(() => locks.acquire(containerId, work));
   return {
     kind: "process",
     host,
     check: () =>
       attempt(async () => {
-        if (isMarked && !(await store.hasMarker())) throw toChanged();
+        if (isMarked && !(await volumes.hasMarker())) throw toChanged();
       }),
     markInstance: () =>
       attempt(async () => {
-        await store.writeMarker();
+        await volumes.createMarker();
         isMarked = true;
       }),
     findImage: async (image) => image,
@@ -87,51 +83,53 @@ function toRuntime(ctx: ProcessContext, { host, marked }: { host: string; marked
     ensure: (spec) =>
       attempt(() =>
         locks.acquire(toContainerName(spec), async () => {
-          await store.ensureVolume(spec.volumeName, spec.engineId);
-          return store.ensureContainer(spec);
+          await volumes.ensure(spec.volumeName, spec.engineId);
+          return store.ensure(spec);
         }),
       ),
-    start: (containerId) => oneAtATime(containerId, () => startProcess(ctx, containerId)),
-    pause: (containerId) => oneAtATime(containerId, () => pauseProcess(ctx, containerId)),
-    unpause: (containerId) => oneAtATime(containerId, () => unpauseProcess(ctx, containerId)),
+    start: (containerId) => withLock(containerId, () => startProcess(ctx, containerId)),
+    pause: (containerId) => withLock(containerId, () => pauseProcess(ctx, containerId)),
+    unpause: (containerId) => withLock(containerId, () => unpauseProcess(ctx, containerId)),
     stop: (containerId, graceSeconds) =>
-      oneAtATime(containerId, () => stopProcess(ctx, containerId, graceSeconds)),
+      withLock(containerId, () => stopProcess(ctx, containerId, graceSeconds)),
     remove: async (containerId) => {
       await attempt(() => killProcess(ctx, containerId));
-      await oneAtATime(containerId, () => removeProcess(ctx, containerId));
+      await withLock(containerId, () => removeProcess(ctx, containerId));
     },
     removeData: (volumeName) => attempt(() => removeData(ctx, volumeName)),
-    hasData: (volumeName) => attempt(() => store.hasVolume(volumeName)),
+    hasData: (volumeName) => attempt(() => volumes.has(volumeName)),
     observe: (engineId) => attempt(() => observeProcesses(ctx, engineId)),
     observeAll: () =>
       attempt(async () => ({
         containers: await observeProcesses(ctx),
-        volumes: await store.listVolumes(),
+        volumes: await volumes.list(),
       })),
     events: (signal) => ctx.events.read(signal),
     logs: (containerId, tail) =>
-      attempt(async () => ctx.logs.tail(store.logFilesOf(await getContainer(ctx, containerId)), tail)),
+      attempt(async () => ctx.logs.tail(store.logFilesOf(await store.get(containerId)), tail)),
     stats: (containerId) => attempt(() => readProcessStats(ctx, containerId)),
     async removeInstance() {
-      const { containers, volumes } = await this.observeAll();
-      for (const { containerId } of containers) await this.remove(containerId);
-      for (const { volumeName } of volumes) await this.removeData(volumeName);
-      await attempt(() => store.removeMarker());
+      const observed = await this.observeAll();
+      for (const { containerId } of observed.containers) await this.remove(containerId);
+      for (const { volumeName } of observed.volumes) await this.removeData(volumeName);
+      await attempt(() => volumes.removeMarker());
     },
     [Symbol.asyncDispose]: () => ctx.watch.close(),
   };
 }
 
-/** As with a daemon, data that a container refers to stays. */
+/** Like a Docker daemon, refuses to remove a volume that a container uses. */
 async function removeData(ctx: ProcessContext, volumeName: string): Promise<void> {
-  const containers = await ctx.store.listContainers();
+  const containers = await ctx.store.list();
   const user = containers.find(({ spec }) => spec.volumeName === volumeName);
   if (user !== undefined) {
-    throw new RuntimeFailure("refused", `the volume ${volumeName} is in use by ${user.containerId}`);
+    const message = `the volume ${volumeName} is in use: remove the container ${user.containerId} first`;
+    throw new RuntimeFailure("refused", message);
   }
-  await ctx.store.removeVolume(volumeName);
+  await ctx.volumes.remove(volumeName);
 }
 
+/** Turns every error into a RuntimeFailure. */
 async function attempt<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
@@ -142,11 +140,14 @@ async function attempt<T>(work: () => Promise<T>): Promise<T> {
 }
 
 async function readMachineId(): Promise<string> {
-  // Not every system has the file, and an image may have an empty one.
+  // Some systems have no such file, and some container images have an empty one.
   const machineId = await readFile("/etc/machine-id", "utf8").catch(() => "");
   return machineId.trim() || hostname();
 }
 
 function toChanged(): RuntimeFailure {
-  return new RuntimeFailure("changed", "the data directory is not the one that this database was used with");
+  return new RuntimeFailure(
+    "changed",
+    "the data directory lacks this installation's marker: set ORCH_DATA_DIR to the directory used before",
+  );
 }

@@ -6,36 +6,42 @@ import { constants } from "node:os";
 import { delimiter, isAbsolute, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { RuntimeFailure } from "../engine-runtime.ts";
-import { readRun } from "./run.ts";
-import type { ProcessRun } from "./run.ts";
+import { readEngineProcess } from "./engine-process.ts";
+import type { EngineProcess } from "./engine-process.ts";
 
 export interface SpawnInput {
   command: readonly string[];
   environment: Readonly<Record<string, string>>;
   pidFile: string;
-  /** Holds the token of the latest start. */
+  /** Holds the token of the container's latest start. */
   tokenFile: string;
+  /** The token of this start. */
   token: string;
   stdoutFile: string;
   stderrFile: string;
 }
 
 export interface SpawnedProcess {
-  /** undefined when it ended before it could write its pid file. */
-  run: ProcessRun | undefined;
-  /** Resolves with the exit code; as shells and Docker count, 128 and the signal's number when it was killed. */
+  /** undefined: the child ended before it took the pid file. */
+  engineProcess: EngineProcess | undefined;
+  /** Resolves with the exit code. After a kill it is 128 plus the signal's number, as in shells and Docker. */
   exited: Promise<number>;
 }
 
-/** The shell that writes it is there at once, or something is wrong with the disk. */
+/** The shell writes the pid file within milliseconds. If it takes this long, the disk has a fault. */
 const PID_FILE_TIMEOUT_MS = 10_000;
 
 /**
- * The child writes who it is before it becomes the engine, so that no crash of ours can lose it: first under the name
- * of its token, as one that may not be wanted any more. Then it looks whether it is: a later start wrote another token
- * before it looked for such files, so the child sees that token, or the later start sees the child and ends it. Only
- * who has seen its own token takes the pid file, which may be another's by now. Shells add variables of their own to
- * the environment, which `env` takes out again.
+ * The child writes its pid before it becomes the engine, so a crash of this replica cannot lose the engine.
+ *
+ * 1. The child writes `pid.<token>`.
+ * 2. The child reads the token file, and ends if a later start has replaced its token.
+ * 3. The child renames `pid.<token>` to `pid`, and becomes the engine.
+ *
+ * A later start writes its token first, then kills the children that `pid.*` names. So a delayed child reads the new
+ * token, or the later start finds and kills the child. At most one of them becomes the engine.
+ *
+ * `env` removes the variables that shells add to the environment by themselves.
  */
 const SCRIPT = `
 stat= boot=
@@ -48,7 +54,7 @@ shift 3
 exec /usr/bin/env -u PWD -u OLDPWD -u SHLVL -u _ "$@"
 `;
 
-/** In a session of its own, writing to files by itself: whoever started it may die. */
+/** The child has a session of its own and writes its log files itself, so it outlives this replica. */
 export async function spawnProcess(input: SpawnInput): Promise<SpawnedProcess> {
   await assertCommand(input.command, input.environment["PATH"] ?? "");
   const stdout = await open(input.stdoutFile, "a", 0o600);
@@ -64,33 +70,33 @@ export async function spawnProcess(input: SpawnInput): Promise<SpawnedProcess> {
       child.once("exit", (code, signal) => resolve(code ?? 128 + (signal ? constants.signals[signal] : 0)));
     });
     await once(child, "spawn");
-    // An engine outlives whoever started it, and must not keep that one alive.
+    // A running engine must not keep this replica's event loop alive.
     child.unref();
-    return { run: await waitForPidFile(child, input.pidFile), exited };
+    return { engineProcess: await waitForPidFile(child, input.pidFile), exited };
   } catch (error) {
-    throw new RuntimeFailure("refused", `the engine's command does not start: ${input.command[0]}`, error);
+    throw new RuntimeFailure("refused", `the engine's command ${input.command[0]} does not start`, error);
   } finally {
     await stdout.close();
     await stderr.close();
   }
 }
 
-async function waitForPidFile(child: ChildProcess, pidFile: string): Promise<ProcessRun | undefined> {
+async function waitForPidFile(child: ChildProcess, pidFile: string): Promise<EngineProcess | undefined> {
   const deadline = performance.now() + PID_FILE_TIMEOUT_MS;
   for (;;) {
     const hasExited = child.exitCode !== null || child.signalCode !== null;
-    const run = await readRun(pidFile);
-    if (run !== undefined || hasExited) return run;
+    const engineProcess = await readEngineProcess(pidFile);
+    if (engineProcess !== undefined || hasExited) return engineProcess;
     if (performance.now() >= deadline) child.kill("SIGKILL");
     await sleep(2);
   }
 }
 
-/** Said before the start, since the shell could only say it in the engine's log. */
+/** Checks the command before the start: later, the shell could report a wrong one only in the engine's log. */
 async function assertCommand(command: readonly string[], path: string): Promise<void> {
   const [name] = command;
   if (name === undefined || name === "") {
-    throw new RuntimeFailure("refused", "there is no command to start an engine with");
+    throw new RuntimeFailure("refused", "the engine's command is empty: set ORCH_ENGINE_COMMAND");
   }
   const candidates = name.includes("/")
     ? [isAbsolute(name) ? name : resolve(name)]
@@ -98,7 +104,7 @@ async function assertCommand(command: readonly string[], path: string): Promise<
   for (const candidate of candidates) {
     if (await isExecutable(candidate)) return;
   }
-  throw new RuntimeFailure("refused", `the engine's command is not found: ${name}`);
+  throw new RuntimeFailure("refused", `the engine's command ${name} is not an executable file`);
 }
 
 async function isExecutable(path: string): Promise<boolean> {

@@ -1,130 +1,130 @@
 import { toErrorMessage } from "../../errors.ts";
 import type { Log } from "../../log.ts";
 import type { EventHub } from "../event-hub.ts";
-import { killGroup } from "./group.ts";
+import type { ContainerStore, ProcessContainer } from "./container-store.ts";
+import { readProcessState } from "./engine-process.ts";
+import type { EngineProcess } from "./engine-process.ts";
 import type { ProcessLogs } from "./logs.ts";
-import { readRunState } from "./run.ts";
-import type { ProcessRun } from "./run.ts";
-import type { ProcessContainer, ProcessStore } from "./store.ts";
+import { killGroup } from "./process-group.ts";
 
-/** How soon the end of a process is seen that is not our child. */
-const LOOK_EVERY_MS = 300;
+/** The end of a process that is not our child is noticed within this time. */
+const POLL_MS = 300;
 
-interface Watched {
+interface WatchedProcess {
   container: ProcessContainer;
-  run: ProcessRun;
-  /** For our own children, whose end the system tells us with its exit code. */
+  engineProcess: EngineProcess;
+  /** The exit code, which the system reports for our own children only. */
   exited: Promise<number> | undefined;
-  /** Begun once, shared by all who find it gone. */
-  settling: Promise<void> | undefined;
+  /** The recording of the end that runs now. All callers share it. */
+  recording: Promise<void> | undefined;
 }
 
 export interface ProcessWatchOptions {
-  store: ProcessStore;
+  store: ContainerStore;
   events: EventHub;
   logs: ProcessLogs;
   log: Pick<Log, "warn">;
 }
 
 /**
- * Sees processes end, be they our children or those of an orchestrator before us, and settles each end once:
- * what is left of the group is killed, as the end of a container's first process ends all others; the exit is
- * written down; the event is told.
+ * Notices the end of every engine's process, also of processes that an earlier replica started. Records each end once:
+ * kills the rest of the process group, as the end of a container's first process does; writes the exit; emits `die`.
  */
 export class ProcessWatch {
   readonly #options: ProcessWatchOptions;
-  readonly #watched = new Map<string, Watched>();
+  readonly #watched = new Map<string, WatchedProcess>();
   readonly #timer: NodeJS.Timeout;
-  #looking: Promise<void> | undefined;
+  #polling: Promise<void> | undefined;
   #isClosed = false;
 
   constructor(options: ProcessWatchOptions) {
     this.#options = options;
     this.#timer = setInterval(() => {
-      this.#looking ??= this.#lookQuietly();
-    }, LOOK_EVERY_MS);
+      this.#polling ??= this.#pollAndLog();
+    }, POLL_MS);
     this.#timer.unref();
   }
 
-  /** Takes over what earlier orchestrators started. */
+  /** Watches every process whose end is not recorded yet. */
   async adoptAll(): Promise<void> {
-    for (const container of await this.#options.store.listContainers()) {
-      const run = await this.#options.store.readRun(container);
-      const exit = await this.#options.store.readExit(container);
-      if (run !== undefined && exit?.startedAt !== run.startedAt) this.add(container, run);
+    const { store } = this.#options;
+    for (const container of await store.list()) {
+      const engineProcess = await store.readProcess(container);
+      const exit = await store.readExit(container);
+      const hasEnd = exit?.startedAt === engineProcess?.startedAt;
+      if (engineProcess !== undefined && !hasEnd) this.add(container, engineProcess);
     }
   }
 
-  add(container: ProcessContainer, run: ProcessRun, exited?: Promise<number>): void {
-    const watched: Watched = { container, run, exited, settling: undefined };
+  add(container: ProcessContainer, engineProcess: EngineProcess, exited?: Promise<number>): void {
+    const watched: WatchedProcess = { container, engineProcess, exited, recording: undefined };
     this.#watched.set(container.containerId, watched);
-    void exited?.then(() => this.#settleQuietly(watched));
+    void exited?.then(() => this.#recordAndLog(watched));
   }
 
-  /** One that is found running, whoever started it and whenever. */
-  adopt(container: ProcessContainer, run: ProcessRun): void {
+  /** Watches a process that was found running, unless it is watched already. */
+  adopt(container: ProcessContainer, engineProcess: EngineProcess): void {
     const watched = this.#watched.get(container.containerId);
-    if (watched?.run.startedAt !== run.startedAt) this.add(container, run);
+    if (watched?.engineProcess.startedAt !== engineProcess.startedAt) this.add(container, engineProcess);
   }
 
-  /** Returns once the end of that run is settled; for a process that is known to be gone. */
-  async settle(container: ProcessContainer, run: ProcessRun): Promise<void> {
+  /** For a process that is known to be gone: returns once its end is recorded. */
+  async recordEnd(container: ProcessContainer, engineProcess: EngineProcess): Promise<void> {
     const watched = this.#watched.get(container.containerId);
-    if (watched?.run.startedAt === run.startedAt) await this.#settle(watched);
+    if (watched?.engineProcess.startedAt === engineProcess.startedAt) await this.#record(watched);
   }
 
   async close(): Promise<void> {
     this.#isClosed = true;
     clearInterval(this.#timer);
-    await this.#looking;
-    for (const { settling } of this.#watched.values()) await settling?.catch(() => undefined);
+    await this.#polling;
+    for (const { recording } of this.#watched.values()) await recording?.catch(() => undefined);
     this.#watched.clear();
   }
 
-  async #lookQuietly(): Promise<void> {
+  async #pollAndLog(): Promise<void> {
     try {
-      await this.#look();
+      await this.#poll();
     } catch (error) {
-      this.#options.log.warn(
-        { error: toErrorMessage(error) },
-        "the engines' processes could not be looked at",
-      );
+      this.#options.log.warn({ error: toErrorMessage(error) }, "cannot observe the engines' processes");
     } finally {
-      this.#looking = undefined;
+      this.#polling = undefined;
     }
   }
 
-  async #look(): Promise<void> {
+  async #poll(): Promise<void> {
+    const { store, logs } = this.#options;
     for (const watched of this.#watched.values()) {
-      const isGone = watched.exited === undefined && (await readRunState(watched.run)) === "gone";
-      if (isGone) await this.#settleQuietly(watched);
-      for (const file of this.#options.store.logFilesOf(watched.container))
-        await this.#options.logs.look(file);
+      const isChild = watched.exited !== undefined;
+      const hasEnded = !isChild && (await readProcessState(watched.engineProcess)) === "gone";
+      if (hasEnded) await this.#recordAndLog(watched);
+      for (const file of store.logFilesOf(watched.container)) await logs.sample(file);
     }
   }
 
-  async #settleQuietly(watched: Watched): Promise<void> {
+  async #recordAndLog(watched: WatchedProcess): Promise<void> {
     if (this.#isClosed) return;
     try {
-      await this.#settle(watched);
+      await this.#record(watched);
     } catch (error) {
       const { containerId } = watched.container;
-      this.#options.log.warn({ containerId, error: toErrorMessage(error) }, "an engine's end is not settled");
+      const fields = { containerId, error: toErrorMessage(error) };
+      this.#options.log.warn(fields, "cannot record the end of an engine's process");
     }
   }
 
-  #settle(watched: Watched): Promise<void> {
-    watched.settling ??= this.#settleOnce(watched).finally(() => (watched.settling = undefined));
-    return watched.settling;
+  #record(watched: WatchedProcess): Promise<void> {
+    watched.recording ??= this.#recordOnce(watched).finally(() => (watched.recording = undefined));
+    return watched.recording;
   }
 
-  async #settleOnce({ container, run, exited }: Watched): Promise<void> {
+  async #recordOnce({ container, engineProcess, exited }: WatchedProcess): Promise<void> {
     const { store, events } = this.#options;
     const exitCode = exited === undefined ? null : await exited;
-    await killGroup(run);
-    // Another call may have settled it while this one waited.
-    if (this.#watched.get(container.containerId)?.run !== run) return;
-    await store.writeExit(container, { startedAt: run.startedAt, exitCode });
+    await killGroup(engineProcess);
+    // The end may have been recorded, or the container started again, during the wait.
+    if (this.#watched.get(container.containerId)?.engineProcess !== engineProcess) return;
+    await store.writeExit(container, { startedAt: engineProcess.startedAt, exitCode });
     this.#watched.delete(container.containerId);
     events.emit({ kind: "die", engineId: container.spec.engineId, containerId: container.containerId });
   }

@@ -5,7 +5,7 @@ import {
   readMemoryBytes,
   toLinuxRow,
   toPsRow,
-} from "../../../server/runtime/process/table.ts";
+} from "../../../server/runtime/process/process-table.ts";
 
 it("reads a line of /proc whatever the process calls itself", () => {
   const rest = "S 1 77 77 0 -1 4194560 100 0 0 0 12 30 0 0 20 0 11 0 123456 1000 250";

@@ -2,26 +2,30 @@ import { randomBytes } from "node:crypto";
 import { open, readFile, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 
-/** Whole or not at all, and on the disk when this returns. For the owner's eyes only. */
+/**
+ * Replaces the whole file at once; only its owner may read it. Once this returns, a power cut cannot undo the write.
+ * `write-file-atomic` does not promise that: it syncs the file, but not the folder that holds the new name.
+ */
 export async function writeJsonFile(path: string, value: unknown): Promise<void> {
   const draft = `${path}.${randomBytes(4).toString("hex")}.new`;
   try {
-    const file = await open(draft, "wx", 0o600);
-    try {
-      await file.writeFile(JSON.stringify(value));
-      await file.sync();
-    } finally {
-      await file.close();
-    }
+    await writeSynced(draft, JSON.stringify(value));
     await rename(draft, path);
   } catch (error) {
     await rm(draft, { force: true });
     throw error;
   }
-  await syncFolder(dirname(path));
+  await using folder = await open(dirname(path), "r");
+  await folder.sync();
 }
 
-/** undefined: there is no such file. */
+async function writeSynced(path: string, text: string): Promise<void> {
+  await using file = await open(path, "wx", 0o600);
+  await file.writeFile(text);
+  await file.sync();
+}
+
+/** undefined: the file does not exist. */
 export async function readJsonFile(path: string): Promise<unknown> {
   try {
     return JSON.parse(await readFile(path, "utf8"));
@@ -31,16 +35,7 @@ export async function readJsonFile(path: string): Promise<unknown> {
   }
 }
 
+/** Whether a file operation failed because the file or one of its folders does not exist. */
 export function isMissing(error: unknown): boolean {
   return error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR");
-}
-
-/** The rename is only safe from a power cut once the folder is. */
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, "r");
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
 }

@@ -12,7 +12,7 @@ it("dates a line by the first look that could have seen it, and merges both stre
   const writeAt = async (file: typeof out, text: string, second: number) => {
     await appendFile(file.path, text);
     await utimes(file.path, second, second);
-    await logs.look(file);
+    await logs.sample(file);
   };
   await writeAt(out, "one\n", 10);
   await writeAt(err, "two\n", 20);
@@ -34,7 +34,7 @@ it("cuts a file that grows too large, and still has its last lines", async () =>
   const file = { stream: "stdout", path: join(dir.path, "stdout") } as const;
   const line = "y".repeat(1023);
   await appendFile(file.path, `${line}\n`.repeat(11 * 1024));
-  await logs.look(file);
+  await logs.sample(file);
   expect((await stat(file.path)).size).toBe(0);
   expect((await stat(`${file.path}.1`)).size).toBe(1024 * 1024);
   await appendFile(file.path, "after\n");

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { isPinnedImage } from "../engines/model/pinned-image.ts";
-import { splitCommand } from "./command-words.ts";
+import { splitCommand } from "./split-command.ts";
 import { toErrorMessage } from "../errors.ts";
 import { openKeyring } from "../keys/keyring.ts";
 

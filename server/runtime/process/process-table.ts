@@ -2,30 +2,30 @@ import { execFile } from "node:child_process";
 import { readdir, readFile } from "node:fs/promises";
 import { promisify } from "node:util";
 
-/** What the system says about one process. */
+/** One process, as the system reports it. */
 export interface ProcessRow {
   pid: number;
   groupId: number;
   state: "running" | "stopped" | "zombie";
-  /** Linux: ticks between the machine's boot and the start. Exact, and different for whoever gets the pid next. */
+  /** Linux only: clock ticks from the boot to the start. A later process with the same pid has another value. */
   startTicks: string | null;
-  /** Elsewhere: the start as the wall clock had it, to the second. */
+  /** Other systems: the wall-clock time of the start, in whole seconds. */
   startedAtMs: number | null;
   cpuNanoseconds: bigint;
-  /** null where it takes another look: `readMemoryBytes`. */
+  /** null: `readMemoryBytes` has to read it. */
   memoryBytes: number | null;
 }
 
 const NANOSECONDS_PER_TICK = 10_000_000n;
 const PS_COLUMNS = "pid=,pgid=,stat=,rss=,time=,lstart=";
 
-/** undefined: there is no such process. A zombie is found, and says so. */
+/** undefined: the process does not exist. Zombies are found too. */
 export async function findProcess(pid: number): Promise<ProcessRow | undefined> {
   if (process.platform === "linux") return readLinuxProcess(pid);
   return (await runPs(["-p", String(pid)]))[0];
 }
 
-/** All members of a process group that are more than zombies. */
+/** The members of a process group, without zombies. */
 export async function listGroup(groupId: number): Promise<ProcessRow[]> {
   const rows = process.platform === "linux" ? await listLinuxProcesses() : await runPs(["-ax"]);
   return rows.filter((row) => row.groupId === groupId && row.state !== "zombie");
@@ -33,7 +33,7 @@ export async function listGroup(groupId: number): Promise<ProcessRow[]> {
 
 export async function readMemoryBytes(row: ProcessRow): Promise<number> {
   if (row.memoryBytes !== null) return row.memoryBytes;
-  // From `status`, which has kilobytes; `stat` counts pages of a size that Node cannot tell.
+  // `status` has kilobytes. `stat` counts pages, and Node does not know their size.
   const status = await readFile(`/proc/${row.pid}/status`, "utf8").catch(() => "");
   const match = /^VmRSS:\s+(\d+) kB/m.exec(status);
   return Number(match?.[1] ?? 0) * 1024;
@@ -50,12 +50,12 @@ async function readLinuxProcess(pid: number): Promise<ProcessRow | undefined> {
   try {
     return toLinuxRow(await readFile(`/proc/${pid}/stat`, "utf8"));
   } catch {
-    // ENOENT, or ESRCH when it ended while it was read: it is gone either way.
+    // ENOENT, or ESRCH if the process ended during the read: the process is gone.
     return undefined;
   }
 }
 
-/** A line of /proc/<pid>/stat; the name in brackets may hold anything, brackets included. */
+/** Parses /proc/<pid>/stat. The process's name, in brackets, may itself contain brackets and spaces. */
 export function toLinuxRow(line: string): ProcessRow | undefined {
   const afterName = line.lastIndexOf(")");
   const pid = Number.parseInt(line, 10);
@@ -75,9 +75,9 @@ export function toLinuxRow(line: string): ProcessRow | undefined {
 
 async function runPs(selection: readonly string[]): Promise<ProcessRow[]> {
   const args = [...selection, "-o", PS_COLUMNS];
-  // The month's name in lstart depends on the language.
+  // The names of months in `lstart` depend on the language.
   const { stdout } = await promisify(execFile)("ps", args, { env: { LC_ALL: "C", TZ: "UTC" } }).catch(
-    // Exit code 1 is ps for "none of these".
+    // `ps` exits with 1 if it finds no process.
     () => ({ stdout: "" }),
   );
   return stdout
@@ -86,7 +86,7 @@ async function runPs(selection: readonly string[]): Promise<ProcessRow[]> {
     .filter((row) => row !== undefined);
 }
 
-/** A line of `ps -o pid=,pgid=,stat=,rss=,time=,lstart=`, as BSD and Linux print it. */
+/** Parses a line of `ps -o pid=,pgid=,stat=,rss=,time=,lstart=` of BSD, macOS or Linux. */
 export function toPsRow(line: string): ProcessRow | undefined {
   const [pid, groupId, state, kilobytes, cpuTime, ...started] = line.trim().split(/\s+/);
   if (cpuTime === undefined) return undefined;
@@ -101,7 +101,7 @@ export function toPsRow(line: string): ProcessRow | undefined {
   };
 }
 
-/** `[[days-]hours:]minutes:seconds`, with fractions on a Mac. */
+/** Parses `[[days-]hours:]minutes:seconds`; macOS prints fractions of seconds. */
 function toNanoseconds(cpuTime: string): bigint {
   const [time = "", days = "0"] = cpuTime.split("-").reverse();
   const seconds = time.split(":").reduce((total, part) => total * 60 + Number(part), 0);

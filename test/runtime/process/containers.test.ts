@@ -8,7 +8,7 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { ContainerSpec, EngineRuntime } from "../../../server/runtime/engine-runtime.ts";
 import { openProcessRuntime } from "../../../server/runtime/process/runtime.ts";
-import { findProcess } from "../../../server/runtime/process/table.ts";
+import { findProcess } from "../../../server/runtime/process/process-table.ts";
 import {
   ask,
   boot,
@@ -23,7 +23,7 @@ import { openTempDir } from "../../support/temp-dir.ts";
 import type { TempDir } from "../../support/temp-dir.ts";
 
 const FIXTURE = join(import.meta.dirname, "..", "..", "support", "runtime-fixture-engine.ts");
-const ORCHESTRATOR = join(import.meta.dirname, "..", "..", "support", "runtime-short-orchestrator.ts");
+const ORCHESTRATOR = join(import.meta.dirname, "..", "..", "support", "runtime-dying-replica.ts");
 const COMMAND = [process.execPath, FIXTURE];
 
 interface About {

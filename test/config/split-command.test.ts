@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { splitCommand } from "../../server/config/command-words.ts";
+import { splitCommand } from "../../server/config/split-command.ts";
 
 test.each<[string, string[]]>([
   ["node engine.ts", ["node", "engine.ts"]],

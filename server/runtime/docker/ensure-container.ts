@@ -3,7 +3,7 @@ import type { ContainerCreateOptions, ContainerInspectInfo } from "dockerode";
 import { toContainerName } from "../container-name.ts";
 import { inspectContainer } from "./containers.ts";
 import type { DockerContext } from "./context.ts";
-import { createInDocker } from "./create.ts";
+import { createInDocker } from "./create-call.ts";
 import { toCreateOptions } from "./create-options.ts";
 import { redactFailure, toDockerFailure } from "./failure.ts";
 import { DOCKER_LABEL } from "./labels.ts";

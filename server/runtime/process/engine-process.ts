@@ -1,0 +1,67 @@
+import { readFile, stat } from "node:fs/promises";
+import { isMissing } from "../../json-file.ts";
+import { findProcess, listGroup, toLinuxRow } from "./process-table.ts";
+import type { ProcessRow } from "./process-table.ts";
+
+/** The process of one start of a container, read from the pid file that this process wrote itself. */
+export interface EngineProcess {
+  /** Also the id of the process group and of the session, because the process leads both. */
+  pid: number;
+  /** ISO instant at which the pid file was written. It stays the same for as long as the file exists. */
+  startedAt: string;
+  /** Names the boot of the machine; empty where the system does not name its boots. */
+  bootId: string;
+  startTicks: string | null;
+}
+
+export type EngineProcessState = "running" | "paused" | "gone";
+
+/** On systems whose start times have whole seconds, a process may seem to start this much after its pid file. */
+const START_TOLERANCE_MS = 2_000;
+
+/** undefined: the file does not exist, or is not written completely yet. */
+export async function readEngineProcess(pidFile: string): Promise<EngineProcess | undefined> {
+  try {
+    const [pid = "", bootId = "", statLine = "", end] = (await readFile(pidFile, "utf8")).split("\n");
+    if (pid === "" || end === undefined) return undefined;
+    const { mtime } = await stat(pidFile);
+    const startTicks = toLinuxRow(statLine)?.startTicks ?? null;
+    return { pid: Number(pid), startedAt: mtime.toISOString(), bootId, startTicks };
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
+  }
+}
+
+/** Answers `gone` if another process has the pid now. */
+export async function readProcessState(engineProcess: EngineProcess): Promise<EngineProcessState> {
+  const row = await findProcess(engineProcess.pid);
+  if (row === undefined || row.state === "zombie" || !(await isSameProcess(engineProcess, row)))
+    return "gone";
+  return row.state === "stopped" ? "paused" : "running";
+}
+
+/**
+ * The members of the process's group that still run. The system gives no new process a pid that names an existing
+ * group. So if another process has our leader's pid, our group has ended.
+ */
+export async function listEngineGroup(engineProcess: EngineProcess): Promise<ProcessRow[]> {
+  if (!(await isSameBoot(engineProcess))) return [];
+  const leader = await findProcess(engineProcess.pid);
+  if (leader !== undefined && !(await isSameProcess(engineProcess, leader))) return [];
+  return listGroup(engineProcess.pid);
+}
+
+async function isSameProcess(engineProcess: EngineProcess, row: ProcessRow): Promise<boolean> {
+  if (row.startTicks !== null) {
+    return row.startTicks === engineProcess.startTicks && (await isSameBoot(engineProcess));
+  }
+  return (row.startedAtMs ?? Infinity) <= Date.parse(engineProcess.startedAt) + START_TOLERANCE_MS;
+}
+
+/** Start ticks count from the boot, so after a reboot another process may have the same ticks by chance. */
+async function isSameBoot(engineProcess: EngineProcess): Promise<boolean> {
+  if (process.platform !== "linux") return true;
+  const bootId = await readFile("/proc/sys/kernel/random/boot_id", "utf8").catch(() => "");
+  return bootId.trim() === engineProcess.bootId;
+}
