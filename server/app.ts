@@ -15,7 +15,7 @@ import type { Log } from "./log.ts";
 import { startHeartbeatLoop } from "./loops/heartbeat-loop.ts";
 import { startLoops } from "./loops/start-loops.ts";
 import { openMigratedDatabase } from "./boot/open-database.ts";
-import { openRuntime, settleRuntime } from "./boot/open-runtime.ts";
+import { bindRuntime, openRuntime } from "./boot/open-runtime.ts";
 import { registerSoleReplica } from "./replicas/register-sole-replica.ts";
 import type { OwnReplica } from "./replicas/replica.ts";
 import { drainTurns } from "./turns/drain-turns.ts";
@@ -92,7 +92,7 @@ async function withSecrets(
 
 /**
  * Opens the database, the runtime and the replica. `openRuntime` writes nothing; only the sole replica may bind this
- * database to the runtime, which `settleRuntime` does.
+ * database to the runtime, which `bindRuntime` does.
  */
 async function openParts(
   input: OpenAppInput,
@@ -105,7 +105,7 @@ async function openParts(
   const runtimeInput = { db: database.db, config, log, instance };
   const runtime = stack.use(await openRuntime(runtimeInput));
   const replica = await openReplica({ ...database, ...input, clock: systemClock }, runtime.host, stack);
-  await settleRuntime(runtimeInput, runtime);
+  await bindRuntime(runtimeInput, runtime);
   return {
     config: await withDefaultImage(config, { runtime, log, signal }),
     log,

@@ -7,19 +7,19 @@ import type { EngineRuntime } from "../runtime/engine-runtime.ts";
 import { buildReferenceImage } from "../runtime/docker/reference-image.ts";
 
 /**
- * A development start on Docker that names no image runs the reference engine, as one on processes does: its image is
- * built here and now. Where that cannot be, engines that are there go on, and new ones wait for an image. Throws the
- * signal's reason when the start is given up; the daemon may build on.
+ * A development start on Docker without an image runs the reference engine: this builds its image. If that fails, the
+ * start continues: existing engines run, and new ones need an image. If the signal aborts, this throws the signal's
+ * reason, and the daemon may still complete the build.
  */
 export async function withDefaultImage(
   config: Config,
   { runtime, log, signal }: { runtime: Pick<EngineRuntime, "kind">; log: Log; signal: AbortSignal },
 ): Promise<Config> {
   if (runtime.kind !== "docker" || config.engineImage !== undefined || config.production) return config;
-  const what = "the reference engine's image cannot be built: set ORCH_ENGINE_IMAGE";
-  // A daemon that is away, or hangs, holds no start up.
+  const problem = "the reference engine's image cannot be built: set ORCH_ENGINE_IMAGE";
+  // The check has a short deadline, so a daemon that is down or hangs does not delay the start.
   if (!(await isDockerReachable(config.dockerHost))) {
-    log.warn({}, `${what}, or start again once the Docker daemon answers`);
+    log.warn({}, `${problem}, or start again once the Docker daemon answers`);
     return config;
   }
   try {
@@ -27,7 +27,7 @@ export async function withDefaultImage(
     return { ...config, engineImage: await abortable(building, signal) };
   } catch (error) {
     signal.throwIfAborted();
-    log.warn({ error: toErrorMessage(error) }, `${what} to provision engines`);
+    log.warn({ error: toErrorMessage(error) }, `${problem} to provision engines`);
     return config;
   }
 }

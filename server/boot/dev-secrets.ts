@@ -1,25 +1,25 @@
-import { randomBytes } from "node:crypto";
-import { chmod, mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { resolve } from "node:path";
 import { z } from "zod";
+import { readJsonFile, writeJsonFile } from "../json-file.ts";
 import { createKey } from "../keys/key-format.ts";
 import { generateMasterKeys } from "../keys/keyring.ts";
 
 const DevSecrets = z.object({
   masterKeys: z.string(),
   adminKey: z.string(),
-  /** Whether a start that got as far as serving has shown the admin key. */
+  /** Whether a start has shown the operator key. */
   isShown: z.boolean(),
 });
 export type DevSecrets = z.infer<typeof DevSecrets>;
 
-/** The keys of an installation that was given none: made once, kept in the data directory for its owner's eyes only. */
+/**
+ * The keys of a development start whose configuration has none. They are generated once, and kept in a file of the data
+ * directory that only its owner may read.
+ */
 export async function ensureDevSecrets(dataDir: string): Promise<DevSecrets> {
-  const text = await readFile(toSecretsPath(dataDir), "utf8").catch((error: unknown) => {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
-    throw error;
-  });
-  if (text !== undefined) return DevSecrets.parse(JSON.parse(text));
+  const stored = await readJsonFile(toSecretsPath(dataDir));
+  if (stored !== undefined) return DevSecrets.parse(stored);
   const secrets = {
     masterKeys: generateMasterKeys(),
     adminKey: createKey("operator").plaintext,
@@ -29,17 +29,14 @@ export async function ensureDevSecrets(dataDir: string): Promise<DevSecrets> {
   return secrets;
 }
 
-/** From now on the admin key is not shown any more. */
+/** Later starts do not show the operator key again. */
 export async function markSecretsShown(dataDir: string): Promise<void> {
   await writeSecrets(dataDir, { ...(await ensureDevSecrets(dataDir)), isShown: true });
 }
 
 async function writeSecrets(dataDir: string, secrets: DevSecrets): Promise<void> {
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
-  const draft = `${toSecretsPath(dataDir)}.${randomBytes(6).toString("hex")}`;
-  await writeFile(draft, JSON.stringify(secrets), { mode: 0o600, flush: true });
-  await chmod(draft, 0o600);
-  await rename(draft, toSecretsPath(dataDir));
+  await writeJsonFile(toSecretsPath(dataDir), secrets);
 }
 
 export function toSecretsPath(dataDir: string): string {

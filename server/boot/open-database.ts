@@ -7,8 +7,8 @@ import { toErrorMessage } from "../errors.ts";
 import type { Log } from "../log.ts";
 
 /**
- * The database of the configuration, or an embedded one in the data directory, with its schema up to date. The
- * stack closes what was opened. Throws when the schema is not one that this code knows.
+ * Opens the configured database, or an embedded one in the data directory. Migrates it if the configuration says so. The
+ * stack closes it. Throws if the schema is not the one of this version.
  */
 export async function openMigratedDatabase(
   input: { config: Config; log: Log },
@@ -18,7 +18,7 @@ export async function openMigratedDatabase(
     return await openMigrated(input, stack);
   } catch (error) {
     if (input.config.databaseUrl === undefined || !isDatabaseUnavailable(error)) throw error;
-    throw new Error(`the database of ORCH_DATABASE_URL does not serve: ${toErrorMessage(error)}`, {
+    throw new Error(`the database of ORCH_DATABASE_URL is not available: ${toErrorMessage(error)}`, {
       cause: error,
     });
   }
@@ -31,7 +31,7 @@ async function openMigrated(
   const url = config.databaseUrl ?? stack.use(await openEmbedded(config, log)).url;
   if (config.migrateOnBoot) {
     const { applied } = await migrateDatabase({ url: config.migrationDatabaseUrl ?? url });
-    log.info({ applied }, "migrations are up to date");
+    log.info({ applied }, "the database schema is up to date");
   }
   const database = stack.use(
     openDatabase({ url, poolSize: config.databasePool, applicationName: "enginehouse" }),
@@ -42,12 +42,10 @@ async function openMigrated(
       return database;
     case "pending":
       throw new Error(
-        "the database has migrations pending: run `npm run db:migrate`, or set ORCH_MIGRATE_ON_BOOT=true",
+        "the database lacks migrations of this version: run `npm run db:migrate`, or set ORCH_MIGRATE_ON_BOOT=true",
       );
     case "unknown":
-      throw new Error(
-        "the database has a migration that this version does not know: deploy the version that made it",
-      );
+      throw new Error("the database has a migration of a newer version: deploy that version");
   }
 }
 

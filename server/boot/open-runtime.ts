@@ -17,62 +17,61 @@ export interface OpenRuntimeInput {
 
 const REFERENCE_ENGINE = fileURLToPath(new URL("../../engine/main.ts", import.meta.url));
 
-type Placed = Awaited<ReturnType<typeof findRowsOnRuntime>>;
+/** What binds the database to its runtime: engines, or tombstones only. undefined: nothing. */
+type Binding = Awaited<ReturnType<typeof findRowsOnRuntime>>;
 
 /**
- * Opens the runtime that this database's engines live on. While there is one of them the choice is fixed: a daemon
- * that is away later is unreachable, and never a silent change to another runtime. Writes nothing, since another
- * orchestrator may serve this database: `settleRuntime` does.
+ * Opens the runtime of this database's engines. While there are engines or tombstones, the runtime cannot change. A
+ * daemon that is down is unreachable; it never makes the start use another runtime. Writes nothing, because another
+ * replica may serve this database: see `bindRuntime`.
  */
-export async function openRuntime(given: OpenRuntimeInput): Promise<EngineRuntime> {
-  const { config, log } = given;
-  const placed = await findRowsOnRuntime(given.db);
-  const { kind, why } = await chooseRuntime(config, given.instance, placed);
-  const isFree = placed === undefined && (await isThere(kind, given));
-  // Nothing of it is anywhere, so that it may be another host, too.
-  const instance = isFree ? { ...given.instance, runtimeKind: null, runtimeHost: null } : given.instance;
+export async function openRuntime(input: OpenRuntimeInput): Promise<EngineRuntime> {
+  const { config, instance, log } = input;
+  const binding = await findRowsOnRuntime(input.db);
+  const { kind, why } = await chooseRuntime(config, instance, binding);
+  // Without a binding, the runtime host may change too. If the recorded daemon is down, the host stays.
+  const mayMove = binding === undefined && (await isHostKnowable(kind, input));
+  const host = mayMove ? undefined : (instance.runtimeHost ?? undefined);
   log.info({ runtime: kind, why, instanceId: instance.id }, "runtime chosen");
-  // A marker that is on record is looked for all the same, until `settleRuntime` leaves another.
-  const marked = given.instance.runtimeHost !== null;
-  const runtime = await openKind(kind, { ...given, instance, marked });
-  if (instance.runtimeHost === null || instance.runtimeHost === runtime.host) return runtime;
+  const runtime = await openKind(kind, input, host);
+  if (host === undefined || host === runtime.host) return runtime;
   await runtime[Symbol.asyncDispose]();
-  throw livesElsewhere(instance, runtime);
+  throw toWrongHost(instance, runtime);
 }
 
 /**
- * From now on this database's engines live on this runtime. To be called by its only orchestrator. Throws when engines
- * have come to live elsewhere since the runtime was chosen.
+ * Marks the runtime and records it as this database's. Only the database's sole replica may call this. Throws if the
+ * database got engines on another runtime since `openRuntime`.
  */
-export async function settleRuntime(
+export async function bindRuntime(
   { db, instance: given }: Pick<OpenRuntimeInput, "db" | "instance">,
   runtime: EngineRuntime,
 ): Promise<void> {
   const instance = await ensureInstance(db, given.id);
-  const isKnown = instance.runtimeHost === runtime.host;
+  const isRecorded = instance.runtimeHost === runtime.host;
   if ((await findRowsOnRuntime(db)) !== undefined) {
-    if (!isKnown) throw livesElsewhere(instance, runtime);
+    if (!isRecorded) throw toWrongHost(instance, runtime);
     return;
   }
   try {
     await runtime.markInstance();
   } catch (error) {
-    // It is away, and what is on record of it still holds.
-    if (isKnown && error instanceof RuntimeFailure) return;
+    // The daemon is down. Its record and its marker stay valid.
+    if (isRecorded && error instanceof RuntimeFailure) return;
     throw error;
   }
   await recordRuntime(db, { runtimeKind: runtime.kind, runtimeHost: runtime.host });
 }
 
-function livesElsewhere(instance: InstanceRow, runtime: EngineRuntime): Error {
+function toWrongHost(instance: InstanceRow, runtime: EngineRuntime): Error {
   return new Error(
     `this database's engines live on ${instance.runtimeHost}, not on ${runtime.host}: ` +
-      "start the orchestrator where its engines are, or give it another database",
+      "start the orchestrator on the host of its engines, or give it another database",
   );
 }
 
-/** A daemon that is on record need not be there for a start. */
-async function isThere(kind: RuntimeKind, { config, instance }: OpenRuntimeInput): Promise<boolean> {
+/** Only the daemon itself can tell its host. False: docker is recorded, and its daemon is down. */
+async function isHostKnowable(kind: RuntimeKind, { config, instance }: OpenRuntimeInput): Promise<boolean> {
   return (
     kind !== "docker" || instance.runtimeKind !== "docker" || (await isDockerReachable(config.dockerHost))
   );
@@ -81,42 +80,41 @@ async function isThere(kind: RuntimeKind, { config, instance }: OpenRuntimeInput
 async function chooseRuntime(
   config: Config,
   instance: InstanceRow,
-  placed: Placed,
+  binding: Binding,
 ): Promise<{ kind: RuntimeKind; why: string }> {
-  const known = instance.runtimeKind;
-  if (known === "docker" || known === "process") {
-    if (config.backend === "auto" || config.backend === known)
-      return { kind: known, why: "this database's engines live there" };
-    if (placed) throw new Error(toRefusal(config, known, placed));
+  const { runtimeChoice: choice } = config;
+  const recorded = instance.runtimeKind;
+  if (recorded === "docker" || recorded === "process") {
+    if (choice === "auto" || choice === recorded)
+      return { kind: recorded, why: "the database records this runtime" };
+    if (binding !== undefined) throw new Error(toRefusal(choice, recorded, binding));
   }
-  if (config.backend !== "auto") return { kind: config.backend, why: "ORCH_ENGINE_BACKEND says so" };
+  if (choice !== "auto") return { kind: choice, why: "ORCH_ENGINE_BACKEND names it" };
   if (config.engineImage === undefined) return { kind: "process", why: "ORCH_ENGINE_IMAGE is not set" };
   if (await isDockerReachable(config.dockerHost))
     return { kind: "docker", why: "a Docker daemon answers and an image is set" };
   return { kind: "process", why: "no Docker daemon answers" };
 }
 
-function toRefusal({ backend }: Config, known: RuntimeKind, placed: NonNullable<Placed>): string {
+function toRefusal(choice: string, recorded: RuntimeKind, binding: NonNullable<Binding>): string {
   const remedy =
-    placed === "engines"
+    binding === "engines"
       ? "destroy them first"
-      : `those that were destroyed are looked for once more, so run on ${known} for five minutes`;
+      : `the last ones were destroyed a short time ago, so run on ${recorded} for five minutes first`;
   return (
-    `ORCH_ENGINE_BACKEND is ${backend}, but this database's engines live on the ${known} runtime: ` +
+    `ORCH_ENGINE_BACKEND is ${choice}, but this database's engines live on the ${recorded} runtime: ` +
     `${remedy}, or use another database`
   );
 }
 
 async function openKind(
   kind: RuntimeKind,
-  input: OpenRuntimeInput & { marked: boolean },
+  { config, instance, log }: OpenRuntimeInput,
+  host: string | undefined,
 ): Promise<EngineRuntime> {
-  const { config, instance, marked, log } = input;
-  const place = { instanceId: instance.id, marked, log };
-  if (kind === "docker") {
-    const host = instance.runtimeHost ?? undefined;
-    return openDockerRuntime({ ...place, dockerHost: config.dockerHost, host });
-  }
+  // `check` requires a recorded marker even if the host may move, until `bindRuntime` leaves a new one.
+  const shared = { instanceId: instance.id, marked: instance.runtimeHost !== null, log };
+  if (kind === "docker") return openDockerRuntime({ ...shared, dockerHost: config.dockerHost, host });
   const command = config.engineCommand ?? [process.execPath, REFERENCE_ENGINE];
-  return openProcessRuntime({ ...place, dataDir: config.dataDir, command });
+  return openProcessRuntime({ ...shared, dataDir: config.dataDir, command });
 }

@@ -1,27 +1,27 @@
 export interface WelcomeInput {
   url: string;
   adminKey: string;
-  /** The file that keeps it. */
+  /** The file that holds the operator key. */
   secretsPath: string;
-  /** Whether a person looks on: what is not a terminal may be a log. */
+  /** True only for a terminal: other output may be stored as a log. */
   showsKey: boolean;
 }
 
-/** What a first start shows once: where the operator's key is, and the lines that do something with it. */
+/** The text that the first start prints once: where the operator key is, and a program to try the service with. */
 export function toWelcome({ url, adminKey, secretsPath, showsKey }: WelcomeInput): string {
   return `
 Enginehouse is ready at ${url}
 
-The operator's key ${showsKey ? `is ${adminKey}, shown this once, and` : "is"} kept in ${secretsPath}
+The operator key ${showsKey ? `is ${adminKey}. It is shown only now, and kept` : "is kept"} in ${secretsPath}
 
-Register a product and run its first turn; save as try.ts in this folder, then: npx node try.ts
+To register a product and run its first turn, save this as try.ts in this folder. Then run: npx node try.ts
 
   import { readFileSync } from "node:fs";
   import { createClient } from "./client/index.ts";
 
   const { adminKey } = JSON.parse(readFileSync(${JSON.stringify(secretsPath)}, "utf8"));
   const operator = createClient({ url: "${url}", key: adminKey });
-  // With an idempotency key a call may be made again: it does nothing more and answers the same.
+  // A repeated call with the same idempotency key changes nothing and gets the same answer.
   const acme1 = { slug: "acme", name: "Acme", idempotencyKey: "acme-1" };
   const { apiKey } = await operator.api.products.register.mutate(acme1);
   console.log("the product's key:", apiKey);

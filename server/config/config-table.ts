@@ -1,6 +1,6 @@
 import { SETTINGS, type Setting } from "./settings.ts";
 
-/** Every setting as a Markdown table, in the order in which people should read about them. */
+/** Every setting as a row of a Markdown table. */
 export function toConfigTable(): string {
   const rows = Object.values(SETTINGS).map((setting) => toRow(setting as Setting<unknown>));
   return ["| name | default | takes |", "| --- | --- | --- |", ...rows].join("\n");

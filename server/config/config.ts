@@ -13,7 +13,7 @@ import { hashKey } from "../keys/key-format.ts";
 import type { LogOptions } from "../log.ts";
 import type { ContainerLimits } from "../runtime/engine-runtime.ts";
 
-/** What the environment says, parsed and checked once. Durations are milliseconds, whatever unit the variable has. */
+/** The configuration from the environment, parsed and checked. All durations are milliseconds. */
 export interface Config {
   production: boolean;
   host: string;
@@ -28,19 +28,19 @@ export interface Config {
   migrateOnBoot: boolean;
   databasePool: number;
 
-  /** undefined: generated in the data directory. */
+  /** undefined: keys are generated in the data directory. */
   masterKeys: string | undefined;
-  /** SHA-256 hex of the bootstrap operator's key; undefined: generated in the data directory. */
+  /** SHA-256 of the first operator key, in hex. undefined: a key is generated in the data directory. */
   adminKeyHash: string | undefined;
 
-  backend: "auto" | "docker" | "process";
+  runtimeChoice: "auto" | "docker" | "process";
   dockerHost: string | undefined;
   engineImage: string | undefined;
   engineImageAllow: readonly string[];
   allowUnpinnedImage: boolean;
   /** undefined: the reference engine. */
   engineCommand: readonly string[] | undefined;
-  /** Names and their present values; a listed name that is unset is absent. */
+  /** Environment variables for every engine. A configured name without a value is absent. */
   passthrough: Readonly<Record<string, string>>;
   engineNetwork: string;
   enginePort: number;
@@ -68,7 +68,7 @@ export interface Config {
   turnIdleTimeoutMs: number;
 }
 
-/** Its message has one line per problem. */
+/** The message has one line for each problem. */
 export class ConfigError extends Error {
   readonly problems: readonly string[];
 
@@ -80,9 +80,9 @@ export class ConfigError extends Error {
 }
 
 /**
- * Reads every setting; an empty variable is one that is not set.
+ * Reads every setting. An empty variable counts as not set.
  *
- * @throws ConfigError with everything that is wrong at once. Secrets are in neither problems nor warnings.
+ * @throws ConfigError with all problems at once. Neither problems nor warnings contain secrets.
  */
 export function parseConfig(env: Environment): { config: Config; warnings: string[] } {
   const production = env["NODE_ENV"] === "production";
@@ -116,7 +116,7 @@ function readSetting(
   return { problem: toProblem(env, source, detail) };
 }
 
-/** Without a daemon of our own, the one that the docker command of the same shell would talk to. */
+/** If ORCH_DOCKER_HOST is not set, uses the variable of the `docker` command. */
 function findSource(env: Environment, setting: Setting<unknown>): Setting<unknown> {
   if (setting.name !== SETTINGS.dockerHost.name || env[setting.name]) return setting;
   return { ...setting, name: "DOCKER_HOST" };

@@ -4,17 +4,17 @@ import { listUnpinned } from "./value-kinds.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Values of the settings that could be read; checks across settings skip what is missing. */
+/** The values that could be read. Checks that need a missing value skip it. */
 export type ReadValues = Partial<SettingValues>;
 
 const MAX_SHOWN_LENGTH = 100;
 const RESERVED_NAMES: readonly string[] = ["ENGINE_KEY_HASH", "SQLITE_DB_PATH", "CATALOG_DIR"];
 
-/** One line that names the variable, what it was (unless secret), what is wrong where that is not plain, what it takes. */
+/** One line: the variable, its value unless secret, the detail if there is one, and the values it takes. */
 export function toProblem(env: Environment, setting: Setting<unknown>, detail?: string): string {
-  const was = env[setting.name] ? `is ${toShown(setting, env[setting.name] ?? "")}` : "is not set";
+  const value = env[setting.name] ? `is ${toShown(setting, env[setting.name] ?? "")}` : "is not set";
   const why = detail === undefined ? "" : `, and ${detail}`;
-  return `${setting.name} ${was}${why}; it takes ${setting.takes}`;
+  return `${setting.name} ${value}${why}; it takes ${setting.takes}`;
 }
 
 function toShown(setting: Setting<unknown>, text: string): string {
@@ -23,7 +23,7 @@ function toShown(setting: Setting<unknown>, text: string): string {
   return JSON.stringify(shown);
 }
 
-/** What is wrong with settings that are right by themselves. */
+/** Problems between settings that are valid alone. */
 export function listConflicts(env: Environment, values: ReadValues): string[] {
   return [
     ...listNumberConflicts(env, values),
@@ -40,7 +40,7 @@ function listNumberConflicts(env: Environment, values: ReadValues): string[] {
     problems.push(toProblem(env, SETTINGS.portMin, `ORCH_PORT_MAX is ${portMax}, which is below ${portMin}`));
   }
   if (heartbeatMs !== undefined && leaseMs !== undefined && leaseMs <= 2 * heartbeatMs) {
-    const detail = `it has to be more than twice ORCH_HEARTBEAT_S, which is ${heartbeatMs / 1000}`;
+    const detail = `it must be more than twice ORCH_HEARTBEAT_S, which is ${heartbeatMs / 1000}`;
     problems.push(toProblem(env, SETTINGS.leaseMs, detail));
   }
   return problems;
@@ -62,7 +62,7 @@ function toUnpinnedDetail(images: readonly string[]): string {
   return `${images.join(", ")} needs a tag other than latest, or a digest, unless ORCH_ALLOW_UNPINNED_IMAGE is true`;
 }
 
-/** Settings of this service hold its secrets, and the contract's own names are not for others to set. */
+/** Settings of this service may be secrets, and the engine contract sets some names itself. */
 function listPassthroughConflicts(env: Environment, values: ReadValues): string[] {
   const refused = (values.passthroughNames ?? []).filter(
     (name) => name.toUpperCase().startsWith("ORCH_") || RESERVED_NAMES.includes(name),
@@ -75,21 +75,23 @@ function listPassthroughConflicts(env: Environment, values: ReadValues): string[
 function listAdminKeyConflicts(env: Environment, values: ReadValues): string[] {
   const { adminKey, adminKeyHash } = values;
   if (adminKey === undefined || adminKeyHash === undefined || hashKey(adminKey) === adminKeyHash) return [];
-  return [toProblem(env, SETTINGS.adminKey, "its SHA-256 is another one than ORCH_ADMIN_KEY_HASH")];
+  return [toProblem(env, SETTINGS.adminKey, "its SHA-256 is not ORCH_ADMIN_KEY_HASH")];
 }
 
-/** What only production refuses: anything that is made up on the spot, and engines without isolation. */
+/** Production refuses generated secrets and databases, and engines without isolation. */
 export function listProductionProblems(env: Environment, values: ReadValues): string[] {
   const problems = Object.values(SETTINGS)
     .filter((setting) => setting.requiredInProduction && !env[setting.name])
     .map((setting) => toProblem(env, setting, "production requires it"));
   if (!env[SETTINGS.adminKeyHash.name] && !env[SETTINGS.adminKey.name]) {
-    problems.push(
-      toProblem(env, SETTINGS.adminKeyHash, "production requires it (or ORCH_ADMIN_KEY instead)"),
-    );
+    problems.push(toProblem(env, SETTINGS.adminKeyHash, "production requires it, or ORCH_ADMIN_KEY instead"));
   }
-  if (env[SETTINGS.backend.name] && values.backend !== undefined && values.backend !== "docker") {
-    problems.push(toProblem(env, SETTINGS.backend, "production runs engines with docker only"));
+  if (
+    env[SETTINGS.runtimeChoice.name] &&
+    values.runtimeChoice !== undefined &&
+    values.runtimeChoice !== "docker"
+  ) {
+    problems.push(toProblem(env, SETTINGS.runtimeChoice, "production requires docker"));
   }
   return problems;
 }

@@ -27,14 +27,14 @@ import { LOG_LEVELS } from "../log.ts";
 
 export interface Setting<T> extends ValueKind<T> {
   name: string;
-  /** As the variable would say it; undefined: unset means what `unset` says. */
+  /** The default, written as in the variable. undefined: there is none, and `unset` says what happens. */
   default: string | undefined;
-  /** Takes the place of the default where NODE_ENV is production. */
+  /** The default if NODE_ENV is production. */
   productionDefault?: string;
-  /** What it means to leave it unset, where there is no default. */
+  /** What the service uses if the variable is not set. For people. */
   unset?: string;
   requiredInProduction: boolean;
-  /** Its value is never shown. */
+  /** Problems and warnings never show the value. */
   secret: boolean;
 }
 
@@ -46,14 +46,14 @@ function withDefault<T>(name: string, text: string, kind: ValueKind<T> & Traits)
 }
 
 function optional<T>(name: string, unset: string, kind: ValueKind<T> & Traits): Setting<T | undefined> {
-  // A schema that gives T is one that gives T or undefined; its parameter is invariant in the types alone.
+  // Safe, because a schema of T is also a schema of T or undefined. Only zod's types are invariant.
   const { schema, ...rest } = kind as ValueKind<T | undefined> & Traits;
   return { ...PLAIN, ...rest, schema, name, default: undefined, unset };
 }
 
 const GENERATED = "generated in the data directory";
 
-/** Every variable that is in use, in the order in which people should read about them. */
+/** Every variable, in the order of the README. */
 export const SETTINGS = {
   host: withDefault("ORCH_HOST", "127.0.0.1", hostName),
   port: withDefault("ORCH_PORT", "8080", listenPort),
@@ -79,18 +79,18 @@ export const SETTINGS = {
     requiredInProduction: true,
     secret: true,
   }),
-  adminKeyHash: optional("ORCH_ADMIN_KEY_HASH", `that of ORCH_ADMIN_KEY, else ${GENERATED}`, {
+  adminKeyHash: optional("ORCH_ADMIN_KEY_HASH", `the hash of ORCH_ADMIN_KEY, else ${GENERATED}`, {
     ...keyHash,
     secret: true,
   }),
   adminKey: optional("ORCH_ADMIN_KEY", GENERATED, { ...opaqueKey, secret: true }),
 
-  backend: withDefault("ORCH_ENGINE_BACKEND", "auto", {
+  runtimeChoice: withDefault("ORCH_ENGINE_BACKEND", "auto", {
     ...oneOf(["auto", "docker", "process"]),
     requiredInProduction: true,
   }),
-  dockerHost: optional("ORCH_DOCKER_HOST", "DOCKER_HOST, else the usual socket", dockerHost),
-  engineImage: optional("ORCH_ENGINE_IMAGE", "in Docker the reference engine's, built at the start", {
+  dockerHost: optional("ORCH_DOCKER_HOST", "DOCKER_HOST, else the default socket", dockerHost),
+  engineImage: optional("ORCH_ENGINE_IMAGE", "in Docker, an image of the reference engine, built at start", {
     ...image,
     requiredInProduction: true,
   }),
@@ -105,7 +105,7 @@ export const SETTINGS = {
   pids: withDefault("ORCH_ENGINE_PIDS", "512", wholeNumber(8, 4_194_304)),
   capAdd: withDefault("ORCH_ENGINE_CAP_ADD", "", capabilities),
   readOnly: withDefault("ORCH_ENGINE_READ_ONLY", "false", flag),
-  user: optional("ORCH_ENGINE_USER", "the image's own", userName),
+  user: optional("ORCH_ENGINE_USER", "the image's user", userName),
   portMin: withDefault("ORCH_PORT_MIN", "9001", port),
   portMax: withDefault("ORCH_PORT_MAX", "9999", port),
   catalogPath: optional("ORCH_CATALOG_MOUNT_PATH", "the folder `catalog` in the data directory", path),
@@ -129,7 +129,7 @@ export const SETTINGS = {
   turnIdleTimeoutMs: withDefault("ORCH_TURN_IDLE_TIMEOUT_S", "600", seconds(0.05)),
 };
 
-/** What a setting's value is once every variable was read. */
+/** The parsed value of every setting. */
 export type SettingValues = {
   [Name in keyof typeof SETTINGS]: (typeof SETTINGS)[Name] extends Setting<infer T> ? T : never;
 };

@@ -1,13 +1,11 @@
 import { parse } from "shell-quote";
 
 /**
- * The words of a command line, split as a POSIX shell splits them. What only a shell could carry out (operators,
- * patterns, variables, substitutions, comments, assignments) is refused instead of being passed on as it is.
- *
- * @throws Error that says what was found.
+ * Splits a command line into words as a POSIX shell does. Throws for everything that needs a shell: operators,
+ * patterns, variables, substitutions, comments and assignments.
  */
 export function splitCommand(text: string): [string, ...string[]] {
-  if (hasOpenQuote(text)) throw new Error("it has a quote without its end");
+  if (hasOpenQuote(text)) throw new Error("it has an opening quote without a closing one");
   if (text.includes("`")) throw new Error("it has a command substitution");
   const words = parse(text, (name) => ({ variable: name })).map(toWord);
   const [program, ...rest] = words;
@@ -23,7 +21,7 @@ function toWord(entry: ReturnType<typeof parse>[number]): string {
   throw new Error(entry.op === "glob" ? "it has a file name pattern" : `it has the operator ${entry.op}`);
 }
 
-/** shell-quote drops a quote that is never closed. */
+/** shell-quote silently drops a quote without a closing one. */
 function hasOpenQuote(text: string): boolean {
   let open = "";
   for (let index = 0; index < text.length; index += 1) {

@@ -4,15 +4,16 @@ import { splitCommand } from "./split-command.ts";
 import { toErrorMessage } from "../errors.ts";
 import { openKeyring } from "../keys/keyring.ts";
 
-/** How the text of a variable becomes a value, and what people are told that it takes. */
+/** How the text of a variable becomes a value. */
 export interface ValueKind<T> {
+  /** The values that the variable takes. For people. */
   takes: string;
   schema: z.ZodType<T, string>;
 }
 
-/** Beyond this a timer of Node fires at once. */
+/** Node's timers fire at once for longer times. */
 const MAX_TIMER_S = 2_147_483;
-const LONG_TIME_S = 366 * 86_400;
+const MAX_RETENTION_S = 366 * 86_400;
 
 export function wholeNumber(min: number, max: number): ValueKind<number> {
   const schema = z.string().regex(/^\d+$/).transform(Number).pipe(z.int().min(min).max(max));
@@ -28,7 +29,7 @@ export function decimal(min: number, max: number): ValueKind<number> {
   return { takes: `a number from ${min} to ${max}`, schema };
 }
 
-/** Seconds, fractions allowed, as milliseconds. */
+/** The text is in seconds, the value in milliseconds. */
 export function seconds(min: number, max: number = MAX_TIMER_S): ValueKind<number> {
   const { schema } = decimal(min, max);
   return {
@@ -37,9 +38,9 @@ export function seconds(min: number, max: number = MAX_TIMER_S): ValueKind<numbe
   };
 }
 
-export const retentionSeconds = seconds(1, LONG_TIME_S);
+export const retentionSeconds = seconds(1, MAX_RETENTION_S);
 export const port = wholeNumber(1, 65_535);
-/** 0 lets the system pick. */
+/** 0: the system picks a free port. */
 export const listenPort = wholeNumber(0, 65_535);
 
 export const flag: ValueKind<boolean> = {
@@ -60,7 +61,7 @@ export const path = matching(/^[^\0]+$/, "a path");
 export const networkName = matching(/^[A-Za-z0-9][A-Za-z0-9_.-]*$/, "the name of a Docker network");
 export const userName = matching(
   /^[A-Za-z0-9_.-]+(?::[A-Za-z0-9_.-]+)?$/,
-  "uid[:gid], or names in the image",
+  "uid[:gid], or a user name of the image",
 );
 export const dockerHost = matching(
   /^(?:unix:\/\/\/|(?:tcp|https?):\/\/[^\s/])\S*$/,
@@ -77,7 +78,7 @@ export const keyHash: ValueKind<string> = {
     .regex(/^[0-9a-fA-F]{64}$/)
     .toLowerCase(),
 };
-/** What could not be sent in a header is refused here rather than never matched later. */
+/** Refuses keys that an HTTP header cannot carry: they would never match. */
 export const opaqueKey = matching(
   /^[\x21-\x7e]{32,512}$/,
   "32 to 512 printable ASCII characters without spaces",
@@ -85,7 +86,7 @@ export const opaqueKey = matching(
 
 const ImageName = z.string().regex(/^\w[\w./:@-]*$/);
 export const image: ValueKind<string> = {
-  takes: "the name of an image, with a tag or a digest",
+  takes: "an image name with a tag or a digest",
   schema: ImageName,
 };
 
@@ -98,29 +99,29 @@ function listOf(item: z.ZodType<string, string>, takes: string): ValueKind<strin
   return { takes, schema };
 }
 
-export const imageList = listOf(ImageName, "names of images, separated by commas");
+export const imageList = listOf(ImageName, "image names, separated by commas");
 export const variableNames = listOf(
   z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/),
   "names of environment variables, separated by commas",
 );
 export const capabilities = listOf(
   z.string().regex(/^[A-Z][A-Z0-9_]*$/),
-  "names of Linux capabilities such as NET_BIND_SERVICE, separated by commas",
+  "Linux capabilities such as NET_BIND_SERVICE, separated by commas",
 );
 
 export const masterKeys: ValueKind<string> = {
-  takes: "id:base64,… with keys of 32 bytes; the first seals, all open",
+  takes: "id:base64,… with keys of 32 bytes; the first key encrypts, all keys decrypt",
   schema: z.string().superRefine((text, ctx) => {
     addThrown(ctx, () => openKeyring(text));
   }),
 };
 
 export const command: ValueKind<string[]> = {
-  takes: "a command line, split as a shell splits words and run without a shell",
+  takes: "a command line; it is split into words as in a shell, and runs without a shell",
   schema: z.string().transform((text, ctx) => addThrown(ctx, () => splitCommand(text)) ?? z.NEVER),
 };
 
-/** What is thrown becomes the problem, in the thrower's words: they never quote a secret. */
+/** The thrown message becomes the detail of the problem. No message of these functions quotes a secret. */
 function addThrown<T>(ctx: z.RefinementCtx, read: () => T): T | undefined {
   try {
     return read();

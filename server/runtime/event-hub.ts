@@ -1,27 +1,27 @@
 import type { RuntimeEvent } from "./engine-runtime.ts";
 
-/** Events are hints: a reader that lags behind so far loses the oldest. */
+/** Events only shorten waits, so a slow reader loses the oldest ones beyond this number. */
 const MAX_WAITING = 1_000;
 
-/** Passes a runtime's own events to whoever reads at that time. */
+/** Passes a runtime's events to all present readers. */
 export class EventHub {
   readonly #readers = new Set<(event: RuntimeEvent) => void>();
 
   emit(event: RuntimeEvent): void {
-    for (const tell of this.#readers) tell(event);
+    for (const receive of this.#readers) receive(event);
   }
 
-  /** Ends when the signal aborts; throws what `lost` rejects with. */
+  /** Ends when the signal aborts. Throws the error that `lost` rejects with. */
   async *read(signal: AbortSignal, lost?: Promise<never>): AsyncGenerator<RuntimeEvent, void, undefined> {
     const waiting: RuntimeEvent[] = [];
     let wake = Promise.withResolvers<void>();
-    const tell = (event: RuntimeEvent) => {
+    const receive = (event: RuntimeEvent) => {
       waiting.push(event);
       if (waiting.length > MAX_WAITING) waiting.shift();
       wake.resolve();
     };
     const onAbort = () => wake.resolve();
-    this.#readers.add(tell);
+    this.#readers.add(receive);
     signal.addEventListener("abort", onAbort, { once: true });
     try {
       while (!signal.aborted) {
@@ -34,7 +34,7 @@ export class EventHub {
         wake = Promise.withResolvers<void>();
       }
     } finally {
-      this.#readers.delete(tell);
+      this.#readers.delete(receive);
       signal.removeEventListener("abort", onAbort);
     }
   }

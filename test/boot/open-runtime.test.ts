@@ -6,7 +6,7 @@ import { openDatabase, type Database } from "../../db/client.ts";
 import { ensureInstance, recordRuntime } from "../../db/instance.ts";
 import { deleteTombstone, insertTombstone } from "../../db/tombstones.ts";
 import { openLog } from "../../server/log.ts";
-import { openRuntime, settleRuntime } from "../../server/boot/open-runtime.ts";
+import { openRuntime, bindRuntime } from "../../server/boot/open-runtime.ts";
 import type { EngineRuntime } from "../../server/runtime/engine-runtime.ts";
 import { testConfig } from "../engines/test-config.ts";
 import { openTempDir, type TempDir } from "../support/temp-dir.ts";
@@ -39,16 +39,16 @@ const findInstance = async () => ensureInstance(client.db, randomUUID());
 
 /** What a start does once it has the database; `meanwhile` happens before it is the only orchestrator. */
 async function start(
-  backend: "auto" | "docker" | "process",
+  runtimeChoice: "auto" | "docker" | "process",
   meanwhile: (runtime: EngineRuntime) => Promise<void> = async () => {},
 ): Promise<string> {
   const { db } = client;
   const instance = await findInstance();
   const dockerHost = `unix://${home.path}/no-daemon.sock`;
-  const config = testConfig({ backend, dockerHost, engineImage: undefined, dataDir: home.path });
+  const config = testConfig({ runtimeChoice, dockerHost, engineImage: undefined, dataDir: home.path });
   await using runtime = await openRuntime({ db, config, log, instance });
   await meanwhile(runtime);
-  await settleRuntime({ db, instance }, runtime);
+  await bindRuntime({ db, instance }, runtime);
   return runtime.host;
 }
 

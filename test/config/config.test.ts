@@ -45,7 +45,7 @@ test("nothing set is a whole configuration for development", () => {
     databasePool: 10,
     masterKeys: undefined,
     adminKeyHash: undefined,
-    backend: "auto",
+    runtimeChoice: "auto",
     dockerHost: undefined,
     engineImage: undefined,
     engineImageAllow: [],
@@ -214,7 +214,7 @@ describe("production", () => {
       production: true,
       migrateOnBoot: false,
       drainDelayMs: 5_000,
-      backend: "docker",
+      runtimeChoice: "docker",
     });
     const chosen = { ...PRODUCTION, ORCH_MIGRATE_ON_BOOT: "true", ORCH_DRAIN_DELAY_S: "0" };
     expect(config(chosen)).toMatchObject({ migrateOnBoot: true, drainDelayMs: 0 });

@@ -17,7 +17,7 @@ export function testConfig(changes: Partial<Config> = {}): Config {
     databasePool: 4,
     masterKeys: undefined,
     adminKeyHash: undefined,
-    backend: "auto",
+    runtimeChoice: "auto",
     dockerHost: undefined,
     engineImage: "reference:1.0.0",
     engineImageAllow: [],

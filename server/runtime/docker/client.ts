@@ -8,9 +8,9 @@ import { RuntimeFailure } from "../engine-runtime.ts";
 import { toDockerFailure } from "./failure.ts";
 
 export interface DockerClientOptions {
-  /** `unix:///path`, `tcp://host:port`, `http(s)://host:port`; undefined is the usual socket. */
+  /** `unix:///path`, `tcp://host:port` or `http(s)://host:port`. undefined: the default socket. */
   dockerHost?: string | undefined;
-  /** How long a call may take that is not told otherwise. */
+  /** The deadline of a call that sets no other. */
   callTimeoutMs: number;
 }
 
@@ -20,20 +20,20 @@ export interface DockerClient extends Disposable {
   /** Aborts when the client is disposed. */
   readonly closed: AbortSignal;
   /**
-   * One call with a deadline. Fails only with a RuntimeFailure; a call that ran into its deadline is
-   * `unreachable`, and the daemon may well carry it out.
+   * Makes one call, with a deadline. Throws only RuntimeFailure. A call that reaches its deadline throws `unreachable`,
+   * and the daemon may still complete it.
    */
   call<T>(run: (docker: Docker, abortSignal: AbortSignal) => Promise<T>, timeoutMs?: number): Promise<T>;
 }
 
 export async function openDockerClient(options: DockerClientOptions): Promise<DockerClient> {
-  // Loading dockerode costs 0.4 s and 21 MB, which only those pay who run on Docker.
+  // Loading dockerode costs 0.4 s and 21 MB, so it is loaded only when the docker runtime is used.
   const { default: DockerClass } = await import("dockerode");
-  // A connection per call: a kept one that a restarted daemon has closed would fail the next call for nothing.
+  // One connection for each call: a restarted daemon has closed a kept connection, and the next call on it would fail.
   const agent = new DockerAgent({ keepAlive: false });
   const address = toDockerAddress(options.dockerHost);
-  // The API version stays unset, since each pinned one is refused by some daemon. DOCKER_HOST and
-  // DOCKER_CLIENT_TIMEOUT are read by dockerode itself, so what they would set is set here too.
+  // The API version stays unset, because some daemons refuse any fixed one. dockerode itself reads DOCKER_HOST and
+  // DOCKER_CLIENT_TIMEOUT, so the options here override host, socketPath and timeout.
   const docker = new DockerClass({
     host: undefined,
     socketPath: undefined,
@@ -56,8 +56,8 @@ export async function openDockerClient(options: DockerClientOptions): Promise<Do
 }
 
 /**
- * docker-modem prints each request for its debug log, whether or not anybody reads that, and prints the agent with all
- * that hangs from it: several milliseconds of CPU per call, unless the agent says how it is printed.
+ * docker-modem formats each request for its debug log, even if that log is off. Formatting a plain agent with all its
+ * sockets takes several milliseconds of CPU for each call. This agent formats as its name.
  */
 class DockerAgent extends Agent {
   [inspect.custom](): string {
@@ -75,18 +75,18 @@ async function callWithLimits<T>(
   { timeoutMs, closed }: CallLimits,
 ): Promise<T> {
   const limit = new AbortController();
-  const { promise: cutShort, reject } = Promise.withResolvers<never>();
-  const cut = (why: string) => {
+  const { promise: limitReached, reject } = Promise.withResolvers<never>();
+  const abort = (why: string) => {
     reject(new RuntimeFailure("unreachable", why));
     limit.abort();
   };
-  const onClosed = () => cut("the runtime was closed");
-  const timer = setTimeout(() => cut(`the daemon did not answer within ${timeoutMs} ms`), timeoutMs);
+  const onClosed = () => abort("the runtime was closed");
+  const timer = setTimeout(() => abort(`the Docker daemon did not answer within ${timeoutMs} ms`), timeoutMs);
   closed.addEventListener("abort", onClosed, { once: true });
   try {
     if (closed.aborted) onClosed();
-    // dockerode passes the signal on to most calls and not to all, so the race ends the waiting in any case.
-    return await Promise.race([cutShort, run(limit.signal)]);
+    // Some of dockerode's calls ignore the signal. The race ends the wait for those too.
+    return await Promise.race([limitReached, run(limit.signal)]);
   } catch (error) {
     throw toDockerFailure(error);
   } finally {
@@ -98,19 +98,22 @@ async function callWithLimits<T>(
 type DockerAddress = Pick<Docker.DockerOptions, "socketPath" | "host" | "port" | "protocol">;
 
 function toDockerAddress(dockerHost: string | undefined): DockerAddress {
-  if (dockerHost === undefined || dockerHost === "") return { socketPath: findUsualSocket() };
+  if (dockerHost === undefined || dockerHost === "") return { socketPath: findDefaultSocket() };
   if (dockerHost.startsWith("unix://")) return { socketPath: dockerHost.slice("unix://".length) };
   if (dockerHost.startsWith("/")) return { socketPath: dockerHost };
   const url = URL.parse(dockerHost.includes("://") ? dockerHost : `tcp://${dockerHost}`);
   if (url === null || !["tcp:", "http:", "https:"].includes(url.protocol)) {
-    throw new RuntimeFailure("refused", `not an address of a Docker daemon: ${dockerHost}`);
+    throw new RuntimeFailure(
+      "refused",
+      `"${dockerHost}" is not the address of a Docker daemon: use unix:///path or tcp://host:port`,
+    );
   }
   const secure = url.protocol === "https:" || url.port === "2376";
   return { host: url.hostname, port: url.port || "2375", protocol: secure ? "https" : "http" };
 }
 
-/** Docker Desktop on a Mac puts its socket under the home directory. */
-function findUsualSocket(): string {
+/** On macOS, Docker Desktop puts its socket under the home directory. */
+function findDefaultSocket(): string {
   const desktop = join(homedir(), ".docker", "run", "docker.sock");
   return !existsSync("/var/run/docker.sock") && existsSync(desktop) ? desktop : "/var/run/docker.sock";
 }

@@ -7,8 +7,8 @@ export interface DockerCreateInput {
 }
 
 /**
- * A create call and the daemon's whole answer. Not dockerode's own: those put the body into the URL as well, and with
- * it the provider keys of a container's environment, where the daemon's debug log and each proxy would keep them.
+ * Makes a create call and returns the daemon's answer. dockerode's own functions also put the body into the URL. So the
+ * provider keys in a container's environment would reach the logs of the daemon and of proxies.
  */
 export async function createInDocker(client: DockerClient, input: DockerCreateInput): Promise<unknown> {
   const { query, body } = input;

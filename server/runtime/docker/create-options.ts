@@ -8,11 +8,11 @@ const MEBIBYTE = 1024 * 1024;
 export interface CreateOptionsInput {
   instanceId: string;
   spec: ContainerSpec;
-  /** What the daemon calls the network: its name, or its id where the name is ambiguous. */
+  /** The network's name, or its id if several networks have the name. */
   networkRef: string;
 }
 
-/** The body of the daemon's create call; the container's name is a query parameter, and not in it. */
+/** The body of the daemon's create call. The container's name is not in the body, but a query parameter. */
 export function toCreateOptions({
   instanceId,
   spec,
@@ -24,9 +24,9 @@ export function toCreateOptions({
     Env: Object.entries(spec.environment).map(([name, value]) => `${name}=${value}`),
     Labels: toContainerLabels(instanceId, spec),
     ExposedPorts: { [port]: {} },
-    // An image may name another signal, the contract does not.
+    // The engine contract requires SIGTERM, whatever signal the image names.
     StopSignal: "SIGTERM",
-    // A daemon that shuts down stops containers with this grace, and with 10 s where it is not set.
+    // The grace when the daemon itself shuts down. The daemon's default is 10 s.
     StopTimeout: spec.stopGraceSeconds,
     ...(spec.limits.user === null ? {} : { User: spec.limits.user }),
     HostConfig: {
@@ -51,7 +51,7 @@ function toConfinement({ limits }: ContainerSpec) {
     ReadonlyRootfs: limits.readOnly,
     PidsLimit: limits.pids,
     Memory: memoryBytes,
-    // Memory and swap together: without it the container may swap as much again.
+    // Memory and swap together. Without this limit, the container may use the same amount of swap as well.
     MemorySwap: memoryBytes,
     NanoCpus: Math.round(limits.cpus * 1e9),
   };
@@ -63,14 +63,14 @@ function toMounts(instanceId: string, spec: ContainerSpec): MountSettings[] {
       Type: "volume",
       Source: spec.volumeName,
       Target: "/data",
-      // The daemon makes a missing volume without a word. Should one vanish right before, it is labelled at least.
+      // The daemon silently creates a missing volume. These labels mark it as ours if that ever happens.
       VolumeOptions: {
         NoCopy: false,
         Labels: toVolumeLabels(instanceId, spec.engineId),
         DriverConfig: { Name: "local", Options: {} },
       },
     },
-    // As a mount and not as a bind string, because that one makes a missing folder.
+    // A mount, because the daemon creates a missing folder for a bind string.
     { Type: "bind", Source: spec.catalogPath, Target: "/catalog", ReadOnly: true },
   ];
 }

@@ -1,16 +1,18 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ContainerCreateOptions, ContainerInspectInfo } from "dockerode";
 import { toContainerName } from "../container-name.ts";
-import { inspectContainer } from "./containers.ts";
 import type { DockerContext } from "./context.ts";
 import { createInDocker } from "./create-call.ts";
 import { toCreateOptions } from "./create-options.ts";
 import { redactFailure, toDockerFailure } from "./failure.ts";
 import { DOCKER_LABEL } from "./labels.ts";
 import { ensureNetwork } from "./network.ts";
+import { inspectContainer } from "./own-containers.ts";
 import { ensureVolume } from "./volumes.ts";
 import { RuntimeFailure } from "../engine-runtime.ts";
 import type { ContainerSpec, EnsuredContainer } from "../engine-runtime.ts";
+
+const ADOPT_RETRY_MS = 50;
 
 export async function ensureContainer(ctx: DockerContext, spec: ContainerSpec): Promise<EnsuredContainer> {
   const name = toContainerName(spec);
@@ -38,24 +40,20 @@ async function adoptContainer(ctx: DockerContext, name: string, spec: ContainerS
   for (;;) {
     const found = await inspectContainer(ctx, name);
     if (found !== undefined) return toAdopted(ctx, spec, found);
-    // The daemon reserves a name before its container can be seen: another create may be under way.
+    // The daemon reserves a name before it shows the container, so another create may still be running.
     if (performance.now() >= until) {
-      throw new RuntimeFailure(
-        "conflict",
-        `the container name ${name} is taken, and its container is not there`,
-      );
+      throw new RuntimeFailure("conflict", `the container name ${name} is taken, but no container has it`);
     }
     await sleep(ADOPT_RETRY_MS);
   }
 }
 
-const ADOPT_RETRY_MS = 50;
-
 function toAdopted(ctx: DockerContext, spec: ContainerSpec, found: ContainerInspectInfo): string {
   const { Labels: labels } = found.Config;
   if (labels[DOCKER_LABEL.instance] !== ctx.instanceId || labels[DOCKER_LABEL.engine] !== spec.engineId) {
     const name = toContainerName(spec);
-    throw new RuntimeFailure("conflict", `the container name ${name} is taken by something that is not ours`);
+    const message = `the container name ${name} is taken by a container of another installation or engine`;
+    throw new RuntimeFailure("conflict", message);
   }
   ctx.owned.add(found.Id);
   return found.Id;
@@ -70,5 +68,5 @@ async function createContainer(
   if (typeof answer === "object" && answer !== null && "Id" in answer && typeof answer.Id === "string") {
     return answer.Id;
   }
-  throw new RuntimeFailure("refused", "the daemon's answer to create names no container");
+  throw new RuntimeFailure("refused", "the Docker daemon's answer to create has no container id");
 }

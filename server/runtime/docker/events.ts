@@ -5,7 +5,7 @@ import { RUNTIME_EVENTS, RuntimeFailure } from "../engine-runtime.ts";
 import type { RuntimeEvent } from "../engine-runtime.ts";
 import { readJsonLines } from "./json-lines.ts";
 
-/** The stream carries no heartbeat, so after this much silence the daemon is asked whether it lives. */
+/** The event stream has no heartbeat. After this silence, a ping checks whether the daemon still answers. */
 const SILENCE_MS = 15_000;
 
 export async function* readDockerEvents(
@@ -14,9 +14,9 @@ export async function* readDockerEvents(
 ): AsyncGenerator<RuntimeEvent, void, undefined> {
   if (signal.aborted) return;
   if (ctx.client.closed.aborted) throw new RuntimeFailure("unreachable", "the runtime was closed");
-  const cut = new AbortController();
+  const reading = new AbortController();
   let lost: unknown;
-  const stop = () => cut.abort();
+  const stop = () => reading.abort();
   signal.addEventListener("abort", stop, { once: true });
   ctx.client.closed.addEventListener("abort", stop, { once: true });
   const liveness = setInterval(() => {
@@ -26,19 +26,19 @@ export async function* readDockerEvents(
     });
   }, SILENCE_MS);
   try {
-    for await (const line of await openEvents(ctx, cut.signal)) {
+    for await (const line of await openEvents(ctx, reading.signal)) {
       liveness.refresh();
       const event = toRuntimeEvent(line);
       if (event !== undefined) yield event;
     }
-    lost ??= new RuntimeFailure("unreachable", "the daemon ended its stream of events");
+    lost ??= new RuntimeFailure("unreachable", "the Docker daemon ended its event stream");
   } catch (error) {
     lost ??= error;
   } finally {
     clearInterval(liveness);
     signal.removeEventListener("abort", stop);
     ctx.client.closed.removeEventListener("abort", stop);
-    // Reached by a consumer that leaves early, too: the connection goes with it.
+    // Closes the connection, also for a consumer that stops reading early.
     stop();
   }
   if (!signal.aborted) throw toDockerFailure(lost);

@@ -2,35 +2,39 @@ import { toErrorMessage } from "../../errors.ts";
 import { RuntimeFailure } from "../engine-runtime.ts";
 import type { RuntimeFailureKind } from "../engine-runtime.ts";
 
-/** The words with which daemons of different ages say that a host port cannot be bound. */
+/** What daemons of different versions answer if they cannot bind a host port. */
 const PORT_TAKEN =
   /port is already allocated|address already in use|failed to bind (host )?port|ports are not available/i;
 const NAME_TAKEN = /name .* is already in use|volume name must be unique/i;
-/** What a proxy in front of the daemon answers when the daemon does not. */
+/** A proxy answers these statuses if the daemon behind it does not answer. */
 const GATEWAY_STATUSES = [502, 503, 504];
 
 /**
- * The one place that says what a failed call to the daemon means. No answer is `unreachable`, whatever the
- * reason; an answer is told apart by its status and, where the status is shared, by the daemon's words.
+ * Maps every error of a call to the daemon to a RuntimeFailure. Without an answer it is `unreachable`. An answer is
+ * mapped by its status, and by the daemon's message if several failures share the status.
  */
 export function toDockerFailure(error: unknown): RuntimeFailure {
   if (error instanceof RuntimeFailure) return error;
   const status = toHttpStatus(error);
   if (status === undefined || GATEWAY_STATUSES.includes(status)) {
-    return new RuntimeFailure("unreachable", `no answer from the daemon: ${toErrorMessage(error)}`, error);
+    return new RuntimeFailure(
+      "unreachable",
+      `the Docker daemon did not answer: ${toErrorMessage(error)}`,
+      error,
+    );
   }
-  // The daemon's error is not kept as the cause: a logger would print it past whoever redacts the message.
+  // The daemon's error does not become the cause: a logger would print it, with secrets that `redactFailure` hides.
   const message = toDaemonMessage(error);
   return new RuntimeFailure(toFailureKind(status, message), message);
 }
 
-/** The HTTP status that the daemon answered, undefined when it did not answer. */
+/** The HTTP status of the daemon's answer. undefined: the daemon did not answer. */
 export function toHttpStatus(error: unknown): number | undefined {
   if (typeof error !== "object" || error === null || !("statusCode" in error)) return undefined;
   return typeof error.statusCode === "number" ? error.statusCode : undefined;
 }
 
-/** For `.catch`: these answers are as good as success. A start of what runs is 304, not an error. */
+/** For `.catch`: treats these statuses as success. For example, starting a running container answers 304. */
 export function unlessStatus(...statuses: readonly number[]): (error: unknown) => undefined {
   return (error) => {
     const status = toHttpStatus(error);
@@ -39,7 +43,7 @@ export function unlessStatus(...statuses: readonly number[]): (error: unknown) =
   };
 }
 
-/** The failure with each of these values taken out: a daemon may quote what it was given. */
+/** Hides these values in the message, because a daemon may quote its input. */
 export function redactFailure(failure: RuntimeFailure, secrets: readonly string[]): RuntimeFailure {
   let message = failure.message;
   for (const secret of secrets) {

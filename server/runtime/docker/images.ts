@@ -5,42 +5,46 @@ import { isImageName } from "./names.ts";
 import { RuntimeFailure } from "../engine-runtime.ts";
 import { readJsonLines } from "./json-lines.ts";
 
-/** A pull that shows no progress for so long is given up. */
+/** A pull without progress for this long is aborted. */
 const SILENCE_MS = 120_000;
-const PROGRESS_EVERY_MS = 5_000;
+const LOG_INTERVAL_MS = 5_000;
 
-/** The image's id. Pulls it when it is not here, which takes as long as it takes while it moves on. */
+/** The image's id. Pulls a missing image; a pull may take any time while it makes progress. */
 export async function resolveDockerImage(
   ctx: DockerContext,
   image: string,
   signal?: AbortSignal,
 ): Promise<string> {
   if (!isImageName(image))
-    throw new RuntimeFailure("image_missing", `${image} cannot be the name of an image`);
+    throw new RuntimeFailure("image_missing", `"${image}" cannot be the name of an image`);
   const present = await findDockerImage(ctx, image);
   if (present !== undefined) return present;
   if (/^(sha256:)?[0-9a-f]{64}$/.test(image)) {
-    throw new RuntimeFailure("image_missing", `the image ${image} is not here, and an id cannot be pulled`);
+    throw new RuntimeFailure(
+      "image_missing",
+      `the daemon lacks the image ${image}, and an id cannot be pulled: use a tag or a digest`,
+    );
   }
   await pullImage(ctx, image, signal);
   const pulled = await findDockerImage(ctx, image);
-  if (pulled === undefined) throw new RuntimeFailure("image_missing", `${image} was pulled and is not here`);
+  if (pulled === undefined)
+    throw new RuntimeFailure("image_missing", `the daemon lacks ${image} after its pull`);
   return pulled;
 }
 
-/** undefined: it is not here, or nothing could be called so. */
+/** undefined: the daemon lacks the image, or no image can have this name. */
 export async function findDockerImage({ client }: DockerContext, image: string): Promise<string | undefined> {
   if (!isImageName(image)) return undefined;
   const found = await client.call((docker) => docker.getImage(image).inspect().catch(unlessStatus(400, 404)));
   return found?.Id;
 }
 
-/** One pull for all who wait. Who stops waiting leaves it to the others, and to the next who asks. */
+/** All callers share one pull of an image. Aborting the signal ends this caller's wait, not the pull. */
 async function pullImage(ctx: DockerContext, image: string, signal?: AbortSignal): Promise<void> {
   const pull = ctx.pulls.get(image) ?? startPull(ctx, image);
   const { promise: aborted, reject } = Promise.withResolvers<never>();
   const onAbort = () =>
-    reject(new RuntimeFailure("unreachable", `nobody waits for the pull of ${image} any more`));
+    reject(new RuntimeFailure("unreachable", `the wait for the pull of ${image} was aborted`));
   if (signal?.aborted) onAbort();
   signal?.addEventListener("abort", onAbort, { once: true });
   try {
@@ -52,30 +56,34 @@ async function pullImage(ctx: DockerContext, image: string, signal?: AbortSignal
 
 function startPull(ctx: DockerContext, image: string): Promise<void> {
   const pull = runPull(ctx, image).finally(() => ctx.pulls.delete(image));
-  // Nobody may be left to hear of it.
+  // All callers may have stopped waiting, and then a failure would be an unhandled rejection.
   pull.catch(() => undefined);
   ctx.pulls.set(image, pull);
   return pull;
 }
 
 async function runPull(ctx: DockerContext, image: string): Promise<void> {
-  const cut = new AbortController();
-  const giveUp = () => cut.abort();
-  const silence = setTimeout(giveUp, SILENCE_MS);
-  ctx.client.closed.addEventListener("abort", giveUp, { once: true });
+  const limit = new AbortController();
+  const abort = () => limit.abort();
+  const silence = setTimeout(abort, SILENCE_MS);
+  ctx.client.closed.addEventListener("abort", abort, { once: true });
   try {
-    if (ctx.client.closed.aborted) giveUp();
+    if (ctx.client.closed.aborted) abort();
     ctx.log.info({ image }, "pulling the image");
-    await followPull(ctx, withTag(image), { abortSignal: cut.signal, onProgress: () => silence.refresh() });
+    await followPull(ctx, withTag(image), { abortSignal: limit.signal, onProgress: () => silence.refresh() });
     ctx.log.info({ image }, "pulled the image");
   } catch (error) {
-    if (cut.signal.aborted) {
-      throw new RuntimeFailure("unreachable", `the pull of ${image} was cut short`, error);
+    if (limit.signal.aborted) {
+      throw new RuntimeFailure(
+        "unreachable",
+        `the pull of ${image} was aborted: no progress, or a close`,
+        error,
+      );
     }
     throw toPullFailure(image, error);
   } finally {
     clearTimeout(silence);
-    ctx.client.closed.removeEventListener("abort", giveUp);
+    ctx.client.closed.removeEventListener("abort", abort);
   }
 }
 
@@ -92,16 +100,16 @@ async function followPull(ctx: DockerContext, image: string, watch: PullWatch): 
   let lastLogAt = Date.now();
   for await (const line of readJsonLines(stream)) {
     watch.onProgress();
-    // A pull that fails half-way has answered 200 long before: only these lines tell.
+    // A pull that fails half-way has answered 200 before. Only these lines report the failure.
     if (typeof line["error"] === "string") throw new RuntimeFailure("image_missing", line["error"]);
-    if (Date.now() - lastLogAt < PROGRESS_EVERY_MS) continue;
+    if (Date.now() - lastLogAt < LOG_INTERVAL_MS) continue;
     lastLogAt = Date.now();
     ctx.log.info({ image, layer: line["id"], status: line["status"], progress: line["progress"] }, "pulling");
   }
   watch.abortSignal.throwIfAborted();
 }
 
-/** Whatever the registry's reason, an answer from the daemon means that the image cannot be had. */
+/** Any failure that the daemon reports means `image_missing`, whatever the registry's reason. */
 function toPullFailure(image: string, error: unknown): RuntimeFailure {
   const isAnswer = toHttpStatus(error) !== undefined || error instanceof RuntimeFailure;
   const failure = toDockerFailure(error);
@@ -109,7 +117,7 @@ function toPullFailure(image: string, error: unknown): RuntimeFailure {
   return new RuntimeFailure("image_missing", `cannot pull ${image}: ${toErrorMessage(failure)}`);
 }
 
-/** Asked for a name without tag, the daemon would pull every tag there is. */
+/** For a name without a tag, the daemon would pull all tags. */
 function withTag(image: string): string {
   const hasTag = image.includes("@") || image.lastIndexOf(":") > image.lastIndexOf("/");
   return hasTag ? image : `${image}:latest`;

@@ -1,7 +1,7 @@
-/** A line longer than this is no line of the daemon's, and is not waited for. */
+/** The daemon writes no longer lines, so a longer line is dropped. */
 const MAX_LINE_LENGTH = 1024 * 1024;
 
-/** The objects in a stream of JSON lines. Whatever is no object is passed over. */
+/** The objects in a stream of JSON lines. Skips lines that are not JSON objects. */
 export async function* readJsonLines(
   stream: AsyncIterable<Buffer | string>,
 ): AsyncGenerator<Record<string, unknown>, void, undefined> {
@@ -27,7 +27,7 @@ function parseObject(line: string): Record<string, unknown> | undefined {
     const value: unknown = JSON.parse(line);
     return isObject(value) ? value : undefined;
   } catch {
-    // Cut in the middle, or not JSON: the next line may be.
+    // An incomplete line, or not JSON. The next line may be valid.
     return undefined;
   }
 }

@@ -1,6 +1,6 @@
 import type { ContainerSpec } from "../engine-runtime.ts";
 
-/** What tells our containers, volumes and networks from everybody else's. */
+/** Labels of our containers, volumes and networks. `instance` is the installation that they belong to. */
 export const DOCKER_LABEL = {
   instance: "enginehouse.instance",
   engine: "enginehouse.engine",
@@ -9,7 +9,7 @@ export const DOCKER_LABEL = {
   spec: "enginehouse.spec",
 } as const;
 
-/** The volume that only the daemon which `markInstance` met can have. */
+/** The name of the marker: a volume that exists only on the daemon on which `markInstance` was called. */
 export function toMarkerName(instanceId: string): string {
   return `enginehouse-instance-${instanceId}`;
 }
@@ -28,7 +28,7 @@ export function toVolumeLabels(instanceId: string, engineId: string): Record<str
   return { [DOCKER_LABEL.instance]: instanceId, [DOCKER_LABEL.engine]: engineId };
 }
 
-/** The daemon's filter for what is this instance's, and with `engineId` what is that engine's. */
+/** A filter for the objects of all engines of this installation, or of one engine. */
 export function toOwnFilter(instanceId: string, engineId?: string): { label: string[] } {
   const label = [`${DOCKER_LABEL.instance}=${instanceId}`];
   label.push(engineId === undefined ? DOCKER_LABEL.engine : `${DOCKER_LABEL.engine}=${engineId}`);

@@ -1,13 +1,13 @@
-import { assertOwn } from "./containers.ts";
 import type { DockerContext } from "./context.ts";
+import { assertOwn } from "./own-containers.ts";
 import type { LogLine } from "../engine-runtime.ts";
 import { RuntimeFailure } from "../engine-runtime.ts";
 
-/** What is kept of a container's last words, whatever the number of lines asked for. */
+/** The most that one call returns, whatever number of lines it asks for. */
 const MAX_BYTES = 1024 * 1024;
 const HEADER_BYTES = 8;
 const STDERR = 2;
-/** The daemon cuts lines into pieces of 16 KB, which it counts as lines, and puts a timestamp before each. */
+/** The daemon splits lines into pieces of 16 KB. It counts each piece as a line, and puts a timestamp before each. */
 const MAX_PIECES = MAX_BYTES / (16 * 1024);
 const TIMESTAMP = /^(\d{4}-\d\d-\d\dT\S+Z) /;
 
@@ -31,7 +31,7 @@ interface LogFrame {
   text: string;
 }
 
-/** Not `container.logs`, which without `follow` gathers the whole answer, however large, before it returns. */
+/** dockerode's `container.logs` without `follow` holds the whole answer in memory before it returns. */
 async function openLogs(
   ctx: DockerContext,
   containerId: string,
@@ -49,7 +49,8 @@ async function openLogs(
     };
     ctx.client.docker.modem.dial(request, (error, result) => (error ? reject(error) : resolve(result)));
   });
-  if (!isByteStream(answer)) throw new RuntimeFailure("refused", "the daemon's answer to logs is no stream");
+  if (!isByteStream(answer))
+    throw new RuntimeFailure("refused", "the Docker daemon's answer to logs is not a stream");
   return answer;
 }
 
@@ -57,7 +58,10 @@ function isByteStream(value: unknown): value is AsyncIterable<Buffer> {
   return typeof value === "object" && value !== null && Symbol.asyncIterator in value;
 }
 
-/** The daemon's frames: one byte that names the stream, three of nothing, four of length, then the text. */
+/**
+ * Reads frames: one byte for the stream, three unused, four of length, then the text. docker-modem's `demuxStream` is not
+ * used, because it has no backpressure and never ends its outputs.
+ */
 async function* readFrames(stream: AsyncIterable<Buffer>): AsyncGenerator<LogFrame, void, undefined> {
   let rest: Buffer = Buffer.alloc(0);
   for await (const chunk of stream) {
@@ -72,11 +76,11 @@ async function* readFrames(stream: AsyncIterable<Buffer>): AsyncGenerator<LogFra
   }
 }
 
-/** The last lines, within the limits of number and size. */
+/** Keeps the last lines, up to a number of lines and `MAX_BYTES`. */
 class LogTail {
   readonly #max: number;
   readonly #lines: LogLine[] = [];
-  /** Lines whose end has not come yet, one per stream. */
+  /** The incomplete line of each stream. */
   readonly #open = new Map<LogLine["stream"], LogLine>();
   #bytes = 0;
 
@@ -114,7 +118,7 @@ class LogTail {
   }
 }
 
-/** Milliseconds, as everywhere. */
+/** Drops the digits after the milliseconds. */
 function toInstant(time: string | undefined): string {
   return new Date(time ?? 0).toISOString();
 }

@@ -6,23 +6,25 @@ import { DOCKER_LABEL } from "./labels.ts";
 const ICC_OPTION = "com.docker.network.bridge.enable_icc";
 
 /**
- * Makes the engines' network when it is missing, closed between containers.
+ * Creates the engines' network if it is missing, without traffic between containers.
  *
- * @returns how to refer to it: by name, or by id where two networks share the name.
+ * @returns the network's name, or the oldest one's id if several networks have the name.
  */
 export async function ensureNetwork(ctx: DockerContext, name: string): Promise<string> {
   const existing = await ctx.networkLocks.acquire(name, async () => {
     const found = await findNetworks(ctx, name);
-    return found.length > 0 ? found : makeNetwork(ctx, name);
+    return found.length > 0 ? found : createNetwork(ctx, name);
   });
   const [oldest] = existing;
   if (oldest !== undefined && oldest.Options?.[ICC_OPTION] !== "false") {
-    ctx.log.warn({ network: name }, "containers on the engines' network can reach each other");
+    const message =
+      "containers on the engines' network can reach each other: set ORCH_ENGINE_NETWORK to a new name";
+    ctx.log.warn({ network: name }, message);
   }
   return existing.length > 1 && oldest !== undefined ? oldest.Id : name;
 }
 
-/** Leaves a network that others use or made. */
+/** Keeps networks that others use or created. */
 export async function removeOwnNetworks(ctx: DockerContext): Promise<void> {
   const label = [`${DOCKER_LABEL.instance}=${ctx.instanceId}`];
   const networks = await ctx.client.call((docker, abortSignal) =>
@@ -39,10 +41,10 @@ export async function removeOwnNetworks(ctx: DockerContext): Promise<void> {
 }
 
 /**
- * Daemons before Engine 25 may make two networks of one name, even when told not to, where two create it at
- * once. So whoever created one looks again, and takes his own away unless it is the oldest.
+ * Before Engine 25, two creates at once can make two networks of one name, in spite of `CheckDuplicate`. So this lists
+ * the networks again after the create, and removes its own network unless that is the oldest.
  */
-async function makeNetwork(ctx: DockerContext, name: string): Promise<NetworkInspectInfo[]> {
+async function createNetwork(ctx: DockerContext, name: string): Promise<NetworkInspectInfo[]> {
   const { client, instanceId, log } = ctx;
   const options = {
     Name: name,
@@ -52,13 +54,13 @@ async function makeNetwork(ctx: DockerContext, name: string): Promise<NetworkIns
     Labels: { [DOCKER_LABEL.instance]: instanceId },
   };
   const created = await client.call((docker, abortSignal) =>
-    // 409: somebody else was quicker, which is as well.
+    // 409: another replica created the network first.
     docker.createNetwork({ ...options, abortSignal }).catch(unlessStatus(409)),
   );
   const found = await findNetworks(ctx, name);
   if (created === undefined) return found;
   if (found[0] === undefined || found[0].Id === created.id) {
-    log.info({ network: name }, "made the engines' network");
+    log.info({ network: name }, "created the engines' network");
     return found;
   }
   await client.call((docker, abortSignal) =>
@@ -67,7 +69,7 @@ async function makeNetwork(ctx: DockerContext, name: string): Promise<NetworkIns
   return found.filter(({ Id }) => Id !== created.id);
 }
 
-/** The daemon's name filter matches parts of names. The oldest comes first, so that all choose the same. */
+/** The oldest comes first, so that all replicas choose the same. The daemon's filter also matches parts of names. */
 async function findNetworks({ client }: DockerContext, name: string): Promise<NetworkInspectInfo[]> {
   const listed = await client.call((docker, abortSignal) =>
     docker.listNetworks({ filters: { name: [name] }, abortSignal }),

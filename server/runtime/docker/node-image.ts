@@ -12,26 +12,26 @@ import { toDockerFailure, unlessStatus } from "./failure.ts";
 import { RuntimeFailure } from "../engine-runtime.ts";
 import { readJsonLines } from "./json-lines.ts";
 
-/** Neither root nor anybody else on the host. */
+/** An id that no user of the host is likely to have. */
 const USER = "10001:10001";
-/** A build that shows no progress for so long is given up. */
+/** A build without progress for this long is aborted. */
 const SILENCE_MS = 60_000;
 const NODE_PATH = "/usr/local/bin/node";
 
 export interface NodeImageInput {
-  /** The repository part of the tag; the other part is the hash of what is in the image. */
+  /** The repository part of the tag. The rest of the tag is the hash of the image's content. */
   name: string;
-  /** Sources by their absolute path in the image. */
+  /** Source files by their absolute path in the image. */
   files: ReadonlyMap<string, Buffer>;
-  /** Which of them is started. */
+  /** The path of the source file that the image starts. */
   entry: string;
 }
 
 /**
- * An image of the Node that runs this and some sources, made without any registry: from scratch, with the
- * binary and the libraries that it is linked to.
+ * Builds an image of this process's Node binary, the libraries that it is linked to, and some source files. Needs no
+ * registry. Does nothing if the image exists.
  *
- * @returns the tag; an image that has it already is not built again.
+ * @returns the image's tag.
  */
 export async function buildNodeImage(client: DockerClient, input: NodeImageInput): Promise<string> {
   const system = await listSystemFiles(process.execPath);
@@ -49,7 +49,7 @@ export async function buildNodeImage(client: DockerClient, input: NodeImageInput
   return tag;
 }
 
-/** A fresh named volume takes content and owner of what the image has at its place, hence the empty folder. */
+/** The empty folder /data has the engine's user as owner. A new named volume takes its owner from that folder. */
 function toDockerfile(entry: string): string {
   return [
     "FROM scratch",
@@ -64,14 +64,17 @@ function toDockerfile(entry: string): string {
   ].join("\n");
 }
 
-/** The node binary and all that the loader would load for it: path in the image → path here. */
+/** The node binary and the libraries that it is linked to: path in the image → path on this machine. */
 async function listSystemFiles(execPath: string): Promise<Map<string, string>> {
   if (process.platform !== "linux") {
-    throw new RuntimeFailure("refused", "an image of this Node can only be built on Linux");
+    throw new RuntimeFailure(
+      "refused",
+      "an image of this Node can only be built on Linux: set ORCH_ENGINE_IMAGE",
+    );
   }
   const node = await realpath(execPath);
   const { stdout } = await promisify(execFile)("ldd", [node]).catch((error: unknown) => {
-    throw new RuntimeFailure("refused", "ldd does not say what the node binary is linked to", error);
+    throw new RuntimeFailure("refused", "ldd cannot list the libraries of the node binary", error);
   });
   const files = new Map([[NODE_PATH, node]]);
   // "libm.so.6 => /lib/x86_64-linux-gnu/libm.so.6 (0x…)", and the loader: "/lib64/ld-linux-x86-64.so.2 (0x…)"
@@ -100,26 +103,26 @@ async function hashContents(
 async function addFile(context: Pack, name: string, source: string): Promise<void> {
   const { size } = await stat(source);
   const entry = context.entry({ name, size, mode: 0o755 });
-  // The binary is larger than what should be in memory, and the daemon reads as fast as it likes.
+  // Streamed, because the node binary is too large to keep in memory.
   for await (const chunk of createReadStream(source)) {
     if (!entry.write(chunk)) await once(entry, "drain");
   }
   entry.end(null);
 }
 
-/** By the classic builder, which takes one tar and needs no session. Its failures come in-band. */
+/** Uses the classic builder, which takes one tar and needs no session. It reports failures inside its output. */
 async function build(
   client: DockerClient,
   tag: string,
   fill: (context: Pack) => Promise<void>,
 ): Promise<void> {
   const context = pack();
-  const cut = new AbortController();
-  const silence = setTimeout(() => cut.abort(), SILENCE_MS);
+  const limit = new AbortController();
+  const silence = setTimeout(() => limit.abort(), SILENCE_MS);
   const onProgress = () => silence.refresh();
   const body = Readable.from(watchChunks(context, onProgress));
   try {
-    const options = { t: tag, version: "1", rm: true, forcerm: true, abortSignal: cut.signal } as const;
+    const options = { t: tag, version: "1", rm: true, forcerm: true, abortSignal: limit.signal } as const;
     const [stream] = await Promise.all([client.docker.buildImage(body, options), fill(context)]);
     for await (const line of readJsonLines(stream)) {
       onProgress();

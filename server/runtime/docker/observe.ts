@@ -1,13 +1,13 @@
-import { findOwnContainer } from "./containers.ts";
 import type { DockerContext } from "./context.ts";
 import { toOwnFilter } from "./labels.ts";
 import { toObservation } from "./observation.ts";
+import { findOwnContainer } from "./own-containers.ts";
 import type { ContainerObservation } from "../engine-runtime.ts";
 
-/** How many containers are inspected at once: enough to hide the latency, too few to crowd out other calls. */
+/** How many containers are inspected at once. More would delay other calls to the daemon. */
 const INSPECTS_AT_ONCE = 8;
 
-/** Newest incarnation first. Without `engineId` those of all engines of this instance. */
+/** Newest incarnation first. Without `engineId`, the containers of all engines of this installation. */
 export async function observeContainers(
   ctx: DockerContext,
   engineId?: string,
@@ -20,7 +20,7 @@ export async function observeContainers(
   const inspectNext = async () => {
     for (let id = waiting.pop(); id !== undefined; id = waiting.pop()) {
       const inspected = await findOwnContainer(ctx, id);
-      // One that went away since the listing is clearly none.
+      // The container may have been removed since the listing.
       if (inspected !== undefined) observations.push(toObservation(inspected));
     }
   };

@@ -1,11 +1,11 @@
 import { openDockerClient } from "./client.ts";
 
-const PATIENCE_MS = 3_000;
+const TIMEOUT_MS = 3_000;
 
-/** Whether a Docker daemon answers there; undefined is the usual socket. */
+/** Whether a Docker daemon answers at this address. undefined: the default socket. */
 export async function isDockerReachable(dockerHost: string | undefined): Promise<boolean> {
   try {
-    const client = await openDockerClient({ dockerHost, callTimeoutMs: PATIENCE_MS });
+    const client = await openDockerClient({ dockerHost, callTimeoutMs: TIMEOUT_MS });
     try {
       await client.call((docker) => docker.ping());
       return true;
@@ -13,7 +13,7 @@ export async function isDockerReachable(dockerHost: string | undefined): Promise
       client[Symbol.dispose]();
     }
   } catch {
-    // Whatever the reason, nothing that could be used answers.
+    // For every reason, no usable daemon answers.
     return false;
   }
 }

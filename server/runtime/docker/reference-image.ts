@@ -5,7 +5,7 @@ import { openDockerClient } from "./client.ts";
 import { buildNodeImage } from "./node-image.ts";
 
 export interface ReferenceImageOptions {
-  /** `unix:///path`, `tcp://host:port`; undefined is the usual socket. */
+  /** `unix:///path` or `tcp://host:port`. undefined: the default socket. */
   dockerHost?: string | undefined;
   log: Pick<Log, "info">;
   /** The repository part of the tag. */
@@ -15,7 +15,7 @@ export interface ReferenceImageOptions {
 const ENGINE_DIR = join(import.meta.dirname, "..", "..", "..", "engine");
 const CALL_TIMEOUT_MS = 30_000;
 
-/** Builds the reference engine's image, unless the daemon has it. Needs no registry. Returns its tag. */
+/** Builds the reference engine's image, unless the daemon has it. Needs no registry. Returns the tag. */
 export async function buildReferenceImage(options: ReferenceImageOptions): Promise<string> {
   using client = await openDockerClient({ dockerHost: options.dockerHost, callTimeoutMs: CALL_TIMEOUT_MS });
   const startedAt = performance.now();
@@ -24,7 +24,7 @@ export async function buildReferenceImage(options: ReferenceImageOptions): Promi
   const image = await buildNodeImage(client, { name, files, entry: "/engine/main.ts" });
   options.log.info(
     { image, tookMs: Math.round(performance.now() - startedAt) },
-    "the reference image is here",
+    "the reference image is ready",
   );
   return image;
 }
@@ -35,7 +35,7 @@ async function readEngineSources(): Promise<Map<string, Buffer>> {
   for (const name of names.filter((path) => path.endsWith(".ts"))) {
     files.set(`/engine/${name}`, await readFile(join(ENGINE_DIR, name)));
   }
-  // Without it Node would have to guess, for each file, that it is a module.
+  // Without it, Node would have to detect for each file that it is a module.
   files.set("/engine/package.json", Buffer.from('{"type":"module"}'));
   return files;
 }

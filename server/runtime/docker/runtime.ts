@@ -24,11 +24,11 @@ import type { EngineRuntime } from "../engine-runtime.ts";
 
 export interface DockerRuntimeOptions {
   instanceId: string;
-  /** Whether `markInstance` was called on this database before: then `check` looks for the marker. */
+  /** Whether the database records a marked runtime. If so, `check` requires the marker. */
   marked: boolean;
-  /** `unix:///path`, `tcp://host:port`; undefined is the usual socket. */
+  /** `unix:///path` or `tcp://host:port`. undefined: the default socket. */
   dockerHost?: string | undefined;
-  /** The host that an earlier start recorded, so that the runtime can be opened while the daemon is away. */
+  /** The runtime host that an earlier start recorded. With it, the runtime opens even if the daemon is down. */
   host?: string | undefined;
   log: Pick<Log, "info" | "warn">;
   callTimeoutMs?: number;
@@ -36,7 +36,7 @@ export interface DockerRuntimeOptions {
 
 const CALL_TIMEOUT_MS = 10_000;
 
-/** Throws `unreachable` when no daemon answers and no recorded `host` is given. */
+/** Throws `unreachable` if no daemon answers and `host` is not given. */
 export async function openDockerRuntime(options: DockerRuntimeOptions): Promise<EngineRuntime> {
   const client = await openDockerClient({
     dockerHost: options.dockerHost,
@@ -72,7 +72,7 @@ function toRuntime(
       else if (!(await hasMarker(ctx))) throw toChanged(ctx.instanceId);
     },
     markInstance: async () => {
-      // The one on record may have been away when this was opened, and another one in its place by now.
+      // If the runtime was opened from a recorded host, the daemon that answers now may be another one.
       if (isRecorded && (await readHost(ctx.client)) !== host) throw toChanged(ctx.instanceId);
       await createMarker(ctx);
       isMarked = true;
@@ -100,13 +100,16 @@ function toRuntime(
   };
 }
 
-/** Two daemons on one machine may answer the same id; which of them it is, the marker tells. */
+/** Two daemons on one machine may have the same id. The marker tells them apart. */
 async function readHost(client: DockerClient): Promise<string> {
   const info: unknown = await client.call((docker) => docker.info());
   if (typeof info === "object" && info !== null && "ID" in info && typeof info.ID === "string") {
     return `docker:${info.ID}`;
   }
-  throw new RuntimeFailure("unreachable", "what answers has no id, and is no Docker daemon");
+  throw new RuntimeFailure(
+    "unreachable",
+    "the answer to `info` has no id, so it is not from a Docker daemon",
+  );
 }
 
 async function removeInstance(ctx: DockerContext): Promise<void> {
@@ -117,5 +120,8 @@ async function removeInstance(ctx: DockerContext): Promise<void> {
 }
 
 function toChanged(instanceId: string): RuntimeFailure {
-  return new RuntimeFailure("changed", `the daemon that answers does not have ${toMarkerName(instanceId)}`);
+  return new RuntimeFailure(
+    "changed",
+    `the Docker daemon lacks the volume ${toMarkerName(instanceId)}: another daemon answers`,
+  );
 }

@@ -1,12 +1,12 @@
 import type { ContainerStats as DockerStats } from "dockerode";
-import { assertOwn } from "./containers.ts";
 import type { DockerContext } from "./context.ts";
+import { assertOwn } from "./own-containers.ts";
 import type { ContainerStats } from "../engine-runtime.ts";
 
-/** All zero for a container that does not run. */
+/** A container that does not run has zero everywhere. */
 export async function readStats(ctx: DockerContext, containerId: string): Promise<ContainerStats> {
   await assertOwn(ctx, containerId);
-  // Without `one-shot` the daemon takes a second sample a second later, for a percentage that nobody asks for.
+  // Without `one-shot`, the daemon waits a second for a second sample, which only a CPU percentage needs.
   const stats = await ctx.client.call((docker, abortSignal) => {
     const options = { stream: false as const, "one-shot": true, abortSignal };
     return docker.getContainer(containerId).stats(options);
@@ -18,7 +18,7 @@ export async function readStats(ctx: DockerContext, containerId: string): Promis
   };
 }
 
-/** Without the page cache that the kernel would give back at once; named so in cgroup v1, otherwise in v2. */
+/** Subtracts page cache that the kernel can free at once. cgroup v1 and v2 name it differently. */
 function toMemoryBytes(memory: Partial<DockerStats["memory_stats"]>): number {
   const details: Partial<Record<string, number>> = { ...memory.stats };
   const cached = details["total_inactive_file"] ?? details["inactive_file"] ?? 0;

@@ -7,7 +7,7 @@ import { assertObjectName } from "./names.ts";
 import { RuntimeFailure } from "../engine-runtime.ts";
 import type { VolumeObservation } from "../engine-runtime.ts";
 
-/** Made before the container is: a container that names a missing volume gets one without labels. */
+/** Runs before the container is created, because the daemon silently creates a missing volume for a container. */
 export async function ensureVolume(ctx: DockerContext, volumeName: string, engineId: string): Promise<void> {
   await createVolume(ctx, volumeName, toVolumeLabels(ctx.instanceId, engineId));
 }
@@ -23,12 +23,12 @@ export async function removeVolume(ctx: DockerContext, volumeName: string): Prom
   );
 }
 
-/** The volumes of this instance's engines; the marker is none of them. */
+/** The volumes of this installation's engines, without the marker. */
 export async function listVolumes({ client, instanceId }: DockerContext): Promise<VolumeObservation[]> {
   const { Volumes: volumes } = await client.call((docker, abortSignal) =>
     docker.listVolumes({ filters: toOwnFilter(instanceId), abortSignal }),
   );
-  // A daemon without volumes answers null instead of a list.
+  // A daemon without volumes answers null.
   return (volumes ?? []).map((volume) => ({
     volumeName: volume.Name,
     engineId: volume.Labels[DOCKER_LABEL.engine] ?? "",
@@ -43,7 +43,7 @@ export async function hasMarker(ctx: DockerContext): Promise<boolean> {
   return (await findOwnVolume(ctx, toMarkerName(ctx.instanceId))) !== undefined;
 }
 
-/** The daemon answers with the volume that has the name, should there be one: its labels say whose it is. */
+/** If a volume has the name already, the daemon answers with that volume. Then its labels decide. */
 async function createVolume(
   ctx: DockerContext,
   volumeName: string,
@@ -55,7 +55,7 @@ async function createVolume(
   assertOwnVolume(ctx, volumeName, volume);
 }
 
-/** undefined: clearly none. Throws `conflict` when the name belongs to somebody else. */
+/** undefined: the volume does not exist. Throws `conflict` for a volume of another installation. */
 async function findOwnVolume(ctx: DockerContext, volumeName: string): Promise<VolumeInspectInfo | undefined> {
   assertObjectName(volumeName);
   const volume = await ctx.client.call((docker, abortSignal) =>
@@ -66,8 +66,8 @@ async function findOwnVolume(ctx: DockerContext, volumeName: string): Promise<Vo
 }
 
 function assertOwnVolume({ instanceId }: DockerContext, volumeName: string, volume: unknown): void {
-  // A volume without any label has null there, whatever the types say.
+  // Labels are null for a volume without labels, in spite of dockerode's types.
   const { Labels: labels } = volume as { Labels?: Partial<Record<string, string>> | null };
   if (labels?.[DOCKER_LABEL.instance] === instanceId) return;
-  throw new RuntimeFailure("conflict", `the volume ${volumeName} is not of this instance`);
+  throw new RuntimeFailure("conflict", `the volume ${volumeName} belongs to another installation`);
 }
