@@ -13,59 +13,17 @@ import { hashKey } from "../keys/key-format.ts";
 import type { LogOptions } from "../log.ts";
 import type { ContainerLimits } from "../runtime/engine-runtime.ts";
 
-/** The configuration from the environment, parsed and checked. All durations are milliseconds. */
-export interface Config {
+/** These settings become parts of other values of the configuration. */
+type SourceName = "adminKey" | "logLevel" | "logPretty" | "passthroughNames" | keyof ContainerLimits;
+
+/** The configuration from the environment, parsed and checked. Relative paths are resolved. */
+export interface Config extends Omit<SettingValues, SourceName> {
   production: boolean;
-  host: string;
-  port: number;
-  trustProxy: boolean;
   log: LogOptions;
-  dataDir: string;
-
-  /** undefined: an embedded Postgres in the data directory. */
-  databaseUrl: string | undefined;
-  migrationDatabaseUrl: string | undefined;
-  migrateOnBoot: boolean;
-  databasePool: number;
-
-  /** undefined: keys are generated in the data directory. */
-  masterKeys: string | undefined;
-  /** SHA-256 of the first operator key, in hex. undefined: a key is generated in the data directory. */
-  adminKeyHash: string | undefined;
-
-  runtimeChoice: "auto" | "docker" | "process";
-  dockerHost: string | undefined;
-  engineImage: string | undefined;
-  engineImageAllow: readonly string[];
-  allowUnpinnedImage: boolean;
-  /** undefined: the reference engine. */
-  engineCommand: readonly string[] | undefined;
+  limits: ContainerLimits;
   /** Environment variables for every engine. A configured name without a value is absent. */
   passthrough: Readonly<Record<string, string>>;
-  engineNetwork: string;
-  enginePort: number;
-  limits: ContainerLimits;
-  portMin: number;
-  portMax: number;
   catalogPath: string;
-
-  bootTimeoutMs: number;
-  healthIntervalMs: number;
-  healthTimeoutMs: number;
-  healthMaxFailures: number;
-  restartBackoffBaseMs: number;
-  restartBackoffMaxMs: number;
-  restartMaxAttempts: number;
-  stopGraceMs: number;
-  drainDelayMs: number;
-  drainMs: number;
-  heartbeatMs: number;
-  leaseMs: number;
-
-  turnRetentionMs: number;
-  turnMaxBytes: number;
-  eventMaxBytes: number;
-  turnIdleTimeoutMs: number;
 }
 
 /** The message has one line for each problem. */

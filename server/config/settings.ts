@@ -53,7 +53,7 @@ function optional<T>(name: string, unset: string, kind: ValueKind<T> & Traits): 
 
 const GENERATED = "generated in the data directory";
 
-/** Every variable, in the order of the README. */
+/** Every variable, in the order of the README. Durations are seconds in the variable, and milliseconds as a value. */
 export const SETTINGS = {
   host: withDefault("ORCH_HOST", "127.0.0.1", hostName),
   port: withDefault("ORCH_PORT", "8080", listenPort),

@@ -7,7 +7,7 @@ import { withDefaultImage } from "../../server/boot/default-image.ts";
 import { testConfig } from "../engines/test-config.ts";
 import { openTempDir } from "../support/temp-dir.ts";
 
-/** A daemon that answers its ping at most. */
+/** A daemon that answers its ping or nothing, and fails every other call. */
 async function openBrokenDaemon({ answersPing }: { answersPing: boolean }) {
   const home = await openTempDir();
   const socketPath = join(home.path, "docker.sock");
@@ -42,7 +42,7 @@ async function ask(config: Config, kind: "docker" | "process" = "docker") {
   return { given: await withDefaultImage(config, { runtime: { kind }, log, signal }), warnings };
 }
 
-test("no image is built where one is named, in production, or for engines that are processes", async () => {
+test("no image is built if an image is configured, in production, or for the process runtime", async () => {
   await using daemon = await openBrokenDaemon({ answersPing: true });
   const config = testConfig({ dockerHost: daemon.dockerHost, engineImage: undefined, production: false });
   for (const [other, kind] of [
@@ -55,7 +55,7 @@ test("no image is built where one is named, in production, or for engines that a
   expect(daemon.paths).toEqual([]);
 });
 
-test("a daemon that hangs is asked nothing more, and the start goes on", async () => {
+test("a daemon that hangs gets no build request, and the start continues", async () => {
   await using daemon = await openBrokenDaemon({ answersPing: false });
   const config = testConfig({ dockerHost: daemon.dockerHost, engineImage: undefined, production: false });
   const warnings = [expect.stringMatching(/set ORCH_ENGINE_IMAGE, or start again/)];
@@ -63,11 +63,11 @@ test("a daemon that hangs is asked nothing more, and the start goes on", async (
   expect(daemon.paths.filter((path) => !path.endsWith("/_ping"))).toEqual([]);
 });
 
-test("a daemon that cannot build is told of, and the start goes on", async () => {
+test("a failed build is logged, and the start continues", async () => {
   await using daemon = await openBrokenDaemon({ answersPing: true });
   const config = testConfig({ dockerHost: daemon.dockerHost, engineImage: undefined, production: false });
   const warnings = [expect.stringMatching(/set ORCH_ENGINE_IMAGE to provision/)];
-  // On a machine that stands still, its first answer may come too late.
+  // On a loaded machine, the first answer may come after the deadline.
   await expect.poll(() => ask(config)).toEqual({ given: config, warnings });
   expect(daemon.paths.filter((path) => !path.endsWith("/_ping"))).not.toEqual([]);
 });

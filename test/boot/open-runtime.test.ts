@@ -37,17 +37,17 @@ beforeEach(async () => {
 
 const findInstance = async () => ensureInstance(client.db, randomUUID());
 
-/** What a start does once it has the database; `meanwhile` happens before it is the only orchestrator. */
+/** The steps of a start that concern the runtime. `beforeBind` runs before the start is the sole replica. */
 async function start(
   runtimeChoice: "auto" | "docker" | "process",
-  meanwhile: (runtime: EngineRuntime) => Promise<void> = async () => {},
+  beforeBind: (runtime: EngineRuntime) => Promise<void> = async () => {},
 ): Promise<string> {
   const { db } = client;
   const instance = await findInstance();
   const dockerHost = `unix://${home.path}/no-daemon.sock`;
   const config = testConfig({ runtimeChoice, dockerHost, engineImage: undefined, dataDir: home.path });
   await using runtime = await openRuntime({ db, config, log, instance });
-  await meanwhile(runtime);
+  await beforeBind(runtime);
   await bindRuntime({ db, instance }, runtime);
   return runtime.host;
 }
@@ -56,13 +56,13 @@ async function expectChanged(runtime: EngineRuntime): Promise<void> {
   await expect(runtime.check()).rejects.toMatchObject({ kind: "changed" });
 }
 
-async function leaveTraces(): Promise<void> {
+async function leaveTombstone(): Promise<void> {
   const { runtimeHost } = ELSEWHERE;
   const trace = { engineId, productId: randomUUID(), userId: "ada", volumeName: "v", runtimeHost };
   await insertTombstone(client.db, trace);
 }
 
-test("a database that nothing lives on goes where a start says, and from then on lives there", async () => {
+test("a database without engines takes the runtime of the configuration, and records it", async () => {
   const host = await start("process");
   expect(host).toMatch(/^process:/);
   expect(await findInstance()).toMatchObject({ runtimeKind: "process", runtimeHost: host });
@@ -71,8 +71,8 @@ test("a database that nothing lives on goes where a start says, and from then on
   expect(await start("process")).toBe(host);
 });
 
-test("while there is a trace of an engine it stays where that is", async () => {
-  await leaveTraces();
+test("a database with a tombstone keeps its runtime", async () => {
+  await leaveTombstone();
   await expect(start("process")).rejects.toThrow(
     /live on the docker runtime.*run on docker for five minutes/,
   );
@@ -80,30 +80,30 @@ test("while there is a trace of an engine it stays where that is", async () => {
   await expect(start("process")).rejects.toThrow("live on process:another machine");
 });
 
-test("a start that waited while another orchestrator made engines changes nothing", async () => {
-  await expect(start("process", leaveTraces)).rejects.toThrow(`live on ${ELSEWHERE.runtimeHost}`);
+test("a start that waited while another replica made engines changes nothing", async () => {
+  await expect(start("process", leaveTombstone)).rejects.toThrow(`live on ${ELSEWHERE.runtimeHost}`);
   expect(await findInstance()).toMatchObject(ELSEWHERE);
 });
 
-test("nor does one whose own runtime was on record when it began to wait", async () => {
+test("a start whose runtime was recorded before it waited changes nothing either", async () => {
   await start("process");
   const move = async () => {
     await recordRuntime(client.db, ELSEWHERE);
-    await leaveTraces();
+    await leaveTombstone();
   };
   await expect(start("process", move)).rejects.toThrow(`live on ${ELSEWHERE.runtimeHost}`);
   expect(await findInstance()).toMatchObject(ELSEWHERE);
 });
 
-test("a daemon that is on record need not be there for a start, with engines or without", async () => {
-  for (const prepare of [async () => {}, leaveTraces]) {
+test("a recorded daemon may be down during a start, with engines or without", async () => {
+  for (const prepare of [async () => {}, leaveTombstone]) {
     await prepare();
     expect(await start("docker")).toBe(ELSEWHERE.runtimeHost);
     expect(await findInstance()).toMatchObject(ELSEWHERE);
   }
 });
 
-test("a marker that is on record is looked for from the first moment on, and is there once it is settled", async () => {
+test("a recorded marker is required from the first moment, and is left again by bindRuntime", async () => {
   const host = await start("process");
   const folders = await readdir(home.path, { recursive: true });
   const marker = folders.find((name) => name.includes("marker-"));

@@ -29,7 +29,7 @@ const PRODUCTION: Env = {
   ORCH_ENGINE_BACKEND: "docker",
 };
 
-test("nothing set is a whole configuration for development", () => {
+test("an empty environment is a complete configuration for development", () => {
   const { config, warnings } = parseConfig({});
   expect(warnings).toEqual([]);
   expect(config).toMatchObject({
@@ -77,7 +77,7 @@ test("nothing set is a whole configuration for development", () => {
   });
 });
 
-test("what is set is what counts, fractions of seconds included", () => {
+test("set variables take precedence over defaults, and seconds may have fractions", () => {
   expect(
     config({
       ORCH_PORT: "0",
@@ -118,12 +118,12 @@ test("what is set is what counts, fractions of seconds included", () => {
   });
 });
 
-test("an empty variable is one that is not set", () => {
+test("an empty variable counts as not set", () => {
   const empty = Object.fromEntries(Object.values(SETTINGS).map(({ name }) => [name, ""]));
   expect(config({ ...empty, DOCKER_HOST: "" })).toEqual(config({}));
 });
 
-test("everything that is wrong is told at once, a line each, with name, value and what it takes", () => {
+test("all problems are reported at once, one line each, with name, value and the values it takes", () => {
   const problems = problemsOf({
     ORCH_PORT: "70000",
     ORCH_LOG_LEVEL: "loud",
@@ -143,13 +143,17 @@ test("everything that is wrong is told at once, a line each, with name, value an
 });
 
 test.each<[string, Env, string]>([
-  ["ports the wrong way round", { ORCH_PORT_MIN: "9999", ORCH_PORT_MAX: "9001" }, "ORCH_PORT_MIN"],
+  [
+    "a port range whose end is before its start",
+    { ORCH_PORT_MIN: "9999", ORCH_PORT_MAX: "9001" },
+    "ORCH_PORT_MIN",
+  ],
   ["a lease of two heartbeats", { ORCH_HEARTBEAT_S: "5", ORCH_LEASE_S: "10" }, "ORCH_LEASE_S"],
   ["an image without a tag", { ORCH_ENGINE_IMAGE: "engine" }, "ORCH_ENGINE_IMAGE"],
   ["an image tagged latest", { ORCH_ENGINE_IMAGE: "reg:5000/engine:latest" }, "ORCH_ENGINE_IMAGE"],
   ["an unpinned allowed image", { ORCH_ENGINE_IMAGE_ALLOW: "a:1,b" }, "ORCH_ENGINE_IMAGE_ALLOW"],
   ["passing on a setting", { ORCH_ENGINE_ENV_PASSTHROUGH: "A,ORCH_MASTER_KEYS" }, "ORCH_ENGINE_ENV"],
-  ["passing on a name of ours in disguise", { ORCH_ENGINE_ENV_PASSTHROUGH: "orch_x" }, "ORCH_ENGINE_ENV"],
+  ["passing on a setting in lower case", { ORCH_ENGINE_ENV_PASSTHROUGH: "orch_x" }, "ORCH_ENGINE_ENV"],
   ["passing on ENGINE_KEY_HASH", { ORCH_ENGINE_ENV_PASSTHROUGH: "ENGINE_KEY_HASH" }, "ORCH_ENGINE_ENV"],
   ["passing on SQLITE_DB_PATH", { ORCH_ENGINE_ENV_PASSTHROUGH: "SQLITE_DB_PATH" }, "ORCH_ENGINE_ENV"],
   ["passing on CATALOG_DIR", { ORCH_ENGINE_ENV_PASSTHROUGH: "CATALOG_DIR" }, "ORCH_ENGINE_ENV"],
@@ -163,7 +167,7 @@ test.each<[string, Env, string]>([
   expect(problems[0]).toContain(expected);
 });
 
-test("unpinned images are taken where they are allowed", () => {
+test("unpinned images are accepted if they are allowed", () => {
   const env = {
     ORCH_ALLOW_UNPINNED_IMAGE: "true",
     ORCH_ENGINE_IMAGE: "engine",
@@ -172,12 +176,12 @@ test("unpinned images are taken where they are allowed", () => {
   expect(config(env)).toMatchObject({ engineImage: "engine", engineImageAllow: ["b"] });
 });
 
-test("pass-through names carry their values, and unset ones are absent", () => {
+test("pass-through variables have their values, and unset ones are absent", () => {
   const env = { ORCH_ENGINE_ENV_PASSTHROUGH: "A_KEY, B_KEY,C_KEY", A_KEY: "a=b c", C_KEY: "" };
   expect(config(env).passthrough).toEqual({ A_KEY: "a=b c", C_KEY: "" });
 });
 
-test("DOCKER_HOST counts unless ORCH_DOCKER_HOST is set", () => {
+test("DOCKER_HOST is used if ORCH_DOCKER_HOST is not set", () => {
   const DOCKER_HOST = "tcp://127.0.0.1:2375";
   expect(config({ DOCKER_HOST }).dockerHost).toBe(DOCKER_HOST);
   expect(config({ DOCKER_HOST, ORCH_DOCKER_HOST: "unix:///run/x.sock" }).dockerHost).toBe(
@@ -185,10 +189,10 @@ test("DOCKER_HOST counts unless ORCH_DOCKER_HOST is set", () => {
   );
 });
 
-describe("the bootstrap operator's key", () => {
+describe("the first operator key", () => {
   const key = "any opaque string".replaceAll(" ", "-").repeat(2);
 
-  test("is kept as its hash only, given as key, as hash, or as both that agree", () => {
+  test("is kept only as its hash, whether the key, the hash or both are set", () => {
     const hash = hashKey(key);
     for (const env of [
       { ORCH_ADMIN_KEY: key },
@@ -201,7 +205,7 @@ describe("the bootstrap operator's key", () => {
     }
   });
 
-  test("is refused when key and hash do not agree", () => {
+  test("is refused if the key does not match the hash", () => {
     const problems = problemsOf({ ORCH_ADMIN_KEY: key, ORCH_ADMIN_KEY_HASH: hashKey("another") });
     expect(problems).toHaveLength(1);
     expect(problems[0]).toContain("ORCH_ADMIN_KEY_HASH");
@@ -209,7 +213,7 @@ describe("the bootstrap operator's key", () => {
 });
 
 describe("production", () => {
-  test("takes a whole configuration, and differs where it must be careful", () => {
+  test("accepts a complete configuration, and has safer defaults", () => {
     expect(config(PRODUCTION)).toMatchObject({
       production: true,
       migrateOnBoot: false,
@@ -231,13 +235,13 @@ describe("production", () => {
     ]);
   });
 
-  test("takes ORCH_ADMIN_KEY in place of its hash", () => {
+  test("accepts ORCH_ADMIN_KEY instead of its hash", () => {
     const env = { ...PRODUCTION, ORCH_ADMIN_KEY_HASH: undefined, ORCH_ADMIN_KEY: "k".repeat(32) };
     expect(config(env).adminKeyHash).toBe(hashKey("k".repeat(32)));
   });
 
   test.each(["process", "auto"])(
-    "refuses the backend %s, which may run engines without isolation",
+    "refuses the runtime %s, which may run engines without isolation",
     (backend) => {
       expect(problemsOf({ ...PRODUCTION, ORCH_ENGINE_BACKEND: backend })).toEqual([
         expect.stringContaining(`ORCH_ENGINE_BACKEND is "${backend}"`),
@@ -247,7 +251,7 @@ describe("production", () => {
 });
 
 describe("warnings", () => {
-  test("name a misspelt setting and the nearest right one, without its value", () => {
+  test("name a misspelt variable and the nearest setting, never the value", () => {
     expect(parseConfig({ ORCH_PROT: "8080", ORCH_MASTER_KEY: "secret" }).warnings).toEqual([
       "ORCH_MASTER_KEY is not a setting of this service; did you mean ORCH_MASTER_KEYS?",
       "ORCH_PROT is not a setting of this service; did you mean ORCH_PORT?",
@@ -257,7 +261,7 @@ describe("warnings", () => {
     ]);
   });
 
-  test("say which settings have no effect yet", () => {
+  test("name the settings that have no effect yet", () => {
     const env = Object.fromEntries(PLANNED_SETTINGS.map((name) => [name, "1"]));
     expect(parseConfig(env).warnings).toEqual(
       PLANNED_SETTINGS.map((name) => `${name} has no effect yet`).toSorted(),
@@ -265,7 +269,7 @@ describe("warnings", () => {
   });
 });
 
-test("no secret is ever in a problem or a warning, however wrong it is", () => {
+test("no problem or warning contains a secret, whatever its value is", () => {
   const secrets = Object.values(SETTINGS).filter(({ secret }) => secret);
   expect(secrets.map(({ name }) => name).toSorted()).toEqual([
     "ORCH_ADMIN_KEY",
@@ -274,7 +278,7 @@ test("no secret is ever in a problem or a warning, however wrong it is", () => {
     "ORCH_MASTER_KEYS",
     "ORCH_MIGRATION_DATABASE_URL",
   ]);
-  // Marked, so that no secret happens to be a word of the message.
+  // The marks ensure that a random secret is never a word of a message.
   const marked = fc.string({ minLength: 1 }).map((text) => `~${text}~`);
   const hidden = fc.oneof(
     marked,
@@ -296,7 +300,7 @@ test("no secret is ever in a problem or a warning, however wrong it is", () => {
   );
 });
 
-test("any environment at all is read or refused with problems, never anything else", () => {
+test("every environment is either accepted or refused with problems", () => {
   const names = fc.constantFrom(
     ...Object.values(SETTINGS).map(({ name }) => name),
     "NODE_ENV",
@@ -312,7 +316,7 @@ test("any environment at all is read or refused with problems, never anything el
   );
 });
 
-test("the table of settings says of each what it takes, and its defaults are values it takes", () => {
+test("every setting has a name, the values it takes, and a default or its meaning when unset", () => {
   for (const setting of Object.values(SETTINGS)) {
     expect(setting.name).toMatch(/^ORCH_[A-Z_]+$/);
     expect(setting.takes.length).toBeGreaterThan(0);

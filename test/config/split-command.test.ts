@@ -29,6 +29,6 @@ test.each([
   ["KEY=1 run", "assignment"],
   ["''", "no program"],
   ["   ", "no program"],
-])("%s is refused, because only a shell could carry it out", (text, why) => {
+])("%s is refused, because it needs a shell", (text, why) => {
   expect(() => splitCommand(text)).toThrow(why);
 });

@@ -5,7 +5,7 @@ import { ask, boot, failureOf, observeOne, recordEvents } from "../support/runti
 import { FIXTURE_KEY, makeSpec } from "../support/runtime-spec.ts";
 
 describe("the memory runtime's controls", () => {
-  it("fail the next call as told, with or without its effect", async () => {
+  it("fail the next call, with or without its effect", async () => {
     await using runtime = openMemoryRuntime();
     const spec = await makeSpec();
     runtime.failNext("ensure", "refused");
@@ -17,7 +17,7 @@ describe("the memory runtime's controls", () => {
     expect(await runtime.ensure(spec)).toEqual({ containerId, created: false });
   });
 
-  it("let a call hang until its deadline, and carry it out", async () => {
+  it("let a call hang until its deadline, and still complete it", async () => {
     await using runtime = openMemoryRuntime({ callTimeoutMs: 10 });
     const spec = await makeSpec();
     const { containerId } = await runtime.ensure(spec);
@@ -26,7 +26,7 @@ describe("the memory runtime's controls", () => {
     expect(await ask(spec, "/health")).toMatchObject({ status: "ok" });
   });
 
-  it("take the daemon away and bring it back, while engines go on", async () => {
+  it("make the daemon unreachable for a while, and engines run on", async () => {
     await using runtime = openMemoryRuntime();
     const spec = await makeSpec();
     await boot(runtime, spec);
@@ -39,7 +39,7 @@ describe("the memory runtime's controls", () => {
     expect((await observeOne(runtime, spec.engineId)).state).toBe("running");
   });
 
-  it("crash an engine, and restart it as a daemon does", async () => {
+  it("crash an engine, and restart it like a daemon", async () => {
     await using runtime = openMemoryRuntime();
     const spec = await makeSpec();
     const containerId = await boot(runtime, spec);
@@ -57,7 +57,7 @@ describe("the memory runtime's controls", () => {
     expect(await ask(spec, "/health")).toBeUndefined();
   });
 
-  it("stop between the steps of a call, and pass on what is thrown there", async () => {
+  it("run a hook before and after a call, and pass on its error", async () => {
     const daemon = new MemoryDaemon();
     await using runtime = openMemoryRuntime({ daemon });
     const spec = await makeSpec();
@@ -74,7 +74,7 @@ describe("the memory runtime's controls", () => {
     await daemon[Symbol.asyncDispose]();
   });
 
-  it("answer as an engine does, by the key whose hash the container has", async () => {
+  it("answer like an engine, and require the engine key of the container", async () => {
     await using runtime = openMemoryRuntime();
     const spec = await makeSpec();
     await boot(runtime, spec);
@@ -90,7 +90,7 @@ describe("the memory runtime's controls", () => {
     expect(await answer.json()).toEqual({ result: { method: "get_config", params: {} } });
   });
 
-  it("answer as the test says, told which process it is", async () => {
+  it("answer by the test's own handler, which gets the observation and the environment", async () => {
     await using runtime = openMemoryRuntime({
       handler: (observation, environment) => (_request, response) =>
         response.end(JSON.stringify([observation.incarnation, environment["EXTRA"]])),
@@ -101,7 +101,7 @@ describe("the memory runtime's controls", () => {
     expect(await ask(spec, "/anything")).toEqual([4, "x"]);
   });
 
-  it("lose volume and marker", async () => {
+  it("lose the volume and the marker", async () => {
     await using runtime = openMemoryRuntime();
     const spec = await makeSpec();
     await runtime.ensure(spec);

@@ -6,22 +6,22 @@ import { holdPort } from "../support/port-block.ts";
 import { FIXTURE_KEY_HASH } from "../support/runtime-spec.ts";
 
 export interface RuntimeUnderTest {
-  /** A runtime for that instance, on the one daemon of this subject. */
+  /** Opens a runtime for this installation. All runtimes of the subject share one daemon. */
   open(instanceId: string, marked?: boolean): Promise<EngineRuntime>;
-  /** One whose daemon does not answer; null where there is none that could be away. */
+  /** Opens a runtime whose daemon does not answer. null: this runtime has no daemon. */
   openUnreachable: (() => Promise<EngineRuntime>) | null;
-  /** Makes the daemon another one. */
+  /** Removes the marker, so that the daemon looks like another one. */
   loseMarker(instanceId: string): Promise<void>;
   makeSpec(overrides?: Partial<ContainerSpec>): Promise<ContainerSpec>;
   image: string;
-  /** One that is nowhere; null where there are no images. */
+  /** An image that cannot be found. null: this runtime has no images. */
   missingImage: string | null;
   /** Whether engines are real processes with real files. */
   isReal: boolean;
   close(): Promise<void>;
 }
 
-/** What the port promises, line by line, of whatever implements it. */
+/** The tests of the port's contract, for every implementation. */
 export function describeRuntimeContract(name: string, openSubject: () => Promise<RuntimeUnderTest>): void {
   describe(`the ${name} runtime keeps the port's contract`, () => {
     const instanceId = `contract-${randomUUID()}`;
@@ -39,7 +39,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
       await subject.close();
     });
 
-    /** Another orchestrator's view of the same daemon, gone with all that it made. */
+    /** Opens a runtime of another installation on the same daemon. Its disposal removes everything it created. */
     async function openOther(otherId = `other-${randomUUID()}`) {
       const other = await subject.open(otherId);
       return {
@@ -52,14 +52,14 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
     }
 
     describe("its identity", () => {
-      it("says its kind, and the same host whenever it is opened", async () => {
+      it("reports its kind, and the same host each time it is opened", async () => {
         await using again = await subject.open(instanceId);
         expect(runtime.kind).toBe(name);
         expect(runtime.host).not.toBe("");
         expect(again.host).toBe(runtime.host);
       });
 
-      it("passes the check before and after it was marked, as often as it is", async () => {
+      it("passes the check before and after marking, which can be repeated", async () => {
         await using opened = await openOther();
         await opened.other.check();
         await opened.other.markInstance();
@@ -67,7 +67,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         await opened.other.check();
       });
 
-      it("is changed when the marker is gone, and when a marked instance finds none", async () => {
+      it("is changed if the marker is gone, or if a marked installation finds no marker", async () => {
         const otherId = `other-${randomUUID()}`;
         await using opened = await openOther(otherId);
         await opened.other.markInstance();
@@ -77,7 +77,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await failureOf(marked.check())).toBe("changed");
       });
 
-      it("removes an instance whole and no other, running engines included", async () => {
+      it("removes everything of one installation, running engines too, and nothing of another", async () => {
         const otherId = `other-${randomUUID()}`;
         await using opened = await openOther(otherId);
         const [mine, theirs] = [await subject.makeSpec(), await subject.makeSpec()];
@@ -101,8 +101,8 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await runtime.findImage(subject.image)).toBe(imageId);
       });
 
-      it("says that an image is missing, when it is to be resolved and when it is to be run", async (test) => {
-        if (subject.missingImage === null) return test.skip("no images here");
+      it("a missing image fails as image_missing, in resolveImage and in ensure", async (test) => {
+        if (subject.missingImage === null) return test.skip("this runtime has no images");
         const imageId = subject.missingImage;
         expect(await runtime.findImage(imageId)).toBeUndefined();
         expect(await failureOf(runtime.resolveImage(imageId))).toBe("image_missing");
@@ -111,7 +111,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
     });
 
     describe("ensure", () => {
-      it("creates the container as specified, and does not start it", async () => {
+      it("creates the container as specified, without starting it", async () => {
         const spec = await subject.makeSpec({ incarnation: 3 });
         const { containerId } = await runtime.ensure(spec);
         expect(await runtime.observe(spec.engineId)).toEqual([
@@ -133,7 +133,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await ask(spec, "/health")).toBeUndefined();
       });
 
-      it("answers with the container that is there, to one call after the other and to many at once", async () => {
+      it("repeated and concurrent calls get the same container, created once", async () => {
         const spec = await subject.makeSpec();
         const answers = await Promise.all([1, 2, 3, 4].map(() => runtime.ensure(spec)));
         await using again = await subject.open(instanceId);
@@ -143,7 +143,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await runtime.observe(spec.engineId)).toHaveLength(1);
       });
 
-      it("adopts a running container as it is", async () => {
+      it("adopts a running container without a change", async () => {
         const spec = await subject.makeSpec();
         const containerId = await boot(runtime, spec);
         const before = await observeOne(runtime, spec.engineId);
@@ -151,7 +151,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await observeOne(runtime, spec.engineId)).toEqual(before);
       });
 
-      it("is a conflict when the name or the volume is somebody else's", async () => {
+      it("is a conflict if another installation has the name or the volume", async () => {
         await using opened = await openOther();
         const spec = await subject.makeSpec();
         await runtime.ensure(spec);
@@ -163,7 +163,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
     });
 
     describe("start", () => {
-      it("runs the engine on its port, and once however often it is called", async () => {
+      it("runs the engine on its port, and repeated calls start it once", async () => {
         const spec = await subject.makeSpec();
         const containerId = await boot(runtime, spec);
         const before = await observeOne(runtime, spec.engineId);
@@ -173,7 +173,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await observeOne(runtime, spec.engineId)).toEqual(before);
       });
 
-      it("says that the port is taken, leaves nothing running, and works once the port is free", async () => {
+      it("fails as port_taken, leaves nothing running, and works once the port is free", async () => {
         const spec = await subject.makeSpec();
         const { containerId } = await runtime.ensure(spec);
         {
@@ -186,7 +186,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         await untilHealthy(spec);
       });
 
-      it("lets a container be removed whose port was taken", async () => {
+      it("a container whose port was taken can be removed", async () => {
         const spec = await subject.makeSpec();
         const { containerId } = await runtime.ensure(spec);
         await using _holder = await holdPort(spec.hostPort);
@@ -196,7 +196,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await runtime.observe(spec.engineId)).toEqual([]);
       });
 
-      it("says that the port is taken when another engine has it", async () => {
+      it("fails as port_taken if another engine has the port", async () => {
         const spec = await subject.makeSpec();
         await boot(runtime, spec);
         const rival = await subject.makeSpec({ hostPort: spec.hostPort });
@@ -205,7 +205,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await ask(spec, "/health")).toMatchObject({ status: "ok" });
       });
 
-      it("makes a stopped container a new process", async () => {
+      it("gives a stopped container a new process", async () => {
         const spec = await subject.makeSpec();
         const containerId = await boot(runtime, spec);
         const before = await observeOne(runtime, spec.engineId);
@@ -219,7 +219,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
     });
 
     describe("pause", () => {
-      it("silences the engine without ending it, and unpause lets it go on, each however often", async () => {
+      it("stops the engine from answering until unpause, keeps its process, and both can be repeated", async () => {
         const spec = await subject.makeSpec();
         const containerId = await boot(runtime, spec);
         const before = await observeOne(runtime, spec.engineId);
@@ -233,7 +233,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await observeOne(runtime, spec.engineId)).toEqual(before);
       });
 
-      it("is refused for what does not run, and so is the start of what is paused", async () => {
+      it("is refused for a container that does not run, and a paused container refuses to start", async () => {
         const spec = await subject.makeSpec();
         const { containerId } = await runtime.ensure(spec);
         expect(await failureOf(runtime.pause(containerId))).toBe("refused");
@@ -247,7 +247,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
     });
 
     describe("stop", () => {
-      it("ends the engine by SIGTERM, and is success for what is stopped or never ran", async () => {
+      it("ends the engine by SIGTERM, and succeeds for a container that is stopped or never ran", async () => {
         const spec = await subject.makeSpec();
         const { containerId } = await runtime.ensure(spec);
         await runtime.stop(containerId, 10);
@@ -260,17 +260,17 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await ask(spec, "/health")).toBeUndefined();
       });
 
-      it("kills a process that ignores SIGTERM, once the grace is over", async () => {
+      it("kills a process that ignores SIGTERM after the grace", async () => {
         const spec = await subject.makeSpec({ environment: { FIXTURE_IGNORE_SIGTERM: "1" } });
         const containerId = await boot(runtime, spec);
-        const toldAt = performance.now();
+        const stoppedAt = performance.now();
         await runtime.stop(containerId, 1);
-        // Timers count whole milliseconds and may come one early.
-        expect(performance.now() - toldAt).toBeGreaterThanOrEqual(998);
+        // Timers count whole milliseconds, and may fire one millisecond early.
+        expect(performance.now() - stoppedAt).toBeGreaterThanOrEqual(998);
         expect(await observeOne(runtime, spec.engineId)).toMatchObject({ state: "exited", exitCode: 137 });
       });
 
-      it("ends a paused engine by SIGTERM too", async () => {
+      it("ends a paused engine by SIGTERM", async () => {
         const spec = await subject.makeSpec();
         const containerId = await boot(runtime, spec);
         await runtime.pause(containerId);
@@ -278,7 +278,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await observeOne(runtime, spec.engineId)).toMatchObject({ state: "exited", exitCode: 0 });
       });
 
-      it("gives the port back", async () => {
+      it("frees the port", async () => {
         const spec = await subject.makeSpec();
         const containerId = await boot(runtime, spec);
         await runtime.stop(containerId, 10);
@@ -289,7 +289,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
 
     describe("remove", () => {
       it.each(["created", "running", "paused", "exited"] as const)(
-        "removes a container that is %s, and is success when it is gone; the data stays",
+        "removes a container that is %s, succeeds if it is gone, and keeps the data",
         async (state) => {
           const spec = await subject.makeSpec();
           const { containerId } = await runtime.ensure(spec);
@@ -305,7 +305,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         },
       );
 
-      it("does not wait for the grace of a stop that is under way", async () => {
+      it("does not wait for the grace of a running stop", async () => {
         const spec = await subject.makeSpec({ environment: { FIXTURE_IGNORE_SIGTERM: "1" } });
         const containerId = await boot(runtime, spec);
         const stopped = runtime.stop(containerId, 600).catch(() => undefined);
@@ -315,8 +315,8 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
       });
     });
 
-    describe("a container that is gone", () => {
-      it("is told by every call that needs one, and only success to remove", async () => {
+    describe("a removed container", () => {
+      it("fails every call as no_such_container, but a removal succeeds", async () => {
         const spec = await subject.makeSpec();
         const { containerId } = await runtime.ensure(spec);
         await runtime.remove(containerId);
@@ -326,7 +326,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         await runtime.remove(containerId);
       });
 
-      it("is not mistaken for the next one of its name", async () => {
+      it("is never confused with the next container of its name", async () => {
         const spec = await subject.makeSpec();
         const { containerId } = await runtime.ensure(spec);
         await runtime.remove(containerId);
@@ -339,7 +339,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
     });
 
     describe("data", () => {
-      it("is there from the first ensure to its removal, which is success when it is gone", async () => {
+      it("exists from the first ensure to its removal, which succeeds if it is gone", async () => {
         const spec = await subject.makeSpec();
         expect(await runtime.hasData(spec.volumeName)).toBe(false);
         await runtime.removeData(spec.volumeName);
@@ -358,7 +358,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
       });
 
       it("outlives stop, start and the next incarnation", async (test) => {
-        if (!subject.isReal) return test.skip("no files here");
+        if (!subject.isReal) return test.skip("this runtime has no files");
         const spec = await subject.makeSpec();
         const containerId = await boot(runtime, spec);
         expect(await ask(spec, "/note?text=remember")).toBe("ok");
@@ -370,7 +370,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
     });
 
     describe("observation", () => {
-      it("tells all incarnations of an engine, newest first", async () => {
+      it("shows all incarnations of an engine, newest first", async () => {
         const spec = await subject.makeSpec({ incarnation: 9 });
         await runtime.ensure(spec);
         await runtime.ensure({ ...spec, incarnation: 10 });
@@ -382,11 +382,11 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(own.map(({ incarnation }) => incarnation)).toEqual([10, 9, 1]);
       });
 
-      it("is empty for an engine that has none", async () => {
+      it("is empty for an engine without a container", async () => {
         expect(await runtime.observe(randomUUID())).toEqual([]);
       });
 
-      it("and every other call see and touch only what is this instance's", async () => {
+      it("and every other call see and touch only objects of this installation", async () => {
         await using opened = await openOther();
         const { other } = opened;
         const [mine, theirs] = [await subject.makeSpec(), await subject.makeSpec()];
@@ -406,7 +406,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await ask(mine, "/health")).toMatchObject({ status: "ok" });
       });
 
-      it("finds everything again after the orchestrator is gone", async () => {
+      it("finds everything again after the replica is gone", async () => {
         const spec = await subject.makeSpec();
         const first = await subject.open(instanceId);
         const containerId = await boot(first, spec);
@@ -424,7 +424,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(after).toMatchObject({ state: "exited", startedAt: before.startedAt });
       });
 
-      it("tells the exit code of an engine that ended by itself", async () => {
+      it("shows the exit code of an engine that exited by itself", async () => {
         const spec = await subject.makeSpec({ environment: { FIXTURE_EXIT_CODE: "42" } });
         const { containerId } = await runtime.ensure(spec);
         await runtime.start(containerId);
@@ -435,14 +435,14 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
     });
 
     describe("events", () => {
-      it("tell what happened to this instance's containers, in order, until the signal aborts", async () => {
+      it("report the changes of this installation's containers, in order, until the signal aborts", async () => {
         await using opened = await openOther();
         const spec = await subject.makeSpec();
         const theirs = await subject.makeSpec();
         const containerId = await boot(runtime, spec);
         await boot(opened.other, theirs);
         await using record = recordEvents(runtime);
-        // The stream is open once it tells anything.
+        // The first event shows that the stream is open.
         await expect
           .poll(async () => {
             await runtime.pause(containerId);
@@ -450,7 +450,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
             return record.events.length;
           })
           .toBeGreaterThan(1);
-        // Each signal is an event of its own, and it may take two.
+        // Docker reports each signal, and a stop may send two.
         const seen = () =>
           record.events
             .map(({ kind }) => kind)
@@ -459,7 +459,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         await runtime.stop(containerId, 10);
         await runtime.start(containerId);
         await runtime.remove(containerId);
-        // In Docker two watch the end of a process that is stopped, and either may be the first to tell.
+        // Two parts of Docker watch the end of a stopped process, and either may report it first.
         const end = name === "docker" ? "(die stop|stop die)" : "die stop";
         const order = new RegExp(`^kill ${end} start kill die destroy$`);
         await expect.poll(() => seen().join(" ")).toMatch(order);
@@ -469,14 +469,14 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await record.ended).toBeUndefined();
       });
 
-      it("end at once when the signal has aborted before", async () => {
+      it("end at once if the signal has aborted before", async () => {
         const read = runtime.events(AbortSignal.abort());
         expect(await read[Symbol.asyncIterator]().next()).toMatchObject({ done: true });
       });
     });
 
     describe("logs and stats", () => {
-      it("give the last lines of both streams, oldest first", async () => {
+      it("return the last lines of both streams, oldest first", async () => {
         const spec = await subject.makeSpec();
         const containerId = await boot(runtime, spec);
         const streams = subject.isReal ? ["stderr", "stdout"] : ["stdout"];
@@ -486,7 +486,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         const lines = await runtime.logs(containerId, 100);
         expect(lines.find(({ stream }) => stream === "stdout")?.line).toMatch(/^listening on \d+$/);
         for (const { at } of lines) expect(at).toBe(new Date(at).toISOString());
-        // What comes by two ways need not be dated in the order in which it arrives.
+        // Lines of different streams may arrive in another order than their times.
         for (const stream of streams) {
           const times = lines.filter((line) => line.stream === stream).map(({ at }) => at);
           expect(times).toEqual(times.toSorted());
@@ -495,7 +495,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await runtime.logs(containerId, 0)).toEqual([]);
       });
 
-      it("are kept when the engine has ended", async () => {
+      it("are kept after the engine has ended", async () => {
         const spec = await subject.makeSpec();
         const containerId = await boot(runtime, spec);
         await runtime.stop(containerId, 10);
@@ -503,8 +503,8 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(lines.some(({ line }) => line.startsWith("listening"))).toBe(true);
       });
 
-      it("cut what is too much at the front", async (test) => {
-        if (!subject.isReal) return test.skip("nothing is written here");
+      it("drop the oldest lines beyond the size limit", async (test) => {
+        if (!subject.isReal) return test.skip("this runtime writes no files");
         const spec = await subject.makeSpec();
         const containerId = await boot(runtime, spec);
         expect(await ask(spec, "/log?count=300&length=20000")).toBe("ok");
@@ -513,7 +513,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         const lines = await runtime.logs(containerId, 1_000);
         const size = lines.reduce((total, { line }) => total + line.length, 0);
         expect(size).toBeLessThanOrEqual(1024 * 1024);
-        // A line that the daemon cut into pieces is whole again.
+        // Lines that the daemon splits into pieces are complete again.
         for (const { line } of lines.slice(-10)) expect(line).toMatch(/^\d+:x{20000}$/);
         expect((await runtime.logs(containerId, 3)).map(({ line }) => line.split(":")[0])).toEqual([
           "298",
@@ -522,7 +522,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         ]);
       });
 
-      it("measure what runs, and nothing of what does not", async () => {
+      it("measure a running container, and are zero for a stopped one", async () => {
         const spec = await subject.makeSpec();
         const containerId = await boot(runtime, spec);
         const stats = await runtime.stats(containerId);
@@ -537,8 +537,8 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
       });
     });
 
-    it("says of every call that the daemon is unreachable, when it is", async (test) => {
-      if (subject.openUnreachable === null) return test.skip("there is no daemon that could be away");
+    it("every call fails as unreachable if the daemon does not answer", async (test) => {
+      if (subject.openUnreachable === null) return test.skip("this runtime has no daemon");
       await using away = await subject.openUnreachable();
       const id = "0".repeat(64);
       const calls = [

@@ -1,19 +1,19 @@
 import { request } from "node:http";
 import { inject } from "vitest";
 
-/** Asked once per run by the global setup: `describe.skipIf(!isDockerAvailable())`. */
+/** The global setup finds out once for each test run. Use: `describe.skipIf(!isDockerAvailable())`. */
 export function isDockerAvailable(): boolean {
   return inject("dockerAvailable");
 }
 
 /**
- * Whether a daemon answers at DOCKER_HOST or the usual socket.
+ * Whether a daemon answers at DOCKER_HOST or the default socket.
  *
- * @throws when none does and REQUIRE_DOCKER=1 says that there has to be one.
+ * @throws if no daemon answers although REQUIRE_DOCKER=1 requires one.
  */
 export async function findDocker(): Promise<boolean> {
   const host = process.env["DOCKER_HOST"] || "unix:///var/run/docker.sock";
-  // A daemon that is busy may be slow once, and a whole run would do without it.
+  // A busy daemon may miss one deadline. Then the whole test run would skip its Docker tests.
   const answers = (await ping(host)) || (await ping(host)) || (await ping(host));
   if (!answers && process.env["REQUIRE_DOCKER"] === "1") {
     throw new Error(`REQUIRE_DOCKER=1, and no Docker daemon answers at ${host}`);

@@ -4,8 +4,7 @@ import { join } from "node:path";
 import { toMarkerName } from "../../server/runtime/docker/labels.ts";
 import { openDockerRuntime } from "../../server/runtime/docker/runtime.ts";
 import type { ContainerSpec, EngineRuntime } from "../../server/runtime/engine-runtime.ts";
-import { buildFixtureImage } from "./runtime-fixture-image.ts";
-import type { FixtureImage } from "./runtime-fixture-image.ts";
+import { buildFixtureImage, type FixtureImage } from "./runtime-fixture-image.ts";
 import { quietLog } from "./runtime-harness.ts";
 import { makeSpec } from "./runtime-spec.ts";
 import { openTempDir } from "./temp-dir.ts";
@@ -21,10 +20,10 @@ export interface DockerSubject {
   close(): Promise<void>;
 }
 
-/** A real daemon with an image, a network and a catalog folder of the test's own. */
+/** A real daemon, with an image, a network and a catalog folder for one test file. */
 export async function openDockerSubject(): Promise<DockerSubject> {
   const catalog = await openTempDir();
-  // The image's user is somebody else, who has to read it.
+  // The image's user is another user, and must be able to read the folder.
   await chmod(catalog.path, 0o755);
   const fixture = await buildFixtureImage();
   const { docker } = fixture;

@@ -1,5 +1,5 @@
-// An orchestrator that dies in the middle of a start: as soon as there is a child, which has done nothing yet and goes
-// on when it is continued, or when the start has returned. The child's pid is all that is said.
+// A replica that kills itself during the start of a container. At `spawn`, the child is stopped before its first action
+// and continues after SIGCONT; this program prints its pid. At `start`, the replica dies once the start has returned.
 import childProcess from "node:child_process";
 import { readFileSync, writeSync } from "node:fs";
 import { syncBuiltinESMExports } from "node:module";

@@ -1,4 +1,4 @@
-// Runs as an engine in the runtimes' tests, in a container too, so it imports nothing but Node.
+// The engine of the runtimes' tests. It also runs in containers, so it imports only Node's modules.
 import { spawn } from "node:child_process";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -15,7 +15,7 @@ process.on("SIGTERM", () => {
   process.exit(0);
 });
 
-// A member of the group that would outlive its leader.
+// A member of the process group that ignores SIGTERM.
 const child =
   environment["FIXTURE_CHILD"] === "1"
     ? spawn(process.execPath, ["-e", "process.on('SIGTERM', () => {}); setInterval(() => {}, 1e6)"])
@@ -78,12 +78,12 @@ function orNull<T>(read: () => T): T | null {
   try {
     return read();
   } catch {
-    // Not on this system.
+    // This system has no such file.
     return null;
   }
 }
 
-/** "ok", or the code of what went wrong. */
+/** "ok", or the error's code. */
 function tryTo(act: () => void): string {
   try {
     act();

@@ -2,22 +2,22 @@ import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type Docker from "dockerode";
-import { openDockerClient } from "../../server/runtime/docker/client.ts";
-import type { DockerClient } from "../../server/runtime/docker/client.ts";
+import { openDockerClient, type DockerClient } from "../../server/runtime/docker/client.ts";
 import { buildNodeImage } from "../../server/runtime/docker/node-image.ts";
 
 export interface FixtureImage extends AsyncDisposable {
   readonly tag: string;
-  /** For a look at what the runtime made, past the runtime. */
+  /** Inspects what the runtime created, without using the runtime. */
   readonly docker: Docker;
   readonly client: DockerClient;
 }
 
-/** The fixture engine as an image of this test file's own, gone when disposed. */
+/** Builds the fixture engine's image for one test file. Its disposal removes the image. */
 export async function buildFixtureImage(): Promise<FixtureImage> {
   const client = await openDockerClient({ dockerHost: process.env["DOCKER_HOST"], callTimeoutMs: 60_000 });
   const source = await readFile(join(import.meta.dirname, "runtime-fixture-engine.ts"));
-  // Equal content is built once by the daemon: whoever removes his image takes the other's away while it is built.
+  // The daemon shares layers of equal content, so removing one image could break the build of another. The random name
+  // makes the content unique.
   const description = { name: `fixture-${randomUUID()}`, type: "module" };
   const files = new Map([
     ["/engine/main.ts", source],

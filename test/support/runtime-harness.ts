@@ -10,7 +10,7 @@ import type {
 
 export const quietLog = { info: () => {}, warn: () => {} };
 
-/** What the fixture engine, or whoever stands for it, answers; undefined: it does not. */
+/** The engine's answer. undefined: it did not answer in time. */
 export async function ask(
   spec: Pick<ContainerSpec, "hostPort">,
   path: string,
@@ -23,7 +23,7 @@ export async function ask(
     });
     return await response.json();
   } catch {
-    // Refused, cut or too late: no answer.
+    // The connection was refused or cut, or the answer is too late.
     return undefined;
   }
 }
@@ -33,7 +33,7 @@ export async function untilHealthy(spec: Pick<ContainerSpec, "hostPort">): Promi
   await vi.waitFor(isHealthy, { timeout: 30_000, interval: 25 });
 }
 
-/** Created, started and answering. */
+/** Creates and starts a container, and waits until it is healthy. */
 export async function boot(runtime: EngineRuntime, spec: ContainerSpec): Promise<string> {
   const { containerId } = await runtime.ensure(spec);
   await runtime.start(containerId);
@@ -41,7 +41,7 @@ export async function boot(runtime: EngineRuntime, spec: ContainerSpec): Promise
   return containerId;
 }
 
-/** The one container of that engine. */
+/** Observes the engine's only container. */
 export async function observeOne(runtime: EngineRuntime, engineId: string): Promise<ContainerObservation> {
   const [observation, ...others] = await runtime.observe(engineId);
   expect(others).toEqual([]);
@@ -60,9 +60,9 @@ export async function failureOf(call: Promise<unknown>): Promise<RuntimeFailureK
 
 export interface EventRecord extends AsyncDisposable {
   readonly events: RuntimeEvent[];
-  /** Ends the reading and waits for its end. */
+  /** Stops reading, and returns when the reader has ended. */
   stop(): Promise<void>;
-  /** What the reading ended with. */
+  /** The error that ended the reader; undefined after `stop`. */
   readonly ended: Promise<unknown>;
 }
 

@@ -5,13 +5,13 @@ import { gzipSync } from "node:zlib";
 import { pack } from "tar-stream";
 
 export interface TestRegistry extends AsyncDisposable {
-  /** Its one image, as a name to pull. */
+  /** The name of an image that can be pulled. */
   readonly image: string;
-  /** A pull of this one fails half-way: its layer is not what the manifest says. */
+  /** A pull of this image fails half-way, because its layer does not match the manifest. */
   readonly brokenImage: string;
 }
 
-/** A registry of two images without content, since the tests' machine may reach no other. */
+/** A registry of two nearly empty images. The machine of the tests may reach no other registry. */
 export async function openTestRegistry(): Promise<TestRegistry> {
   const blobs = new Map<string, Buffer>();
   const put = (blob: Buffer, digest = toDigest(blob)) => {

@@ -1,29 +1,28 @@
 import { once } from "node:events";
-import { connect, createServer } from "node:net";
-import type { Socket } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 
-/** The daemon's socket; a daemon that is reached otherwise has none to stand before. */
+/** The daemon's socket. undefined: DOCKER_HOST names no socket, so there can be no proxy. */
 export const DAEMON_SOCKET = findDaemonSocket();
 
 export interface SocketProxy extends AsyncDisposable {
-  /** From now on answers to requests like this stay here; the requests still reach the daemon. */
+  /** Answers to matching requests are held back. The requests still reach the daemon. */
   holdAnswersTo(request: RegExp): void;
-  /** From now on whoever asks something like this is cut off as soon as the daemon answers. */
+  /** The connection of a matching request is cut when the daemon answers. */
   cutAnswersTo(request: RegExp): void;
   passAnswers(): void;
-  /** Ends every connection there is. */
+  /** Cuts every open connection. */
   cut(): void;
-  /** The beginning of all that was asked so far, as it went over the wire. */
-  asked(): string;
+  /** The bytes of all requests so far; each request is shortened to its beginning. */
+  requests(): string;
 }
 
-/** What is kept of a request; images are sent in some. */
+/** How much of each connection's requests is kept. Some requests contain images. */
 const KEPT_BYTES = 64 * 1024;
 
-/** Stands between a client and the daemon's socket, as a bad network would. */
+/** A proxy between a client and the daemon's socket that causes the faults of a bad network. */
 export async function openSocketProxy(path: string, target: string): Promise<SocketProxy> {
   const sockets = new Set<Socket>();
-  const asked: Buffer[] = [];
+  const requests: Buffer[] = [];
   let fault: { request: RegExp; kind: "hold" | "cut" } | undefined;
   const server = createServer((client) => {
     const daemon = connect(target);
@@ -38,7 +37,7 @@ export async function openSocketProxy(path: string, target: string): Promise<Soc
       if (isBeginning && fault?.request.test(chunk.toString("latin1"))) kind = fault.kind;
       const kept = chunk.subarray(0, left);
       left -= kept.length;
-      if (kept.length > 0) asked.push(Buffer.from(kept));
+      if (kept.length > 0) requests.push(Buffer.from(kept));
     });
     client.pipe(daemon, { end: false });
     daemon.on("data", (chunk: Buffer) => {
@@ -60,7 +59,7 @@ export async function openSocketProxy(path: string, target: string): Promise<Soc
     cutAnswersTo: (request) => void (fault = { request, kind: "cut" }),
     passAnswers: () => void (fault = undefined),
     cut,
-    asked: () => Buffer.concat(asked).toString("latin1"),
+    requests: () => Buffer.concat(requests).toString("latin1"),
     [Symbol.asyncDispose]: async () => {
       cut();
       server.close();

@@ -6,7 +6,7 @@ export const FIXTURE_KEY = "ehe_a-key-that-never-enters-the-container";
 /** SHA-256 of FIXTURE_KEY. */
 export const FIXTURE_KEY_HASH = "e76c513ec4f1530cf2163815bffd094ecc657db1b2443560ca8e0167eac1f924";
 
-/** A spec of an engine of its own on a free port; what is given wins. */
+/** A spec of a new engine on a free port. `overrides` take precedence. */
 export async function makeSpec(overrides: Partial<ContainerSpec> = {}): Promise<ContainerSpec> {
   const engineId = overrides.engineId ?? randomUUID();
   return {

@@ -9,8 +9,7 @@ import { DOCKER_LABEL } from "./labels.ts";
 import { ensureNetwork } from "./network.ts";
 import { inspectContainer } from "./own-containers.ts";
 import { ensureVolume } from "./volumes.ts";
-import { RuntimeFailure } from "../engine-runtime.ts";
-import type { ContainerSpec, EnsuredContainer } from "../engine-runtime.ts";
+import { RuntimeFailure, type ContainerSpec, type EnsuredContainer } from "../engine-runtime.ts";
 
 const ADOPT_RETRY_MS = 50;
 

@@ -1,8 +1,7 @@
 import type { DockerContext } from "./context.ts";
 import { toDockerFailure } from "./failure.ts";
 import { DOCKER_LABEL, toOwnFilter } from "./labels.ts";
-import { RUNTIME_EVENTS, RuntimeFailure } from "../engine-runtime.ts";
-import type { RuntimeEvent } from "../engine-runtime.ts";
+import { RUNTIME_EVENTS, RuntimeFailure, type RuntimeEvent } from "../engine-runtime.ts";
 import { readJsonLines } from "./json-lines.ts";
 
 /** The event stream has no heartbeat. After this silence, a ping checks whether the daemon still answers. */

@@ -1,6 +1,5 @@
 import { toErrorMessage } from "../../errors.ts";
-import { RuntimeFailure } from "../engine-runtime.ts";
-import type { RuntimeFailureKind } from "../engine-runtime.ts";
+import { RuntimeFailure, type RuntimeFailureKind } from "../engine-runtime.ts";
 
 /** What daemons of different versions answer if they cannot bind a host port. */
 const PORT_TAKEN =

@@ -74,11 +74,7 @@ async function runPull(ctx: DockerContext, image: string): Promise<void> {
     ctx.log.info({ image }, "pulled the image");
   } catch (error) {
     if (limit.signal.aborted) {
-      throw new RuntimeFailure(
-        "unreachable",
-        `the pull of ${image} was aborted: no progress, or a close`,
-        error,
-      );
+      throw new RuntimeFailure("unreachable", `the pull of ${image} was aborted`, error);
     }
     throw toPullFailure(image, error);
   } finally {

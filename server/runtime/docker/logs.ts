@@ -1,7 +1,6 @@
 import type { DockerContext } from "./context.ts";
 import { assertOwn } from "./own-containers.ts";
-import type { LogLine } from "../engine-runtime.ts";
-import { RuntimeFailure } from "../engine-runtime.ts";
+import { RuntimeFailure, type LogLine } from "../engine-runtime.ts";
 
 /** The most that one call returns, whatever number of lines it asks for. */
 const MAX_BYTES = 1024 * 1024;

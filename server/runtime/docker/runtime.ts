@@ -1,7 +1,6 @@
 import AsyncLock from "async-lock";
 import type { Log } from "../../log.ts";
-import { openDockerClient } from "./client.ts";
-import type { DockerClient } from "./client.ts";
+import { openDockerClient, type DockerClient } from "./client.ts";
 import {
   pauseContainer,
   removeContainer,
@@ -19,8 +18,7 @@ import { observeContainers } from "./observe.ts";
 import { findDockerImage, resolveDockerImage } from "./images.ts";
 import { readStats } from "./stats.ts";
 import { createMarker, hasMarker, hasVolume, listVolumes, removeVolume } from "./volumes.ts";
-import { RuntimeFailure } from "../engine-runtime.ts";
-import type { EngineRuntime } from "../engine-runtime.ts";
+import { RuntimeFailure, type EngineRuntime } from "../engine-runtime.ts";
 
 export interface DockerRuntimeOptions {
   instanceId: string;

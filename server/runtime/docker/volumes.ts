@@ -4,8 +4,7 @@ import { unlessStatus } from "./failure.ts";
 import { createInDocker } from "./create-call.ts";
 import { DOCKER_LABEL, toMarkerName, toOwnFilter, toVolumeLabels } from "./labels.ts";
 import { assertObjectName } from "./names.ts";
-import { RuntimeFailure } from "../engine-runtime.ts";
-import type { VolumeObservation } from "../engine-runtime.ts";
+import { RuntimeFailure, type VolumeObservation } from "../engine-runtime.ts";
 
 /** Runs before the container is created, because the daemon silently creates a missing volume for a container. */
 export async function ensureVolume(ctx: DockerContext, volumeName: string, engineId: string): Promise<void> {

@@ -1,7 +1,6 @@
 import { readFile, stat } from "node:fs/promises";
 import { isMissing } from "../../json-file.ts";
-import { findProcess, listGroup, toLinuxRow } from "./process-table.ts";
-import type { ProcessRow } from "./process-table.ts";
+import { findProcess, listGroup, toLinuxRow, type ProcessRow } from "./process-table.ts";
 
 /** The process of one start of a container, read from the pid file that this process wrote itself. */
 export interface EngineProcess {

@@ -1,7 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { RuntimeFailure } from "../engine-runtime.ts";
-import { listEngineGroup, readProcessState } from "./engine-process.ts";
-import type { EngineProcess, EngineProcessState } from "./engine-process.ts";
+import {
+  listEngineGroup,
+  readProcessState,
+  type EngineProcess,
+  type EngineProcessState,
+} from "./engine-process.ts";
 
 const POLL_MS = 15;
 /** The kernel ends a killed process within milliseconds, unless the process hangs in a system call. */

@@ -4,8 +4,7 @@ import { hostname } from "node:os";
 import { dirname, join } from "node:path";
 import { toErrorMessage } from "../../errors.ts";
 import type { Log } from "../../log.ts";
-import { RuntimeFailure } from "../engine-runtime.ts";
-import type { EngineRuntime } from "../engine-runtime.ts";
+import { RuntimeFailure, type EngineRuntime } from "../engine-runtime.ts";
 import { EventHub } from "../event-hub.ts";
 import { toContainerName } from "../container-name.ts";
 import {

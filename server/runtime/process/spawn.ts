@@ -1,13 +1,11 @@
-import { spawn } from "node:child_process";
-import type { ChildProcess } from "node:child_process";
+import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { access, constants as fileConstants, open } from "node:fs/promises";
 import { constants } from "node:os";
 import { delimiter, isAbsolute, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { RuntimeFailure } from "../engine-runtime.ts";
-import { readEngineProcess } from "./engine-process.ts";
-import type { EngineProcess } from "./engine-process.ts";
+import { readEngineProcess, type EngineProcess } from "./engine-process.ts";
 
 export interface SpawnInput {
   command: readonly string[];

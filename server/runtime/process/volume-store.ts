@@ -1,8 +1,7 @@
 import { access, mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { readJsonFile, writeJsonFile } from "../../json-file.ts";
-import { RuntimeFailure } from "../engine-runtime.ts";
-import type { VolumeObservation } from "../engine-runtime.ts";
+import { RuntimeFailure, type VolumeObservation } from "../engine-runtime.ts";
 import { isFileName, toFileName } from "./names.ts";
 import { removeFolder } from "./remove-folder.ts";
 

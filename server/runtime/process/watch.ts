@@ -2,8 +2,7 @@ import { toErrorMessage } from "../../errors.ts";
 import type { Log } from "../../log.ts";
 import type { EventHub } from "../event-hub.ts";
 import type { ContainerStore, ProcessContainer } from "./container-store.ts";
-import { readProcessState } from "./engine-process.ts";
-import type { EngineProcess } from "./engine-process.ts";
+import { readProcessState, type EngineProcess } from "./engine-process.ts";
 import type { ProcessLogs } from "./logs.ts";
 import { killGroup } from "./process-group.ts";
 

@@ -5,8 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { ContainerSpec, EngineRuntime } from "../../../server/runtime/engine-runtime.ts";
 import { isDockerAvailable } from "../../support/docker-available.ts";
-import { openDockerSubject } from "../../support/runtime-docker-subject.ts";
-import type { DockerSubject } from "../../support/runtime-docker-subject.ts";
+import { openDockerSubject, type DockerSubject } from "../../support/runtime-docker-subject.ts";
 import { ask, boot, failureOf, observeOne, untilHealthy } from "../../support/runtime-harness.ts";
 import { FIXTURE_KEY, FIXTURE_KEY_HASH } from "../../support/runtime-spec.ts";
 
@@ -20,7 +19,7 @@ interface About {
   catalog: string[];
 }
 
-describe.skipIf(!isDockerAvailable())("what a container is given", () => {
+describe.skipIf(!isDockerAvailable())("a Docker container of an engine", () => {
   const instanceId = `container-${randomUUID()}`;
   let subject: DockerSubject;
   let runtime: EngineRuntime;
@@ -48,7 +47,7 @@ describe.skipIf(!isDockerAvailable())("what a container is given", () => {
   const inspect = (id = containerId) => subject.fixture.docker.getContainer(id).inspect();
   const about = async (of = spec) => (await ask(of, "/about")) as About;
 
-  it("is named and labelled so that anybody can tell whose it is", async () => {
+  it("has a name and labels that say which engine and installation it belongs to", async () => {
     const { Name, Config } = await inspect();
     expect(Name).toBe(`/engine-${spec.engineId}-1`);
     expect(Config.Labels).toEqual({
@@ -66,7 +65,7 @@ describe.skipIf(!isDockerAvailable())("what a container is given", () => {
     expect((await inspect()).Image).toBe(spec.imageId);
   });
 
-  it("has the specified environment, with the key's hash and nowhere the key", async () => {
+  it("has the specified environment, with the engine key's hash and never the key", async () => {
     const { environment } = await about();
     expect(environment).toMatchObject(spec.environment);
     const { HOSTNAME, ...rest } = environment;
@@ -78,7 +77,7 @@ describe.skipIf(!isDockerAvailable())("what a container is given", () => {
     expect(JSON.stringify(await inspect())).not.toContain(FIXTURE_KEY);
   });
 
-  it("has its volume at /data to read and write, as the image's user", async () => {
+  it("can read and write its volume at /data as the image's user", async () => {
     const mount = (await inspect()).Mounts.find(({ Destination }) => Destination === "/data");
     expect(mount).toMatchObject({ Type: "volume", Name: spec.volumeName, RW: true });
     const { uid, dataOwner } = await about();
@@ -87,7 +86,7 @@ describe.skipIf(!isDockerAvailable())("what a container is given", () => {
     expect(await ask(spec, "/write?path=/data/brain.sqlite&text=x")).toBe("ok");
   });
 
-  it("has the catalog at /catalog to read only", async () => {
+  it("can only read the catalog at /catalog", async () => {
     const mount = (await inspect()).Mounts.find(({ Destination }) => Destination === "/catalog");
     expect(mount).toMatchObject({ Type: "bind", Source: subject.catalogPath, RW: false });
     expect((await about()).catalog).toEqual(["core_soul.json"]);
@@ -102,7 +101,7 @@ describe.skipIf(!isDockerAvailable())("what a container is given", () => {
     expect(await ask(spec, "/write?path=/run/x&text=x")).toBe("ok");
   });
 
-  it("is on the one network, which lets no two containers talk", async () => {
+  it("is on the engines' network only, and reaches no other container there", async () => {
     const { NetworkSettings } = await inspect();
     expect(Object.keys(NetworkSettings.Networks)).toEqual([subject.network]);
     const network = await subject.fixture.docker.getNetwork(subject.network).inspect();
@@ -116,11 +115,11 @@ describe.skipIf(!isDockerAvailable())("what a container is given", () => {
     const address = (await inspect(neighbourId)).NetworkSettings.Networks[subject.network]?.IPAddress;
     expect(address).toMatch(/^\d+\.\d+\.\d+\.\d+$/);
     expect(await ask(spec, `/connect?host=${address}&port=8000`)).toBe(false);
-    // The engine gives a connection up after a while, so that one that is late is tried again.
+    // The fixture engine's connection attempt has a deadline, so a slow machine needs more than one.
     await expect.poll(() => ask(spec, "/connect?host=127.0.0.1&port=8000")).toBe(true);
   });
 
-  it("is published on the loopback address and no other", async () => {
+  it("is published on the loopback address only", async () => {
     const { HostConfig, NetworkSettings } = await inspect();
     const binding = [{ HostIp: "127.0.0.1", HostPort: String(spec.hostPort) }];
     expect(HostConfig.PortBindings).toEqual({ "8000/tcp": binding });
@@ -133,7 +132,7 @@ describe.skipIf(!isDockerAvailable())("what a container is given", () => {
     }
   });
 
-  it("is restarted by the daemon when it crashes, as a new process that is counted", async () => {
+  it("is restarted by the daemon after a crash, and the restart is counted", async () => {
     expect((await inspect()).HostConfig.RestartPolicy).toMatchObject({ Name: "unless-stopped" });
     const fragile = await subject.makeSpec();
     await boot(runtime, fragile);
@@ -157,7 +156,7 @@ describe.skipIf(!isDockerAvailable())("what a container is given", () => {
     });
   });
 
-  it("has no capabilities and no way to get any, and an init to reap its children", async () => {
+  it("has no capabilities, cannot get any, and has an init process", async () => {
     const { HostConfig } = await inspect();
     expect(HostConfig).toMatchObject({ Init: true, Privileged: false, CapDrop: ["ALL"] });
     const { status, init } = await about();
@@ -167,7 +166,7 @@ describe.skipIf(!isDockerAvailable())("what a container is given", () => {
     expect(init).toContain("init");
   });
 
-  it("is stopped by SIGTERM with the grace of its spec, by the daemon's own shutdown too", async () => {
+  it("is stopped by SIGTERM, with the grace of its spec also when the daemon shuts down", async () => {
     const { Config } = await inspect();
     expect(Config).toMatchObject({ StopSignal: "SIGTERM", StopTimeout: 17 });
     const ending = await subject.makeSpec();
@@ -177,7 +176,7 @@ describe.skipIf(!isDockerAvailable())("what a container is given", () => {
     expect(lines.map(({ line }) => line)).toContain("got SIGTERM");
   });
 
-  it("can have a read-only root, another user and single capabilities back", async () => {
+  it("can have a read-only root file system, another user and single capabilities", async () => {
     const strict = await subject.makeSpec({
       limits: { ...spec.limits, readOnly: true, capAdd: ["NET_BIND_SERVICE"], user: "0:0" },
     });
@@ -189,7 +188,7 @@ describe.skipIf(!isDockerAvailable())("what a container is given", () => {
     expect(await ask(strict, "/write?path=/tmp/x&text=x")).toBe("ok");
   });
 
-  it("is not restarted by a daemon once it was stopped, not even when it had ended by itself before", async () => {
+  it("is not restarted by the daemon after a stop, even if it did not run when it was stopped", async () => {
     const idle = await subject.makeSpec();
     const { containerId: idleId } = await runtime.ensure(idle);
     await runtime.stop(idleId, 0);
@@ -197,23 +196,23 @@ describe.skipIf(!isDockerAvailable())("what a container is given", () => {
     await runtime.start(idleId);
     const { HostConfig } = await inspect(idleId);
     expect(HostConfig.RestartPolicy).toMatchObject({ Name: "unless-stopped" });
-    // The change of the one thing changed no other.
+    // Changing the restart policy keeps the limits.
     expect(HostConfig).toMatchObject({ Memory: 256 * 1024 * 1024, PidsLimit: 64, NanoCpus: 1e9 });
   });
 
-  it("is refused when the catalog is not there, which is not made up either", async () => {
+  it("is refused if the catalog folder is missing, and the daemon does not create the folder", async () => {
     const lost = await subject.makeSpec({ catalogPath: join(subject.catalogPath, "missing") });
     expect(await failureOf(runtime.ensure(lost))).toBe("refused");
   });
 
-  it("tells when it was killed for its memory", async () => {
+  it("is observed as out of memory after the kernel killed it for that", async () => {
     const small = await subject.makeSpec({ limits: { ...spec.limits, memoryMb: 64 } });
     const smallId = await boot(runtime, small);
-    // Else the daemon starts it again, and forgets what the one before ended with.
+    // Otherwise the daemon restarts the container and loses how the first process ended.
     await subject.fixture.docker.getContainer(smallId).update({ RestartPolicy: { Name: "no" } });
     await expect
       .poll(async () => {
-        // To /tmp, which counts as the container's memory.
+        // /tmp counts as memory of the container.
         await ask(small, `/fill?path=/tmp/fill&megabytes=128`, 2_000);
         return observeOne(runtime, small.engineId);
       })
@@ -221,7 +220,7 @@ describe.skipIf(!isDockerAvailable())("what a container is given", () => {
   });
 });
 
-/** A field of /proc/<pid>/status. */
+/** The value of a field of /proc/<pid>/status. */
 function statusOf(text: string, field: string): string | undefined {
   return new RegExp(`^${field}:\\s+(\\S+)`, "m").exec(text)?.[1];
 }

@@ -2,11 +2,9 @@ import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openDockerRuntime } from "../../../server/runtime/docker/runtime.ts";
-import type { EngineRuntime } from "../../../server/runtime/engine-runtime.ts";
-import { RuntimeFailure } from "../../../server/runtime/engine-runtime.ts";
+import { RuntimeFailure, type EngineRuntime } from "../../../server/runtime/engine-runtime.ts";
 import { isDockerAvailable } from "../../support/docker-available.ts";
-import { openDockerSubject } from "../../support/runtime-docker-subject.ts";
-import type { DockerSubject } from "../../support/runtime-docker-subject.ts";
+import { openDockerSubject, type DockerSubject } from "../../support/runtime-docker-subject.ts";
 import {
   ask,
   boot,
@@ -16,10 +14,9 @@ import {
   untilHealthy,
 } from "../../support/runtime-harness.ts";
 import { openTestRegistry } from "../../support/runtime-registry.ts";
-import { DAEMON_SOCKET, openSocketProxy } from "../../support/runtime-socket-proxy.ts";
-import type { SocketProxy } from "../../support/runtime-socket-proxy.ts";
+import { DAEMON_SOCKET, openSocketProxy, type SocketProxy } from "../../support/runtime-socket-proxy.ts";
 
-describe.skipIf(!isDockerAvailable() || !DAEMON_SOCKET)("the docker runtime in trouble", () => {
+describe.skipIf(!isDockerAvailable() || !DAEMON_SOCKET)("the docker runtime with faults", () => {
   const instanceId = `faults-${randomUUID()}`;
   const warnings: { fields: object; message: string }[] = [];
   const infos: { fields: object; message: string }[] = [];
@@ -33,7 +30,7 @@ describe.skipIf(!isDockerAvailable() || !DAEMON_SOCKET)("the docker runtime in t
   /** The proxy's address. */
   let dockerHost: string;
   let runtime: EngineRuntime;
-  /** The same instance past the proxy. */
+  /** The same installation, without the proxy in between. */
   let direct: EngineRuntime;
 
   beforeAll(async () => {
@@ -57,11 +54,11 @@ describe.skipIf(!isDockerAvailable() || !DAEMON_SOCKET)("the docker runtime in t
     await subject.fixture.docker
       .getImage(image)
       .remove({ force: true })
-      // Where it did not come, something else is wrong.
+      // If the image never arrived, the test has failed already.
       .catch(() => undefined);
   };
 
-  it("adopts what a create without an answer has made all the same", async () => {
+  it("adopts the container of a create whose answer was lost", async () => {
     const spec = await subject.makeSpec();
     proxy.cutAnswersTo(/^POST .*\/containers\/create/);
     expect(await failureOf(runtime.ensure(spec))).toBe("unreachable");
@@ -70,7 +67,7 @@ describe.skipIf(!isDockerAvailable() || !DAEMON_SOCKET)("the docker runtime in t
     expect(await runtime.ensure(spec)).toEqual({ containerId: made.containerId, created: false });
   });
 
-  it("says unreachable of a stop without an answer, which ends the engine all the same", async () => {
+  it("a stop whose answer is lost is unreachable, and still stops the engine", async () => {
     const spec = await subject.makeSpec();
     const containerId = await boot(runtime, spec);
     proxy.cutAnswersTo(/./);
@@ -83,7 +80,7 @@ describe.skipIf(!isDockerAvailable() || !DAEMON_SOCKET)("the docker runtime in t
     await untilHealthy(spec);
   });
 
-  it("throws from events when the link is lost, and reads on in a new one", async () => {
+  it("events throw when the connection is lost, and a new call reads on", async () => {
     const spec = await subject.makeSpec();
     const containerId = await boot(direct, spec);
     for (const round of [1, 2]) {
@@ -101,7 +98,7 @@ describe.skipIf(!isDockerAvailable() || !DAEMON_SOCKET)("the docker runtime in t
     }
   });
 
-  it("opens without a daemon when the host is known, and refuses to guess it otherwise", async () => {
+  it("opens without a daemon if the host is recorded, and fails otherwise", async () => {
     await using away = await subject.openUnreachable();
     expect(away.host).toBe("docker:recorded");
     const nothing = `unix://${join(subject.catalogPath, "nothing.sock")}`;
@@ -111,7 +108,7 @@ describe.skipIf(!isDockerAvailable() || !DAEMON_SOCKET)("the docker runtime in t
     }
   });
 
-  it("marks no other daemon than the one on record, whichever answers by then", async () => {
+  it("marks only the recorded daemon, even if another daemon answers now", async () => {
     const given = { ...options, dockerHost: process.env["DOCKER_HOST"] };
     await using other = await openDockerRuntime({ ...given, host: "docker:another" });
     expect(await failureOf(other.markInstance())).toBe("changed");
@@ -120,11 +117,11 @@ describe.skipIf(!isDockerAvailable() || !DAEMON_SOCKET)("the docker runtime in t
     await same.check();
   });
 
-  it("sends the environment in no URL, and quotes it in no failure", async () => {
+  it("puts the environment neither into a URL nor into a failure's message", async () => {
     const secret = `sk-${randomUUID()}`;
     const spec = await subject.makeSpec({ environment: { OPENAI_API_KEY: secret } });
     await runtime.ensure(spec);
-    const requests = proxy.asked();
+    const requests = proxy.requests();
     expect(requests).toContain(secret);
     const firstLines = requests.split("\n").filter((line) => line.includes("HTTP/1.1"));
     expect(firstLines.join("\n")).not.toContain(secret);
@@ -134,7 +131,7 @@ describe.skipIf(!isDockerAvailable() || !DAEMON_SOCKET)("the docker runtime in t
     expect(String(failure)).not.toContain(secret);
   });
 
-  it("takes a foreign container's name for a conflict, and leaves it alone", async () => {
+  it("a container name that another program uses is a conflict, and its container stays untouched", async () => {
     const spec = await subject.makeSpec();
     const foreign = await subject.fixture.docker.createContainer({
       name: `engine-${spec.engineId}-1`,
@@ -151,7 +148,7 @@ describe.skipIf(!isDockerAvailable() || !DAEMON_SOCKET)("the docker runtime in t
     }
   });
 
-  it("takes a foreign volume's name for a conflict, and leaves it alone", async () => {
+  it("a volume name that another program uses is a conflict, and its volume stays untouched", async () => {
     const spec = await subject.makeSpec();
     const foreign = await subject.fixture.docker.createVolume({ Name: spec.volumeName });
     try {
@@ -163,12 +160,12 @@ describe.skipIf(!isDockerAvailable() || !DAEMON_SOCKET)("the docker runtime in t
     }
   });
 
-  it("uses a network that is there, warns when it lets containers talk, and does not remove it", async () => {
+  it("uses an existing network, warns if its containers reach each other, and never removes it", async () => {
     const name = `enginehouse-open-${randomUUID()}`;
     const network = await subject.fixture.docker.createNetwork({ Name: name, Driver: "bridge" });
     await using _network = { [Symbol.asyncDispose]: async () => network.remove() };
     await using own = await openDockerRuntime({ ...options, instanceId: `own-${randomUUID()}`, dockerHost });
-    // Before the network, which could not be removed while a container is on it.
+    // Disposed before the network: a network with a container cannot be removed.
     await using _instance = { [Symbol.asyncDispose]: () => own.removeInstance() };
     await boot(own, await subject.makeSpec({ network: name }));
     expect(warnings).toContainEqual({
@@ -179,19 +176,19 @@ describe.skipIf(!isDockerAvailable() || !DAEMON_SOCKET)("the docker runtime in t
     expect((await network.inspect()).Name).toBe(name);
   });
 
-  it("makes one network, however many engines and orchestrators need it at once", async () => {
+  it("creates one network, however many engines and replicas need it at once", async () => {
     const network = `enginehouse-race-${randomUUID()}`;
     const specs = await Promise.all([1, 2, 3, 4].map(() => subject.makeSpec({ network })));
     const made = await Promise.all(
       specs.map((spec, index) => (index % 2 === 0 ? runtime : direct).ensure(spec)),
     );
-    // An ambiguous name would show at start only.
+    // An ambiguous network name fails only at start.
     for (const { containerId } of made.slice(0, 2)) await direct.start(containerId);
     const networks = await subject.fixture.docker.listNetworks({ filters: { name: [network] } });
     expect(networks).toHaveLength(1);
   });
 
-  it("pulls an image that is missing, once for all who wait, and says so in the log", async () => {
+  it("pulls a missing image once for all callers, and logs the pull", async () => {
     await using registry = await openTestRegistry();
     const { image } = registry;
     try {
@@ -200,14 +197,14 @@ describe.skipIf(!isDockerAvailable() || !DAEMON_SOCKET)("the docker runtime in t
       expect(ids[1]).toBe(ids[0]);
       const { RepoDigests } = await subject.fixture.docker.getImage(image).inspect();
       expect(await runtime.resolveImage(RepoDigests[0] ?? "")).toBe(ids[0]);
-      const told = infos.filter(({ fields }) => "image" in fields && fields.image === image);
-      expect(told.map(({ message }) => message)).toEqual(["pulling the image", "pulled the image"]);
+      const logged = infos.filter(({ fields }) => "image" in fields && fields.image === image);
+      expect(logged.map(({ message }) => message)).toEqual(["pulling the image", "pulled the image"]);
     } finally {
       await subject.fixture.docker.getImage(image).remove({ force: true });
     }
   });
 
-  it("says that an image is missing when its pull fails, at once or half-way, and when its name is none", async () => {
+  it("an image is missing if its pull fails at once or half-way, or if no image can have the name", async () => {
     await using registry = await openTestRegistry();
     expect(await failureOf(runtime.resolveImage(registry.brokenImage))).toBe("image_missing");
     expect(await failureOf(runtime.resolveImage(registry.image.replace("good", "absent")))).toBe(
@@ -218,7 +215,7 @@ describe.skipIf(!isDockerAvailable() || !DAEMON_SOCKET)("the docker runtime in t
     }
   });
 
-  it("gives a pull up when it is told to", async () => {
+  it("stops waiting for a pull when the signal aborts", async () => {
     await using registry = await openTestRegistry();
     await using _image = { [Symbol.asyncDispose]: () => removeImage(registry.image) };
     const abort = new AbortController();
@@ -231,20 +228,20 @@ describe.skipIf(!isDockerAvailable() || !DAEMON_SOCKET)("the docker runtime in t
     proxy.cut();
   });
 
-  it("leaves nobody waiting when it is closed in the middle of a pull", async () => {
+  it("a close during a pull ends the wait of its callers", async () => {
     await using registry = await openTestRegistry();
     await using _image = { [Symbol.asyncDispose]: () => removeImage(registry.image) };
     const closing = await openDockerRuntime({ ...options, dockerHost });
     proxy.holdAnswersTo(/^POST .*\/images\/create/);
     const pull = failureOf(closing.resolveImage(registry.image));
-    // The daemon has done its part by then, and whoever asked for it has not heard of it.
+    // By now the daemon has pulled the image, but the runtime has not received the answer.
     await expect.poll(() => direct.findImage(registry.image)).toBeDefined();
     await closing[Symbol.asyncDispose]();
     expect(await pull).toBe("unreachable");
     proxy.passAnswers();
   });
 
-  it("removes a container whose removal is already under way", async () => {
+  it("several removals of one container at once all succeed", async () => {
     const spec = await subject.makeSpec();
     const containerId = await boot(runtime, spec);
     await Promise.all([runtime.remove(containerId), direct.remove(containerId), runtime.remove(containerId)]);

@@ -12,14 +12,14 @@ import { DAEMON_SOCKET, openSocketProxy } from "../../support/runtime-socket-pro
 import { openTempDir } from "../../support/temp-dir.ts";
 
 describe.skipIf(!isDockerAvailable() || !DAEMON_SOCKET)("the reference engine's image", () => {
-  it("is built without a registry, once, and runs as an engine that is ready", async () => {
+  it("is built once, without a registry, and runs as a healthy engine", async () => {
     const name = `enginehouse-reference-test-${process.pid}`;
     const direct = process.env["DOCKER_HOST"];
-    // Others build it at the same time from the same content: under its usual name, which stays, their layers stay.
+    // Other test files build from the same content at the same time. The image under its normal name keeps the layers.
     await buildReferenceImage({ dockerHost: direct, log: quietLog });
     using client = await openDockerClient({ dockerHost: direct, callTimeoutMs: 60_000 });
     await using catalog = await openTempDir();
-    // The image's user is somebody else, who has to read it.
+    // The image's user is another user, and must be able to read the folder.
     await chmod(catalog.path, 0o755);
     await using home = await openTempDir();
     const socketPath = join(home.path, "docker.sock");
@@ -31,7 +31,7 @@ describe.skipIf(!isDockerAvailable() || !DAEMON_SOCKET)("the reference engine's 
     try {
       expect(tag).toMatch(new RegExp(`^${name}:[0-9a-f]{12}$`));
       expect(await buildReferenceImage({ ...options, name })).toBe(tag);
-      expect(proxy.asked().match(/^POST \S*\/build\?/gm)).toHaveLength(1);
+      expect(proxy.requests().match(/^POST \S*\/build\?/gm)).toHaveLength(1);
       expect((await client.docker.getImage(tag).inspect()).Config.User).toBe("10001:10001");
       const imageId = await runtime.resolveImage(tag);
       const network = `enginehouse-test-${randomUUID()}`;

@@ -19,11 +19,10 @@ import {
   untilHealthy,
 } from "../../support/runtime-harness.ts";
 import { FIXTURE_KEY_HASH, makeSpec } from "../../support/runtime-spec.ts";
-import { openTempDir } from "../../support/temp-dir.ts";
-import type { TempDir } from "../../support/temp-dir.ts";
+import { openTempDir, type TempDir } from "../../support/temp-dir.ts";
 
 const FIXTURE = join(import.meta.dirname, "..", "..", "support", "runtime-fixture-engine.ts");
-const ORCHESTRATOR = join(import.meta.dirname, "..", "..", "support", "runtime-dying-replica.ts");
+const DYING_REPLICA = join(import.meta.dirname, "..", "..", "support", "runtime-dying-replica.ts");
 const COMMAND = [process.execPath, FIXTURE];
 
 interface About {
@@ -33,7 +32,7 @@ interface About {
   environment: Record<string, string>;
 }
 
-describe("engines as processes", () => {
+describe("the process runtime's engines", () => {
   const instanceId = `process-${randomUUID()}`;
   let dataDir: TempDir;
   let runtime: EngineRuntime;
@@ -56,7 +55,7 @@ describe("engines as processes", () => {
     await dataDir.close();
   });
 
-  it("get the contract's environment with the paths of here, and nothing else of anybody's", async () => {
+  it("get the contract's environment with this machine's paths, and no other variable", async () => {
     process.env["ORCH_SECRET_OF_OURS"] = "must not leak";
     const spec = await makeSpec({
       catalogPath: dataDir.path,
@@ -81,7 +80,7 @@ describe("engines as processes", () => {
     expect((await stat(environment["TMPDIR"] ?? "")).isDirectory()).toBe(true);
   });
 
-  it("keep their keys from other users of the machine", async () => {
+  it("have files that other users of the machine cannot read", async () => {
     const spec = await makeSpec();
     await runtime.ensure(spec);
     expect((await stat(folderOf(spec))).mode & 0o777).toBe(0o700);
@@ -90,7 +89,7 @@ describe("engines as processes", () => {
     expect((await stat(data)).mode & 0o777).toBe(0o700);
   });
 
-  it("leave no file behind when they are removed", async () => {
+  it("leave no file behind after their removal", async () => {
     const spec = await makeSpec();
     const containerId = await boot(runtime, spec);
     await runtime.remove(containerId);
@@ -99,7 +98,7 @@ describe("engines as processes", () => {
     expect(files.filter((file) => file.includes(spec.engineId) || file.includes("removed-"))).toEqual([]);
   });
 
-  it("lead a group of their own, all of which ends with them", async () => {
+  it("lead a process group, and a stop ends the whole group", async () => {
     const spec = await makeSpec({ environment: { FIXTURE_CHILD: "1" } });
     const containerId = await boot(runtime, spec);
     const { pid, childPid } = await about(spec);
@@ -110,7 +109,7 @@ describe("engines as processes", () => {
     expect(await isAlive(childPid)).toBe(false);
   });
 
-  it("take their group with them when they end by themselves", async () => {
+  it("end with their whole process group if they exit by themselves", async () => {
     const spec = await makeSpec({ environment: { FIXTURE_CHILD: "1" } });
     await boot(runtime, spec);
     const { childPid } = await about(spec);
@@ -121,7 +120,7 @@ describe("engines as processes", () => {
     expect(await isAlive(childPid)).toBe(false);
   });
 
-  it("are not started by a command that is not there, which is said by name", async () => {
+  it("do not start with a missing command, and the failure names the command", async () => {
     const spec = await makeSpec();
     for (const command of [["no-such-program", "x"], ["/no/such/program"], [FIXTURE], []]) {
       await using broken = await open(command);
@@ -132,7 +131,7 @@ describe("engines as processes", () => {
     }
   });
 
-  it("are started by a program that is found in PATH, relative paths being the orchestrator's", async () => {
+  it("start with a program from PATH, in the orchestrator's working directory", async () => {
     await using other = await openProcessRuntime({
       instanceId,
       marked: false,
@@ -145,9 +144,9 @@ describe("engines as processes", () => {
     expect((await about(spec)).cwd).toBe(process.cwd());
   });
 
-  it("outlive an orchestrator that is killed, and are found, heard and ended by the next", async () => {
+  it("outlive a killed replica, and the next replica finds them and notices their end", async () => {
     const spec = await makeSpec();
-    await killOrchestratorAfter("start", spec);
+    await killReplicaAfter("start", spec);
     await untilHealthy(spec);
     await using next = await open();
     const found = await observeOne(next, spec.engineId);
@@ -157,14 +156,14 @@ describe("engines as processes", () => {
     await using record = recordEvents(next);
     await ask(spec, "/exit?code=9");
     await expect.poll(() => record.events.map(({ kind }) => kind)).toEqual(["die"]);
-    // Nobody who was its parent is left to know the code.
+    // The parent of the process is dead, so the exit code is unknown.
     expect(await observeOne(next, spec.engineId)).toEqual({ ...found, state: "exited", exitCode: null });
   });
 
-  it("are never started twice by orchestrators that die in the middle of a start", async (test) => {
-    if (process.platform !== "linux") return test.skip("the orchestrator cannot see its children here");
+  it("are never started twice, even if replicas die during the start", async (test) => {
+    if (process.platform !== "linux") return test.skip("this system does not show a replica its children");
     const spec = await makeSpec();
-    for (let round = 0; round < 3; round += 1) await killOrchestratorAfter("spawn", spec);
+    for (let round = 0; round < 3; round += 1) await killReplicaAfter("spawn", spec);
     await using next = await open();
     const { containerId } = await next.ensure(spec);
     await next.start(containerId);
@@ -179,10 +178,10 @@ describe("engines as processes", () => {
     await expect.poll(async () => countProcesses(spec)).toBe(0);
   });
 
-  it("that a dead start left on their way are taken for the engine, and heard when they end", async (test) => {
-    if (process.platform !== "linux") return test.skip("the orchestrator cannot see its children here");
+  it("that continue after their replica died in the start are adopted, and their end is noticed", async (test) => {
+    if (process.platform !== "linux") return test.skip("this system does not show a replica its children");
     const spec = await makeSpec();
-    const orphan = await killOrchestratorAfter("spawn", spec);
+    const orphan = await killReplicaAfter("spawn", spec);
     await using next = await open();
     continueOrphans();
     await untilHealthy(spec);
@@ -194,8 +193,8 @@ describe("engines as processes", () => {
     await expect.poll(() => record.events.map(({ kind }) => kind)).toEqual(["die"]);
   });
 
-  it("end what a dead start left that does not know yet whether it is wanted", async (test) => {
-    if (process.platform !== "linux") return test.skip("told apart by start time alone here");
+  it("a start kills a child of an earlier start that has not checked its token yet", async (test) => {
+    if (process.platform !== "linux") return test.skip("this system identifies processes by start time only");
     const spec = await makeSpec();
     const { containerId } = await runtime.ensure(spec);
     const undecided = spawn(process.execPath, ["-e", "setInterval(() => {}, 1e6)"], { detached: true });
@@ -216,31 +215,31 @@ describe("engines as processes", () => {
     await runtime.remove(containerId);
   });
 
-  it("are not mistaken for a stranger who got their pid", async () => {
+  it("are gone if another process has their pid, and that process stays untouched", async () => {
     const spec = await makeSpec();
     const containerId = await boot(runtime, spec);
     await runtime.stop(containerId, 10);
     const pidFile = join(folderOf(spec), "pid");
     const [, bootId, statLine] = (await readFile(pidFile, "utf8")).split("\n");
-    const stranger = spawn(process.execPath, ["-e", "setInterval(() => {}, 1e6)"], { detached: true });
+    const other = spawn(process.execPath, ["-e", "setInterval(() => {}, 1e6)"], { detached: true });
     try {
-      await once(stranger, "spawn");
+      await once(other, "spawn");
       const { mtime } = await stat(pidFile);
-      await writeFile(pidFile, `${stranger.pid}\n${bootId}\n${statLine}\n`);
+      await writeFile(pidFile, `${other.pid}\n${bootId}\n${statLine}\n`);
       await utimes(pidFile, mtime, mtime);
       await using next = await open();
       expect((await observeOne(next, spec.engineId)).state).toBe("exited");
       await next.stop(containerId, 0);
       await next.remove(containerId);
-      expect(await isAlive(stranger.pid ?? 0)).toBe(true);
+      expect(await isAlive(other.pid ?? 0)).toBe(true);
     } finally {
-      stranger.kill("SIGKILL");
-      await once(stranger, "exit");
+      other.kill("SIGKILL");
+      await once(other, "exit");
     }
   });
 
-  it("are gone after the machine has booted, whoever has their pid and start time now", async (test) => {
-    if (process.platform !== "linux") return test.skip("told apart by start time alone here");
+  it("are gone after a reboot, even if another process has their pid and start time", async (test) => {
+    if (process.platform !== "linux") return test.skip("this system identifies processes by start time only");
     const spec = await makeSpec();
     const containerId = await boot(runtime, spec);
     const pidFile = join(folderOf(spec), "pid");
@@ -256,29 +255,29 @@ describe("engines as processes", () => {
     await runtime.remove(containerId);
   });
 
-  it("take up a creation that was cut short", async () => {
+  it("start in a container folder that an interrupted creation left", async () => {
     const spec = await makeSpec();
     await mkdir(folderOf(spec), { recursive: true });
     expect(await runtime.observe(spec.engineId)).toEqual([]);
     await boot(runtime, spec);
   });
 
-  it("are refused names that lead out of their folder", async () => {
+  it("cannot have names that lead out of their folder", async () => {
     expect(await failureOf(runtime.ensure(await makeSpec({ volumeName: "../outside" })))).toBe("refused");
     expect(await failureOf(runtime.ensure({ ...(await makeSpec()), engineId: "../x" }))).toBe("refused");
     expect(await failureOf(runtime.hasData("a/b"))).toBe("refused");
   });
 
-  it("find a data directory changed whose marker is another instance's", async () => {
+  it("are on a changed runtime if the marker is another installation's", async () => {
     await runtime.markInstance();
-    await using stranger = await openProcessRuntime({
+    await using another = await openProcessRuntime({
       instanceId: "another",
       marked: true,
       dataDir: dataDir.path,
       command: COMMAND,
       log: quietLog,
     });
-    expect(await failureOf(stranger.check())).toBe("changed");
+    expect(await failureOf(another.check())).toBe("changed");
     await runtime.check();
   });
 
@@ -286,16 +285,16 @@ describe("engines as processes", () => {
     for (const orphan of orphans.splice(0)) process.kill(orphan, "SIGCONT");
   }
 
-  /** Runs an orchestrator that kills itself at that point; after `spawn` it leaves an orphan, whose pid is returned. */
-  async function killOrchestratorAfter(point: "spawn" | "start", spec: ContainerSpec): Promise<number> {
+  /** Runs a replica that kills itself at this point. After `spawn` it leaves a child; returns the child's pid. */
+  async function killReplicaAfter(point: "spawn" | "start", spec: ContainerSpec): Promise<number> {
     const input = JSON.stringify({ point, spec, instanceId, dataDir: dataDir.path, command: COMMAND });
-    const orchestrator = spawn(process.execPath, [ORCHESTRATOR, input], {
+    const replica = spawn(process.execPath, [DYING_REPLICA, input], {
       stdio: ["ignore", "pipe", "inherit"],
     });
-    const said = text(orchestrator.stdout);
-    const [, signal] = (await once(orchestrator, "exit")) as [number | null, string | null];
+    const output = text(replica.stdout);
+    const [, signal] = (await once(replica, "exit")) as [number | null, string | null];
     expect(signal).toBe("SIGKILL");
-    const orphan = Number(await said);
+    const orphan = Number(await output);
     if (point === "spawn") orphans.push(orphan);
     return orphan;
   }
@@ -305,7 +304,7 @@ async function about(spec: ContainerSpec): Promise<About> {
   return (await ask(spec, "/about")) as About;
 }
 
-/** More than a zombie, which an orphan stays where nobody collects it. */
+/** Zombies are not alive: an orphan stays a zombie on a machine without an init process. */
 async function isAlive(pid: number): Promise<boolean> {
   const row = await findProcess(pid);
   return row !== undefined && row.state !== "zombie";
@@ -316,7 +315,7 @@ async function groupOf(pid: number): Promise<number> {
   return Number(stdout.trim());
 }
 
-/** Processes that were told of this engine, by what the system says of their environment. */
+/** Counts the processes whose environment names this engine's data. */
 async function countProcesses(spec: ContainerSpec): Promise<number> {
   const { stdout } = await promisify(execFile)("ps", ["-axeww", "-o", "command="], { maxBuffer: 2 ** 26 });
   return stdout.split("\n").filter((line) => line.includes(`/engine-data-${spec.engineId}/brain.sqlite`))

@@ -4,7 +4,7 @@ import { expect, it } from "vitest";
 import { ProcessLogs } from "../../../server/runtime/process/logs.ts";
 import { openTempDir } from "../../support/temp-dir.ts";
 
-it("dates a line by the first look that could have seen it, and merges both streams by that", async () => {
+it("a line has the time of the first sample that includes it, and both streams merge by time", async () => {
   await using dir = await openTempDir();
   const logs = new ProcessLogs();
   const files = (["stdout", "stderr"] as const).map((stream) => ({ stream, path: join(dir.path, stream) }));
@@ -28,7 +28,7 @@ it("dates a line by the first look that could have seen it, and merges both stre
   expect((await logs.tail(files, 2)).map(({ line }) => line)).toEqual(["four", "no newline yet"]);
 });
 
-it("cuts a file that grows too large, and still has its last lines", async () => {
+it("a file that grows too large is cut, and its last lines can still be read", async () => {
   await using dir = await openTempDir();
   const logs = new ProcessLogs();
   const file = { stream: "stdout", path: join(dir.path, "stdout") } as const;
@@ -43,7 +43,7 @@ it("cuts a file that grows too large, and still has its last lines", async () =>
   expect(await readFile(file.path, "utf8")).toBe("after\n");
 });
 
-it("has no lines of a file that is not there", async () => {
+it("a missing file has no lines", async () => {
   const file = { stream: "stdout", path: "/nowhere/at/all" } as const;
   expect(await new ProcessLogs().tail([file], 10)).toEqual([]);
 });

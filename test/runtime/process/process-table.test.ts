@@ -7,7 +7,7 @@ import {
   toPsRow,
 } from "../../../server/runtime/process/process-table.ts";
 
-it("reads a line of /proc whatever the process calls itself", () => {
+it("a line of /proc is parsed whatever the process's name is", () => {
   const rest = "S 1 77 77 0 -1 4194560 100 0 0 0 12 30 0 0 20 0 11 0 123456 1000 250";
   for (const name of ["node", "a b", ") R 9 9 (", "((("]) {
     expect(toLinuxRow(`42 (${name}) ${rest}`)).toMatchObject({
@@ -22,7 +22,7 @@ it("reads a line of /proc whatever the process calls itself", () => {
   expect(toLinuxRow("42 (node")).toBeUndefined();
 });
 
-it("reads a line of ps as Linux and a Mac print it", () => {
+it("a line of ps is parsed as Linux and macOS print it", () => {
   expect(toPsRow("  42    77 Ssl   2048 1-02:03:04 Mon Nov 23 03:20:10 2026")).toEqual({
     pid: 42,
     groupId: 77,
@@ -40,7 +40,7 @@ it("reads a line of ps as Linux and a Mac print it", () => {
   expect(toPsRow("")).toBeUndefined();
 });
 
-it("finds a process that is there, and none that is not", async () => {
+it("an existing process is found, and a missing one is not", async () => {
   const self = await findProcess(process.pid);
   expect(self).toMatchObject({ pid: process.pid, state: "running" });
   if (self !== undefined) expect(await readMemoryBytes(self)).toBeGreaterThan(1024 * 1024);
