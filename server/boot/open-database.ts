@@ -42,10 +42,12 @@ async function openMigrated(
       return database;
     case "pending":
       throw new Error(
-        "the database lacks migrations of this version: run `npm run db:migrate`, or set ORCH_MIGRATE_ON_BOOT=true",
+        "the database has migrations pending: run `npm run db:migrate`, or set ORCH_MIGRATE_ON_BOOT=true",
       );
     case "unknown":
-      throw new Error("the database has a migration of a newer version: deploy that version");
+      throw new Error(
+        "the database has a migration that this version does not know: deploy the version that made it",
+      );
   }
 }
 

@@ -17,9 +17,7 @@ export async function ensureNetwork(ctx: DockerContext, name: string): Promise<s
   });
   const [oldest] = existing;
   if (oldest !== undefined && oldest.Options?.[ICC_OPTION] !== "false") {
-    const message =
-      "containers on the engines' network can reach each other: set ORCH_ENGINE_NETWORK to a new name";
-    ctx.log.warn({ network: name }, message);
+    ctx.log.warn({ network: name }, "containers on the engines' network can reach each other");
   }
   return existing.length > 1 && oldest !== undefined ? oldest.Id : name;
 }
