@@ -1,8 +1,16 @@
 import { createClient, type Client } from "../client/index.ts";
 import { openCutProxy } from "./cut-proxy.ts";
-import type { Story } from "./story.ts";
+import type { Screen } from "./screen.ts";
 
-interface Place {
+interface CutTurnContext {
+  screen: Screen;
+  /** The service's URL. */
+  url: string;
+  tokenDelayMs: number;
+  signal: AbortSignal;
+}
+
+interface Thread {
   userId: string;
   taskId: string;
 }
@@ -21,14 +29,14 @@ const CURSOR = 30;
 
 /** One turn whose connection breaks twice, and which is then read again from the middle. */
 export async function playCutTurn(
-  story: Story,
+  ctx: CutTurnContext,
   product: { client: Client; apiKey: string },
-  place: Place,
+  thread: Thread,
 ): Promise<void> {
-  const { screen } = story;
+  const { screen } = ctx;
   const title = "A turn whose connection is cut twice, and resumed by its cursor";
   const { turnId, reading } = await screen.step(title, async () =>
-    readThroughCuts(story, product.apiKey, place),
+    readThroughCuts(ctx, product.apiKey, thread),
   );
   await screen.step("The same turn, read again from a cursor: turns.events", async () => {
     const rest = await readFrom(product.client, turnId, CURSOR);
@@ -40,15 +48,15 @@ export async function playCutTurn(
   });
 }
 
-async function readThroughCuts(story: Story, key: string, { userId, taskId }: Place) {
-  const { screen, signal } = story;
-  await using wire = await openCutProxy(story.url);
+async function readThroughCuts(ctx: CutTurnContext, key: string, { userId, taskId }: Thread) {
+  const { screen, signal } = ctx;
+  await using wire = await openCutProxy(ctx.url);
   const client = createClient({ url: wire.url, key });
   signal.addEventListener("abort", () => client.close(), { once: true });
   const request = {
     message: "Speak at length.",
     taskId,
-    reference: { words: WORDS, delayMs: Math.max(story.tokenDelayMs, 1) },
+    reference: { words: WORDS, delayMs: Math.max(ctx.tokenDelayMs, 1) },
   };
   const turn = client.execute({ userId, request });
   const reading: Reading = { seqs: [], text: "" };

@@ -1,17 +1,21 @@
 import { Agent, type Dispatcher } from "undici";
 
 const CONNECT_TIMEOUT_MS = 10_000;
-/** The shortest time that undici takes. Only engines that announced to keep connections get idle ones. */
+/** undici's minimum. An engine that announced no keep-alive gets no idle connections. */
 const UNANNOUNCED_KEEP_MS = 1;
 const KEEP_MAX_MS = 10_000;
 /** An engine may close an idle connection exactly when its announced time ends, so we stop using it this much earlier. */
 const KEEP_MARGIN_MS = 2_000;
 
 /**
- * The connections to all engines. Each call has a connection to itself, so that it never waits behind a stream. A later
- * call uses the connection again only within the time that the engine announced (`Keep-Alive: timeout=…`). The reason:
- * a request on a connection that is being closed has an unknown outcome. undici's own timeouts are off, because they
- * also run between the chunks of a quiet stream; the callers' signals are the only clocks.
+ * The connections to all engines.
+ *
+ * A running request has its connection to itself, so it never waits behind a stream. A later request uses the
+ * connection again only within the time that the engine announced (`Keep-Alive: timeout=…`): a request on a
+ * connection that is just being closed has an unknown outcome.
+ *
+ * undici's own timeouts are off, because they also run between the chunks of a quiet stream. The callers' signals
+ * limit the time of a request.
  */
 export class EngineConnections implements AsyncDisposable {
   readonly #agent = new Agent({
@@ -23,29 +27,29 @@ export class EngineConnections implements AsyncDisposable {
     keepAliveMaxTimeout: KEEP_MAX_MS,
     keepAliveTimeoutThreshold: KEEP_MARGIN_MS,
   });
-  /** By base URL. The number of ports bounds them. */
-  readonly #kept = new Set<string>();
+  /** Endpoints whose engine keeps connections open. The number of ports bounds the set. */
+  readonly #keeping = new Set<string>();
 
   dispatch(request: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): void {
     this.#agent.dispatch(request, handler);
   }
 
   /**
-   * Whether the engine's last answer announced that it keeps connections. If not, send a request that must not be lost
-   * with `reset`, on a connection of its own. A health probe may be lost, so it is how an announcement is found out.
+   * True when the engine's last answer announced that it keeps connections open. If it did not, a request with effects
+   * gets a new connection (`reset`). A health probe may fail without harm, so probes discover the announcement.
    */
   isKept(endpoint: string): boolean {
-    return this.#kept.has(endpoint);
+    return this.#keeping.has(endpoint);
   }
 
-  /** Call it with the `Keep-Alive` header of each answer to a request that was sent without `reset`. */
+  /** Reads the `Keep-Alive` header of an answer. Call it for every request that was sent without `reset`. */
   noteAnnouncement(endpoint: string, keepAlive: string | string[] | undefined): void {
     const seconds = Number(/timeout=(\d{1,9})/i.exec(String(keepAlive ?? ""))?.[1] ?? 0);
-    if (seconds * 1_000 > KEEP_MARGIN_MS) this.#kept.add(endpoint);
-    else this.#kept.delete(endpoint);
+    if (seconds * 1_000 > KEEP_MARGIN_MS) this.#keeping.add(endpoint);
+    else this.#keeping.delete(endpoint);
   }
 
-  /** Ends every connection, and with them the calls that still run. */
+  /** Closes every connection. Requests that still run fail. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#agent.destroy();
   }

@@ -2,28 +2,31 @@ import type { Dispatcher } from "undici";
 import { toErrorMessage } from "../errors.ts";
 import type { EngineConnections } from "./connections.ts";
 
-/** More than a proxy sends that says every second, for an hour, that it is still there. */
-const MAX_INTERIMS = 4_000;
+/** Enough for a proxy that sends one interim answer a second for an hour. */
+const MAX_INTERIM_ANSWERS = 4_000;
 
 type Controller = Dispatcher.DispatchController;
 export type AnswerHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
 /**
- * One request to an engine and what becomes of it, without the streams that undici would make of the answer. It queues
- * behind no other and is sent once: see `EngineConnections`. Redirects are not followed.
+ * One request to an engine, sent once. It does not wait behind other requests and follows no redirect. It handles
+ * undici's events itself, because the streams that undici makes of an answer cost more.
  */
 export abstract class EngineCall<Answer> implements Dispatcher.DispatchHandler {
   readonly #answer = Promise.withResolvers<Answer>();
   readonly #connections: EngineConnections;
   #controller: Controller | undefined;
   #abortError: Error | undefined;
-  #interims = 0;
+  #interimAnswers = 0;
 
   constructor(connections: EngineConnections) {
     this.#connections = connections;
   }
 
-  /** Resolves with what the call answers; the signal aborts it until then. To be called once. Throws what `onHead` does. */
+  /**
+   * Sends the request and resolves with its answer; call it once. The signal aborts the call until then. Rejects only
+   * with an error that `onHead` throws.
+   */
   async send(request: Dispatcher.DispatchOptions, signal: AbortSignal): Promise<Answer> {
     const onAbort = () => this.abort(signal.reason);
     signal.addEventListener("abort", onAbort, { once: true });
@@ -36,26 +39,26 @@ export abstract class EngineCall<Answer> implements Dispatcher.DispatchHandler {
     }
   }
 
-  /** Fails at once, at whatever stage it is; what is still to be sent will not be. */
+  /** Fails the call at once, in any stage. A request that is not sent yet is never sent. */
   protected abort(reason: unknown): void {
     this.#abortError = reason instanceof Error ? reason : new Error(toErrorMessage(reason));
     this.onFailed(this.#abortError);
     this.#controller?.abort(this.#abortError);
   }
 
-  /** False: there was no connection, and the engine cannot have seen the request. */
+  /** False when there was no connection: the engine has not received the request. */
   protected get isSent(): boolean {
     return this.#controller !== undefined;
   }
 
-  /** Only the first answer counts. */
+  /** Sets the result of `send`. Later calls change nothing. */
   protected answer(answer: Answer): void {
     this.#answer.resolve(answer);
   }
 
-  /** The status line and the headers of the answer are there. What it throws ends the call. */
+  /** Called when the status line and the headers have arrived. An error that it throws ends the call. */
   protected abstract onHead(controller: Controller, status: number, headers: AnswerHeaders): void;
-  /** At any stage, and possibly once more, after the end too. */
+  /** Called in any stage. It may be called a second time, also after the end of the answer. */
   protected abstract onFailed(error: unknown): void;
 
   abstract onResponseData(controller: Controller, chunk: Buffer): void;
@@ -68,13 +71,13 @@ export abstract class EngineCall<Answer> implements Dispatcher.DispatchHandler {
 
   onResponseStart(controller: Controller, status: number, headers: AnswerHeaders): void {
     if (status < 200) {
-      this.#hearInterim();
+      this.#countInterimAnswer();
       return;
     }
     try {
       this.onHead(controller, status, headers);
     } catch (error) {
-      // To undici it is one more way in which a connection fails.
+      // undici would report this error as a failed connection, so `send` rejects with it here.
       this.#answer.reject(error);
       throw error;
     }
@@ -84,10 +87,11 @@ export abstract class EngineCall<Answer> implements Dispatcher.DispatchHandler {
     this.onFailed(error);
   }
 
-  /** 1xx come before the answer, and never one after the other for long. */
-  #hearInterim(): void {
-    this.#interims += 1;
-    if (this.#interims > MAX_INTERIMS) this.abort(new Error("the engine sends interim answers without end"));
+  /** An engine may send answers of status 1xx before the final one, but not without end. */
+  #countInterimAnswer(): void {
+    this.#interimAnswers += 1;
+    if (this.#interimAnswers <= MAX_INTERIM_ANSWERS) return;
+    this.abort(new Error(`the engine sent more than ${MAX_INTERIM_ANSWERS} interim answers (status 1xx)`));
   }
 
   #dispatch(request: Dispatcher.DispatchOptions): void {
@@ -99,9 +103,11 @@ export abstract class EngineCall<Answer> implements Dispatcher.DispatchHandler {
   }
 }
 
-/** What went wrong between us and an engine, in one line. */
-export function explain(error: unknown): string {
-  // A host name with several addresses fails with an aggregate, whose own message is empty.
-  if (error instanceof AggregateError && error.message === "") return error.errors.map(explain).join("; ");
+/** The reason of a failed call, in one line. */
+export function explainFailure(error: unknown): string {
+  // A host name with several addresses fails with an AggregateError, whose own message is empty.
+  if (error instanceof AggregateError && error.message === "") {
+    return error.errors.map(explainFailure).join("; ");
+  }
   return toErrorMessage(error);
 }

@@ -1,34 +1,45 @@
 import type { EngineErrorDetail } from "../errors.ts";
 import { isDeeperThan } from "../json-depth.ts";
-import type { TurnEnd } from "../turns/model/turn-end.ts";
 
 const CODE_MAX_LENGTH = 200;
 const MESSAGE_MAX_LENGTH = 2_000;
 const DETAILS_MAX_DEPTH = 64;
 const DETAILS_MAX_LENGTH = 64 * 1024;
 
-/** The contract's error envelope, or what can be said of an answer without one. The key never comes along. */
+/** The contract's error envelope. In an event, unlike in an answer, it has no HTTP status. */
+export type EngineEnvelope = Omit<EngineErrorDetail, "status">;
+
+/** Reads the error envelope of an answer to `/execute`. Without one, status and content type describe the error. */
 export function parseEngineError(
   answer: { status: number; contentType: string; text: string },
   apiKey: string,
 ): EngineErrorDetail {
   const { status } = answer;
-  const error = toEnvelope(parseJson(answer.text.replaceAll(apiKey, "[hidden]")), `HTTP_${status}`);
+  const error = toEnvelope(parseJson(hideKey(answer.text, apiKey)), `HTTP_${status}`);
   if (error.message !== "") return { status, ...error };
-  const kind = (/^[\w.+/-]{1,60}/.exec(answer.contentType) ?? ["no content type"])[0];
-  return { status, ...error, message: `the engine answered ${status} (${kind})` };
+  return { status, ...error, message: `the engine answered ${status} (${toMediaType(answer.contentType)})` };
 }
 
-/** The error in the data of an `error` or `errored` event. */
-export function toEventError(data: unknown): NonNullable<TurnEnd["engineError"]> {
+/** Reads the envelope in the data of an `error` event or of a lifecycle event of phase `errored`. */
+export function toEventError(data: unknown): EngineEnvelope {
   const error = toEnvelope(data, "UNSPECIFIED");
-  return error.message === "" ? { ...error, message: "the engine did not say what went wrong" } : error;
+  return error.message === "" ? { ...error, message: "the engine sent no error message" } : error;
 }
 
-function toEnvelope(value: unknown, otherwise: string): NonNullable<TurnEnd["engineError"]> {
-  if (typeof value !== "object" || value === null) return { code: otherwise, message: "" };
+/** An engine may echo the request that it got. Our errors must not carry its key. */
+export function hideKey(text: string, apiKey: string): string {
+  return text.replaceAll(apiKey, "[hidden]");
+}
+
+/** The media type of a content-type header, for a message. */
+export function toMediaType(contentType: string): string {
+  return (/^[\w.+/-]{1,60}/.exec(contentType) ?? ["no content type"])[0];
+}
+
+function toEnvelope(value: unknown, defaultCode: string): EngineEnvelope {
+  if (typeof value !== "object" || value === null) return { code: defaultCode, message: "" };
   const { error, message, details } = value as { error?: unknown; message?: unknown; details?: unknown };
-  const code = typeof error === "string" && error !== "" ? error.slice(0, CODE_MAX_LENGTH) : otherwise;
+  const code = typeof error === "string" && error !== "" ? error.slice(0, CODE_MAX_LENGTH) : defaultCode;
   const text = typeof message === "string" ? message.slice(0, MESSAGE_MAX_LENGTH) : "";
   return { code, message: text, ...toDetails(details) };
 }
@@ -42,7 +53,7 @@ function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    // HTML, half of something, nothing: the status has to do.
+    // The body is not JSON, so only the status describes the error.
     return undefined;
   }
 }

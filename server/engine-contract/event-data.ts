@@ -4,13 +4,13 @@ const MAX_DEPTH = 256;
 
 export interface EventData {
   value: unknown;
-  /** The value as JSON text without control characters outside its white space. */
+  /** The value as JSON text. Control characters appear only in its white space. */
   json: string;
 }
 
 /**
- * What an engine sent as an event's data: JSON, else a string. JSON that nests so deep that writing it again could
- * overflow the stack counts as a string too; the text itself is kept and never written anew.
+ * Parses the data of an event that an engine sent. Text that is not JSON counts as a string. JSON that nests too
+ * deeply counts as a string too: serialising the parsed value again could overflow the stack.
  */
 export function parseEventData(text: string): EventData {
   let value: unknown;
@@ -19,7 +19,7 @@ export function parseEventData(text: string): EventData {
   } catch {
     return { value: text, json: JSON.stringify(text) };
   }
-  // A level takes two characters at least, so the many small events are not walked through.
+  // A level takes at least two characters, so the check skips the many small events.
   if (text.length > 2 * MAX_DEPTH && isDeeperThan(value, MAX_DEPTH)) {
     return { value: text, json: JSON.stringify(text) };
   }

@@ -12,7 +12,7 @@ const ENGINE_NAMES: Readonly<Record<string, string>> = {
   retryMessageId: "retry_message_id",
 };
 
-/** What an engine is sent for a turn, which can be made ready while something else is waited for. */
+/** The body of one `/execute` request. It can be encoded while the caller waits for something else. */
 export class ExecuteBody {
   #request: ExecuteRequest | undefined;
   #bytes: Uint8Array | undefined;
@@ -21,29 +21,29 @@ export class ExecuteBody {
     this.#request = request;
   }
 
-  /** Returns at once: it is encoded a turn of the loop later, when what was asked of others has left. */
+  /** Encodes the body two event-loop iterations later, so that queries issued just before are sent first. */
   prepareSoon(): void {
     setImmediate(() => setImmediate(() => this.#encode()));
   }
 
-  /** To be sent, once: a turn may live for hours, and nobody reads its request again. */
+  /** Returns the bytes and drops them: a turn may live for hours and needs its request only once. Throws if called twice. */
   take(): Uint8Array {
     this.#encode();
     const bytes = this.#bytes;
-    if (bytes === undefined) throw new Error("the body of a turn was taken before");
+    if (bytes === undefined) throw new Error("the body of a turn was already taken: a turn is sent once");
     this.#bytes = undefined;
     return bytes;
   }
 
   #encode(): void {
     if (this.#request === undefined) return;
-    // As text it would be kept, with the page that it is cut from, for as long as the stream is open.
+    // Bytes of their own: a Buffer made from a string is a slice of a shared page, which would live as long as the stream.
     this.#bytes = new TextEncoder().encode(toExecuteBody(this.#request));
     this.#request = undefined;
   }
 }
 
-/** The engine's names for the fields that we know; all others and what is inside them go through as they are. */
+/** Renames the fields that the contract names. All other fields, and all values, go through unchanged. */
 function toExecuteBody(request: ExecuteRequest): string {
   const entries = Object.entries(request).map(([name, value]) => [
     Object.hasOwn(ENGINE_NAMES, name) ? ENGINE_NAMES[name] : name,

@@ -1,116 +1,107 @@
 import type { Dispatcher } from "undici";
-import { type AnswerHeaders, EngineCall, explain } from "./engine-call.ts";
-import type { EngineConnections } from "./connections.ts";
-import type { HeldEngine } from "../engines/access/hold-engine.ts";
 import type { EngineErrorDetail } from "../errors.ts";
+import type { EngineConnections } from "./connections.ts";
+import type { EngineAddress } from "./engine-address.ts";
+import { type AnswerHeaders, EngineCall, explainFailure } from "./engine-call.ts";
 import { parseEngineError } from "./errors.ts";
 import type { ExecuteBody } from "./execute-body.ts";
 
-/** Gets what an engine streams, as it comes. */
+/** Receives the bytes that an engine streams, as they arrive. */
 export interface StreamSink {
   onChunk(chunk: Buffer): void;
-  /** Once, and the last call: `isClean` when the engine ended its answer properly. */
+  /** The last call, made once. `isClean` is true when the engine ended its answer properly. */
   onClose(isClean: boolean, why: string): void;
 }
 
 export interface StreamSource {
-  /** What has arrived is not read either, and is lost should the engine reset the connection meanwhile. */
+  /** Stops reading. Bytes that have arrived but are not read are lost if the engine resets the connection now. */
   pause(): void;
   resume(): void;
 }
 
 export type ExecuteAnswer<Sink extends StreamSink> =
-  /** `close` ends the connection, and has to be called. */
+  /** The caller must call `close`, which ends the connection. */
   | { kind: "streaming"; sink: Sink; close(): void }
   | { kind: "refused"; error: EngineErrorDetail }
-  /** 200, but no event stream: what it is doing is anybody's guess. */
+  /** Status 200 without an event stream. The engine may be running the turn. */
   | { kind: "not_a_stream"; error: EngineErrorDetail }
-  /** There was no connection, so the engine has not seen the request. */
+  /** There was no connection, so the engine has not received the request. */
   | { kind: "unreachable"; why: string }
-  /** The request went out and no answer came back. */
+  /** The request was sent and no answer came. */
   | { kind: "lost"; why: string };
 
 const ERROR_BODY_MAX_BYTES = 64 * 1024;
-// One for all: a stack for each stream would be dear, and tell nothing.
-const READ_NO_FURTHER = new Error("the stream is read no further");
+// One error object for all streams: a stack trace for each one would cost much and show nothing.
+const STREAM_CLOSED = new Error("the orchestrator closed the stream");
 
 interface ExecuteOptions<Sink extends StreamSink> {
   body: ExecuteBody;
-  /** The engine has accepted: what it streams goes to the sink, from this very moment on. */
+  /** Called when the engine has accepted the turn. The sink that it returns gets the stream from its first byte. */
   onAccepted: (source: StreamSource) => Sink;
-  /** Gives the request up; once the engine has accepted, that is `close`. */
+  /** Aborts the request until the engine has accepted it. After that, `close` ends the stream. */
   signal: AbortSignal;
-  /** See `TurnTiming`. */
+  /** The longest time that an answer without a stream may take after its headers. */
   errorBodyMs: number;
 }
 
-/** Sends `/execute`, see `EngineCall`. Throws what `onAccepted` does. */
+/** Sends one `POST /execute`. Throws only what `onAccepted` throws. */
 export async function sendExecute<Sink extends StreamSink>(
   connections: EngineConnections,
-  engine: Pick<HeldEngine, "endpoint" | "apiKey">,
+  { endpoint, apiKey }: EngineAddress,
   { body, onAccepted, signal, errorBodyMs }: ExecuteOptions<Sink>,
 ): Promise<ExecuteAnswer<Sink>> {
-  const options: Dispatcher.DispatchOptions = {
-    origin: engine.endpoint,
-    reset: !connections.isKept(engine.endpoint),
+  const request: Dispatcher.DispatchOptions = {
+    origin: endpoint,
+    reset: !connections.isKept(endpoint),
     method: "POST",
     path: "/execute",
-    headers: {
-      "content-type": "application/json",
-      accept: "text/event-stream",
-      "x-engine-key": engine.apiKey,
-    },
+    headers: { "content-type": "application/json", accept: "text/event-stream", "x-engine-key": apiKey },
     body: body.take(),
   };
-  return new ExecuteCall(connections, { apiKey: engine.apiKey, onAccepted, errorBodyMs }).send(
-    options,
-    signal,
-  );
+  return new ExecuteCall(connections, { apiKey, onAccepted, errorBodyMs }).send(request, signal);
 }
 
-class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink>> {
-  readonly #apiKey: string;
-  readonly #onAccepted: (source: StreamSource) => Sink;
-  readonly #errorBodyMs: number;
-  #sink: Sink | undefined;
-  #plain: PlainAnswer | undefined;
+type CallOptions<Sink extends StreamSink> = Pick<EngineAddress, "apiKey"> &
+  Pick<ExecuteOptions<Sink>, "onAccepted" | "errorBodyMs">;
 
-  constructor(
-    connections: EngineConnections,
-    given: { apiKey: string; onAccepted: (source: StreamSource) => Sink; errorBodyMs: number },
-  ) {
+class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink>> {
+  readonly #options: CallOptions<Sink>;
+  #sink: Sink | undefined;
+  #errorAnswer: ErrorAnswer | undefined;
+
+  constructor(connections: EngineConnections, options: CallOptions<Sink>) {
     super(connections);
-    this.#apiKey = given.apiKey;
-    this.#onAccepted = given.onAccepted;
-    this.#errorBodyMs = given.errorBodyMs;
+    this.#options = options;
   }
 
   onResponseData(_controller: unknown, chunk: Buffer): void {
     if (this.#sink) this.#sink.onChunk(chunk);
-    else if (this.#plain) this.#addToPlain(this.#plain, chunk);
+    else if (this.#errorAnswer) this.#addToError(this.#errorAnswer, chunk);
   }
 
   onResponseEnd(): void {
     if (this.#sink) this.#closeSink(this.#sink, { isClean: true, why: "the engine ended the stream" });
-    else this.#answerPlain();
+    else this.#answerError();
   }
 
   protected onHead(controller: StreamSource, status: number, headers: AnswerHeaders): void {
     const contentType = String(headers["content-type"] ?? "");
     if (status === 200 && /^text\/event-stream\s*(;|$)/i.test(contentType)) {
-      const sink = this.#onAccepted(controller);
+      const sink = this.#options.onAccepted(controller);
       this.#sink = sink;
-      this.answer({ kind: "streaming", sink, close: () => this.abort(READ_NO_FURTHER) });
+      this.answer({ kind: "streaming", sink, close: () => this.abort(STREAM_CLOSED) });
       return;
     }
-    const timer = setTimeout(() => this.abort(new Error("the answer takes too long")), this.#errorBodyMs);
-    this.#plain = { status, contentType, chunks: [], size: 0, timer };
+    const { errorBodyMs } = this.#options;
+    const late = new Error(`the answer did not end within ${errorBodyMs} ms`);
+    const timer = setTimeout(() => this.abort(late), errorBodyMs);
+    this.#errorAnswer = { status, contentType, chunks: [], size: 0, timer };
   }
 
   protected onFailed(error: unknown): void {
-    const why = explain(error);
+    const why = explainFailure(error);
     if (this.#sink) this.#closeSink(this.#sink, { isClean: false, why });
-    else if (this.#plain) this.#answerPlain();
+    else if (this.#errorAnswer) this.#answerError();
     else this.answer({ kind: this.isSent ? "lost" : "unreachable", why });
   }
 
@@ -119,27 +110,27 @@ class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink
     sink.onClose(isClean, why);
   }
 
-  #addToPlain(plain: PlainAnswer, chunk: Buffer): void {
-    plain.chunks.push(chunk);
-    plain.size += chunk.length;
-    if (plain.size > ERROR_BODY_MAX_BYTES) this.abort(new Error("the answer is too long"));
+  #addToError(answer: ErrorAnswer, chunk: Buffer): void {
+    answer.chunks.push(chunk);
+    answer.size += chunk.length;
+    if (answer.size > ERROR_BODY_MAX_BYTES) this.abort(new Error("the answer is too long"));
   }
 
-  /** Cut short, its beginning and the status have to do. */
-  #answerPlain(): void {
-    const answer = this.#plain;
+  /** If the answer broke off, its status and the bytes so far describe the error. */
+  #answerError(): void {
+    const answer = this.#errorAnswer;
     if (answer === undefined) return;
-    this.#plain = undefined;
+    this.#errorAnswer = undefined;
     clearTimeout(answer.timer);
     const { status, contentType, chunks } = answer;
     const text = Buffer.concat(chunks).subarray(0, ERROR_BODY_MAX_BYTES).toString("utf8");
-    const error = parseEngineError({ status, contentType, text }, this.#apiKey);
+    const error = parseEngineError({ status, contentType, text }, this.#options.apiKey);
     this.answer({ kind: status === 200 ? "not_a_stream" : "refused", error });
   }
 }
 
-/** An answer that is no stream, as far as it is there. */
-interface PlainAnswer {
+/** The part that has arrived of an answer without a stream. */
+interface ErrorAnswer {
   status: number;
   contentType: string;
   chunks: Buffer[];

@@ -1,8 +1,8 @@
 import { DomainError } from "../errors.ts";
 
 /**
- * The OUTCOME_UNKNOWN in what a call threw: itself, or the cause of a time-out or a spoilt answer, which say how
- * the answer was lost but leave the effect just as unknown.
+ * Finds the OUTCOME_UNKNOWN in an error that a call threw: the error itself or one of its causes. A timeout or a
+ * broken answer carries it as the cause, because the effect of the call is unknown as well.
  */
 export function findUnknownOutcome(error: unknown): DomainError | undefined {
   if (!(error instanceof DomainError)) return undefined;

@@ -3,7 +3,8 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { EngineConnections } from "../../server/engine-contract/connections.ts";
-import { exchangeWithEngine, probeHealth } from "../../server/engine-contract/exchange.ts";
+import { exchangeWithEngine } from "../../server/engine-contract/exchange.ts";
+import { probeHealth } from "../../server/engine-contract/health.ts";
 import {
   answer,
   type Behaviour,

@@ -2,7 +2,7 @@ import type { EngineRow } from "../../../db/engines.ts";
 import type { ReconcileContext } from "./reconcile-context.ts";
 import { toProcessIdentity, type ContainerObservation } from "../../runtime/engine-runtime.ts";
 import { toEndpoint } from "../model/engine-endpoint.ts";
-import { probeHealth } from "../../engine-contract/exchange.ts";
+import { probeHealth } from "../../engine-contract/health.ts";
 import type { HealthObservation, Observation } from "./plan-engine.ts";
 
 type ObserveContext = Pick<ReconcileContext, "config" | "runtime" | "connections">;

@@ -1,6 +1,6 @@
 import type { ExecuteBody } from "../../engine-contract/execute-body.ts";
 import { sendExecute, type ExecuteAnswer, type StreamSource } from "../../engine-contract/execute.ts";
-import { toRefusal } from "../../engine-contract/refusal.ts";
+import { toRefusal } from "../../engine-contract/execute-refusal.ts";
 import type { HeldEngine } from "../../engines/access/hold-engine.ts";
 import { DomainError, toErrorMessage } from "../../errors.ts";
 import type { LiveTurn } from "../model/live-turn.ts";
