@@ -12,12 +12,12 @@ export interface CallEngineInput {
   userId: string;
   method: string;
   params: Readonly<Record<string, unknown>>;
-  /** For everything together: waiting for the engine, and its answer. */
+  /** Limits the whole call: the wait for the engine and its answer. */
   timeoutMs: number;
   expectGeneration?: number | undefined;
-  /** The method changes nothing, so that a lost answer leaves nothing unknown. Not so by default. */
+  /** True when the method changes nothing, so a lost answer is a plain failure. False by default. */
   readOnly?: boolean;
-  /** Gives up when the caller leaves; only for what is read-only, because a cut call may have had its effect. */
+  /** Aborts when the caller leaves. Pass it only for read-only methods: an aborted call may have had its effect. */
   signal?: AbortSignal | undefined;
 }
 
@@ -26,51 +26,43 @@ export interface EngineAnswer {
   generation: number;
 }
 
-/** What is recorded, whether it came by its own procedure or as a plain call. */
+/** The methods that the audit log records, whether a typed procedure or `rpc.call` sends them. */
 const AUDITED_METHODS: ReadonlyMap<string, AuditAction> = new Map([
   ["set_config", "rpc.config_set"],
   ["reload", "rpc.reloaded"],
 ]);
 
-/** One `/rpc` call, with the engine held while it lasts. Throws what `acquireEngine` and `postRpc` throw. */
+/** Sends one `/rpc` call and holds the engine until it ends. Throws what `acquireEngine` and `postRpc` throw. */
 export async function callEngine(ctx: RpcContext, input: CallEngineInput): Promise<EngineAnswer> {
   const { productId, userId, timeoutMs, expectGeneration, readOnly = false, signal } = input;
   const startedAt = ctx.clock.now();
-  using use = await acquireEngine(ctx, { productId, userId, timeoutMs, expectGeneration, signal });
+  using engine = await acquireEngine(ctx, { productId, userId, timeoutMs, expectGeneration, signal });
   const spentMs = ctx.clock.now() - startedAt;
+  const record = async (outcome: CallRecord["outcome"]) =>
+    recordOutcome(ctx, input, { engine, outcome, durationMs: ctx.clock.now() - startedAt });
   const { method, params } = input;
   try {
     const request = { method, params, timeoutMs: Math.max(1, timeoutMs - spentMs), readOnly, signal };
-    const result = await postRpc(ctx.connections, use, request);
-    await recordDone(ctx, input, { use, outcome: "done", durationMs: ctx.clock.now() - startedAt });
-    return { result, generation: use.generation };
+    const result = await postRpc(ctx.connections, engine, request);
+    await record("done").catch((cause: unknown) => {
+      // The engine has acted by now, so a failed record must not look like a call that the caller may repeat.
+      const message = "the engine completed the call, but the audit log could not record it";
+      throw new DomainError("OUTCOME_UNKNOWN", message, { cause });
+    });
+    return { result, generation: engine.generation };
   } catch (error) {
     if (findUnknownOutcome(error)) {
-      const record: CallRecord = { use, outcome: "unknown", durationMs: ctx.clock.now() - startedAt };
-      await recordOutcome(ctx, input, record).catch((failure: unknown) => {
-        ctx.log.error(
-          { method, error: toErrorMessage(failure) },
-          "a call of unknown outcome was not recorded",
-        );
+      await record("unknown").catch((failure: unknown) => {
+        const fields = { method, error: toErrorMessage(failure) };
+        ctx.log.error(fields, "a call of unknown outcome is missing in the audit log");
       });
     }
     throw error;
   }
 }
 
-/** The engine has done it by now, so a record that fails must not look like a call that may be made again. */
-async function recordDone(ctx: RpcContext, input: CallEngineInput, record: CallRecord): Promise<void> {
-  try {
-    await recordOutcome(ctx, input, record);
-  } catch (error) {
-    throw new DomainError("OUTCOME_UNKNOWN", "the engine did it, and that could not be recorded", {
-      cause: error,
-    });
-  }
-}
-
 interface CallRecord {
-  use: HeldEngine;
+  engine: HeldEngine;
   outcome: "done" | "unknown";
   durationMs: number;
 }
@@ -78,7 +70,7 @@ interface CallRecord {
 async function recordOutcome(
   ctx: RpcContext,
   input: CallEngineInput,
-  { use, outcome, durationMs }: CallRecord,
+  { engine, outcome, durationMs }: CallRecord,
 ): Promise<void> {
   const action = AUDITED_METHODS.get(input.method);
   if (action === undefined) return;
@@ -87,9 +79,9 @@ async function recordOutcome(
     actor: ctx.actor,
     action,
     userId: input.userId,
-    engineId: use.engineId,
+    engineId: engine.engineId,
     requestId: ctx.requestId,
-    metadata: { outcome, generation: use.generation, configKeys: listConfigKeys(input.params) },
+    metadata: { outcome, generation: engine.generation, configKeys: listConfigKeys(input.params) },
     durationMs,
   });
 }
@@ -97,7 +89,7 @@ async function recordOutcome(
 const MAX_CONFIG_KEYS = 50;
 const MAX_KEY_LENGTH = 100;
 
-/** What a config is about; what is in it may be secret. */
+/** The names of a config's top-level fields. Their values may be secret, so the audit log does not get them. */
 function listConfigKeys(params: Readonly<Record<string, unknown>>): string[] {
   const config = params["config"];
   if (typeof config !== "object" || config === null || Array.isArray(config)) return [];

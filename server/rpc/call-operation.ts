@@ -18,7 +18,10 @@ interface Operation<Schema> {
   result: Schema;
 }
 
-/** One of the contract's own operations, its result checked. Throws what `callEngine` throws. */
+/**
+ * Calls an operation that the contract names and checks the shape of its result. Throws what `callEngine` throws, and
+ * ENGINE_ERROR for another shape.
+ */
 export async function callOperation<Schema extends z.ZodType>(
   ctx: RpcContext,
   input: OperationInput,
@@ -29,6 +32,9 @@ export async function callOperation<Schema extends z.ZodType>(
   const { result } = await callEngine(ctx, call);
   const parsed = schema.safeParse(result);
   if (parsed.success) return parsed.data;
-  const effect = readOnly ? "" : "; the operation itself was carried out";
-  throw new DomainError("ENGINE_ERROR", `the engine's answer to ${method} has another shape${effect}`);
+  const effect = readOnly ? "" : "; the engine did apply the operation";
+  throw new DomainError(
+    "ENGINE_ERROR",
+    `the engine's answer to ${method} does not have the shape of the contract${effect}`,
+  );
 }

@@ -1,13 +1,13 @@
 import { z } from "zod";
 
 /*
- * What the typed operations answer. Fields that an engine adds are kept, and none is required: engines of other
- * makers count other things.
+ * The results of the operations that the contract names. All fields are optional and unknown fields are kept, because
+ * each engine implementation may count different things.
  */
 
 export const GatewayConfig = z.looseObject({
   config: z.record(z.string(), z.unknown()).optional(),
-  /** Moves with each swap. */
+  /** Grows with each change of the config. */
   revision: z.number().optional(),
   updated_at: z.string().nullable().optional(),
 });
@@ -23,7 +23,7 @@ export const QuotaState = z.looseObject({
 });
 export type QuotaState = z.infer<typeof QuotaState>;
 
-/** How well the prompt cache does. */
+/** The efficiency of the prompt cache. */
 export const CacheState = z.looseObject({
   input_tokens: z.number().optional(),
   cached_input_tokens: z.number().optional(),

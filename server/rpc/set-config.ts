@@ -3,11 +3,11 @@ import { callOperation, type OperationInput } from "./call-operation.ts";
 import { GatewayConfig } from "./operation-results.ts";
 
 export interface SetConfigInput extends OperationInput {
-  /** Takes the place of the whole config that was there. */
+  /** Replaces the whole config. */
   config: Readonly<Record<string, unknown>>;
 }
 
-/** Audited, with the names of the config's top-level fields and nothing of what is in them. */
+/** The audit log records the call with the names of the config's top-level fields, without their values. */
 export async function setConfig(ctx: RpcContext, input: SetConfigInput): Promise<GatewayConfig> {
   const params = { config: input.config };
   return callOperation(ctx, input, { method: "set_config", params, readOnly: false, result: GatewayConfig });
