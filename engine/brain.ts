@@ -1,18 +1,18 @@
 import { DatabaseSync, type SQLTagStore } from "node:sqlite";
 
-/** The user's memory: one SQLite file. Statements are tagged templates on `sql`; values are always bound. */
+/** The user's memory: one SQLite file. Statements are tagged templates on `sql`; their values are always bound. */
 export interface Brain {
   readonly sql: SQLTagStore;
-  /** All of `work` or none of it. `work` must not await. */
+  /** Commits all of `work`, or nothing when it throws. `work` must not await. */
   transaction<T>(work: () => T): T;
   close(): void;
 }
 
 const SCHEMA_VERSION = 1;
-// An engine that was just told to stop may still be closing its brain.
+// An engine that is stopping may hold the lock on its brain a little longer.
 const LOCK_TIMEOUT_MS = 2_000;
 
-// Texts that people wrote are kept as JSON: SQLite's UTF-8 would fold lone surrogates into one replacement character.
+// Text from people is stored as JSON: SQLite's UTF-8 would replace every lone surrogate by the same character.
 const SCHEMA = `
   CREATE TABLE threads (
     task_id TEXT PRIMARY KEY,
@@ -64,7 +64,7 @@ const SCHEMA = `
   INSERT INTO gateway_config VALUES (1, '{}', 0, NULL);
 `;
 
-/** Throws when the file is no brain, is of a later version, or belongs to another engine that still runs. */
+/** Throws when the file is not a brain, has a later version, or is open in another engine. */
 export function openBrain(path: string): Brain {
   const db = openDatabase(path);
   return {
@@ -79,7 +79,7 @@ function openDatabase(path: string): DatabaseSync {
   try {
     const opened = new DatabaseSync(path, { timeout: LOCK_TIMEOUT_MS });
     db = opened;
-    // Exclusive: a second engine on the same brain must fail at its start, not corrupt the first one's turns.
+    // Exclusive locking: a second engine on the same brain fails at its start and cannot corrupt the first one's turns.
     opened.exec("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL");
     opened.exec("PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY");
     inTransaction(opened, () => applySchema(opened));
@@ -93,7 +93,9 @@ function openDatabase(path: string): DatabaseSync {
 
 function applySchema(db: DatabaseSync): void {
   const version = Number(db.prepare("PRAGMA user_version").get()?.["user_version"]);
-  if (version > SCHEMA_VERSION) throw new Error(`it is of version ${version}, later than ${SCHEMA_VERSION}`);
+  if (version > SCHEMA_VERSION) {
+    throw new Error(`it has version ${version}, but this engine supports at most version ${SCHEMA_VERSION}`);
+  }
   if (version === SCHEMA_VERSION) return;
   db.exec(SCHEMA);
   db.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`);
@@ -106,7 +108,7 @@ function inTransaction<T>(db: DatabaseSync, work: () => T): T {
     db.exec("COMMIT");
     return result;
   } catch (error) {
-    // A full disk makes SQLite roll back by itself; a second ROLLBACK would hide the first error.
+    // A full disk makes SQLite roll back by itself; another ROLLBACK would throw and hide the first error.
     if (db.isTransaction) db.exec("ROLLBACK");
     throw error;
   }

@@ -4,7 +4,7 @@ import { countMessages, forgetThroughExchange } from "./threads.ts";
 const COMPACT_ABOVE_MESSAGES = 20;
 const KEPT_EXCHANGES = 5;
 
-/** Forgets all but the last exchanges of a thread that grew too long; undefined when it did not. */
+/** Forgets all but the last exchanges of a thread that is too long. Returns undefined when it is short enough. */
 export function compactThread(
   brain: Pick<Brain, "sql">,
   taskId: string,

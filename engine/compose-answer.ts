@@ -10,7 +10,7 @@ interface AnswerInput {
   readonly human: HumanAnswer | undefined;
 }
 
-/** The same thread always gets the same answer. */
+/** Uses nothing but the thread, so the same thread always gets the same answer. */
 export function composeAnswer({ exchange, message, previous, human }: AnswerInput): string {
   const parts = [`This is message ${exchange} of this thread and it has ${countWords(message.text)} words.`];
   parts.push(
@@ -23,26 +23,26 @@ export function composeAnswer({ exchange, message, previous, human }: AnswerInpu
   return parts.join(" ");
 }
 
-/** One line, at most 200 characters. */
+/** The beginning of a text, on one line and at most 200 characters long. */
 export function toQuote(text: string): string {
   const start = text.slice(0, QUOTE_LENGTH).toWellFormed().replaceAll(/\s+/g, " ").trim();
   return text.length > QUOTE_LENGTH ? `${start}…` : start;
 }
 
 export function countWords(text: string): number {
-  // A message may be megabytes long: counted without a copy of each word.
+  // Counts without copying each word, because a message may have many megabytes.
   const word = /\S+/g;
   let words = 0;
   while (word.test(text)) words += 1;
   return words;
 }
 
-/** A token of the reference engine is a word with the blanks behind it. */
+/** A token of the reference engine is a word with the white space after it. */
 export function toTokens(text: string): string[] {
   return text.match(/\S+\s*/g) ?? [];
 }
 
-/** Exactly `count` tokens: cut, or filled up with words that say their own number. */
+/** Exactly `count` tokens: cut off, or filled up with words that contain their own number. */
 export function fitTokens(tokens: readonly string[], count: number | undefined): string[] {
   if (count === undefined) return [...tokens];
   return Array.from({ length: count }, (_, index) => {

@@ -9,6 +9,6 @@ export interface EngineContext {
   readonly brain: Brain;
   readonly turns: TurnsInFlight;
   readonly questions: HumanQuestions;
-  /** True from the first stop signal on: nothing new is begun. */
+  /** True after the first stop signal. A draining engine starts no new work. */
   isDraining(): boolean;
 }

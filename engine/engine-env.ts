@@ -4,11 +4,11 @@ export interface EngineEnv {
   readonly brainPath: string;
   readonly catalogDir: string;
   readonly host: string;
-  /** 0 lets the system pick. */
+  /** 0: the system picks a free port. */
   readonly port: number;
 }
 
-/** Throws one error that names every variable that is wrong. */
+/** Throws one error that names every missing or invalid variable. */
 export function parseEngineEnv(env: Readonly<Record<string, string | undefined>>): EngineEnv {
   const problems: string[] = [];
   const required = (name: string): string => {

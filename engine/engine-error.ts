@@ -5,7 +5,7 @@ export interface ErrorEnvelope {
   readonly details?: unknown;
 }
 
-/** A refusal that the caller may read: it becomes the envelope of an HTTP answer or the data of an `error` event. */
+/** An error for the caller. It becomes the envelope of an HTTP answer or the data of an `error` event. */
 export class EngineError extends Error {
   readonly status: number;
   readonly code: string;
@@ -18,7 +18,7 @@ export class EngineError extends Error {
   }
 }
 
-/** Anything that is not an {@link EngineError} is told to the caller without its text, which may hold what the brain holds. */
+/** Hides the text of any error but an {@link EngineError}: that text may contain data of the brain. */
 export function toErrorEnvelope(error: unknown): ErrorEnvelope {
   return error instanceof EngineError
     ? { error: error.code, message: error.message }

@@ -42,7 +42,7 @@ interface EventData {
   readonly heartbeat: { readonly timestamp: string };
 }
 
-/** An event as it goes over the wire: `event: <type>`, `data: <json of data>`. */
+/** An event of the stream: `event: <type>`, `data: <json of data>`. */
 export type EngineEvent = {
   [Type in keyof EventData]: { readonly type: Type; readonly data: EventData[Type] };
 }[keyof EventData];

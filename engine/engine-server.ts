@@ -7,7 +7,7 @@ import { discardBody, readJsonBody, sendJson } from "./json-body.ts";
 import { logLine } from "./log-line.ts";
 import { ROUTES, type Route } from "./routes.ts";
 
-/** The caller closes the server; what is still open on it then is the caller's to cut. */
+/** Listens. The caller closes the server and cuts the connections that are still open. */
 export async function openEngineServer(
   ctx: EngineContext,
   address: { readonly host: string; readonly port: number },
@@ -25,14 +25,14 @@ export async function openEngineServer(
 async function answer(ctx: EngineContext, req: IncomingMessage, res: ServerResponse): Promise<void> {
   const url = URL.parse(req.url ?? "/", "http://engine");
   const route = ROUTES.get(url?.pathname ?? "");
-  if (!url || !route) throw new EngineError(404, "NOT_FOUND", "no such path");
+  if (!url || !route) throw new EngineError(404, "NOT_FOUND", "this engine has no such path");
   if (req.method !== route.method) {
     res.setHeader("allow", route.method);
-    throw new EngineError(405, "METHOD_NOT_ALLOWED", `this path takes ${route.method}`);
+    throw new EngineError(405, "METHOD_NOT_ALLOWED", `this path accepts only ${route.method}`);
   }
   admit(ctx, route, req);
   const body = route.method === "POST" ? await readJsonBody(req) : {};
-  // After the body, so that nothing new begins between this look and the handler.
+  // Checked after the body: the engine may have begun to drain while the body arrived.
   if (!route.isOpen && ctx.isDraining()) throw new EngineError(503, "DRAINING", "the engine is stopping");
   await route.handle(ctx, { body, query: url.searchParams, res });
 }

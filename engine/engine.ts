@@ -16,13 +16,13 @@ export interface Engine {
 
 export interface EngineOptions extends EngineEnv {
   readonly configFile: string;
-  /** How long turns may go on once the engine is told to stop. */
+  /** How long turns may continue after the engine was told to stop. */
   readonly drainLimitMs: number;
-  /** How long turns that were cut have to say so to their readers. */
-  readonly farewellMs: number;
+  /** How long turns that are aborted then may take to send their last event. */
+  readonly abortLimitMs: number;
 }
 
-/** An open engine is a ready one: the brain is read and its leftovers are ended before the port listens. */
+/** Opens the brain, ends the turns that a crash left running, and then listens. An open engine is ready. */
 export async function openEngine(options: EngineOptions): Promise<Engine> {
   const brain = openBrain(options.brainPath);
   try {
@@ -52,24 +52,24 @@ async function serveBrain(brain: Brain, options: EngineOptions): Promise<Engine>
     await drainTurns(ctx, options);
     server.close();
     server.closeAllConnections();
-    // Cut readers let their turns go; the brain must outlive the last of them.
-    await ctx.turns.settled();
+    // A turn that waits for a slow reader ends now that its connection is cut. The brain stays open until then.
+    await ctx.turns.allEnded();
     brain.close();
   };
   return { port, close };
 }
 
 async function drainTurns(ctx: EngineContext, options: EngineOptions): Promise<void> {
-  if (await settledWithin(ctx, options.drainLimitMs)) return;
-  ctx.turns.halt();
-  await settledWithin(ctx, options.farewellMs);
+  if (await endedWithin(ctx, options.drainLimitMs)) return;
+  ctx.turns.abort();
+  await endedWithin(ctx, options.abortLimitMs);
 }
 
-async function settledWithin(ctx: Pick<EngineContext, "turns">, ms: number): Promise<boolean> {
+async function endedWithin(ctx: Pick<EngineContext, "turns">, ms: number): Promise<boolean> {
   const timer = new AbortController();
   const late = sleep(ms, false, { signal: timer.signal }).catch(() => false);
   try {
-    return await Promise.race([ctx.turns.settled().then(() => true), late]);
+    return await Promise.race([ctx.turns.allEnded().then(() => true), late]);
   } finally {
     timer.abort();
   }

@@ -3,7 +3,7 @@ import type { EngineEvent } from "./engine-event.ts";
 
 const RETENTION_MS = 24 * 3_600_000;
 
-/** An event of the past. `at` is milliseconds and its place in the log: no two events share one. */
+/** A recorded event. `at` is its time in milliseconds and its position in the log: no two events share one. */
 export interface LoggedEvent {
   readonly at: number;
   readonly taskId: string;
@@ -14,8 +14,8 @@ export interface LoggedEvent {
 }
 
 /**
- * Writes an event down. In a burst of more than one event per millisecond `at` runs ahead of the clock, so that
- * "after the last `at` I saw" neither misses nor repeats an event.
+ * Records an event. When there is more than one event per millisecond, `at` runs ahead of the clock. So a replay after
+ * the last known `at` neither misses nor repeats an event.
  */
 export function recordEvent(
   brain: Pick<Brain, "sql">,

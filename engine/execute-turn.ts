@@ -15,10 +15,10 @@ import { parseTurnRequest } from "./turn-request.ts";
 
 type TurnContext = Pick<EngineContext, "brain" | "questions" | "turns">;
 
-/** Refuses by throwing; after that the answer is a stream, and the turn goes on to its end whether or not it is read. */
+/** Starts a turn and streams its events; throws to refuse it. The turn runs to its end even when its reader leaves. */
 export function executeTurn(ctx: TurnContext, body: JsonObject, res: ServerResponse): void {
   const request = parseTurnRequest(body);
-  ctx.turns.claim(request.taskId);
+  ctx.turns.reserve(request.taskId);
   let turn: Turn;
   try {
     turn = openTurn(ctx.brain, request);
@@ -31,15 +31,15 @@ export function executeTurn(ctx: TurnContext, body: JsonObject, res: ServerRespo
 
 async function runTurn(ctx: TurnContext, turn: Turn, reader: SseWriter): Promise<void> {
   const last = await playToEnd(ctx, turn, reader);
-  // First free, then told: whoever reads the end may start the task's next turn at once.
+  // The task is free before the last event is sent: its reader may start the task's next turn at once.
   ctx.turns.release(turn.taskId);
   await reader.send(last.type, JSON.stringify(last.data));
   await reader.end();
 }
 
-/** Returns the turn's last event, which is recorded but not yet sent. Never throws. */
+/** Returns the turn's last event, recorded but not yet sent. Never throws. */
 async function playToEnd(ctx: TurnContext, turn: Turn, reader: SseWriter): Promise<EngineEvent> {
-  // Recorded before it is sent, so that a replay holds at least what a reader has seen.
+  // Records each event before it is sent, so that a replay has every event that a reader got.
   const emit = async (event: EngineEvent): Promise<void> => {
     recordEvent(ctx.brain, turn, event);
     await reader.send(event.type, JSON.stringify(event.data));
@@ -87,8 +87,8 @@ function failTurn(ctx: TurnContext, turn: Turn, error: unknown): EngineEvent {
       recordEvent(ctx.brain, turn, event);
     });
   } catch (cause) {
-    // The reader is told all the same. The record still says `running`, and the next start marks it interrupted.
-    logLine("turn's end not recorded", { turn_id: turn.turnId, error: String(cause) });
+    // The reader still gets the event. The record stays `running`, and the next start marks it interrupted.
+    logLine("the end of a turn was not recorded", { turn_id: turn.turnId, error: String(cause) });
   }
   return event;
 }

@@ -5,7 +5,7 @@ import { isJsonObject, type JsonObject } from "./json-object.ts";
 
 export interface GatewayConfig {
   readonly config: JsonObject;
-  /** 0 until a config was set; each swap adds one. */
+  /** 0 until a config is set; each change adds one. */
   readonly revision: number;
   readonly updated_at: string | null;
 }
@@ -21,7 +21,7 @@ export function getGatewayConfig(brain: Pick<Brain, "sql">): GatewayConfig {
   };
 }
 
-/** Swaps the whole config: a reader sees the old one or the new one, and so does an engine that is killed meanwhile. */
+/** Replaces the whole config at once: a reader, or the next start after a kill, gets the old one or the new one. */
 export function setGatewayConfig(
   brain: Pick<Brain, "sql" | "transaction">,
   config: JsonObject,
@@ -35,17 +35,17 @@ export function setGatewayConfig(
   });
 }
 
-/** Takes the config of `file`. Without the file the config of the brain stays; a bad file changes nothing either. */
+/** Replaces the config by the one in `file`. If the file is missing, nothing changes; if it is invalid, throws. */
 export function reloadGatewayConfig(
   brain: Pick<Brain, "sql" | "transaction">,
   file: string,
 ): GatewayConfig & { readonly reloaded: boolean } {
-  const text = readIfThere(file);
+  const text = readIfExists(file);
   if (text === undefined) return { reloaded: false, ...getGatewayConfig(brain) };
   return { reloaded: true, ...setGatewayConfig(brain, parseConfigFile(file, text)) };
 }
 
-function readIfThere(file: string): string | undefined {
+function readIfExists(file: string): string | undefined {
   try {
     return readFileSync(file, "utf8");
   } catch (error) {
@@ -59,7 +59,7 @@ function parseConfigFile(file: string, text: string): JsonObject {
   try {
     value = JSON.parse(text);
   } catch {
-    // JSON is YAML too, and the standard library reads no other.
+    // Every JSON text is YAML, and the standard library can parse no other YAML.
     throw new EngineError(
       422,
       "CONFIG_UNREADABLE",

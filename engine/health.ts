@@ -3,7 +3,7 @@ import type { EngineContext } from "./engine-context.ts";
 import { countThreads } from "./threads.ts";
 
 export interface Health {
-  /** `ok` only when a turn would be taken now. */
+  /** `ok` only when the engine accepts turns. */
   readonly status: "ok" | "draining" | "degraded";
   readonly uptime_seconds: number;
   readonly subsystems: Readonly<Record<string, { readonly ok: boolean } & Readonly<Record<string, unknown>>>>;
@@ -28,7 +28,7 @@ function checkBrain(ctx: Pick<EngineContext, "brain">): { ok: boolean; threads?:
   }
 }
 
-/** A catalog may be empty; one that cannot be read is a wrong mount. */
+/** An empty catalog is fine. An unreadable one means that the mount is wrong. */
 async function checkCatalog(
   ctx: Pick<EngineContext, "catalogDir">,
 ): Promise<{ ok: boolean; entries?: number; core_soul?: boolean }> {

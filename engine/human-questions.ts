@@ -20,7 +20,7 @@ interface Waiter {
   readonly reject: (reason: unknown) => void;
 }
 
-/** Turns that wait for a human. What is asked is in the brain; who waits for it lives and dies with the process. */
+/** The turns that wait for a human. The brain stores their questions; the waiting ends with the process. */
 export class HumanQuestions {
   readonly #brain: Pick<Brain, "sql">;
   readonly #waiters = new Map<string, Waiter>();
@@ -34,11 +34,11 @@ export class HumanQuestions {
     return this.#waiters.size;
   }
 
-  /** The question can be answered as soon as this returns; throws, now or by the promise, once it is {@link close}d. */
+  /** Stores a question and resolves with its answer. Rejects on {@link close}, and throws after it. */
   ask(question: Question): Promise<HumanAnswer> {
     if (this.#closedBy) throw this.#closedBy;
     const { promise, resolve, reject } = Promise.withResolvers<HumanAnswer>();
-    // The turn may still be writing its request event when the rejection comes; it meets it at its await.
+    // The promise may reject while the turn still sends its request event, before it awaits the promise.
     promise.catch(() => undefined);
     this.#brain.sql.run`
       INSERT OR REPLACE INTO pending_questions (request_id, task_id, turn_id, kind, question, asked_at)
@@ -48,10 +48,10 @@ export class HumanQuestions {
     return promise;
   }
 
-  /** Returns the request that this answers. */
+  /** Answers the open question of a task and returns its request id. */
   respond(taskId: string, answer: HumanAnswer): string {
     const waiter = this.#waiters.get(taskId);
-    if (!waiter) throw new EngineError(422, "NO_PENDING_REQUEST", "this task waits for no answer");
+    if (!waiter) throw new EngineError(422, "NO_PENDING_REQUEST", "this task has no open question");
     const row = this.#brain.sql
       .get`DELETE FROM pending_questions WHERE task_id = ${taskId} RETURNING request_id`;
     this.#waiters.delete(taskId);
@@ -64,7 +64,7 @@ export class HumanQuestions {
       SELECT request_id, task_id, turn_id, kind, question, asked_at FROM pending_questions ORDER BY asked_at`;
   }
 
-  /** From here on nobody will answer: who waits, and who comes to ask, gets `reason`. */
+  /** Rejects all open questions and every later one with `reason`. */
   close(reason: EngineError): void {
     this.#closedBy = reason;
     this.#brain.sql.run`DELETE FROM pending_questions`;

@@ -2,7 +2,7 @@ import type { Brain } from "./brain.ts";
 import { recordEvent } from "./event-log.ts";
 import { endTurn, listRunningTurns } from "./turn-records.ts";
 
-/** A turn that still runs in a brain just opened died with its process: its record and its replay get an end. */
+/** Ends the turns that a killed engine left `running` in the brain, in their records and in the replay. */
 export function interruptLeftoverTurns(brain: Pick<Brain, "sql" | "transaction">): number {
   return brain.transaction(() => {
     const turns = listRunningTurns(brain);

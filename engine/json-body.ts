@@ -8,7 +8,7 @@ const MAX_DISCARDED_BYTES = 4 * MAX_BODY_BYTES;
 export async function readJsonBody(req: IncomingMessage): Promise<JsonObject> {
   const chunks: Buffer[] = [];
   let bytes = 0;
-  // A plain `for await` that is left early closes the connection, and our refusal with it.
+  // Leaving a plain `for await` early would close the connection before the refusal is sent.
   const body = req.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
   for await (const chunk of body) {
     bytes += chunk.length;
@@ -21,8 +21,8 @@ export async function readJsonBody(req: IncomingMessage): Promise<JsonObject> {
 }
 
 /**
- * Reads what is left of a body, since a connection closed under a client that still sends loses our answer.
- * False when the client left, or sends so much that it is cut off.
+ * Reads the rest of a body: if the connection closed while the client still sends, the client would lose our answer.
+ * Returns false when the client has left or sends too much.
  */
 export async function discardBody(req: IncomingMessage): Promise<boolean> {
   let bytes = 0;
@@ -33,7 +33,7 @@ export async function discardBody(req: IncomingMessage): Promise<boolean> {
     }
     return req.complete;
   } catch {
-    // A body that breaks off has nobody behind it who waits for an answer.
+    // The client closed the connection, so no answer can reach it.
     return false;
   }
 }

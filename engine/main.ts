@@ -3,11 +3,11 @@ import { parseEngineEnv } from "./engine-env.ts";
 import { logLine } from "./log-line.ts";
 
 const CONFIG_FILE = "/config/gateway.yaml";
-// The contract's grace between SIGTERM and SIGKILL is 30 s; a turn that takes longer gets its end before that.
+// The contract gives 30 s between SIGTERM and SIGKILL. Turns that take longer are aborted before that.
 const DRAIN_LIMIT_MS = 25_000;
-const FAREWELL_MS = 2_000;
+const ABORT_LIMIT_MS = 2_000;
 
-// Before anything else: process 1 of a container has no default reaction to these signals.
+// Must come first: process 1 of a container has no default handlers for these signals.
 const stopped = Promise.withResolvers<string>();
 for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => stopped.resolve(signal));
 
@@ -18,7 +18,7 @@ try {
     ...env,
     configFile: CONFIG_FILE,
     drainLimitMs: DRAIN_LIMIT_MS,
-    farewellMs: FAREWELL_MS,
+    abortLimitMs: ABORT_LIMIT_MS,
   });
   logLine("listening", { host: env.host, port: engine.port });
   logLine("stopping", { signal: await stopped.promise });

@@ -15,7 +15,7 @@ import {
 import { addTurn } from "./turn-records.ts";
 import type { Steering, TurnRequest } from "./turn-request.ts";
 
-/** A turn that the brain knows of: the user's message is in the thread, the answer is not. */
+/** A recorded turn. Its thread has the user's message and not yet the answer. */
 export interface Turn {
   readonly turnId: string;
   readonly taskId: string;
@@ -56,7 +56,7 @@ function placeMessage(brain: Pick<Brain, "sql">, request: TurnRequest): Message 
   return message;
 }
 
-/** The message gets the new text, and what followed it is forgotten. */
+/** Gives a user's message a new text and forgets everything after it. */
 function editMessage(brain: Pick<Brain, "sql">, request: TurnRequest, messageId: string): Message {
   if (findMessage(brain, request.taskId, messageId)?.role === "assistant") {
     throw invalidRequest("edit_message_id names an answer; only a user's message can be edited");
@@ -67,11 +67,11 @@ function editMessage(brain: Pick<Brain, "sql">, request: TurnRequest, messageId:
   return { ...message, content };
 }
 
-/** The user's message that `messageId` is, or answers; what followed it is forgotten. */
+/** Finds the user's message that `messageId` names or answers, and forgets everything after it. */
 function rewindTo(brain: Pick<Brain, "sql">, taskId: string, messageId: string): Message {
   const named = findMessage(brain, taskId, messageId);
   const message = named && findUserMessage(brain, taskId, named.exchange);
-  if (!message) throw invalidRequest("the thread holds no message of that id");
+  if (!message) throw invalidRequest("the thread has no message with this id");
   forgetAfterMessage(brain, taskId, message.exchange);
   return message;
 }

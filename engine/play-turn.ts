@@ -21,11 +21,11 @@ export interface PlayedTurn {
 }
 
 /**
- * Everything between the two thread_lifecycle events, as it happens; returns what the brain shall remember.
+ * Yields all events between the two thread_lifecycle events, and returns what the brain stores in the end:
  *
  *     heartbeat, compaction_event?, thinking block, tool_use block, hitl?, text block, working_memory_update, usage
  *
- * Throws what the turn ends with instead.
+ * Throws an EngineError to end the turn with an `error` event.
  */
 export async function* playTurn(ctx: PlayContext, turn: Turn): AsyncGenerator<EngineEvent, PlayedTurn, void> {
   yield heartbeat();
@@ -37,7 +37,7 @@ export async function* playTurn(ctx: PlayContext, turn: Turn): AsyncGenerator<En
     yield* callTool(turn, totals);
   }
   const human = turn.steering.askHuman ? yield* askHuman(ctx, turn) : undefined;
-  const answer = yield* speak(ctx, turn, human);
+  const answer = yield* answerMessage(ctx, turn, human);
 
   const { text } = turn.userMessage.content;
   const workingMemory = { messages_seen: turn.userMessage.exchange, last_message: toQuote(text) };
@@ -104,7 +104,7 @@ async function* askHuman(ctx: PlayContext, turn: Turn): AsyncGenerator<EngineEve
   return answer;
 }
 
-async function* speak(
+async function* answerMessage(
   ctx: PlayContext,
   turn: Turn,
   human: HumanAnswer | undefined,
@@ -119,7 +119,7 @@ async function* speak(
   yield blockEdge("content_block_start", "text");
   for (const [index, text] of tokens.entries()) {
     if (index === failAt)
-      throw new EngineError(500, turn.steering.failWith ?? "", "this turn was asked to fail");
+      throw new EngineError(500, turn.steering.failWith ?? "", "reference.failWith made this turn fail");
     await pause(ctx, turn);
     yield { type: "text_delta", data: { text } };
   }
@@ -138,15 +138,15 @@ function heartbeat(): EngineEvent {
 }
 
 async function pause(ctx: PlayContext, turn: Turn): Promise<void> {
-  const { haltSignal } = ctx.turns;
+  const { abortSignal } = ctx.turns;
   const { delayMs } = turn.steering;
-  haltSignal.throwIfAborted();
-  // Also without a delay other requests get their turn between two tokens.
+  abortSignal.throwIfAborted();
+  // Even without a delay, other requests may run between two tokens.
   if (delayMs === 0) return await nextLoop();
   try {
-    await sleep(delayMs, undefined, { signal: haltSignal });
+    await sleep(delayMs, undefined, { signal: abortSignal });
   } catch (error) {
-    throw haltSignal.aborted ? haltSignal.reason : error;
+    throw abortSignal.aborted ? abortSignal.reason : error;
   }
 }
 

@@ -18,7 +18,7 @@ export interface Call {
 
 export interface Route {
   readonly method: "GET" | "POST";
-  /** Open to all and answered while draining. Only health is. */
+  /** Needs no key and works while the engine drains. Only /health is open. */
   readonly isOpen?: true;
   readonly handle: (ctx: EngineContext, call: Call) => void | Promise<void>;
 }

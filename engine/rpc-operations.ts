@@ -21,7 +21,7 @@ const OPERATIONS: ReadonlyMap<string, Operation> = new Map<string, Operation>([
   ["memory.get_thread", getThread],
 ]);
 
-/** The body of `POST /rpc` in, its `result` out. */
+/** Takes the body of `POST /rpc` and returns its `result`. */
 export function callOperation(ctx: RpcContext, body: JsonObject): unknown {
   const { method, params = {} } = body;
   if (typeof method !== "string") throw invalidRequest("method must be a string");
@@ -40,13 +40,13 @@ function setConfig(ctx: RpcContext, params: JsonObject): unknown {
   return setGatewayConfig(ctx.brain, config);
 }
 
-/** Nothing limits the reference engine, so its quota is only what it has used. */
+/** The reference engine has no limit, so its quota state is only its use so far. */
 function quotaState(ctx: RpcContext): unknown {
   const { turns, input, output } = sumUsage(ctx.brain);
   return { turns, input_tokens: input, output_tokens: output, limit: null };
 }
 
-/** The share of the input that an earlier turn of its thread had seen: what a prompt cache would have saved. */
+/** The input that an earlier turn of the same thread already contained: a prompt cache would have saved it. */
 function cacheState(ctx: RpcContext): unknown {
   const { input, cachedInput } = sumUsage(ctx.brain);
   return {
@@ -63,7 +63,7 @@ function listThreadSummaries(ctx: RpcContext, params: JsonObject): unknown {
 
 function getThread(ctx: RpcContext, params: JsonObject): unknown {
   const thread = findThread(ctx.brain, parseTaskId(params["task_id"]));
-  if (!thread) throw new EngineError(422, "THREAD_NOT_FOUND", "the brain holds no thread of that task_id");
+  if (!thread) throw new EngineError(422, "THREAD_NOT_FOUND", "the brain has no thread with this task_id");
   const messages = listMessages(ctx.brain, thread.taskId).map((message) => ({
     message_id: message.messageId,
     exchange: message.exchange,

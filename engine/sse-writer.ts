@@ -1,6 +1,6 @@
 import type { ServerResponse } from "node:http";
 
-/** Writes server-sent events to one reader. A reader that left is no error: what is sent to it then is dropped. */
+/** Writes server-sent events to one reader. Events for a reader that has left are dropped without an error. */
 export class SseWriter {
   readonly #res: ServerResponse;
 
@@ -14,13 +14,13 @@ export class SseWriter {
     return this.#res.destroyed || this.#res.closed;
   }
 
-  /** `data` is JSON text. Resolves when the reader can take more, or is gone. */
+  /** `data` is JSON text. Resolves when the reader can take more, or has left. */
   async send(type: string, data: string): Promise<void> {
     if (this.isClosed || this.#res.write(`event: ${type}\ndata: ${data}\n\n`)) return;
     await this.#next("drain");
   }
 
-  /** Resolves when all was handed to the system, or the reader is gone. */
+  /** Resolves when the operating system has all bytes, or the reader has left. */
   async end(): Promise<void> {
     if (this.isClosed) return;
     const finished = this.#next("finish");

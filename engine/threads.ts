@@ -5,7 +5,7 @@ export type Role = "user" | "assistant";
 
 export interface MessageContent {
   readonly text: string;
-  /** What was attached, by type; the brain does not keep the bytes. */
+  /** The types of the attachments. The brain does not store their bytes. */
   readonly media: readonly string[];
 }
 
@@ -90,14 +90,14 @@ export function findLastExchange(brain: Sql, taskId: string): number {
   );
 }
 
-/** Forgets what followed the user's message of this exchange: its answer and all later exchanges. */
+/** Forgets the answer of this exchange and all later exchanges. */
 export function forgetAfterMessage(brain: Sql, taskId: string, exchange: number): void {
   brain.sql.run`
     DELETE FROM messages WHERE task_id = ${taskId}
     AND (exchange > ${exchange} OR (exchange = ${exchange} AND role = 'assistant'))`;
 }
 
-/** Returns how many messages were forgotten. */
+/** Returns the number of forgotten messages. */
 export function forgetThroughExchange(brain: Sql, taskId: string, exchange: number): number {
   const result = brain.sql.run`DELETE FROM messages WHERE task_id = ${taskId} AND exchange <= ${exchange}`;
   return Number(result.changes);

@@ -2,7 +2,7 @@ import type { Brain } from "./brain.ts";
 
 type Sql = Pick<Brain, "sql">;
 
-/** Tokens of the reference engine are words. `cachedInput` is the part of `input` that an earlier turn has seen. */
+/** In tokens, which are words here. `cachedInput` is the part of `input` that an earlier turn already contained. */
 export interface Usage {
   readonly input: number;
   readonly cachedInput: number;

@@ -3,9 +3,9 @@ import { isJsonObject, type JsonObject } from "./json-object.ts";
 
 const MAX_TASK_ID_LENGTH = 512;
 
-/** What the `reference` field steers: pace and the behaviours that a demonstration or a test wants to see. */
+/** The content of the `reference` field: the pace of the turn, and behaviours for demonstrations and tests. */
 export interface Steering {
-  /** Exactly this many text deltas; undefined lets the answer have its own length. */
+  /** The exact number of text deltas; undefined: the number of words in the answer. */
   readonly words: number | undefined;
   /** Pause before each delta. */
   readonly delayMs: number;
@@ -16,7 +16,7 @@ export interface Steering {
 export interface TurnRequest {
   readonly taskId: string;
   readonly message: string;
-  /** The types of what is attached. */
+  /** The types of the attachments. */
   readonly media: readonly string[];
   readonly direct: boolean;
   readonly editMessageId: string | undefined;
@@ -24,11 +24,11 @@ export interface TurnRequest {
   readonly steering: Steering;
 }
 
-/** Fields that this engine does not know are left alone: new optional ones are a minor addition to the contract. */
+/** Ignores unknown fields: a minor version of the contract may add optional ones. */
 export function parseTurnRequest(body: JsonObject): TurnRequest {
   const message = body["message"];
   if (typeof message !== "string" || message === "")
-    throw invalidRequest("message must be a string that is not empty");
+    throw invalidRequest("message must be a non-empty string");
   const request: TurnRequest = {
     taskId: parseTaskId(body["task_id"]),
     message,
@@ -45,8 +45,7 @@ export function parseTurnRequest(body: JsonObject): TurnRequest {
 }
 
 export function parseTaskId(value: unknown): string {
-  if (typeof value !== "string" || value === "")
-    throw invalidRequest("task_id must be a string that is not empty");
+  if (typeof value !== "string" || value === "") throw invalidRequest("task_id must be a non-empty string");
   if (value.length > MAX_TASK_ID_LENGTH) throw invalidRequest(`task_id is longer than ${MAX_TASK_ID_LENGTH}`);
   // Two ids with different lone surrogates would be one id in the brain.
   if (!value.isWellFormed()) throw invalidRequest("task_id is not well-formed Unicode");
@@ -75,7 +74,7 @@ function parseSteering(value: unknown): Steering {
   };
 }
 
-/** Null is as good as absent. */
+/** Treats null like an absent field. */
 export function optional<T>(
   value: unknown,
   name: string,

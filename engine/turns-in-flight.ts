@@ -1,27 +1,27 @@
 import { setMaxListeners } from "node:events";
 import { EngineError, engineStopping } from "./engine-error.ts";
 
-/** Which tasks are busy, and which turns are not yet over. A task is free again before its turn's last event is sent. */
+/** The busy tasks and the turns that have not ended. A task becomes free before its turn sends the last event. */
 export class TurnsInFlight {
   readonly #busyTasks = new Set<string>();
   readonly #turns = new Set<Promise<void>>();
-  readonly #halt = new AbortController();
+  readonly #abort = new AbortController();
 
   constructor() {
-    // One listener per turn is what is meant here, not a leak.
-    setMaxListeners(0, this.#halt.signal);
+    // Each turn adds one listener. This turns off Node's warning about a leak.
+    setMaxListeners(0, this.#abort.signal);
   }
 
   get size(): number {
     return this.#turns.size;
   }
 
-  /** Aborts when turns may run no longer; they then end with an error. */
-  get haltSignal(): AbortSignal {
-    return this.#halt.signal;
+  /** Aborts when the turns must end. They then end with an error. */
+  get abortSignal(): AbortSignal {
+    return this.#abort.signal;
   }
 
-  claim(taskId: string): void {
+  reserve(taskId: string): void {
     if (this.#busyTasks.has(taskId)) {
       throw new EngineError(409, "TASK_BUSY", "a turn is in flight for this task");
     }
@@ -38,11 +38,11 @@ export class TurnsInFlight {
   }
 
   /** Resolves when no turn is in flight. */
-  async settled(): Promise<void> {
+  async allEnded(): Promise<void> {
     await Promise.allSettled(this.#turns);
   }
 
-  halt(): void {
-    this.#halt.abort(engineStopping("the engine stopped before the turn was over"));
+  abort(): void {
+    this.#abort.abort(engineStopping("the engine stopped before the turn ended"));
   }
 }

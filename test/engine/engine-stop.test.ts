@@ -68,7 +68,7 @@ test("a turn that outlasts the drain ends with an error event, and one that is r
     host: "127.0.0.1",
     port: 0,
     drainLimitMs: 50,
-    farewellMs: 500,
+    abortLimitMs: 500,
   });
   const calls = callEngine(engine.port);
   const slow = { words: 100_000, delayMs: 60_000 };
