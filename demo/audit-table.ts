@@ -2,7 +2,7 @@ import type { Client } from "../client/index.ts";
 
 type AuditRow = Awaited<ReturnType<Client["api"]["audit"]["list"]["query"]>>["items"][number];
 
-/** Oldest first, one line a row. */
+/** The audit rows as the lines of a table, oldest first. */
 export function toAuditTable(rows: readonly AuditRow[]): string[] {
   const cells = rows
     .toSorted((a, b) => a.seq - b.seq)

@@ -1,9 +1,9 @@
 import { createClient, EnginehouseError } from "../client/index.ts";
 
-/** One turn of one user of a product: `key` is the product's platform key. */
+/** Runs one turn for one user of a product. `key` is the product's platform key. */
 export async function runFirstTurn(url: string, key: string, print: (text: string) => void): Promise<void> {
   const client = createClient({ url, key });
-  // The same idempotency key gets the same reply, so this may run again.
+  // A second call with the same idempotency key gets the first call's reply, so this function may run again.
   await client.api.engines.provision.mutate({ userId: "ada", idempotencyKey: "engine-of-ada" });
 
   const turn = client.execute({ userId: "ada", request: { message: "Hello", taskId: "first-thread" } });

@@ -2,22 +2,22 @@ import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
 
 export interface CutProxy extends AsyncDisposable {
-  /** Where the service is reached by way of the proxy. */
+  /** The URL of the proxy. It forwards to the service. */
   readonly url: string;
-  /** How many connections came so far. */
+  /** The number of connections so far. */
   readonly connections: number;
-  /** Breaks every connection that is open, as a network does: both sides get a reset. */
+  /** Breaks every open connection as a network failure does: both sides get a reset. */
   cut(): void;
 }
 
-/** A wire between a client and the service that can be cut. */
+/** A TCP proxy between a client and the service whose connections can be cut. */
 export async function openCutProxy(targetUrl: string): Promise<CutProxy> {
   const target = new URL(targetUrl);
   const sockets = new Set<Socket>();
   let connections = 0;
-  const hold = (socket: Socket, other: Socket) => {
+  const pipe = (socket: Socket, other: Socket) => {
     sockets.add(socket);
-    // Either side may end first or break; the other then goes, too.
+    // When one side ends or breaks, the other side ends too.
     socket.on("error", () => other.destroy());
     socket.once("close", () => {
       sockets.delete(socket);
@@ -28,8 +28,8 @@ export async function openCutProxy(targetUrl: string): Promise<CutProxy> {
   const server = createServer((near) => {
     connections += 1;
     const far = connect(Number(target.port), target.hostname);
-    hold(near, far);
-    hold(far, near);
+    pipe(near, far);
+    pipe(far, near);
   });
   const cut = () => {
     for (const socket of sockets) socket.resetAndDestroy();

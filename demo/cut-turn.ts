@@ -15,33 +15,33 @@ interface Thread {
   taskId: string;
 }
 
-/** What one reader has got of a turn. */
+/** The part of a turn that one reader has received. */
 interface Reading {
   seqs: number[];
   text: string;
 }
 
 const WORDS = 40;
-/** The events at which the connection breaks. */
+/** The proxy cuts the connection after the events with these sequence numbers. */
 const CUTS: readonly number[] = [22, 41];
-/** Where the second reader takes up the turn. */
+/** The second reader starts after this sequence number. */
 const CURSOR = 30;
 
-/** One turn whose connection breaks twice, and which is then read again from the middle. */
+/** Runs a turn whose connection breaks twice, then reads the same turn again from the middle. */
 export async function playCutTurn(
   ctx: CutTurnContext,
   product: { client: Client; apiKey: string },
   thread: Thread,
 ): Promise<void> {
   const { screen } = ctx;
-  const title = "A turn whose connection is cut twice, and resumed by its cursor";
+  const title = "A turn whose connection is cut twice; the client resumes from its cursor";
   const { turnId, reading } = await screen.step(title, async () =>
     readThroughCuts(ctx, product.apiKey, thread),
   );
   await screen.step("The same turn, read again from a cursor: turns.events", async () => {
     const rest = await readFrom(product.client, turnId, CURSOR);
-    screen.say(`from event ${CURSOR} on: ${rest.seqs.length} events, ${toRange(rest.seqs)}`);
-    screen.say(`ends as it did for the first reader: "…${rest.text.slice(-32)}"`);
+    screen.print(`after event ${CURSOR}: ${rest.seqs.length} events, ${toRange(rest.seqs)}`);
+    screen.print(`the end is the same as for the first reader: "…${rest.text.slice(-32)}"`);
     checkComplete(rest.seqs, CURSOR + 1);
     const isSame = rest.seqs.at(-1) === reading.seqs.at(-1) && reading.text.endsWith(rest.text);
     if (!isSame) throw new Error("the second reading differs from the first");
@@ -54,7 +54,7 @@ async function readThroughCuts(ctx: CutTurnContext, key: string, { userId, taskI
   const client = createClient({ url: wire.url, key });
   signal.addEventListener("abort", () => client.close(), { once: true });
   const request = {
-    message: "Speak at length.",
+    message: "Write a long answer.",
     taskId,
     reference: { words: WORDS, delayMs: Math.max(ctx.tokenDelayMs, 1) },
   };
@@ -71,13 +71,13 @@ async function readThroughCuts(ctx: CutTurnContext, key: string, { userId, taskI
     screen.mark(`connection cut after event ${event.seq}`);
   }
   client.close();
-  screen.say(`${CUTS.length} cuts, ${wire.connections} connections, 1 turn started`);
-  screen.say(`${reading.seqs.length} events, ${toRange(reading.seqs)}: none lost, none twice`);
+  screen.print(`${CUTS.length} cuts, ${wire.connections} connections, 1 turn started`);
+  screen.print(`${reading.seqs.length} events, ${toRange(reading.seqs)}: none lost, none twice`);
   checkComplete(reading.seqs, 1);
   return { turnId: turn.turnId, reading };
 }
 
-/** As the procedure gives it: batches, each under the id to go on from. */
+/** Reads the batches of `turns.events`. The id of each batch is the cursor to resume from. */
 async function readFrom(client: Client, turnId: string, cursor: number): Promise<Reading> {
   const reading: Reading = { seqs: [], text: "" };
   const stream = client.api.turns.events.subscribe({ turnId, lastEventId: String(cursor) });
@@ -93,7 +93,7 @@ async function readFrom(client: Client, turnId: string, cursor: number): Promise
 
 function checkComplete(seqs: readonly number[], first: number): void {
   if (seqs.some((seq, index) => seq !== first + index)) {
-    throw new Error(`events are missing or doubled: ${seqs.join(" ")}`);
+    throw new Error(`events are missing or duplicated, received: ${seqs.join(" ")}`);
   }
 }
 

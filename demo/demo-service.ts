@@ -5,12 +5,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 const ENTRY = fileURLToPath(new URL("../server/main.ts", import.meta.url));
-const STOP_PATIENCE_MS = 30_000;
-const CLOSE_PATIENCE_MS = 1_000;
+const STOP_TIMEOUT_MS = 30_000;
+const CLOSE_TIMEOUT_MS = 1_000;
 const KEPT_LINES = 200;
-const KEPT_COMPLAINTS = 3;
+const KEPT_PROBLEMS = 3;
 
-/** The real service, in a process of its own: exactly what `npm start` runs. */
+/** The real service in its own process, exactly as `npm start` runs it. */
 export class DemoService {
   readonly #child: ChildProcess;
   readonly #exited: Promise<unknown>;
@@ -20,7 +20,7 @@ export class DemoService {
   #instanceId: string | undefined;
 
   constructor(env: NodeJS.ProcessEnv) {
-    // A process group of its own: Ctrl-C in a terminal reaches the whole group, and shall reach the demo alone.
+    // Its own process group: Ctrl-C in a terminal goes to a whole group and must reach only the demo.
     this.#child = spawn(process.execPath, [ENTRY], {
       env,
       detached: true,
@@ -29,43 +29,43 @@ export class DemoService {
     this.#exited = once(this.#child, "exit").catch((error: unknown) => error);
     this.#closed = once(this.#child, "close").catch((error: unknown) => error);
     this.#listening = this.#readLog();
-    // Nobody may be waiting when it fails to start.
+    // The start may fail before anything awaits this promise.
     this.#listening.catch(() => undefined);
   }
 
-  /** Resolves with its address; rejects with the end of its log when it exits instead. */
+  /** Resolves with the service's URL. Rejects with the end of its log if the service exits first. */
   get listening(): Promise<string> {
     return this.#listening;
   }
 
-  /** Resolves when it has exited, for whatever reason. */
+  /** Resolves when the service has exited, for any reason. */
   get exited(): Promise<unknown> {
     return this.#exited;
   }
 
-  /** Whose containers these are; undefined as long as there cannot be any. */
+  /** The instance id in the labels of its containers; undefined until the service has logged it. */
   get instanceId(): string | undefined {
     return this.#instanceId;
   }
 
-  /** What it complained of last, as it stands in its log. */
-  get complaints(): readonly string[] {
+  /** The last warnings and errors of its log. */
+  get problems(): readonly string[] {
     return this.#lines
       .filter((line) => /"level":"(?:warn|error)"|^\S*Error\b/.test(line))
-      .slice(-KEPT_COMPLAINTS);
+      .slice(-KEPT_PROBLEMS);
   }
 
-  /** Asks it to stop, and waits until it has. True: it closed in order. */
+  /** Stops the service and waits for its exit. Returns true when it exited with code 0. */
   async stop(): Promise<boolean> {
     const { pid } = this.#child;
     if (pid === undefined) return true;
     this.#child.kill("SIGTERM");
-    const timer = setTimeout(() => killGroup(pid), STOP_PATIENCE_MS);
+    const timer = setTimeout(() => killGroup(pid), STOP_TIMEOUT_MS);
     await this.#exited;
     clearTimeout(timer);
-    // Its last lines may still be in the pipe; somebody who outlives it may hold the other end.
-    await Promise.race([this.#closed, sleep(CLOSE_PATIENCE_MS, undefined, { ref: false })]);
-    // What it had begun in its group, such as an initdb, does not outlive it.
+    // Wait for the last lines in the pipe, but not for ever: a child that outlives the service keeps the pipe open.
+    await Promise.race([this.#closed, sleep(CLOSE_TIMEOUT_MS, undefined, { ref: false })]);
+    // End what the service started in its group, such as an initdb.
     killGroup(pid);
     return this.#child.exitCode === 0;
   }
@@ -83,7 +83,7 @@ export class DemoService {
       });
     }
     this.#child.once("exit", () => {
-      reject(new Error(`the service ended before it listened:\n${this.#lines.slice(-10).join("\n")}`));
+      reject(new Error(`the service exited before it listened:\n${this.#lines.slice(-10).join("\n")}`));
     });
     this.#child.once("error", reject);
     return promise;
@@ -100,7 +100,7 @@ function parseEntry(line: string): LogEntry {
   try {
     return JSON.parse(line) as LogEntry;
   } catch {
-    // Not everything that a process writes is a log line.
+    // A line that is not JSON, such as a stack trace, is not a log entry.
     return {};
   }
 }
@@ -109,6 +109,6 @@ function killGroup(pid: number): void {
   try {
     process.kill(-pid, "SIGKILL");
   } catch {
-    // There is nobody left in it.
+    // The group has no process any more.
   }
 }

@@ -7,7 +7,7 @@ import type { Traces } from "./traces.ts";
 
 const CALL_TIMEOUT_MS = 10_000;
 
-/** What is still there although it should be gone; one line each. */
+/** Everything of the demo that still exists after the clean-up, one line each. */
 export async function findLeftovers(traces: Traces, ports: PortRange): Promise<string[]> {
   const processes = await listProcessesOf(traces.dataDir);
   const takenPort = await findTakenPort(ports);
@@ -19,10 +19,10 @@ export async function findLeftovers(traces: Traces, ports: PortRange): Promise<s
   ];
 }
 
-async function findInDocker({ backend, service }: Traces): Promise<string[]> {
-  if (backend?.kind !== "docker" || service?.instanceId === undefined) return [];
+async function findInDocker({ runtime, service }: Traces): Promise<string[]> {
+  if (runtime?.kind !== "docker" || service?.instanceId === undefined) return [];
   using client = await openDockerClient({
-    dockerHost: backend.dockerHost,
+    dockerHost: runtime.dockerHost,
     callTimeoutMs: CALL_TIMEOUT_MS,
   });
   const filters = { label: [`${DOCKER_LABEL.instance}=${service.instanceId}`] };

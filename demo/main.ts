@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { mkdtempSync, realpathSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
-import { chooseBackend } from "./choose-backend.ts";
+import { chooseRuntime } from "./choose-runtime.ts";
 import { DemoService } from "./demo-service.ts";
 import { findLeftovers } from "./find-leftovers.ts";
 import { findPortRange, type PortRange } from "./port-range.ts";
@@ -13,12 +13,12 @@ import { playStory } from "./story.ts";
 import { removeTraces, type Traces } from "./traces.ts";
 
 /*
- * Plays the whole story against the real service, and takes everything away again, however it ends:
+ * Plays the whole story against the real service. Removes everything that it made, no matter how the story ends:
  *
  *     the story, or a signal, or an error ─▶ removeTraces ─▶ findLeftovers ─▶ exit
  *
- * DEMO_BACKEND=docker|process forces where engines run; DEMO_FAST=1 lets the engine speak without pauses.
- * Exit codes: 0 all went well, 1 something did not, 128 + n after signal n.
+ * DEMO_BACKEND=docker|process chooses the runtime of the engines. DEMO_FAST=1 makes the engine answer without pauses.
+ * Exit codes: 0 success, 1 failure, 128 + n after signal n.
  */
 
 const TOKEN_DELAY_MS = 25;
@@ -30,7 +30,7 @@ let exitCode = 0;
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   process.on(signal, () => {
     const isFirst = !leaving.signal.aborted;
-    screen.announce(isFirst ? `${signal}: taking everything away again` : "still taking everything away");
+    screen.announce(isFirst ? `${signal}: removing everything again` : "still removing everything");
     if (!isFirst) return;
     exitCode = 128 + constants.signals[signal];
     leave(new Error(`stopped by ${signal}`));
@@ -39,10 +39,10 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
 for (const failure of ["uncaughtException", "unhandledRejection"] as const) {
   process.on(failure, (error: unknown) => fail(error));
 }
-// Whoever read our output has gone: what we made has to go all the same.
+// The reader of our output has left. The demo must still remove what it made.
 process.stdout.on("error", fail);
 
-/** What goes wrong after that is the clean-up's own matter, or comes of it. */
+/** Reports the first failure and starts the clean-up. Later failures follow from the clean-up, so they are ignored. */
 function fail(error: unknown): void {
   if (leaving.signal.aborted) return;
   exitCode = 1;
@@ -58,29 +58,29 @@ function leave(reason: Error): void {
 async function play(traces: Traces, ports: PortRange): Promise<void> {
   const { signal } = leaving;
   const adminKey = randomBytes(32).toString("base64url");
-  const backend = await screen.step("Where engines run", async () => {
+  const runtime = await screen.step("The runtime of the engines", async () => {
     const { DEMO_BACKEND: wanted, DOCKER_HOST: dockerHost } = process.env;
-    traces.choosing = chooseBackend({ wanted, dockerHost: dockerHost || undefined, screen });
+    traces.choosing = chooseRuntime({ wanted, dockerHost: dockerHost || undefined, screen });
     return traces.choosing;
   });
-  traces.backend = backend;
+  traces.runtime = runtime;
   signal.throwIfAborted();
   const { dataDir } = traces;
   const network = `enginehouse-demo-${randomUUID().slice(0, 8)}`;
-  const settings = { adminKey, backend, dataDir, network, ports };
-  const title = "The service starts, as `npm start` does, with a Postgres of its own";
+  const settings = { adminKey, runtime, dataDir, network, ports };
+  const title = "The service starts as with `npm start`, with its own Postgres";
   const { service, url } = await screen.step(title, async () => {
     const started = new DemoService(toServiceEnvironment(process.env, settings));
     traces.service = started;
     const address = await started.listening;
-    screen.say(`serves at ${address}`);
-    screen.say(`with its data in ${dataDir}`);
+    screen.print(`listens at ${address}`);
+    screen.print(`keeps its data in ${dataDir}`);
     return { service: started, url: address };
   });
   const tokenDelayMs = process.env["DEMO_FAST"] === "1" ? 0 : TOKEN_DELAY_MS;
   signal.throwIfAborted();
   const died = service.exited.then(() => {
-    throw new Error("the service died");
+    throw new Error("the service exited during the story");
   });
   await Promise.race([playStory({ screen, url, adminKey, tokenDelayMs, signal }), died]);
 }
@@ -90,18 +90,18 @@ async function rejectWhenAborted(signal: AbortSignal): Promise<never> {
   throw signal.reason;
 }
 
-async function takeAway(traces: Traces, ports: PortRange): Promise<void> {
+async function cleanUp(traces: Traces, ports: PortRange): Promise<void> {
   await removeTraces(traces);
   const leftovers = await findLeftovers(traces, ports);
   for (const leftover of leftovers) screen.announce(`left behind: ${leftover}`);
   if (leftovers.length > 0) throw new Error("the demo left something behind");
-  screen.announce("gone: service, database, engines, containers, volumes, network, ports, files");
+  screen.announce("removed: service, database, engines, containers, volumes, network, ports, files");
   const instanceId = traces.service?.instanceId;
-  if (instanceId !== undefined) screen.announce(`(all that was of instance ${instanceId})`);
+  if (instanceId !== undefined) screen.announce(`(everything of instance ${instanceId})`);
 }
 
 async function main(): Promise<void> {
-  screen.announce("Enginehouse, from nothing to a turn and back to nothing");
+  screen.announce("Enginehouse demo: from an empty machine to a turn, and back");
   const ports = await findPortRange();
   const traces: Traces = { dataDir: realpathSync(mkdtempSync(join(tmpdir(), "enginehouse-demo-"))) };
   try {
@@ -109,9 +109,9 @@ async function main(): Promise<void> {
   } catch (error) {
     fail(error);
     if (exitCode === 1)
-      for (const line of traces.service?.complaints ?? []) screen.announce(`service: ${line}`);
+      for (const line of traces.service?.problems ?? []) screen.announce(`service: ${line}`);
   }
-  await screen.step("Nothing is left behind", () => takeAway(traces, ports));
+  await screen.step("Nothing is left behind", () => cleanUp(traces, ports));
 }
 
 try {

@@ -10,14 +10,14 @@ export interface PortRange {
 
 const SIZE = 6;
 const FIRST_PORT = 11_000;
-/** One more port than is given. */
+/** The range and its guard port. */
 const STEP = SIZE + 1;
 const RANGES = 1_280;
 const ATTEMPTS = 50;
 
 /**
- * Some ports in a row that are free: away from the default range, where an installation may be running. Until this
- * process ends it keeps the port before them, so that no other that asks here is given the same.
+ * Finds free ports in a row, outside the default range, which another installation may use. This process listens on the
+ * guard port before them until it ends, so that no other process that calls this function gets the same range.
  */
 export async function findPortRange(): Promise<PortRange> {
   for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
@@ -31,7 +31,9 @@ export async function findPortRange(): Promise<PortRange> {
     }
     guard.close();
   }
-  throw new Error("there are no free ports for the engines");
+  throw new Error(
+    `found no ${SIZE} free ports in a row after ${ATTEMPTS} attempts: free some ports above ${FIRST_PORT}`,
+  );
 }
 
 export async function findTakenPort({ min, max }: PortRange): Promise<number | undefined> {
@@ -50,7 +52,7 @@ async function tryListen(port: number): Promise<Server | undefined> {
     await once(server, "listening");
     return server;
   } catch {
-    // Whatever the system's reason is, this port cannot be had.
+    // For any error, this port is not available.
     return undefined;
   }
 }

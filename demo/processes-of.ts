@@ -8,7 +8,7 @@ export interface FoundProcess {
   command: string;
 }
 
-/** The processes that have the directory in their command line, their environment or as their place. */
+/** The processes with the directory in their command line, environment or working directory. */
 export async function listProcessesOf(dir: string): Promise<FoundProcess[]> {
   const found = process.platform === "linux" ? await listLinux(dir) : await listByPs(dir);
   return found.filter(({ pid }) => pid !== process.pid);
@@ -22,11 +22,11 @@ async function listLinux(dir: string): Promise<FoundProcess[]> {
 
 async function readLinux(pid: number, dir: string): Promise<FoundProcess | undefined> {
   const folder = join("/proc", String(pid));
-  // Other users' processes hide their environment, and any of them may end meanwhile.
+  // A process of another user hides its environment, and any process may end during the read.
   const read = (file: string) => readFile(join(folder, file), "utf8").catch(() => "");
   const command = await read("cmdline");
-  const place = await readlink(join(folder, "cwd")).catch(() => "");
-  const isOurs = [command, place, await read("environ")].some((text) => text.includes(dir));
+  const workingDir = await readlink(join(folder, "cwd")).catch(() => "");
+  const isOurs = [command, workingDir, await read("environ")].some((text) => text.includes(dir));
   return isOurs ? { pid, command: command.replaceAll("\0", " ").trim() } : undefined;
 }
 

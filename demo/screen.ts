@@ -6,12 +6,12 @@ interface ScreenOptions {
   colour: boolean;
 }
 
-/** What the demo tells. Plain lines, so that it reads the same on a terminal and in a file. */
+/** Prints the demo's output as plain lines, so that a terminal and a file show the same. */
 export class Screen {
   readonly #options: ScreenOptions;
   #steps = 0;
   #column = 0;
-  /** Waits for the next word: lines do not end in blanks. */
+  /** White space before the next word. It is held back so that no line ends with it. */
   #blank = "";
   #isMuted = false;
 
@@ -19,25 +19,25 @@ export class Screen {
     this.#options = options;
   }
 
-  /** One numbered step of the story, with the time that it took. */
+  /** Prints a numbered step of the story and the time that it took. */
   async step<Result>(title: string, work: () => Promise<Result>): Promise<Result> {
     this.#steps += 1;
     this.#write(`\n${this.#paint("1", `${String(this.#steps).padStart(3)}. ${title}`)}\n`);
     const startedAt = performance.now();
     const result = await work();
     const seconds = ((performance.now() - startedAt) / 1000).toFixed(2);
-    this.say(this.#paint("2", `${seconds} s`));
+    this.print(this.#paint("2", `${seconds} s`));
     return result;
   }
 
-  /** A line of its own. */
-  say(line: string): void {
+  /** Prints a line. */
+  print(line: string): void {
     if (this.#column > 0) this.#write("\n");
     this.#blank = "";
     this.#write(`${INDENT}${line}\n`);
   }
 
-  /** Goes on in the same line, which is broken between words. */
+  /** Appends a word to the current line, and breaks the line where it is too long. */
   flow(text: string): void {
     const word = text.trimEnd();
     const isBroken = this.#column + this.#blank.length + word.length > WIDTH;
@@ -46,21 +46,21 @@ export class Screen {
     this.#blank = text.slice(word.length);
   }
 
-  /** Something that went on between two words. */
+  /** Prints a remark between two words. */
   mark(text: string): void {
     this.flow(`${this.#paint("33", `[${text}]`)} `);
   }
 
-  /** Whatever is still under way is not told any more. */
+  /** Prints nothing more of the steps that still run. */
   mute(): void {
     this.#isMuted = true;
   }
 
-  /** Also when muted. */
+  /** Prints a line even when the screen is muted. */
   announce(line: string): void {
     const isMuted = this.#isMuted;
     this.#isMuted = false;
-    this.say(line);
+    this.print(line);
     this.#isMuted = isMuted;
   }
 

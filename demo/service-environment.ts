@@ -1,19 +1,19 @@
-import type { Backend } from "./choose-backend.ts";
+import type { RuntimeChoice } from "./choose-runtime.ts";
 import type { PortRange } from "./port-range.ts";
 
 interface DemoSettings {
   adminKey: string;
-  backend: Backend;
+  runtime: RuntimeChoice;
   dataDir: string;
-  /** The demo's own, so that it can go with it. */
+  /** A network of the demo's own, which the clean-up can remove. */
   network: string;
   ports: PortRange;
 }
 
-/** What the service is told. Settings of the shell that are meant for another installation are left out. */
+/** The environment of the service. Leaves out the shell's ORCH_* variables, which belong to another installation. */
 export function toServiceEnvironment(
   inherited: NodeJS.ProcessEnv,
-  { adminKey, backend, dataDir, network, ports }: DemoSettings,
+  { adminKey, runtime, dataDir, network, ports }: DemoSettings,
 ): NodeJS.ProcessEnv {
   const others = Object.entries(inherited).filter(([name]) => !name.startsWith("ORCH_"));
   return {
@@ -25,8 +25,8 @@ export function toServiceEnvironment(
     ORCH_PORT: "0",
     ORCH_PORT_MIN: String(ports.min),
     ORCH_PORT_MAX: String(ports.max),
-    ORCH_ENGINE_BACKEND: backend.kind,
-    ...(backend.kind === "docker" && { ORCH_ENGINE_IMAGE: backend.image }),
+    ORCH_ENGINE_BACKEND: runtime.kind,
+    ...(runtime.kind === "docker" && { ORCH_ENGINE_IMAGE: runtime.image }),
     ORCH_ENGINE_NETWORK: network,
     ORCH_DRAIN_S: "1",
     ORCH_LOG_LEVEL: "info",

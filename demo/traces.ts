@@ -5,78 +5,78 @@ import { findPostmaster, stopPostmaster } from "../db/embedded/postmaster.ts";
 import { openDockerRuntime } from "../server/runtime/docker/runtime.ts";
 import type { EngineRuntime } from "../server/runtime/engine-runtime.ts";
 import { openProcessRuntime } from "../server/runtime/process/runtime.ts";
-import type { Backend } from "./choose-backend.ts";
+import type { RuntimeChoice } from "./choose-runtime.ts";
 import type { DemoService } from "./demo-service.ts";
 import { listProcessesOf } from "./processes-of.ts";
 
-/** Everything that the demo has made so far, and so has to take away. */
+/** Everything that the demo has made so far and must remove. */
 export interface Traces {
-  /** The service's data directory, database and engine folders included. */
+  /** The service's data directory, with the database and the engines' folders. */
   readonly dataDir: string;
-  /** Settles when the runtime is chosen, which may mean an image being built. */
-  choosing?: Promise<Backend>;
-  backend?: Backend;
+  /** Resolves when the runtime is chosen, which may include building an image. */
+  choosing?: Promise<RuntimeChoice>;
+  runtime?: RuntimeChoice;
   service?: DemoService;
 }
 
 const SILENT = { info: () => undefined, warn: () => undefined };
 const POLL_MS = 50;
-const GO_PATIENCE_MS = 5_000;
+const EXIT_TIMEOUT_MS = 5_000;
 
 /**
- * Takes everything away, from whatever point the demo has reached: the service first, so that nothing makes engines
- * any more, then its engines, then its database and its files. Goes on after a failure and throws the first.
+ * Removes everything, at any point of the demo: the service first, so that it makes no more engines, then its engines,
+ * its database and its files. Continues after a failure and throws the first one.
  */
 export async function removeTraces(traces: Traces): Promise<void> {
   const failures: unknown[] = [];
   const attempt = async (work: () => Promise<unknown>) => {
     await work().catch((error: unknown) => failures.push(error));
   };
-  // A build that is under way ends before the daemon is asked what there is.
+  // An image build must end first, so that the search for leftovers sees its result.
   await traces.choosing?.catch(() => undefined);
   await attempt(async () => traces.service?.stop());
   await attempt(() => removeEngines(traces));
-  await attempt(() => stopLeftPostgres(traces.dataDir));
-  await attempt(() => endStragglers(traces.dataDir));
+  await attempt(() => stopPostgres(traces.dataDir));
+  await attempt(() => killProcesses(traces.dataDir));
   await attempt(() => rm(traces.dataDir, { recursive: true, force: true, maxRetries: 10 }));
   if (failures.length > 0) throw failures[0];
 }
 
-/** By the runtime itself: the service that would know them may be dead. */
+/** Uses the runtime directly, because the service may be dead. */
 async function removeEngines(traces: Traces): Promise<void> {
   const instanceId = traces.service?.instanceId;
-  if (instanceId === undefined || traces.backend === undefined) return;
-  await using runtime = await openBackend(traces.backend, { instanceId, dataDir: traces.dataDir });
+  if (instanceId === undefined || traces.runtime === undefined) return;
+  await using runtime = await openRuntime(traces.runtime, { instanceId, dataDir: traces.dataDir });
   await runtime.removeInstance();
 }
 
-async function openBackend(
-  backend: Backend,
+async function openRuntime(
+  choice: RuntimeChoice,
   { instanceId, dataDir }: { instanceId: string; dataDir: string },
 ): Promise<EngineRuntime> {
-  const place = { instanceId, marked: false, log: SILENT };
-  switch (backend.kind) {
+  const options = { instanceId, marked: false, log: SILENT };
+  switch (choice.kind) {
     case "docker":
-      return openDockerRuntime({ ...place, dockerHost: backend.dockerHost });
+      return openDockerRuntime({ ...options, dockerHost: choice.dockerHost });
     case "process":
-      return openProcessRuntime({ ...place, dataDir, command: [process.execPath] });
+      return openProcessRuntime({ ...options, dataDir, command: [process.execPath] });
   }
 }
 
-/** A service that was killed leaves its database running, for the next start to adopt. */
-async function stopLeftPostgres(dataDir: string): Promise<void> {
+/** A killed service leaves its database running: the next start of the service would adopt it. */
+async function stopPostgres(dataDir: string): Promise<void> {
   const cluster = await findCluster(dataDir);
   const postmaster = cluster && (await findPostmaster(cluster.pgdata));
   if (postmaster) await stopPostmaster(postmaster);
 }
 
-/** The directory's name is the demo's alone, and so is every process that has it. */
-async function endStragglers(dataDir: string): Promise<void> {
-  const deadline = performance.now() + GO_PATIENCE_MS;
+/** Only processes of the demo have the name of its data directory, so this kills all of them. */
+async function killProcesses(dataDir: string): Promise<void> {
+  const deadline = performance.now() + EXIT_TIMEOUT_MS;
   for (;;) {
-    const stragglers = await listProcessesOf(dataDir);
-    if (stragglers.length === 0 || performance.now() > deadline) return;
-    for (const { pid } of stragglers) kill(pid);
+    const processes = await listProcessesOf(dataDir);
+    if (processes.length === 0 || performance.now() > deadline) return;
+    for (const { pid } of processes) kill(pid);
     await sleep(POLL_MS);
   }
 }
@@ -85,6 +85,6 @@ function kill(pid: number): void {
   try {
     process.kill(pid, "SIGKILL");
   } catch {
-    // It went by itself.
+    // The process has already ended.
   }
 }

@@ -13,20 +13,20 @@ export interface DemoRun {
   code: number | null;
   signal: NodeJS.Signals | null;
   lines: string[];
-  /** What is there that was not there before it. */
+  /** Everything that the demo made and that still exists. */
   leftovers: string[];
 }
 
 interface RunDemoInput {
-  backend: "docker" | "process";
-  /** Called with each line and how many there were, this one included. */
+  runtime: "docker" | "process";
+  /** Called with each line and the number of lines so far. */
   onLine?: (child: ChildProcess, count: number, line: string) => void;
 }
 
-/** The whole demo in a process of its own, with a place of its own for what is temporary. */
-export async function runDemo({ backend, onLine }: RunDemoInput): Promise<DemoRun> {
+/** Runs the whole demo in its own process, with its own temporary directory. */
+export async function runDemo({ runtime, onLine }: RunDemoInput): Promise<DemoRun> {
   await using temp = await openTempDir();
-  const env = { ...process.env, TMPDIR: temp.path, DEMO_BACKEND: backend, DEMO_FAST: "1" };
+  const env = { ...process.env, TMPDIR: temp.path, DEMO_BACKEND: runtime, DEMO_FAST: "1" };
   const child = spawn(process.execPath, [ENTRY], { env, stdio: ["ignore", "pipe", "pipe"] });
   const lines: string[] = [];
   for (const stream of [child.stdout, child.stderr]) {
@@ -41,12 +41,12 @@ export async function runDemo({ backend, onLine }: RunDemoInput): Promise<DemoRu
   const leftovers = [
     ...processes.map(({ pid, command }) => `process ${pid} ${command}`),
     ...files.map((file) => `file ${file}`),
-    ...(backend === "docker" ? await listInDocker(lines) : []),
+    ...(runtime === "docker" ? await listInDocker(lines) : []),
   ];
   return { code, signal, lines, leftovers };
 }
 
-/** The demo says whose containers it has had. */
+/** Finds leftovers by the instance id, which the demo prints at its end. */
 async function listInDocker(lines: readonly string[]): Promise<string[]> {
   const instanceId = /of instance (\S+)\)/.exec(lines.join("\n"))?.[1];
   if (instanceId === undefined) return [];
