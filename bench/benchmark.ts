@@ -1,11 +1,11 @@
 import type { Measure } from "./measure.ts";
 
 export interface BenchContext {
-  /** Aborts when the run shall end: whatever waits gives up, and cleans up. */
+  /** Aborts when the run must end. Every wait then stops, and the benchmark cleans up. */
   signal: AbortSignal;
-  /** Tells whoever watches how far it is. */
-  say(line: string): void;
-  /** Where the service under test leaves CPU profiles; undefined: it makes none, and is faster. */
+  /** Prints the progress. */
+  log(line: string): void;
+  /** Folder for the CPU profiles of the service under test. undefined: no profiles, and a faster service. */
   cpuProfDir: string | undefined;
 }
 

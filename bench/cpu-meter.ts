@@ -3,14 +3,14 @@ import { readdir, readFile } from "node:fs/promises";
 /** CPU milliseconds, user and system together. */
 export interface CpuReading {
   program: number;
-  /** Of the postmaster and all of its processes, those that have ended included; 0 where there is none. */
+  /** CPU of the postmaster and all its processes, also of those that have ended; 0 without a Postgres. */
   postgres: number;
 }
 
-/** The kernel's unit in /proc, which is the same on every Linux that Node runs on. */
+/** The kernel's unit in /proc, the same on every Linux system that runs Node. */
 const TICK_MS = 10;
 
-/** What two processes have used since they began, as /proc tells: Linux only. */
+/** The CPU that a program and Postgres have used since their start. Reads /proc, so it needs Linux. */
 export async function readCpu(pid: number, postmasterPid: number | undefined): Promise<CpuReading> {
   const program = (await readStat(pid))?.ownMs ?? 0;
   return { program, postgres: postmasterPid === undefined ? 0 : await readTree(postmasterPid) };
@@ -40,7 +40,8 @@ interface Stat {
 
 async function readStat(pid: number): Promise<Stat | undefined> {
   const text = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
-  // The name before it may hold blanks and brackets. After it: state, parent, …, utime is the twelfth.
+  // The process name before the last bracket may contain blanks and brackets. After it: state, parent, …; utime is the
+  // twelfth field.
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   if (fields.length < 15) return undefined;
   const ticks = (index: number) => Number(fields[index]) * TICK_MS;

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { isLoad, type Load } from "./load.ts";
 
 /*
- * An engine that says what a load asks for and does nothing else, so that what is measured is the way there:
+ * An engine that sends the load of a request and does nothing else, so that a benchmark measures only the relay:
  *
  *   POST /execute {…, load} ─▶ thread_lifecycle started ─▶ POST /release ─▶ chunks at their pace ─▶ completed
  */
@@ -19,6 +19,7 @@ interface Stream {
 const TICK_MS = 1;
 const POLL_MS = 5;
 const startedAt = performance.now();
+/** Streams that wait for `POST /release`. */
 const held = new Set<Stream>();
 const flowing = new Set<Stream>();
 
@@ -68,7 +69,7 @@ function sendJson(response: ServerResponse, value: unknown): void {
 
 function startStream(response: ServerResponse, body: Record<string, unknown>): void {
   const load = body["load"];
-  if (!isLoad(load)) throw new Error("the request names no load");
+  if (!isLoad(load)) throw new Error("the request has no valid load");
   response.writeHead(200, { "content-type": "text/event-stream" });
   response.write(toEvent("thread_lifecycle", { phase: "started", task_id: body["task_id"] }));
   const chunk = Buffer.from(toEvent("text_delta", { text: "a few words " }).repeat(load.eventsPerChunk));
@@ -80,12 +81,12 @@ function startStream(response: ServerResponse, body: Record<string, unknown>): v
   });
 }
 
-/** Whoever asks for a stream may have an answer before the engine has the request. */
+/** Waits for `count` held streams: the service may answer its caller before the engine has received the request. */
 async function untilHeld(count: number): Promise<void> {
   while (held.size < count) await sleep(POLL_MS);
 }
 
-/** All streams begin within one interval, evenly: engines do not beat time together. */
+/** Starts all held streams, spread evenly over one interval: real engines do not send at the same moment. */
 function release(): number {
   const now = performance.now();
   const count = held.size;

@@ -1,13 +1,13 @@
-/** What the bench engine sends on one stream, between the first event and the last. */
+/** The chunks that the bench engine sends on one stream, between its first and last event. */
 export interface Load {
   chunks: number;
   eventsPerChunk: number;
   intervalMs: number;
-  /** Nothing but the first event is sent until the engine is told to release its streams. */
+  /** True: the engine sends only the first event until `POST /release`. */
   isHeld: boolean;
 }
 
-/** Stands once in each event of a load, whatever it is wrapped in on its way. */
+/** Occurs exactly once in each event of a load, in every format on the way to the reader. */
 export const EVENT_MARK = '"text":"';
 
 export function isLoad(value: unknown): value is Load {

@@ -5,12 +5,12 @@ import type { Measure } from "./measure.ts";
 import { describeMachine, writeResults } from "./results.ts";
 
 /*
- * npm run bench                          all of them
- * npm run bench relay-50 rpc-call        some
+ * npm run bench                          all benchmarks
+ * npm run bench relay-50 rpc-call        some of them
  * npm run bench relay-50 -- --cpu-prof=profiles    the service leaves a CPU profile
  *
- * A missed bound is in the table and no failure: exit codes are 0, 1 when a benchmark could not be run, 2 for a name
- * that there is not, and 130 after a signal.
+ * The table shows a missed bound, which is not a failure. Exit codes: 0, 1 when a benchmark could not run, 2 for an
+ * unknown name, 130 after a signal.
  */
 
 const { positionals, values } = parseArgs({
@@ -20,7 +20,7 @@ const { positionals, values } = parseArgs({
 const unknown = positionals.filter((name) => !BENCHMARKS.some((benchmark) => benchmark.name === name));
 if (unknown.length > 0) {
   const known = BENCHMARKS.map(({ name }) => name).join(", ");
-  console.error(`there is no benchmark ${unknown.join(", ")}; there are ${known}`);
+  console.error(`unknown benchmark ${unknown.join(", ")}: choose from ${known}`);
   process.exit(2);
 }
 const chosen = BENCHMARKS.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
@@ -34,10 +34,10 @@ const measures: Measure[] = [];
 let failures = 0;
 for (const { name, run } of chosen) {
   if (leaving.signal.aborted) break;
-  const say = (line: string) => console.error(`${name}: ${line}`);
-  say("begins");
+  const log = (line: string) => console.error(`${name}: ${line}`);
+  log("started");
   try {
-    measures.push(...(await run({ signal: leaving.signal, say, cpuProfDir: values["cpu-prof"] })));
+    measures.push(...(await run({ signal: leaving.signal, log, cpuProfDir: values["cpu-prof"] })));
   } catch (error) {
     failures += 1;
     console.error(`${name}:`, leaving.signal.aborted ? leaving.signal.reason : error);

@@ -1,11 +1,11 @@
 export interface RateInput {
-  /** How many work at once. */
+  /** The number of calls of `work` that run at once. */
   workers: number;
   durationMs: number;
   work: () => Promise<unknown>;
 }
 
-/** Does the work again and again for a while. */
+/** Repeats the work for `durationMs` and counts the calls that ended. */
 export async function measureRate({
   workers,
   durationMs,

@@ -12,7 +12,7 @@ const HEADINGS = [
   "Postgres CPU",
 ];
 
-/** All measures as lines of text. */
+/** Formats the measures as a text table. */
 export function toTable(measures: readonly Measure[]): string {
   const rows = [HEADINGS, ...measures.map(toRow)];
   const widths = HEADINGS.map((_heading, column) =>
@@ -77,7 +77,7 @@ function toBoundText(bound: Bound, unit: string): string {
   }
 }
 
-/** Three digits that count. */
+/** Rounds to about three significant digits. */
 function toText(value: number): string {
   if (Math.abs(value) >= 100) return value.toFixed(0);
   return value.toFixed(Math.abs(value) >= 10 ? 1 : 2);

@@ -1,7 +1,7 @@
 import type { CpuReading } from "./cpu-meter.ts";
 import { median } from "./statistics.ts";
 
-/** What a measure must reach; `none` is there to be read. */
+/** The bound that a measure must meet; `none` is for information only. */
 export type Bound =
   /** ours ÷ baseline */
   | { kind: "ratio_at_most" | "ratio_at_least"; times: number }
@@ -18,19 +18,19 @@ export interface Measure {
   /** Medians over the rounds. */
   ours: number;
   baseline: number | null;
-  /** What the baseline is. */
+  /** Names the baseline. */
   against: string;
   bound: Bound;
-  /** What is held against the bound: the median of the rounds' own, since each round has its own noise. */
+  /** Compared with the bound: the median of the figures of all rounds, because each round has its own noise. */
   figure: number;
   ok: boolean;
-  /** CPU microseconds of the orchestrator and of Postgres for each `per`. */
+  /** CPU microseconds of the orchestrator and of Postgres per unit of work, which `per` names. */
   cpu: { per: string; orchestratorUs: number; postgresUs: number } | null;
   rounds: { ours: readonly number[]; baseline: readonly number[] };
 }
 
 export interface MeasureInput extends Pick<Measure, "measure" | "unit" | "against" | "bound"> {
-  /** One value per round, each taken right beside the other's of the same index. */
+  /** One value per round. Values of `ours` and `baseline` with the same index were measured right after each other. */
   ours: readonly number[];
   baseline?: readonly number[];
   cpu?: Measure["cpu"];
@@ -49,7 +49,7 @@ export function toMeasure({ ours, baseline = [], cpu = null, ...about }: Measure
   };
 }
 
-/** Milliseconds of each round, made microseconds for each of `count` pieces. */
+/** Converts the CPU milliseconds of rounds of `count` units of work into microseconds per unit. */
 export function toCpuPer(per: string, count: number, rounds: readonly CpuReading[]): Measure["cpu"] {
   const toUs = (ms: number[]) => (median(ms) * 1_000) / count;
   return {

@@ -3,26 +3,26 @@ import { readStream, type StreamReading } from "./read-stream.ts";
 import type { Product, Service } from "./service.ts";
 import { USER } from "./user.ts";
 
-export interface TurnPlace {
+export interface TurnContext {
   service: Pick<Service, "url">;
   product: Product;
   signal: AbortSignal;
 }
 
-/** Starts a turn and reads it as the client does, but for the parsing. */
-export async function openTurn(place: TurnPlace, load: Load): Promise<StreamReading> {
-  return followTurn(place, await startTurn(place, load));
+/** Starts a turn and reads it as the client does, but without parsing. */
+export async function openTurn(ctx: TurnContext, load: Load): Promise<StreamReading> {
+  return followTurn(ctx, await startTurn(ctx, load));
 }
 
-/** Answers its id. */
-export async function startTurn({ product, signal }: TurnPlace, load: Load): Promise<string> {
+/** Returns the turn's id. */
+export async function startTurn({ product, signal }: TurnContext, load: Load): Promise<string> {
   const turnId = crypto.randomUUID();
   const request = { message: "go", taskId: turnId, load };
   await product.client.api.turns.start.mutate({ turnId, userId: USER, request }, { signal });
   return turnId;
 }
 
-export function followTurn({ service, product, signal }: TurnPlace, turnId: string): StreamReading {
+export function followTurn({ service, product, signal }: TurnContext, turnId: string): StreamReading {
   return readStream({
     url: `${service.url}/trpc/turns.events`,
     method: "POST",

@@ -1,12 +1,12 @@
 /*
- * Loaded before a program that is measured (`--import`): collects garbage and tells the memory that is left when it
- * is asked over the IPC channel, and ends the program when whoever measures is gone.
+ * Loaded with `--import` before a program under test. On an IPC message it collects garbage and sends the memory that is
+ * still in use. When the benchmark has exited, it ends the program.
  */
 
-/** What is in use after everything that can go is gone, in bytes. */
+/** Memory in use after a garbage collection, in bytes. */
 export interface Memory {
   rss: number;
-  /** The heap of JavaScript and what it holds outside of itself, such as buffers. */
+  /** The JavaScript heap and the memory outside it that it owns, such as buffers. */
   heap: number;
 }
 
@@ -17,5 +17,5 @@ process.on("message", () => {
   process.send?.({ rss, heap: heapUsed + external } satisfies Memory);
 });
 process.on("disconnect", () => process.kill(process.pid, "SIGTERM"));
-// A listener keeps the channel open, and the channel the process.
+// The listener keeps the channel open, and an open channel would keep the process running.
 process.channel?.unref();

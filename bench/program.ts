@@ -9,50 +9,50 @@ export interface ProgramInput {
   /** A TypeScript file of this repository. */
   entry: string;
   env: Readonly<Record<string, string | undefined>>;
-  /** Gets what the program writes. */
+  /** Receives the program's stdout and stderr. */
   logFile: string;
   /** Ends the program when it aborts. */
   signal: AbortSignal;
-  /** Where to leave a CPU profile; none when undefined. */
+  /** Folder for a CPU profile; undefined: no profile. */
   cpuProfDir?: string | undefined;
 }
 
-/** A program in a process of its own, so that its CPU and memory are its own, too. */
+/** A program in its own process, so that its CPU and memory can be measured alone. */
 export interface Program extends AsyncDisposable {
   readonly pid: number;
-  /** Where it listens. */
+  /** The URL that it listens on. */
   readonly url: string;
-  /** Collects its garbage and tells what is left. */
+  /** Collects garbage in the program and returns the memory that is still in use. */
   readMemory(): Promise<Memory>;
 }
 
 const PROBE = fileURLToPath(new URL("probe.ts", import.meta.url));
-const START_PATIENCE_MS = 60_000;
-const STOP_PATIENCE_MS = 30_000;
+const START_TIMEOUT_MS = 60_000;
+const STOP_TIMEOUT_MS = 30_000;
 const POLL_MS = 20;
 
-/** Resolves when the program has logged `{"msg":"listening","url":…}`. Disposing asks it to end, then makes it. */
+/** Resolves when the program has logged `{"msg":"listening","url":…}`. Disposing sends SIGTERM, later SIGKILL. */
 export async function openProgram(input: ProgramInput): Promise<Program> {
   const log = await open(input.logFile, "a");
   const profile = input.cpuProfDir === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${input.cpuProfDir}`];
-  // A process group of its own: Ctrl-C shall reach the benchmark alone, which then ends this one in order.
+  // Its own process group: Ctrl-C must reach only the benchmark, which then stops the program in order.
   const child = spawn(process.execPath, ["--expose-gc", ...profile, "--import", PROBE, input.entry], {
     env: { ...input.env },
     detached: true,
     stdio: ["ignore", log.fd, log.fd, "ipc"],
   });
   await log.close();
-  const ask = () => child.kill("SIGTERM");
-  input.signal.addEventListener("abort", ask, { once: true });
+  const onAbort = () => child.kill("SIGTERM");
+  input.signal.addEventListener("abort", onAbort, { once: true });
   const stop = async () => {
-    input.signal.removeEventListener("abort", ask);
+    input.signal.removeEventListener("abort", onAbort);
     await stopChild(child);
   };
   try {
     const url = await untilListening(child, input);
     const { pid } = child;
     if (pid === undefined) throw new Error(`${input.entry} did not start`);
-    return { pid, url, readMemory: () => askMemory(child), [Symbol.asyncDispose]: stop };
+    return { pid, url, readMemory: () => requestMemory(child), [Symbol.asyncDispose]: stop };
   } catch (error) {
     await stop();
     throw error;
@@ -60,19 +60,19 @@ export async function openProgram(input: ProgramInput): Promise<Program> {
 }
 
 async function untilListening(child: ChildProcess, input: ProgramInput): Promise<string> {
-  const deadline = performance.now() + START_PATIENCE_MS;
+  const deadline = performance.now() + START_TIMEOUT_MS;
   for (;;) {
     const text = await readFile(input.logFile, "utf8");
     const url = /"url":"([^"]+)".*"msg":"listening"/.exec(text)?.[1];
     if (url !== undefined) return url;
     if (hasEnded(child) || performance.now() > deadline) {
-      throw new Error(`${input.entry} does not listen:\n${text.split("\n").slice(-15).join("\n")}`);
+      throw new Error(`${input.entry} did not listen:\n${text.split("\n").slice(-15).join("\n")}`);
     }
     await sleep(POLL_MS, undefined, { signal: input.signal });
   }
 }
 
-async function askMemory(child: ChildProcess): Promise<Memory> {
+async function requestMemory(child: ChildProcess): Promise<Memory> {
   const answered = once(child, "message");
   child.send("memory");
   const [memory] = (await answered) as [Memory];
@@ -82,7 +82,7 @@ async function askMemory(child: ChildProcess): Promise<Memory> {
 async function stopChild(child: ChildProcess): Promise<void> {
   if (hasEnded(child) || child.pid === undefined) return;
   const exited = once(child, "exit");
-  const timer = setTimeout(() => child.kill("SIGKILL"), STOP_PATIENCE_MS);
+  const timer = setTimeout(() => child.kill("SIGKILL"), STOP_TIMEOUT_MS);
   child.kill("SIGTERM");
   await exited;
   clearTimeout(timer);

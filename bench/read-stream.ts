@@ -9,11 +9,11 @@ export interface StreamRequest {
   signal: AbortSignal;
 }
 
-/** A stream that is read as cheaply as can be, since whoever reads shares the machine with what is measured. */
+/** A stream that is read as cheaply as possible, because the reader shares the machine with the program under test. */
 export interface StreamReading {
-  /** Resolves when the first bytes of the body are here. */
+  /** Resolves when the first bytes of the body arrive. */
   opened: Promise<void>;
-  /** Resolves with the number of events when the stream has ended; rejects when it breaks or is refused. */
+  /** Resolves with the number of events when the stream ends. Rejects when the stream is refused or breaks. */
   ended: Promise<number>;
 }
 
@@ -33,7 +33,7 @@ export function readStream({ url, method, headers = {}, body, signal }: StreamRe
   });
   sent.once("error", fail);
   sent.end(body);
-  // Whoever waits for the one may never come to wait for the other.
+  // A caller may await only one of the two promises.
   opened.promise.catch(() => undefined);
   ended.promise.catch(() => undefined);
   return { opened: opened.promise, ended: ended.promise };
@@ -45,14 +45,14 @@ async function read(response: IncomingMessage, onFirst: () => void): Promise<num
   const done = Promise.withResolvers<void>();
   response.on("data", (chunk: Buffer) => {
     onFirst();
-    // A mark may be cut in two.
+    // A mark may be split across two chunks.
     const joined = tail.length === 0 ? chunk : Buffer.concat([tail, chunk]);
     events += countMarks(joined);
     tail = joined.subarray(Math.max(0, joined.length - MARK.length + 1));
   });
   response.once("end", () => done.resolve());
   response.once("error", done.reject);
-  response.once("close", () => done.reject(new Error("the stream broke off")));
+  response.once("close", () => done.reject(new Error("the stream broke before its end")));
   await done.promise;
   return events;
 }

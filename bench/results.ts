@@ -21,7 +21,7 @@ export function describeMachine(): Machine {
   };
 }
 
-/** Writes a file of its own for each run, and answers its path. */
+/** Writes the results of this run to a new file and returns its path. */
 export async function writeResults(measures: readonly Measure[]): Promise<string> {
   const at = new Date().toISOString();
   await mkdir(RESULTS_DIR, { recursive: true });

@@ -1,9 +1,9 @@
-/** One side of a comparison: what it takes in one round. */
+/** One side of a comparison. Each call measures one round. */
 export type Side<Result> = () => Promise<Result>;
 
 /**
- * Runs each side once per round, in an order that turns: whatever else the machine does falls on all of them alike.
- * Answers each side's results by round.
+ * Runs each side once per round and rotates their order, so that other load on the machine affects all sides equally.
+ * Returns the results of each side, by round.
  */
 export async function alternate<Sides extends Record<string, Side<unknown>>>(
   sides: Sides,
@@ -12,8 +12,8 @@ export async function alternate<Sides extends Record<string, Side<unknown>>>(
   const names = Object.keys(sides);
   const results: Record<string, unknown[]> = Object.fromEntries(names.map((name) => [name, []]));
   for (let round = 0; round < rounds; round += 1) {
-    for (let turn = 0; turn < names.length; turn += 1) {
-      const name = names[(round + turn) % names.length] ?? "";
+    for (let offset = 0; offset < names.length; offset += 1) {
+      const name = names[(round + offset) % names.length] ?? "";
       results[name]?.push(await sides[name]?.());
     }
   }

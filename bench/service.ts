@@ -15,24 +15,24 @@ import { readCpu, type CpuReading } from "./cpu-meter.ts";
 import { openProgram, type Program } from "./program.ts";
 
 export interface ServiceInput {
-  /** What runs as an engine: a source of events that costs nothing, or the reference engine. */
+  /** The engine to run: the bench engine, which costs almost nothing, or the reference engine. */
   engine: "bench" | "reference";
-  /** The reference engine's image: then engines are containers. */
+  /** The reference engine's image. With it the engines run in Docker, otherwise as processes. */
   dockerImage?: string;
 }
 
-/** The real service as `npm start` runs it, with a Postgres, a data directory and ports of its own. */
+/** The real service as `npm start` runs it, with its own Postgres, data directory and ports. */
 export interface Service extends Pick<Program, "url" | "readMemory">, AsyncDisposable {
   readonly dataDir: string;
   readonly databaseUrl: string;
   readonly adminKey: string;
   readonly network: string;
-  /** CPU so far, of the service and of its Postgres. */
+  /** The CPU used so far by the service and its Postgres. */
   readCpu(): Promise<CpuReading>;
-  /** Likewise of another program, which may use the same Postgres. */
+  /** The same for another program, which may use the same Postgres. */
   readCpuOf(program: Program): Promise<CpuReading>;
   openProduct(): Promise<Product>;
-  /** Starts another program of the benchmark, which goes before the service does. */
+  /** Starts a baseline program. It is stopped before the service is. */
   openBaseline(name: string, env?: Readonly<Record<string, string>>): Promise<Program>;
 }
 
@@ -46,14 +46,14 @@ const ENTRY = fileURLToPath(new URL("../server/main.ts", import.meta.url));
 const BENCH_ENGINE = fileURLToPath(new URL("engine-main.ts", import.meta.url));
 const SILENT = { info: () => undefined, warn: () => undefined };
 
-/** Disposing takes everything away again. */
+/** Disposing stops the service and removes everything that it made. */
 export async function openService(ctx: BenchContext, input: ServiceInput): Promise<Service> {
   await using stack = new AsyncDisposableStack();
   const dataDir = await mkdtemp(join(tmpdir(), "enginehouse-bench-"));
   stack.defer(() => rm(dataDir, { recursive: true, force: true, maxRetries: 10 }));
   const postgres = stack.use(await openEmbeddedPostgres({ dataDir }));
   const logFile = join(dataDir, "service.log");
-  stack.defer(() => tellComplaints(ctx, logFile));
+  stack.defer(() => logProblems(ctx, logFile));
   stack.defer(() => removeEngines({ dataDir, logFile, isDocker: input.dockerImage !== undefined }));
 
   const adminKey = randomBytes(32).toString("base64url");
@@ -125,17 +125,17 @@ async function toEnvironment(input: EnvironmentInput): Promise<Record<string, st
   };
 }
 
-/** A benchmark whose service complains has measured something else. */
-async function tellComplaints(ctx: BenchContext, logFile: string): Promise<void> {
+/** Prints the warnings and errors of the service: with them, the figures may mean something else. */
+async function logProblems(ctx: BenchContext, logFile: string): Promise<void> {
   const log = await readFile(logFile, "utf8").catch(() => "");
-  const complaints = log.split("\n").filter((line) => /"level":"(?:warn|error)"/.test(line));
-  if (complaints.length === 0) return;
-  ctx.say(
-    `the service complained ${complaints.length} times, at first:\n${complaints.slice(0, 3).join("\n")}`,
+  const problems = log.split("\n").filter((line) => /"level":"(?:warn|error)"/.test(line));
+  if (problems.length === 0) return;
+  ctx.log(
+    `the service logged ${problems.length} warnings or errors, the first ones:\n${problems.slice(0, 3).join("\n")}`,
   );
 }
 
-/** By the runtime itself, after the service is gone. */
+/** Uses the runtime directly, because the service has exited. */
 async function removeEngines(input: { dataDir: string; logFile: string; isDocker: boolean }): Promise<void> {
   const log = await readFile(input.logFile, "utf8").catch(() => "");
   const instanceId = /"instanceId":"([^"]+)"/.exec(log)?.[1];
@@ -148,7 +148,7 @@ async function openRuntime(
   instanceId: string,
   { dataDir, isDocker }: { dataDir: string; isDocker: boolean },
 ): Promise<EngineRuntime> {
-  const place = { instanceId, marked: false, log: SILENT };
-  if (isDocker) return openDockerRuntime({ ...place, dockerHost: process.env["DOCKER_HOST"] });
-  return openProcessRuntime({ ...place, dataDir, command: [process.execPath] });
+  const options = { instanceId, marked: false, log: SILENT };
+  if (isDocker) return openDockerRuntime({ ...options, dockerHost: process.env["DOCKER_HOST"] });
+  return openProcessRuntime({ ...options, dataDir, command: [process.execPath] });
 }

@@ -4,27 +4,27 @@ import type { Service } from "./service.ts";
 
 export interface PairsInput {
   service: Pick<Service, "readCpu">;
-  /** What is timed, for whoever watches: "500 calls". */
+  /** Names the work in the progress output, such as "500 calls". */
   what: string;
   pairs: number;
   rounds: number;
-  /** Until the code that serves it is compiled: a service is up for months, and a test of it for a second. */
+  /** Rounds that do not count, until the code is compiled: a service runs for months, a benchmark for seconds. */
   warmUpRounds: number;
-  /** Milliseconds of one, timed by itself: what leads up to or follows it does not count. */
+  /** Runs once and returns its own time in milliseconds, without preparation and clean-up. */
   ours: () => Promise<number>;
   baseline: () => Promise<number>;
 }
 
-/** Milliseconds of each, and what the round took of the CPU. */
+/** The milliseconds of each run, and the CPU of the whole round. */
 export interface PairsRound {
   ours: number[];
   baseline: number[];
   cpu: CpuReading;
 }
 
-/** One of each in turn, so that whatever else the machine does falls on both alike. */
+/** Alternates baseline and ours, so that other load on the machine affects both equally. */
 export async function timePairs(
-  ctx: Pick<BenchContext, "signal" | "say">,
+  ctx: Pick<BenchContext, "signal" | "log">,
   input: PairsInput,
 ): Promise<PairsRound[]> {
   const { service, pairs } = input;
@@ -40,7 +40,7 @@ export async function timePairs(
     return { ours, baseline, cpu: toUsed(from, await service.readCpu()) };
   };
   for (let warmUp = 0; warmUp < input.warmUpRounds; warmUp += 1) await run();
-  ctx.say(`${input.rounds} rounds of ${input.what}`);
+  ctx.log(`${input.rounds} rounds of ${input.what}`);
   const rounds: PairsRound[] = [];
   while (rounds.length < input.rounds) rounds.push(await run());
   return rounds;

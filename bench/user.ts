@@ -1,2 +1,2 @@
-/** Whose engine the benchmarks use. */
+/** The user whose engine the benchmarks use. */
 export const USER = "ada";

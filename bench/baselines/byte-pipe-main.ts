@@ -1,9 +1,9 @@
 import { createServer, request } from "node:http";
-import { tellListening } from "./tell-listening.ts";
+import { logListening } from "./log-listening.ts";
 
 /*
- * The least that a relay can do: each request goes to the engine as it is, and what comes back goes to the caller,
- * bytes for bytes. No log, no keys, no reading of what passes.
+ * The cheapest possible relay: it passes each request to the engine and the answer back to the caller, byte for byte,
+ * without a log, keys or parsing.
  */
 
 const engineUrl = process.env["BENCH_ENGINE_URL"] ?? "";
@@ -19,5 +19,5 @@ const server = createServer((incoming, outgoing) => {
   outgoing.on("close", () => upstream.destroy());
   incoming.pipe(upstream);
 });
-server.listen({ port: 0, host: "127.0.0.1", backlog: 4_096 }, () => tellListening(server));
+server.listen({ port: 0, host: "127.0.0.1", backlog: 4_096 }, () => logListening(server));
 process.on("SIGTERM", () => process.exit(0));

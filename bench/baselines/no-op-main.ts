@@ -13,8 +13,8 @@ import { openLog } from "../../server/log.ts";
 import { z } from "zod";
 
 /*
- * The service's whole way in and out, with `engines.get` made a procedure that does nothing: same server, same log of
- * requests, same keys on the same database, same schemas.
+ * The service's whole API with an `engines.get` that does nothing: the same server, request log, keys, database and
+ * schemas.
  */
 
 const ENGINE: z.infer<typeof EngineSchema> = {
@@ -43,7 +43,7 @@ const doNothing = platformProcedure("read")
   .input(z.strictObject({ userId: z.string() }))
   .output(EngineSchema)
   .query(() => ENGINE);
-// In its place rather than in a router of its own, so that nothing differs but the procedure.
+// Replaces the procedure in the real router, so that nothing else differs.
 Object.assign(appRouter._def.procedures, { "engines.get": doNothing });
 
 const { config } = parseConfig(process.env);
@@ -51,7 +51,7 @@ const log = openLog(config.log);
 const url = config.databaseUrl ?? "";
 await using database = openDatabase({ url, poolSize: config.databasePool, applicationName: "no-op" });
 const { db, raw } = database;
-// What the way in and out uses of it; there are no engines here, and no turns.
+// Only the parts that the API uses: this program has no engines and no turns.
 const ctx = {
   config,
   log,

@@ -3,11 +3,11 @@ import { fastifyTRPCPlugin } from "@trpc/server/adapters/fastify";
 import { EventSourceParserStream } from "eventsource-parser/stream";
 import { fastify } from "fastify";
 import { z } from "zod";
-import { tellListening } from "./tell-listening.ts";
+import { logListening } from "./log-listening.ts";
 
 /*
- * What somebody writes who relays engines over tRPC without thinking about the cost: a subscription that yields each
- * event as it comes, and one that has nothing to say.
+ * A simple relay over tRPC, written without thought for its cost: one subscription yields each event as it comes, and
+ * one stays idle.
  */
 
 const engineUrl = process.env["BENCH_ENGINE_URL"] ?? "";
@@ -17,7 +17,7 @@ interface Context {
   authorization: string | undefined;
 }
 
-// The same pings as the service's, without which no stream outlives a proxy.
+// The same pings as in the service: without pings, proxies close a quiet stream.
 const t = initTRPC.context<Context>().create({ sse: { ping: { enabled: true, intervalMs: 15_000 } } });
 const procedure = t.procedure.use(({ ctx, next }) => {
   if (ctx.authorization !== `Bearer ${apiKey}`) throw new TRPCError({ code: "UNAUTHORIZED" });
@@ -67,5 +67,5 @@ await server.register(fastifyTRPCPlugin, {
   },
 });
 await server.listen({ port: 0, host: "127.0.0.1", backlog: 4_096 });
-tellListening(server.server);
+logListening(server.server);
 process.on("SIGTERM", () => process.exit(0));

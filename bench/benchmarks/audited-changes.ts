@@ -14,9 +14,9 @@ const WORKERS = 32;
 const DURATION_MS = 3_000;
 
 /**
- * Through the API and all in one product, so that every one of them wants the same audit chain: a change, which is a
- * transaction that writes and then appends to the chain, and a call of which the record is all that is written. The
- * baseline is what Postgres can do on this disk with one row that everybody wants.
+ * Calls through the API, all in one product, so that they all append to the same audit chain. A change is a transaction
+ * that writes and then appends to the chain. A call writes only its audit record. The baseline is the rate at which
+ * Postgres, on this disk, can update one contended row.
  */
 export const auditedChanges: Benchmark = {
   name: "audited-changes",
@@ -42,7 +42,7 @@ export const auditedChanges: Benchmark = {
         signal: ctx.signal,
       });
       const text = await body.text();
-      if (statusCode !== 200) throw new Error(`${procedure} was answered ${statusCode}: ${text}`);
+      if (statusCode !== 200) throw new Error(`${procedure} answered ${statusCode}: ${text}`);
     };
     const run = async (work: () => Promise<unknown>) => {
       const from = await service.readCpu();
@@ -57,7 +57,7 @@ export const auditedChanges: Benchmark = {
       reveal: () => run(() => post("engineKeys.reveal", apiKey, { userId: USER })),
     };
     await alternate(sides, 1);
-    ctx.say(`${ROUNDS} rounds of ${DURATION_MS} ms, ${WORKERS} connections`);
+    ctx.log(`${ROUNDS} rounds of ${DURATION_MS} ms, ${WORKERS} connections`);
     const results = await alternate(sides, ROUNDS);
     const toRateMeasure = (measure: string, side: "issue" | "reveal", bound: Bound) =>
       toMeasure({

@@ -21,16 +21,16 @@ export const enginesGet: Benchmark = {
     const noOp = await service.openBaseline("no-op");
     const call = { apiKey, signal: ctx.signal };
     const sides = {
-      noOp: () => callAgainAndAgain(noOp.url, call),
+      noOp: () => repeatCall(noOp.url, call),
       ours: async () => {
         const from = await service.readCpu();
-        const rate = await callAgainAndAgain(service.url, call);
+        const rate = await repeatCall(service.url, call);
         const { program, postgres } = toUsed(from, await service.readCpu());
         return { ...rate, program: program / rate.count, postgres: postgres / rate.count };
       },
     };
     await alternate(sides, 1);
-    ctx.say(`${ROUNDS} rounds of ${DURATION_MS} ms, ${WORKERS} connections`);
+    ctx.log(`${ROUNDS} rounds of ${DURATION_MS} ms, ${WORKERS} connections`);
     const { ours, noOp: baseline } = await alternate(sides, ROUNDS);
     return [
       toMeasure({
@@ -46,7 +46,7 @@ export const enginesGet: Benchmark = {
   },
 };
 
-async function callAgainAndAgain(url: string, { apiKey, signal }: { apiKey: string; signal: AbortSignal }) {
+async function repeatCall(url: string, { apiKey, signal }: { apiKey: string; signal: AbortSignal }) {
   const pool = new Pool(url, { connections: WORKERS });
   const headers = { authorization: `Bearer ${apiKey}` };
   try {
@@ -56,7 +56,7 @@ async function callAgainAndAgain(url: string, { apiKey, signal }: { apiKey: stri
       work: async () => {
         const { statusCode, body } = await pool.request({ method: "GET", path: PATH, headers, signal });
         const text = await body.text();
-        if (statusCode !== 200) throw new Error(`the call was answered ${statusCode}: ${text}`);
+        if (statusCode !== 200) throw new Error(`engines.get answered ${statusCode}: ${text}`);
       },
     });
   } finally {

@@ -14,10 +14,12 @@ const LOAD: Load = { chunks: 1, eventsPerChunk: 1, intervalMs: 0, isHeld: false 
 const PACE = { direct: true, reference: { words: 3, delayMs: 5 } };
 
 /**
- * With the reference engine, which does as little before its first event as an honest engine can, at the pace of a
- * quick model: a word each 5 ms. Then with the same engine in a hurry: its forty events in two milliseconds keep the
- * processor from whoever is to have the first, on both ways. Last with an engine that says it at once, where nothing
- * is left but the way. Beside nothing any way is many times as long, so there it is what is added that counts.
+ * The time to the first event, through the service and directly, with three engines:
+ *
+ * - The reference engine at the pace of a fast model, one word every 5 ms. It does little before its first event.
+ * - The same engine without pauses. Its forty events in two milliseconds keep the CPU from the readers on both ways.
+ * - The bench engine, which answers at once. Only the relay is left, so the ratio to almost zero means nothing, and the
+ *   added time counts.
  */
 export const firstEvent: Benchmark = {
   name: "first-event",
@@ -53,7 +55,7 @@ interface Timed {
 }
 
 interface Case extends ServiceInput {
-  /** What the engine is asked for, beside the message. */
+  /** Fields of the request, besides the message. */
   request: object;
 }
 
@@ -79,9 +81,9 @@ async function timeEngine(ctx: BenchContext, { engine: kind, request }: Case): P
   };
 }
 
-async function timeTurn({ client }: Product, asked: object): Promise<number> {
+async function timeTurn({ client }: Product, fields: object): Promise<number> {
   const begin = performance.now();
-  const request = { ...asked, message: "go", taskId: crypto.randomUUID() };
+  const request = { ...fields, message: "go", taskId: crypto.randomUUID() };
   let tookMs: number | undefined;
   for await (const _event of client.execute({ userId: USER, request })) {
     tookMs ??= performance.now() - begin;
@@ -90,13 +92,13 @@ async function timeTurn({ client }: Product, asked: object): Promise<number> {
   return tookMs;
 }
 
-// As whoever has no client would write it. No signal: one that lives long gets slower with each fetch that listens.
-async function timeDirect(engine: { url: string; apiKey: string }, asked: object): Promise<number> {
+// Reads as a caller without our client would. No signal: each fetch makes a long-lived signal slower.
+async function timeDirect(engine: { url: string; apiKey: string }, fields: object): Promise<number> {
   const begin = performance.now();
   const response = await fetch(`${engine.url}/execute`, {
     method: "POST",
     headers: { "content-type": "application/json", "x-engine-key": engine.apiKey },
-    body: JSON.stringify({ ...asked, message: "go", task_id: crypto.randomUUID() }),
+    body: JSON.stringify({ ...fields, message: "go", task_id: crypto.randomUUID() }),
   });
   if (response.status !== 200) throw new Error(`the engine answered ${response.status}`);
   let tookMs: number | undefined;

@@ -20,7 +20,7 @@ import { USER } from "../user.ts";
 
 const ROUNDS = 15;
 const POLL_MS = 2;
-const BOOT_PATIENCE_MS = 60_000;
+const BOOT_TIMEOUT_MS = 60_000;
 const CALL_TIMEOUT_MS = 60_000;
 const REFERENCE_ENGINE = fileURLToPath(new URL("../../engine/main.ts", import.meta.url));
 const SILENT = { info: () => undefined, warn: () => undefined };
@@ -32,7 +32,7 @@ export const provision: Benchmark = {
     const measures = [await measureProcess(ctx)];
     const dockerHost = process.env["DOCKER_HOST"];
     if (await isDockerReachable(dockerHost)) measures.push(await measureDocker(ctx, dockerHost));
-    else ctx.say("no Docker daemon answers: containers are not measured");
+    else ctx.log("no Docker daemon answers: containers are not measured");
     return measures;
   },
 };
@@ -49,7 +49,7 @@ async function measureProcess(ctx: BenchContext): Promise<Measure> {
 interface Comparison {
   name: string;
   against: string;
-  /** Milliseconds up to the first healthy answer; cleans up after itself. */
+  /** Returns the milliseconds until the first healthy answer, and removes what it made. */
   raw: () => Promise<number>;
 }
 
@@ -60,7 +60,7 @@ async function compare(
 ): Promise<Measure> {
   const product = await service.openProduct();
   const sides = {
-    // First, since it makes what stays: the network, and the folders.
+    // Runs first, because it makes the network and the folders, which stay.
     ours: async () => {
       const from = await service.readCpu();
       const tookMs = await provisionOnce(product);
@@ -71,7 +71,7 @@ async function compare(
     raw,
   };
   await alternate(sides, 2);
-  ctx.say(`${name}: ${ROUNDS} rounds`);
+  ctx.log(`${name}: ${ROUNDS} rounds`);
   const results = await alternate(sides, ROUNDS);
   return toMeasure({
     measure: `provision, added, p50 (${name})`,
@@ -128,10 +128,10 @@ async function spawnRaw(service: Service): Promise<number> {
 async function untilHealthy(port: number, begin: number): Promise<void> {
   for (;;) {
     const response = await fetch(`http://127.0.0.1:${port}/health`).catch(() => undefined);
-    // A body that is not read keeps its connection.
+    // An unread body would keep its connection busy.
     await response?.text().catch(() => undefined);
     if (response?.status === 200) return;
-    if (performance.now() - begin > BOOT_PATIENCE_MS) throw new Error("the raw engine does not get healthy");
+    if (performance.now() - begin > BOOT_TIMEOUT_MS) throw new Error("the raw engine did not become healthy");
     await sleep(POLL_MS);
   }
 }
@@ -143,8 +143,8 @@ async function measureDocker(ctx: BenchContext, dockerHost: string | undefined):
   const client = stack.use(await openDockerClient({ dockerHost, callTimeoutMs: CALL_TIMEOUT_MS }));
   const instanceId = randomUUID();
   stack.defer(async () => {
-    const place = { instanceId, marked: false, dockerHost, log: SILENT };
-    await using runtime = await openDockerRuntime(place);
+    const options = { instanceId, marked: false, dockerHost, log: SILENT };
+    await using runtime = await openDockerRuntime(options);
     await runtime.removeInstance();
   });
   const raw = async () => runRaw(client, { service, instanceId, image });
@@ -157,7 +157,7 @@ interface RawContainer {
   image: string;
 }
 
-/** The same container as the service's, by dockerode and nothing else. */
+/** Creates and starts the same container as the service does, with dockerode alone. */
 async function runRaw(
   { docker }: DockerClient,
   { service, instanceId, image }: RawContainer,

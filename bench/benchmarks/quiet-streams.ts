@@ -10,16 +10,16 @@ import { USER } from "../user.ts";
 
 const ROUNDS = 3;
 const STREAMS = 2_000;
-/** Opened and closed again first, so that compiled code and caches do not count. */
+/** Streams that are opened and closed first, so that compiled code and caches do not count. */
 const WARM_UP = 100;
 const AT_ONCE = 50;
 const QUIET: Load = { chunks: 1, eventsPerChunk: 1, intervalMs: 0, isHeld: true };
 
-/** What each of many open streams holds while nothing happens. Processes are new in each round: memory stays taken. */
+/** The memory of each open stream that is quiet. Each round starts new processes, because memory is not given back. */
 export const quietStreams: Benchmark = {
   name: "quiet-streams",
   run: async (ctx) => {
-    ctx.say(`${ROUNDS} rounds of ${STREAMS} streams`);
+    ctx.log(`${ROUNDS} rounds of ${STREAMS} streams`);
     const results = await alternate(
       {
         idle: () => inNewService(ctx, measureIdle),
@@ -47,22 +47,25 @@ export const quietStreams: Benchmark = {
   },
 };
 
-interface Place {
+interface StreamContext {
   service: Service;
   product: Product;
   engineUrl: string;
   signal: AbortSignal;
 }
 
-async function inNewService(ctx: BenchContext, measure: (place: Place) => Promise<Memory>): Promise<Memory> {
+async function inNewService(
+  ctx: BenchContext,
+  measure: (context: StreamContext) => Promise<Memory>,
+): Promise<Memory> {
   await using service = await openService(ctx, { engine: "bench" });
   const product = await service.openProduct();
   const { engine } = await product.client.api.engines.provision.mutate({ userId: USER });
-  // Awaited here, or the service would be gone before it is measured.
+  // Await here: otherwise the service would be disposed before the measurement.
   return await measure({ service, product, engineUrl: engine.url ?? "", signal: ctx.signal });
 }
 
-async function measureIdle({ service, product, engineUrl, signal }: Place): Promise<Memory> {
+async function measureIdle({ service, product, engineUrl, signal }: StreamContext): Promise<Memory> {
   const idle = await service.openBaseline("plain-trpc", {
     BENCH_ENGINE_URL: engineUrl,
     BENCH_API_KEY: product.apiKey,
@@ -73,7 +76,7 @@ async function measureIdle({ service, product, engineUrl, signal }: Place): Prom
   return measurePerStream(idle, open, signal);
 }
 
-async function measureReaders({ service, product, signal }: Place): Promise<Memory> {
+async function measureReaders({ service, product, signal }: StreamContext): Promise<Memory> {
   const turnId = await startTurn({ service, product, signal }, QUIET);
   return measurePerStream(
     service,
@@ -82,7 +85,7 @@ async function measureReaders({ service, product, signal }: Place): Promise<Memo
   );
 }
 
-async function measureTurns({ service, product, signal }: Place): Promise<Memory> {
+async function measureTurns({ service, product, signal }: StreamContext): Promise<Memory> {
   return measurePerStream(
     service,
     async (left) => openTurn({ service, product, signal: left }, QUIET),

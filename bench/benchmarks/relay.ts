@@ -13,7 +13,7 @@ interface RelayLoad extends Pick<Load, "chunks" | "eventsPerChunk"> {
   rounds: number;
 }
 
-/** A chunk each 20 ms on every stream. */
+/** Every stream sends one chunk per interval. */
 const INTERVAL_MS = 20;
 const RELAY_50: RelayLoad = { streams: 50, eventsPerChunk: 20, chunks: 150, rounds: 5 };
 const RELAY_200: RelayLoad = { streams: 200, eventsPerChunk: 1, chunks: 200, rounds: 5 };
@@ -66,7 +66,7 @@ function toRelayMeasure(
   });
 }
 
-/** CPU from the moment at which the engine is let go, all streams being open, to the last stream's end. */
+/** Measures the CPU from the moment when all streams are open and the engine is released, to the last stream's end. */
 async function relay(ctx: BenchContext, relayLoad: RelayLoad): Promise<Relayed> {
   const { streams, rounds, ...sizes } = relayLoad;
   const load: Load = { ...sizes, intervalMs: INTERVAL_MS, isHeld: true };
@@ -80,7 +80,7 @@ async function relay(ctx: BenchContext, relayLoad: RelayLoad): Promise<Relayed> 
     BENCH_API_KEY: product.apiKey,
   });
   const { signal } = ctx;
-  const place = { service, product, signal };
+  const turnContext = { service, product, signal };
 
   const run = async (open: () => Promise<StreamReading>, read: () => Promise<CpuReading>) => {
     const readings = await Promise.all(Array.from({ length: streams }, open));
@@ -89,9 +89,9 @@ async function relay(ctx: BenchContext, relayLoad: RelayLoad): Promise<Relayed> 
     await fetch(`${engineUrl}/release`, { method: "POST", body: JSON.stringify({ streams }), signal });
     const counts = await Promise.all(readings.map(({ ended }) => ended));
     const used = toUsed(from, await read());
-    const wanted = load.chunks * load.eventsPerChunk;
-    const wrong = counts.find((count) => count !== wanted);
-    if (wrong !== undefined) throw new Error(`a stream had ${wrong} events in place of ${wanted}`);
+    const expected = load.chunks * load.eventsPerChunk;
+    const wrong = counts.find((count) => count !== expected);
+    if (wrong !== undefined) throw new Error(`a stream had ${wrong} events instead of ${expected}`);
     return used;
   };
   const sides = {
@@ -102,7 +102,7 @@ async function relay(ctx: BenchContext, relayLoad: RelayLoad): Promise<Relayed> 
       ),
     ours: () =>
       run(
-        () => openTurn(place, load),
+        () => openTurn(turnContext, load),
         () => service.readCpu(),
       ),
     perEvent: () =>
@@ -111,9 +111,9 @@ async function relay(ctx: BenchContext, relayLoad: RelayLoad): Promise<Relayed> 
         () => service.readCpuOf(plain),
       ),
   };
-  // Code is compiled as it gets hot: the first round of each is not counted.
+  // The first round of each side warms up the code and does not count.
   await alternate(sides, 1);
-  ctx.say(`${streams} streams, ${rounds} rounds`);
+  ctx.log(`${streams} streams, ${rounds} rounds`);
   const results = await alternate(sides, rounds);
   return { events: streams * load.chunks * load.eventsPerChunk, ...results };
 }

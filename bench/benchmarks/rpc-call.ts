@@ -17,7 +17,7 @@ export const rpcCall: Benchmark = {
     const { client } = await service.openProduct();
     const { engine } = await client.api.engines.provision.mutate({ userId: USER });
     const body = JSON.stringify({ method: METHOD, params: {} });
-    // No signal: one that lives long gets slower with each fetch that listens to it.
+    // No signal: each fetch makes a long-lived signal slower.
     const callDirect = async () => {
       const response = await fetch(`${engine.url}/rpc`, { method: "POST", body });
       await response.json();
