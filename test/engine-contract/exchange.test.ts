@@ -24,33 +24,36 @@ afterAll(async () => {
   await engine[Symbol.asyncDispose]();
 });
 
-test("200 with status ok is ready, and its body is handed on", async () => {
+test("an engine that answers 200 with status ok is ready, and the probe returns the body", async () => {
   const body = { status: "ok", uptime_seconds: 1, subsystems: { brain: "ok" } };
   engine.behave(answer(200, body));
-  expect(await probeHealth(connections, engine.url, { timeoutMs: 5_000 })).toEqual({ ready: true, body });
+  expect(await probeHealth(connections, engine.url, { timeoutMs: 20_000 })).toEqual({ ready: true, body });
 });
 
 const notReady: [string, Behaviour, RegExp][] = [
   ["another status in the body", answer(200, { status: "starting" }), /200.*starting/],
-  ["another code, whatever the body says", answer(503, { status: "ok" }), /503/],
+  ["another code with status ok in the body", answer(503, { status: "ok" }), /503/],
   ["another success code", answer(204, { status: "ok" }), /204/],
   ["a redirect", (response) => response.writeHead(302, { location: "/elsewhere" }).end(), /302/],
-  ["JSON that is no object", answer(200, null), /null/],
+  ["JSON that is not an object", answer(200, null), /null/],
   ["HTML", behaviours.html, /It works/],
   ["an empty body", behaviours.emptyBody, /empty/],
   ["half an answer", behaviours.halfAResponse, /./],
   ["ten megabytes", behaviours.tenMegabytes, /longer than 65536/],
-  ["a connection that breaks", behaviours.crashes, /./],
-  ["something that is not HTTP", behaviours.notHttp, /./],
+  ["a broken connection", behaviours.crashes, /./],
+  ["an answer that is not HTTP", behaviours.notHttp, /./],
 ];
-test.each(notReady)("%s is not ready, and says why", async (_what, behaviour, why) => {
-  engine.behave(behaviour);
-  const probe = await probeHealth(connections, engine.url, { timeoutMs: 5_000 });
-  expect(probe).toEqual({ ready: false, why: expect.stringMatching(why) });
-});
+test.each(notReady)(
+  "an engine whose answer is %s is not ready, and the probe gives the reason",
+  async (_what, behaviour, why) => {
+    engine.behave(behaviour);
+    const probe = await probeHealth(connections, engine.url, { timeoutMs: 20_000 });
+    expect(probe).toEqual({ ready: false, why: expect.stringMatching(why) });
+  },
+);
 
 test.each(["nothing", "stallsMidway"] as const)(
-  "an engine that gives %s in time is not ready",
+  "an engine that shows the behaviour %s is not ready when the timeout passes",
   async (how) => {
     engine.behave(behaviours[how]);
     const probe = await probeHealth(connections, engine.url, { timeoutMs: 200 });
@@ -58,19 +61,19 @@ test.each(["nothing", "stallsMidway"] as const)(
   },
 );
 
-test("nobody there, no url and a probe that is given up are not ready, and none of them throws", async () => {
+test("a free port, an invalid URL and an aborted probe are not ready, and the probe never throws", async () => {
   const port = await takePort();
   const signal = AbortSignal.abort();
   for (const probing of [
-    probeHealth(connections, `http://127.0.0.1:${port}`, { timeoutMs: 5_000 }),
-    probeHealth(connections, "no url", { timeoutMs: 5_000 }),
-    probeHealth(connections, engine.url, { timeoutMs: 5_000, signal }),
+    probeHealth(connections, `http://127.0.0.1:${port}`, { timeoutMs: 20_000 }),
+    probeHealth(connections, "no url", { timeoutMs: 20_000 }),
+    probeHealth(connections, engine.url, { timeoutMs: 20_000, signal }),
   ]) {
     expect(await probing).toMatchObject({ ready: false });
   }
 });
 
-/** An engine that counts its connections, and says about keeping them what it is told to. */
+/** An engine that counts its connections and announces the given keep-alive time. */
 async function openCounting(keepAliveSeconds: number) {
   let opened = 0;
   const server = createServer((_request, response) => {
@@ -87,7 +90,7 @@ async function openCounting(keepAliveSeconds: number) {
       path: "/rpc",
       body: "{}",
       maxBytes: 100,
-      signal: AbortSignal.timeout(5_000),
+      signal: AbortSignal.timeout(20_000),
     });
   const close = async () => {
     server.closeAllConnections();
@@ -98,17 +101,17 @@ async function openCounting(keepAliveSeconds: number) {
 }
 
 describe("a connection", () => {
-  test("is used again for as long as the engine has announced to keep it", async () => {
+  test("is used again within the time that the engine announced", async () => {
     await using counting = await openCounting(60);
-    await probeHealth(connections, counting.url, { timeoutMs: 5_000 });
+    await probeHealth(connections, counting.url, { timeoutMs: 20_000 });
     for (let call = 0; call < 5; call += 1) expect(await counting.post()).toMatchObject({ status: 200 });
-    // The second is for a call that comes before the first has been given back.
+    // A call may open a second connection when the first one is not free again yet.
     expect(counting.count()).toBeLessThanOrEqual(2);
   });
 
-  test("is nobody else's where the engine announces too little, or was never asked", async () => {
+  test("is never used again if the engine announced too short a time or was not probed yet", async () => {
     await using brief = await openCounting(1);
-    await probeHealth(connections, brief.url, { timeoutMs: 5_000 });
+    await probeHealth(connections, brief.url, { timeoutMs: 20_000 });
     for (let call = 0; call < 5; call += 1) expect(await brief.post()).toMatchObject({ status: 200 });
     expect(brief.count()).toBe(6);
     await using unknown = await openCounting(60);

@@ -41,7 +41,7 @@ async function failure(request: Partial<RpcRequest> = {}, endpoint = engine.url)
   return outcome;
 }
 
-test("the method, the params and the key reach the engine, and its result comes back as it is", async () => {
+test("a call carries the method, the params and the key, and returns the engine's result unchanged", async () => {
   let key: unknown;
   const result = { any: ["thing", null, 1.5], snake_case: true };
   engine.behave((response, request) => {
@@ -53,14 +53,14 @@ test("the method, the params and the key reach the engine, and its result comes 
   expect(JSON.parse(engine.calls.at(-1) ?? "")).toEqual({ method: "skill.run", params: { a: 1 } });
 });
 
-test("null, false and 0 are results like any other", async () => {
+test("null, false, 0 and the empty string are valid results", async () => {
   for (const result of [null, false, 0, ""]) {
     engine.behave(answer(200, { result }));
     expect(await call()).toBe(result);
   }
 });
 
-describe("an engine's own error is passed on with its words", () => {
+describe("an error that the engine reports reaches the caller with its code, message and details", () => {
   const envelope = { error: "NO_SUCH_SKILL", message: "there is none", details: { name: "x" } };
   const table: [number, Reason][] = [
     [200, "ENGINE_ERROR"],
@@ -85,7 +85,7 @@ describe("an engine's own error is passed on with its words", () => {
   });
 });
 
-describe("a bare status is typed", () => {
+describe("a status without the error envelope becomes a typed error", () => {
   const table: [number, Reason][] = [
     [302, "ENGINE_ERROR"],
     [401, "ENGINE_ERROR"],
@@ -102,7 +102,7 @@ describe("a bare status is typed", () => {
   });
 });
 
-describe("an engine that does not keep the contract gets a typed refusal", () => {
+describe("an answer that breaks the contract becomes a typed error", () => {
   const table: [keyof typeof behaviours, Reason, Reason][] = [
     ["html", "ENGINE_ERROR", "ENGINE_ERROR"],
     ["emptyBody", "ENGINE_ERROR", "ENGINE_ERROR"],
@@ -114,15 +114,18 @@ describe("an engine that does not keep the contract gets a typed refusal", () =>
     ["crashes", "OUTCOME_UNKNOWN", "ENGINE_UNHEALTHY"],
     ["notHttp", "ENGINE_ERROR", "ENGINE_ERROR"],
   ];
-  test.each(table)("%s: %s for a call with effects, %s for one without", async (name, changing, reading) => {
-    engine.behave(behaviours[name] satisfies Behaviour);
-    const timeoutMs = changing === "ENGINE_TIMEOUT" ? 300 : 10_000;
-    expect((await failure({ timeoutMs })).reason).toBe(changing);
-    expect((await failure({ timeoutMs, readOnly: true })).reason).toBe(reading);
-  });
+  test.each(table)(
+    "%s: %s for a call with effects, %s for a read-only call",
+    async (name, changing, reading) => {
+      engine.behave(behaviours[name] satisfies Behaviour);
+      const timeoutMs = changing === "ENGINE_TIMEOUT" ? 300 : 10_000;
+      expect((await failure({ timeoutMs })).reason).toBe(changing);
+      expect((await failure({ timeoutMs, readOnly: true })).reason).toBe(reading);
+    },
+  );
 });
 
-test("a time-out says whether the effect is unknown", async () => {
+test("the message of a timeout tells whether the effect is unknown", async () => {
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
   try {
     for (const readOnly of [false, true]) {
@@ -140,28 +143,28 @@ test("a time-out says whether the effect is unknown", async () => {
   }
 });
 
-test("a refused connection cannot have had an effect, and may be tried again", async () => {
+test("a refused connection has no effect, so the caller may retry", async () => {
   const endpoint = `http://127.0.0.1:${await takePort()}`;
   const error = await failure({}, endpoint);
   expect(error.reason).toBe("ENGINE_UNHEALTHY");
   expect(error.retryAfterMs).toBeGreaterThan(0);
 });
 
-test("a verb that interrupts makes a read say why and a change say that its outcome is unknown", async () => {
+test("an interrupting operation gives a read-only call the reason, and a call with effects OUTCOME_UNKNOWN", async () => {
   engine.behave(() => interruption.abort("ENGINE_STOPPED"));
   expect((await failure()).reason).toBe("OUTCOME_UNKNOWN");
   interruption = new AbortController();
   expect((await failure({ readOnly: true })).reason).toBe("ENGINE_STOPPED");
 });
 
-test("an engine that echoes its key cannot make an error carry it", async () => {
+test("no error carries the engine key, even if the engine echoes it", async () => {
   const envelope = { error: `E ${apiKey}`, message: `got ${apiKey}`, details: { headers: [apiKey] } };
   engine.behave(answer(400, envelope));
   const error = await failure();
   expect(JSON.stringify([error.message, error.engineError])).not.toContain(apiKey);
 });
 
-test("the engine can be called again right after each kind of failure", async () => {
+test("after each kind of failure the next call succeeds", async () => {
   for (const behaviour of [
     behaviours.html,
     behaviours.crashes,

@@ -41,7 +41,7 @@ test.each(["/execute/replay?after=0", "/hitl/pending"])(
   },
 );
 
-test("an unknown path is 404 and a wrong method is 405 with what is allowed", async () => {
+test("an unknown path is 404, and a wrong method is 405 with the allowed method", async () => {
   expect(await send("/nothing", {})).toMatchObject({ status: 404, body: { error: "NOT_FOUND" } });
   expect(await send("//", {})).toMatchObject({ status: 404 });
   expect(await send("/execute", {})).toMatchObject({ status: 405, allow: "POST" });
@@ -49,11 +49,11 @@ test("an unknown path is 404 and a wrong method is 405 with what is allowed", as
 });
 
 test.each<[string, string | Uint8Array<ArrayBuffer>]>([
-  ["no JSON", "{"],
-  ["nothing", ""],
+  ["not JSON", "{"],
+  ["empty", ""],
   ["an array", "[]"],
   ["null", "null"],
-  ["bytes that are no UTF-8", new Uint8Array([0x22, 0xff, 0x22])],
+  ["not UTF-8", new Uint8Array([0x22, 0xff, 0x22])],
 ])("a body that is %s is 400", async (_what, body) => {
   for (const path of ["/execute", "/rpc", "/hitl/respond"]) {
     const reply = await send(path, { method: "POST", headers: { "x-engine-key": ENGINE_KEY }, body });
@@ -79,7 +79,7 @@ test.each([
   [{ message: "hi", task_id: "t", reference: { words: 0 } }],
   [{ message: "hi", task_id: "t", reference: { delayMs: -1 } }],
   [{ message: "hi", task_id: "t", reference: { failWith: "not a code" } }],
-])("the turn %j is refused with 400 and leaves no trace", async (body) => {
+])("the request %j is refused with 400 and leaves nothing in the brain", async (body) => {
   expect(await engine.post("/execute", body)).toMatchObject({
     status: 400,
     body: { error: "INVALID_REQUEST" },
@@ -87,7 +87,7 @@ test.each([
   expect(await engine.rpc("memory.list_threads")).toEqual({ status: 200, body: { result: { threads: [] } } });
 });
 
-test("a body over 16 MiB is 413, announced or chunked, and the engine stays usable", async () => {
+test("a body over 16 MiB is 413, with or without a content length, and the engine stays usable", async () => {
   const big = JSON.stringify({ message: "x".repeat(17 * 1024 * 1024), task_id: "t" });
   const headers = { "x-engine-key": ENGINE_KEY };
   expect(await send("/execute", { method: "POST", headers, body: big })).toMatchObject({
@@ -101,13 +101,13 @@ test("a body over 16 MiB is 413, announced or chunked, and the engine stays usab
   expect((await engine.get("/health")).status).toBe(200);
 });
 
-test("a large body with a wrong key still gets to read its 401", async () => {
+test("a client that sends a large body with a wrong key receives the 401", async () => {
   expect(await send("/execute", { method: "POST", body: "x".repeat(8 * 1024 * 1024) })).toMatchObject({
     status: 401,
   });
 });
 
-test("a client that leaves in the middle of its body does no harm", async () => {
+test("the engine stays healthy when a client leaves in the middle of its body", async () => {
   const headers = { "x-engine-key": ENGINE_KEY, "content-length": "100" };
   const req = request(`${engine.url}/execute`, { method: "POST", headers });
   req.on("error", () => undefined);
@@ -119,7 +119,7 @@ test("a client that leaves in the middle of its body does no harm", async () => 
   expect(engine.output.stderr).toBe("");
 });
 
-test("a config nested without end is 400, and the config stays as it was", async () => {
+test("a config that nests too deeply is 400, and the stored config does not change", async () => {
   const deep = `{"method":"set_config","params":{"config":{"a":${"[".repeat(200_000)}${"]".repeat(200_000)}}}}`;
   const headers = { "x-engine-key": ENGINE_KEY };
   const reply = await send("/rpc", { method: "POST", headers, body: deep });

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { openHome, spawnEngine, spawnMain, toEngineEnv } from "./spawn-engine.ts";
 
-test("an engine without its environment exits 1 with one line that names all that is wrong", async () => {
+test("an engine with an invalid environment exits 1 with one line that names every problem", async () => {
   const { ended, output } = spawnMain({ ENGINE_PORT: "70000", ENGINE_KEY_HASH: "ABC" });
   expect(await ended).toBe(1);
   expect(output.stderr.trim().split("\n")).toHaveLength(1);
@@ -13,7 +13,7 @@ test("an engine without its environment exits 1 with one line that names all tha
   }
 });
 
-test("the listening line carries the port that was picked, and stderr stays empty", async () => {
+test("the log line of a started engine has its port, and stderr stays empty", async () => {
   await using home = await openHome();
   await using engine = await spawnEngine(home);
   expect(engine.output.stdout.trim().split("\n")).toHaveLength(1);
@@ -22,7 +22,7 @@ test("the listening line carries the port that was picked, and stderr stays empt
   expect(engine.output.stderr).toBe("");
 });
 
-test("a ready engine says ok and what its subsystems see", async () => {
+test("a ready engine reports ok and the state of its subsystems", async () => {
   await using home = await openHome();
   await writeFile(join(home.catalogDir, "core_soul.json"), "{}");
   await using engine = await spawnEngine(home);
@@ -37,7 +37,7 @@ test("a ready engine says ok and what its subsystems see", async () => {
   });
 });
 
-test("an engine whose catalog cannot be read is not ready and says which part", async () => {
+test("an engine with an unreadable catalog is not ready and reports the failed subsystem", async () => {
   await using home = await openHome();
   await rm(home.catalogDir, { recursive: true });
   await using engine = await spawnEngine(home);
@@ -49,7 +49,7 @@ test("an engine whose catalog cannot be read is not ready and says which part", 
   });
 });
 
-test("a file that is no brain stops the engine at its start", async () => {
+test("an engine does not start with a file that is not a brain", async () => {
   await using home = await openHome();
   await writeFile(
     home.brainPath,
@@ -60,7 +60,7 @@ test("a file that is no brain stops the engine at its start", async () => {
   expect(output.stderr).toMatch(/^engine: the brain at .* cannot be opened: .*not a database\n$/);
 });
 
-test("a brain of a later version is left alone", async () => {
+test("an engine does not start with a brain of a later version", async () => {
   await using home = await openHome();
   const db = new DatabaseSync(home.brainPath);
   db.exec("PRAGMA user_version = 99");
@@ -70,7 +70,7 @@ test("a brain of a later version is left alone", async () => {
   expect(output.stderr).toContain("version 99");
 });
 
-test("a second engine on the same brain refuses to start and the first goes on", async () => {
+test("a second engine on the same brain refuses to start, and the first one keeps running", async () => {
   await using home = await openHome();
   await using engine = await spawnEngine(home);
   const { ended, output } = spawnMain(toEngineEnv(home));
@@ -79,7 +79,7 @@ test("a second engine on the same brain refuses to start and the first goes on",
   expect((await engine.get("/health")).status).toBe(200);
 });
 
-test("a taken port is one clear line and exit 1", async () => {
+test("an engine whose port is taken exits 1 with one clear line", async () => {
   await using home = await openHome();
   await using other = await openHome();
   await using engine = await spawnEngine(home);

@@ -12,7 +12,7 @@ import {
   withoutHeartbeats,
 } from "./spawn-engine.ts";
 
-/** It comes back in an event that no buffer on the way takes whole: until it is read, the turn stands still. */
+/** The engine sends it back in one event, larger than all buffers on the way: the turn waits until it is read. */
 const LONG_ANSWER = "x".repeat(12 * 1024 * 1024);
 
 test.each(["SIGTERM", "SIGINT"] as const)("%s ends an idle engine with exit 0", async (signal) => {
@@ -24,7 +24,7 @@ test.each(["SIGTERM", "SIGINT"] as const)("%s ends an idle engine with exit 0", 
   expect(engine.output.stderr).toBe("");
 });
 
-test("SIGTERM lets a turn finish, meanwhile refuses new work, and a second signal changes nothing", async () => {
+test("after SIGTERM a running turn finishes, new work is refused, and a second signal changes nothing", async () => {
   await using home = await openHome();
   await using engine = await spawnEngine(home);
   const turn = await engine.open({ message: "hi", task_id: "t", reference: { words: 300, askHuman: true } });
@@ -58,7 +58,7 @@ test("SIGTERM ends a turn that waits for a human with an error event", async () 
   expect(await engine.exited()).toBe(0);
 });
 
-test("a turn that outlasts the drain ends with an error event, and one that is read by nobody holds nothing up", async () => {
+test("a turn that outlasts the drain ends with an error event, and a turn without a reader does not delay the stop", async () => {
   await using home = await openHome();
   const engine = await openEngine({
     keyHash: createHash("sha256").update(ENGINE_KEY).digest(),
@@ -82,7 +82,7 @@ test("a turn that outlasts the drain ends with an error event, and one that is r
   await expect(readAll(unread)).rejects.toThrow();
 });
 
-test("threads and config are there after a restart", async () => {
+test("threads and config survive a restart", async () => {
   await using home = await openHome();
   const config = { model: "m", nested: { list: [1, "two", null] } };
   {
@@ -100,7 +100,7 @@ test("threads and config are there after a restart", async () => {
   expect((await engine.rpc("get_config")).body).toMatchObject({ result: { config, revision: 1 } });
 });
 
-test("kill -9 in the middle of a turn leaves a whole brain: the turn ends errored in the replay and the task is free", async () => {
+test("after SIGKILL during a turn the brain is intact: the turn ends errored in the replay and the task is free", async () => {
   await using home = await openHome();
   let turnId: unknown;
   {

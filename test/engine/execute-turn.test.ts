@@ -34,12 +34,12 @@ async function readThread(taskId: string): Promise<StoredMessage[]> {
   return (body as { result: { messages: StoredMessage[] } }).result.messages;
 }
 
-/** Runs of the same type count once. */
+/** The types of the events. Equal types in a row count once. */
 function toOutline(events: readonly Event[]): string[] {
   return events.map((event) => event.type).filter((type, index, all) => type !== all[index - 1]);
 }
 
-test("a turn opens and closes with its lifecycle and shows each part in order", async () => {
+test("a turn starts and ends with a lifecycle event and has its parts in order", async () => {
   const events = await engine.execute({ message: "hello there", task_id: "order" });
   expect(toOutline(events)).toEqual([
     "thread_lifecycle",
@@ -67,7 +67,7 @@ test("a turn opens and closes with its lifecycle and shows each part in order", 
   }
 });
 
-test("blocks are numbered and typed, and a tool's result belongs to its call", async () => {
+test("blocks have an index and a type, and a tool result names its call", async () => {
   const events = await engine.execute({ message: "count these four words", task_id: "blocks" });
   const blocks = events.filter((event) => event.type.startsWith("content_block"));
   expect(blocks.map((event) => event.data)).toEqual(
@@ -85,7 +85,7 @@ test("blocks are numbered and typed, and a tool's result belongs to its call", a
   });
 });
 
-test("the answer recalls the thread, and threads do not know of each other", async () => {
+test("the answer quotes its own thread and no other thread", async () => {
   const first = toText(await engine.execute({ message: "my name is Ada", task_id: "recall" }));
   expect(first).toBe("This is message 1 of this thread and it has 4 words. I remember no message before it.");
   await engine.execute({ message: "something else", task_id: "recall-other" });
@@ -95,7 +95,7 @@ test("the answer recalls the thread, and threads do not know of each other", asy
   );
 });
 
-test("two threads with the same history get the same answers", async () => {
+test("threads with the same history get the same answers", async () => {
   for (const message of ["one", "two", "three"]) {
     const [left, right] = await Promise.all(
       ["twin-a", "twin-b"].map(async (task_id) => toText(await engine.execute({ message, task_id }))),
@@ -104,7 +104,7 @@ test("two threads with the same history get the same answers", async () => {
   }
 });
 
-test("usage counts the answer and how much of the input was seen before", async () => {
+test("usage counts the input, its part that was seen before, and the answer", async () => {
   await engine.execute({ message: "one two three", task_id: "usage", reference: { words: 10 } });
   const events = await engine.execute({ message: "four five", task_id: "usage", reference: { words: 7 } });
   expect(events.find((event) => event.type === "usage")?.data).toEqual({
@@ -114,7 +114,7 @@ test("usage counts the answer and how much of the input was seen before", async 
   });
 });
 
-test("reference.words makes exactly that many text deltas, whose texts are the stored answer", async () => {
+test("a turn with reference.words has exactly that many text deltas, and the stored answer is their text", async () => {
   for (const words of [1, 5, 200]) {
     const events = await engine.execute({ message: "hi", task_id: `words-${words}`, reference: { words } });
     expect(events.filter((event) => event.type === "text_delta")).toHaveLength(words);
@@ -122,7 +122,7 @@ test("reference.words makes exactly that many text deltas, whose texts are the s
   }
 });
 
-test("direct answers without thinking and tool", async () => {
+test("a direct turn has no thinking and no tool", async () => {
   const events = await engine.execute({ message: "hi", task_id: "direct", direct: true });
   expect(toOutline(events)).toEqual([
     "thread_lifecycle",
@@ -136,7 +136,7 @@ test("direct answers without thinking and tool", async () => {
   ]);
 });
 
-test("media are named by type, and unknown fields are no error", async () => {
+test("the answer names media by type, and unknown fields are ignored", async () => {
   const media = [{ type: "image", data: "aGk=" }, { type: "file" }, "strange"];
   const events = await engine.execute({
     message: "look",
@@ -147,13 +147,13 @@ test("media are named by type, and unknown fields are no error", async () => {
   expect(toText(events)).toContain("Attached: image, file, unknown.");
 });
 
-test("fields that are null are as good as absent", async () => {
+test("a null field counts as absent", async () => {
   const body = { media: null, direct: null, edit_message_id: null, retry_message_id: null, reference: null };
   const events = await engine.execute({ message: "hi", task_id: "nulls", ...body });
   expect(events.at(-1)?.data["phase"]).toBe("completed");
 });
 
-test("an edited message replaces its text and forgets what followed", async () => {
+test("an edit replaces the text of a message and forgets everything after it", async () => {
   const started = await engine.execute({ message: "first try", task_id: "edit" });
   await engine.execute({ message: "next", task_id: "edit" });
   const id = started[0]?.data["message_id"];
@@ -169,7 +169,7 @@ test("an edited message replaces its text and forgets what followed", async () =
   ]);
 });
 
-test("an answer cannot be edited, and another thread's message cannot be named", async () => {
+test("a request cannot edit an answer or name a message of another thread", async () => {
   const events = await engine.execute({ message: "mine", task_id: "edit-answer" });
   const answerId = events.at(-1)?.data["message_id"];
   const base = { message: "x", task_id: "edit-answer" };
@@ -181,7 +181,7 @@ test("an answer cannot be edited, and another thread's message cannot be named",
   expect(await readThread("edit-answer")).toHaveLength(2);
 });
 
-test("a retry answers the same message again, named by itself or by its answer", async () => {
+test("a retry answers the same message again, whether the request names the message or its answer", async () => {
   const first = await engine.execute({ message: "say it", task_id: "retry" });
   const byMessage = { retry_message_id: first[0]?.data["message_id"] };
   const second = await engine.execute({ message: "ignored", task_id: "retry", ...byMessage });
@@ -191,7 +191,7 @@ test("a retry answers the same message again, named by itself or by its answer",
   expect(await readThread("retry")).toMatchObject([{ text: "say it" }, { text: toText(first) }]);
 });
 
-test("a long thread is compacted, says so, and still counts its messages", async () => {
+test("a long thread is compacted with a compaction event, and still counts its messages", async () => {
   const compactions: Event[] = [];
   for (let turn = 1; turn <= 12; turn += 1) {
     const events = await engine.execute({
@@ -210,7 +210,7 @@ test("a long thread is compacted, says so, and still counts its messages", async
   );
 });
 
-test("failWith ends the turn with an error event in the middle of the text, nothing after it, and frees the task", async () => {
+test("failWith ends the turn with an error event in the middle of the text, and frees the task", async () => {
   const events = await engine.execute({
     message: "hi",
     task_id: "fail",
@@ -224,7 +224,7 @@ test("failWith ends the turn with an error event in the middle of the text, noth
   expect(next).toContain('message 2 of this thread and it has 1 words. The message before it was: "hi".');
 });
 
-test("a second turn of a busy task is 409, of another task is not, and the end frees the task at once", async () => {
+test("a second turn of a busy task is 409, other tasks are free, and the end frees the task at once", async () => {
   const turn = await engine.open({ message: "wait", task_id: "busy", reference: { askHuman: true } });
   await readUntil(turn, "hitl_request");
   expect(await engine.post("/execute", { message: "x", task_id: "busy" })).toMatchObject({
@@ -239,7 +239,7 @@ test("a second turn of a busy task is 409, of another task is not, and the end f
   expect(await readAll(turn)).toEqual([]);
 });
 
-test("a turn whose reader left goes on to its end, busy until then, and the brain has the answer", async () => {
+test("a turn whose reader left runs to its end, keeps its task busy until then, and stores the answer", async () => {
   const reader = new AbortController();
   const turn = await engine.open(
     { message: "bye", task_id: "left", reference: { askHuman: true } },
@@ -254,7 +254,7 @@ test("a turn whose reader left goes on to its end, busy until then, and the brai
   expect((await readThread("left")).at(-1)?.text).toContain('A human answered: "go on".');
 });
 
-test("a reader that leaves without reading anything does not keep its turn from its end", async () => {
+test("a turn ends even if its reader leaves without reading anything", async () => {
   const reader = new AbortController();
   const response = await fetch(`${engine.url}/execute`, {
     method: "POST",
@@ -272,13 +272,13 @@ test("a message of many megabytes is answered", async () => {
   expect(toText(events)).toContain("it has 2000000 words.");
 });
 
-test("hostile text comes back as it was sent", async () => {
+test("hostile text is stored unchanged", async () => {
   const message = '\u0000 \ud800 \u2028 😀 "quoted" </script> \r\n data: x';
   await engine.execute({ message, task_id: "hostile \u0000 'id'" });
   expect((await readThread("hostile \u0000 'id'"))[0]?.text).toBe(message);
 });
 
-test("fifty tasks at once each get their own turn", async () => {
+test("fifty tasks run one turn each at the same time", async () => {
   const tasks = Array.from({ length: 50 }, (_, index) => `many-${index}`);
   const turns = await Promise.all(
     tasks.map((task_id) => engine.execute({ message: "hi", task_id, reference: { words: 20 } })),

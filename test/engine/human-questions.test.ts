@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { openHome, readAll, readUntil, spawnEngine, toText, withoutHeartbeats } from "./spawn-engine.ts";
 
-test("a turn that asks waits for the answer, is listed meanwhile, and goes on with it", async () => {
+test("a turn with a question is listed as pending, waits for the answer and continues with it", async () => {
   await using home = await openHome();
   await using engine = await spawnEngine(home);
   const turn = await engine.open({ message: "hi", task_id: "t", reference: { askHuman: true } });
@@ -36,7 +36,7 @@ test("a turn that asks waits for the answer, is listed meanwhile, and goes on wi
   expect((await engine.get("/hitl/pending")).body).toEqual({ pending: [] });
 });
 
-test("an answer is taken once: nothing pending is 422 and bad answers are 400 and leave the question open", async () => {
+test("a question accepts one answer: invalid answers are 400 and leave it open, answers without a question are 422", async () => {
   await using home = await openHome();
   await using engine = await spawnEngine(home);
   const nothing = { status: 422, body: { error: "NO_PENDING_REQUEST" } };

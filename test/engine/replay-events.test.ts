@@ -1,18 +1,18 @@
 import { expect, test } from "vitest";
 import { openHome, spawnEngine, type Event } from "./spawn-engine.ts";
 
-/** Without what the replay adds to say where an event belongs. */
-function withoutPlace(event: Event, original: Event | undefined): Event {
+/** The event without the fields that the replay adds. */
+function withoutReplayFields(event: Event, original: Event | undefined): Event {
   const known = Object.entries(event.data).filter(([name]) => original && name in original.data);
   return { type: event.type, data: Object.fromEntries(known) };
 }
 
-test("a replay repeats every event of a turn in order and says which turn each belongs to", async () => {
+test("a replay repeats every event of a turn in order, with the ids of its task and turn", async () => {
   await using home = await openHome();
   await using engine = await spawnEngine(home);
   const live = await engine.execute({ message: "hi", task_id: "t", reference: { words: 700 } });
   const past = await engine.replay(0);
-  expect(past.map((event, index) => withoutPlace(event, live[index]))).toEqual(live);
+  expect(past.map((event, index) => withoutReplayFields(event, live[index]))).toEqual(live);
   for (const event of past) {
     expect(event.data).toMatchObject({
       task_id: "t",
@@ -22,7 +22,7 @@ test("a replay repeats every event of a turn in order and says which turn each b
   }
 });
 
-test("a replay after any event's place goes on with the next one, also after a restart", async () => {
+test("a replay after the `at` of any event starts with the next event, also after a restart", async () => {
   await using home = await openHome();
   let all: Event[];
   {
@@ -37,7 +37,7 @@ test("a replay after any event's place goes on with the next one, also after a r
   }
 });
 
-test("a replay of the far future is empty, and one without an instant is 400", async () => {
+test("a replay after a future time is empty, and a replay without a valid time is 400", async () => {
   await using home = await openHome();
   await using engine = await spawnEngine(home);
   await engine.execute({ message: "hi", task_id: "t" });

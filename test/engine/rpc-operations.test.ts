@@ -17,7 +17,7 @@ afterAll(async () => {
   await home[Symbol.asyncDispose]();
 });
 
-test("set_config swaps the whole config and counts the swaps", async () => {
+test("set_config replaces the whole config and increases its revision", async () => {
   const first = await engine.rpc("set_config", { config: { a: 1, b: { c: [2] } } });
   expect(first).toMatchObject({ status: 200, body: { result: { config: { a: 1, b: { c: [2] } } } } });
   const { revision } = (first.body as { result: { revision: number } }).result;
@@ -39,7 +39,7 @@ test.each([[{}], [{ config: null }], [{ config: [] }], [{ config: "x" }]])(
   },
 );
 
-test("of many swaps at once each is whole and the last one stays", async () => {
+test("of many concurrent set_config calls each is applied whole", async () => {
   const configs = Array.from({ length: 20 }, (_, index) => ({ index, again: index }));
   await Promise.all(configs.map((config) => engine.rpc("set_config", { config })));
   const { body } = await engine.rpc("get_config");
@@ -53,7 +53,7 @@ test("an unknown method is 400 UNKNOWN_METHOD, prototype names included", async 
   }
 });
 
-test("a method that is no string and params that are no object are 400", async () => {
+test("a method that is not a string is 400, and so are params that are not an object", async () => {
   expect(await engine.post("/rpc", {})).toMatchObject({ status: 400, body: { error: "INVALID_REQUEST" } });
   expect(await engine.rpc("get_config", [])).toMatchObject({
     status: 400,
@@ -61,7 +61,7 @@ test("a method that is no string and params that are no object are 400", async (
   });
 });
 
-test("quota_state and cache_state add up what the turns used", async () => {
+test("quota_state and cache_state add up the usage of all turns", async () => {
   await using home = await openHome();
   await using engine = await spawnEngine(home);
   await engine.execute({ message: "one two three", task_id: "quota", reference: { words: 4 } });
@@ -74,7 +74,7 @@ test("quota_state and cache_state add up what the turns used", async () => {
   });
 });
 
-test("memory.* pass through: threads are listed and read, an unknown one is THREAD_NOT_FOUND", async () => {
+test("memory.* lists and reads threads, and an unknown thread is THREAD_NOT_FOUND", async () => {
   await engine.execute({ message: "note this", task_id: "memory" });
   const list = await engine.rpc("memory.list_threads", { limit: 1 });
   expect(list.body).toMatchObject({ result: { threads: [{ task_id: "memory" }] } });
@@ -89,7 +89,7 @@ test("memory.* pass through: threads are listed and read, an unknown one is THRE
   expect(missing).toMatchObject({ status: 422, body: { error: "THREAD_NOT_FOUND" } });
 });
 
-test("reload takes a JSON file, keeps the brain's config without one, and refuses a bad one unchanged", async () => {
+test("reload reads a JSON file, changes nothing without a file, and refuses an invalid file without a change", async () => {
   const folder = await mkdtemp(join(tmpdir(), "engine-config-"));
   const file = join(folder, "gateway.yaml");
   const brain = openBrain(join(folder, "brain.sqlite"));
@@ -119,7 +119,7 @@ test("reload takes a JSON file, keeps the brain's config without one, and refuse
   }
 });
 
-test("reload without a file answers over the wire that nothing was reloaded", async () => {
+test("the result of reload without a file tells that nothing was reloaded", async () => {
   await engine.rpc("set_config", { config: { stays: true } });
   expect((await engine.rpc("reload")).body).toMatchObject({
     result: { reloaded: false, config: { stays: true } },

@@ -20,7 +20,7 @@ export interface Reply {
   readonly body: unknown;
 }
 
-/** A folder that stands for the engine's volume and catalog. */
+/** A temporary folder that stands in for the engine's volume and catalog. */
 export interface EngineHome extends AsyncDisposable {
   readonly brainPath: string;
   readonly catalogDir: string;
@@ -55,7 +55,7 @@ export interface Output {
 export interface SpawnedMain {
   readonly child: ChildProcess;
   readonly output: Output;
-  /** Resolves with the exit code, or the signal's name, when all output is here, too. */
+  /** Resolves with the exit code or the signal's name, after all output has been read. */
   readonly ended: Promise<number | string | null>;
 }
 
@@ -74,7 +74,7 @@ export interface RunningEngine extends AsyncDisposable, EngineCalls {
   exited(): Promise<number | string | null>;
 }
 
-/** A real engine process, killed when it is disposed of. */
+/** Starts a real engine process. Disposing kills it. */
 export async function spawnEngine(home: EngineHome): Promise<RunningEngine> {
   const { child, output, ended } = spawnMain(toEngineEnv(home));
   const port = await new Promise<number>((resolve, reject) => {
@@ -101,9 +101,9 @@ export interface EngineCalls {
   get(path: string): Promise<Reply>;
   post(path: string, body: unknown): Promise<Reply>;
   rpc(method: string, params?: unknown): Promise<Reply>;
-  /** Opens a turn and hands out its events as they come. */
+  /** Starts a turn and yields its events as they come. */
   open(body: unknown, signal?: AbortSignal): Promise<AsyncGenerator<Event, void>>;
-  /** A whole turn. */
+  /** Runs a turn to its end and returns all its events. */
   execute(body: unknown): Promise<Event[]>;
   replay(after: number): Promise<Event[]>;
 }
@@ -157,7 +157,7 @@ export async function readAll(events: AsyncGenerator<Event, void>): Promise<Even
   return all;
 }
 
-/** Reads up to and with the first event of a type. */
+/** Reads up to the first event of a type, and returns that event too. */
 export async function readUntil(events: AsyncGenerator<Event, void>, type: string): Promise<Event[]> {
   const seen: Event[] = [];
   for (;;) {
@@ -168,7 +168,7 @@ export async function readUntil(events: AsyncGenerator<Event, void>, type: strin
   }
 }
 
-/** Those come whenever a turn has waited for long. */
+/** Drops the heartbeats, which come when a turn has waited long. */
 export function withoutHeartbeats(events: readonly Event[]): Event[] {
   return events.filter((event) => event.type !== "heartbeat");
 }

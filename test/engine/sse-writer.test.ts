@@ -7,7 +7,7 @@ import { SseWriter } from "../../engine/sse-writer.ts";
 interface OpenStream extends AsyncDisposable {
   readonly res: ServerResponse;
   readonly writer: SseWriter;
-  /** A reader that takes nothing until it is resumed. */
+  /** The reader's socket, which reads nothing until it is resumed. */
   readonly socket: Socket;
 }
 
@@ -34,7 +34,7 @@ async function openStream(): Promise<OpenStream> {
 
 const MEGABYTE = JSON.stringify("x".repeat(1024 * 1024));
 
-test("a reader that does not read holds its writer back at one event, and leaving lets it go", async () => {
+test("a writer waits for a reader that does not read, and is free when the reader leaves", async () => {
   await using stream = await openStream();
   let sent = 0;
   let mostBuffered = 0;
@@ -53,7 +53,7 @@ test("a reader that does not read holds its writer back at one event, and leavin
   expect(mostBuffered).toBeLessThan(3 * MEGABYTE.length);
 });
 
-test("an end waits until a slow reader has everything", async () => {
+test("the end waits until a slow reader has everything", async () => {
   await using stream = await openStream();
   let received = 0;
   stream.socket.on("data", (chunk: Buffer) => (received += chunk.length));

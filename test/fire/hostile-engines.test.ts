@@ -5,7 +5,7 @@ import { answer, type Behaviour, behaviours } from "../rpc/hostile-engine.ts";
 import { judgeReply } from "./judge-reply.ts";
 import { within } from "./patience.ts";
 
-/** What a call may take beyond the time that it was given. */
+/** How much longer than its own timeout a call may take on a loaded machine. */
 const GRACE_MS = 20_000;
 const TIMEOUT_MS = 2_000;
 
@@ -25,11 +25,11 @@ afterAll(async () => {
   await api[Symbol.asyncDispose]();
 });
 
-const tooLate: Behaviour = (...exchange) => {
+const answersLate: Behaviour = (...exchange) => {
   setTimeout(() => answer(200, { result: "late" })(...exchange), TIMEOUT_MS * 2);
 };
-/** Says all that it knows of the caller. */
-const gossip: Behaviour = (response, request) =>
+/** Sends back every header of the request. */
+const echoesHeaders: Behaviour = (response, request) =>
   answer(400, {
     error: "BAD",
     message: JSON.stringify(request.headers),
@@ -41,29 +41,29 @@ const bare =
   (response) =>
     response.writeHead(code).end();
 
-/** What the engine does, and what `rpc.call`, a typed read, and `turns.start` make of it. */
+/** The engine's answer, and the expected results of `rpc.call`, a typed read and `turns.start`. */
 const TABLE: [string, Behaviour, string, string, string | null][] = [
   ["401", status(401), "ENGINE_ERROR", "ENGINE_ERROR", "ENGINE_ERROR"],
-  ["401 without a word", bare(401), "ENGINE_ERROR", "ENGINE_ERROR", "ENGINE_ERROR"],
+  ["401 without a body", bare(401), "ENGINE_ERROR", "ENGINE_ERROR", "ENGINE_ERROR"],
   ["409", status(409), "ENGINE_BUSY", "ENGINE_BUSY", "TURN_IN_PROGRESS"],
-  ["409 without a word", bare(409), "ENGINE_BUSY", "ENGINE_BUSY", "TURN_IN_PROGRESS"],
+  ["409 without a body", bare(409), "ENGINE_BUSY", "ENGINE_BUSY", "TURN_IN_PROGRESS"],
   ["500", status(500), "ENGINE_ERROR", "ENGINE_ERROR", "ENGINE_ERROR"],
-  ["500 without a word", bare(500), "ENGINE_ERROR", "ENGINE_ERROR", "ENGINE_ERROR"],
+  ["500 without a body", bare(500), "ENGINE_ERROR", "ENGINE_ERROR", "ENGINE_ERROR"],
   ["503", status(503), "ENGINE_UNHEALTHY", "ENGINE_UNHEALTHY", "ENGINE_UNHEALTHY"],
   ["HTML", behaviours.html, "ENGINE_ERROR", "ENGINE_ERROR", "ENGINE_ERROR"],
   ["an empty body", behaviours.emptyBody, "ENGINE_ERROR", "ENGINE_ERROR", "ENGINE_ERROR"],
   ["half a response", behaviours.halfAResponse, "ENGINE_ERROR", "ENGINE_ERROR", "ENGINE_ERROR"],
   ["10 MB", behaviours.tenMegabytes, "ENGINE_ERROR", "ENGINE_ERROR", "ENGINE_ERROR"],
-  ["JSON beyond all depth", behaviours.deep, "ENGINE_ERROR", "ENGINE_ERROR", "ENGINE_ERROR"],
-  ["what is not HTTP", behaviours.notHttp, "ENGINE_ERROR", "ENGINE_ERROR", null],
-  ["its caller's key", gossip, "ENGINE_ERROR", "ENGINE_ERROR", "ENGINE_ERROR"],
+  ["JSON that nests very deeply", behaviours.deep, "ENGINE_ERROR", "ENGINE_ERROR", "ENGINE_ERROR"],
+  ["an answer that is not HTTP", behaviours.notHttp, "ENGINE_ERROR", "ENGINE_ERROR", null],
+  ["an echo of the request's headers", echoesHeaders, "ENGINE_ERROR", "ENGINE_ERROR", "ENGINE_ERROR"],
   ["a broken connection", behaviours.crashes, "OUTCOME_UNKNOWN", "ENGINE_UNHEALTHY", null],
 ];
-/** These take all the time that there is; a turn has much of it, and answers `starting` meanwhile. */
+/** These use up the whole timeout. turns.start is not tested: its timeout is long, and it answers `starting` before. */
 const SLOW: [string, Behaviour][] = [
   ["nothing", behaviours.nothing],
-  ["half a response and no more", behaviours.stallsMidway],
-  ["its answer too late", tooLate],
+  ["half a response, then silence", behaviours.stallsMidway],
+  ["an answer after the timeout", answersLate],
 ];
 
 const call = async (timeoutMs = TIMEOUT_MS): Promise<Reply> =>
@@ -75,7 +75,7 @@ const start = async (): Promise<{ turnId: string; reply: Reply }> => {
   return { turnId, reply: await api.mutate("turns.start", { key, input }) };
 };
 
-/** A refusal says why, in our words or the engine's, and nothing that the engine was told. */
+/** Expects a typed error with this reason (null: a success), and never the engine key in the reply. */
 function judge(reply: Reply, reason: string | null): void {
   expect(judgeReply(reply)).toEqual(reason === null ? [] : [reason]);
   expect(reply.text).not.toContain(engineKey);
@@ -100,14 +100,14 @@ async function endOf(turnId: string): Promise<unknown> {
 const getEngine = async (userId: string): Promise<{ engineId: string; generation: number }> =>
   (await api.query("engines.get", { key, input: { userId } })).body.result.data;
 
-/** What the loops do in a service: look, and start it again after a while. */
+/** Refreshes the engine, as the service's loops do, until it runs again. */
 const expectRunning = async (engineId: string, generation: number) => {
-  const look = async () => api.ctx.reconciler.refresh(engineId);
-  await expect.poll(look).toMatchObject({ status: "running", generation });
+  const refresh = async () => api.ctx.reconciler.refresh(engineId);
+  await expect.poll(refresh).toMatchObject({ status: "running", generation });
 };
 
-describe("an engine that answers", () => {
-  test.each(TABLE)("%s: every call is a typed refusal, and the engine stays usable", async (...row) => {
+describe("an engine that answers badly", () => {
+  test.each(TABLE)("%s: every call gets a typed error, and the engine stays usable", async (...row) => {
     const [, behaviour, calling, reading, starting] = row;
     api.behave("/rpc", behaviour);
     api.behave("/execute", behaviour);
@@ -121,15 +121,18 @@ describe("an engine that answers", () => {
     await expectUsable();
   });
 
-  test.each(SLOW)("%s: a call has its refusal when its time is up", async (_what, behaviour) => {
-    api.behave("/rpc", behaviour);
-    judge(await within(TIMEOUT_MS + GRACE_MS, call()), "ENGINE_TIMEOUT");
-    await expectUsable();
-  });
+  test.each(SLOW)(
+    "%s: a call fails with ENGINE_TIMEOUT when its timeout passes",
+    async (_what, behaviour) => {
+      api.behave("/rpc", behaviour);
+      judge(await within(TIMEOUT_MS + GRACE_MS, call()), "ENGINE_TIMEOUT");
+      await expectUsable();
+    },
+  );
 });
 
 describe("an engine that crashes", () => {
-  test("at boot: BOOT_FAILED with its exit code and last words, and the next provision works", async () => {
+  test("at boot: provision fails with BOOT_FAILED, the exit code and the last log lines, and the next one succeeds", async () => {
     api.house.runtime.onCall = async ({ call: name, when, input }) => {
       const container = api.house.runtime.daemon.containers.get(String(input));
       if (name !== "start" || when !== "after" || container === undefined) return;
@@ -144,24 +147,24 @@ describe("an engine that crashes", () => {
     expect(again.body.result.data.engine).toMatchObject({ status: "running" });
   });
 
-  test("at boot, without ever getting ready: BOOT_TIMEOUT, and the next provision works", async () => {
-    await using hasty = await openApi({ config: { bootTimeoutMs: 1_000 } });
-    const { apiKey } = await hasty.register("hasty");
-    const { runtime } = hasty.house;
+  test("at boot, without becoming ready: provision fails with BOOT_TIMEOUT, and the next one succeeds", async () => {
+    await using impatient = await openApi({ config: { bootTimeoutMs: 1_000 } });
+    const { apiKey } = await impatient.register("impatient");
+    const { runtime } = impatient.house;
     runtime.onCall = ({ call: name, when, input }) => {
       if (name !== "start" || when !== "after") return;
       runtime.daemon.containers.get(String(input))?.engine?.pause();
     };
     const provision = async () =>
-      hasty.mutate("engines.provision", { key: apiKey, input: { userId: "slow" } });
+      impatient.mutate("engines.provision", { key: apiKey, input: { userId: "slow" } });
     judge(await within(20_000, provision()), "BOOT_TIMEOUT");
     runtime.onCall = undefined;
-    // Only the first boot is to be given up.
-    hasty.ctx.config.bootTimeoutMs = 60_000;
+    // Only the first boot must time out.
+    impatient.ctx.config.bootTimeoutMs = 60_000;
     expect((await provision()).body.result.data.engine).toMatchObject({ status: "running" });
   });
 
-  test("in a call: OUTCOME_UNKNOWN, and it is usable once it has been started again", async () => {
+  test("during a call: the call fails with OUTCOME_UNKNOWN, and the restarted engine is usable", async () => {
     const { engineId, generation } = await getEngine("ada");
     api.behave("/rpc", () => void api.house.runtime.crash(engineId));
     judge(await within(10_000 + GRACE_MS, call(10_000)), "OUTCOME_UNKNOWN");
@@ -169,7 +172,7 @@ describe("an engine that crashes", () => {
     await expectUsable();
   });
 
-  test("in a turn: the turn is interrupted, and it is usable once it has been started again", async () => {
+  test("during a turn: the turn ends as interrupted, and the restarted engine is usable", async () => {
     const { engineId, generation } = await getEngine("ada");
     api.behave("/execute", (response) => {
       response.writeHead(200, { "content-type": "text/event-stream" });

@@ -26,7 +26,7 @@ async function auditOf(action: string) {
   return body.result.data.items as { metadata: object; actor: object; durationMs: number }[];
 }
 
-describe("an engine that misbehaves in rpc.call", () => {
+describe("rpc.call to an engine that misbehaves", () => {
   const table: [string, Parameters<Api["behave"]>[1], string, number][] = [
     ["401", answer(401, { error: "UNAUTHORIZED", message: "no" }), "ENGINE_ERROR", 502],
     ["409", answer(409, { error: "BUSY", message: "later" }), "ENGINE_BUSY", 409],
@@ -35,12 +35,12 @@ describe("an engine that misbehaves in rpc.call", () => {
     ["HTML", behaviours.html, "ENGINE_ERROR", 502],
     ["half a response", behaviours.halfAResponse, "ENGINE_ERROR", 502],
     ["10 MB", behaviours.tenMegabytes, "ENGINE_ERROR", 502],
-    ["too late", behaviours.nothing, "ENGINE_TIMEOUT", 504],
-    ["a crash in the call", behaviours.crashes, "OUTCOME_UNKNOWN", 409],
+    ["no answer in time", behaviours.nothing, "ENGINE_TIMEOUT", 504],
+    ["a crash during the call", behaviours.crashes, "OUTCOME_UNKNOWN", 409],
     ["no /rpc", (response) => response.writeHead(404).end(), "NOT_SUPPORTED_BY_ENGINE", 422],
   ];
   test.each(table)(
-    "%s is a typed refusal, and the engine stays usable",
+    "%s becomes a typed error, and the engine stays usable",
     async (_what, behaviour, reason, status) => {
       api.behave("/rpc", behaviour);
       const refused = await call({ timeoutMs: reason === "ENGINE_TIMEOUT" ? 3_000 : 5_000 });
@@ -52,7 +52,7 @@ describe("an engine that misbehaves in rpc.call", () => {
   );
 });
 
-test("an engine's own error reaches the caller with code, message and details", async () => {
+test("an error that the engine reports reaches the caller with code, message and details", async () => {
   api.behave("/rpc", answer(422, { error: "NO_SKILL", message: "none", details: { skill: "x" } }));
   expect((await call()).error.data.engineError).toEqual({
     status: 422,
@@ -62,7 +62,7 @@ test("an engine's own error reaches the caller with code, message and details", 
   });
 });
 
-test("a call for another generation is not sent", async () => {
+test("a call that expects another generation is not sent", async () => {
   let sent = 0;
   api.behave("/rpc", (...exchange) => {
     sent += 1;
@@ -89,7 +89,7 @@ describe("with an idempotency key", () => {
       behaviour(...exchange);
     });
 
-  test("a call that was answered is not sent again", async () => {
+  test("a repeated call gets the first answer and is not sent again", async () => {
     count(answer(200, { result: { n: 1 } }));
     const first = await call({ idempotencyKey: "answered" });
     expect(await call({ idempotencyKey: "answered" })).toEqual(first);
@@ -101,7 +101,7 @@ describe("with an idempotency key", () => {
     ["nothing", "ENGINE_TIMEOUT"],
     ["halfAResponse", "ENGINE_ERROR"],
   ] as const)(
-    "a call whose answer was lost (%s) is not sent again: %s, then OUTCOME_UNKNOWN",
+    "a call whose answer was lost (%s) fails with %s, and its repetition with OUTCOME_UNKNOWN without being sent",
     async (how, reason) => {
       count(behaviours[how]);
       const input = { idempotencyKey: how, timeoutMs: how === "nothing" ? 3_000 : 5_000 };
@@ -111,7 +111,7 @@ describe("with an idempotency key", () => {
     },
   );
 
-  test("a call that the engine refused may be made again", async () => {
+  test("a call that the engine refused is sent again when it is repeated", async () => {
     count(answer(409, { error: "BUSY", message: "later" }));
     expect((await call({ idempotencyKey: "refused" })).error.data.reason).toBe("ENGINE_BUSY");
     count(answer(200, { result: "now" }));
@@ -120,8 +120,8 @@ describe("with an idempotency key", () => {
 });
 
 describe("typed operations", () => {
-  test("ask for their method and keep the fields that they do not know", async () => {
-    const asked: string[] = [];
+  test("send their method and keep unknown fields of the result", async () => {
+    const methods: string[] = [];
     const states: Record<string, object> = {
       get_config: { config: { a: 1 }, revision: 3, updated_at: null, extra: [1] },
       quota_state: { turns: 1, limit: { daily: 5 } },
@@ -129,28 +129,28 @@ describe("typed operations", () => {
     };
     api.behave("/rpc", (response, request, body) => {
       const { method } = JSON.parse(body) as { method: string };
-      asked.push(method);
+      methods.push(method);
       answer(200, { result: states[method] })(response, request, body);
     });
     expect((await query("rpc.getConfig")).result.data).toEqual(states["get_config"]);
     expect((await query("rpc.quotaState")).result.data).toEqual(states["quota_state"]);
     expect((await query("rpc.cacheState")).result.data).toEqual(states["cache_state"]);
-    expect(asked).toEqual(["get_config", "quota_state", "cache_state"]);
+    expect(methods).toEqual(["get_config", "quota_state", "cache_state"]);
   });
 
-  test("refuse a result of another shape", async () => {
+  test("refuse a result that does not have the shape of the contract", async () => {
     for (const result of [null, [], "text", { revision: "three" }]) {
       api.behave("/rpc", answer(200, { result }));
       expect((await query("rpc.getConfig")).error.data.reason).toBe("ENGINE_ERROR");
     }
   });
 
-  test("that only read say plainly that a lost answer is a failure", async () => {
+  test("that only read fail plainly when the answer is lost, without an unknown outcome", async () => {
     api.behave("/rpc", behaviours.crashes);
     expect((await query("rpc.getConfig")).error.data.reason).toBe("ENGINE_UNHEALTHY");
   });
 
-  test("that change are audited with the names in the config and nothing of its content", async () => {
+  test("that change something are audited with the names of the config fields, without their values", async () => {
     api.behave("/rpc", answer(200, { result: { revision: 7, reloaded: true } }));
     const config = { model: "m", secrets: { token: "hunter2" } };
     const { body } = await api.mutate("rpc.setConfig", { key, input: { userId: "ada", config } });
@@ -165,7 +165,7 @@ describe("typed operations", () => {
     expect(await auditOf("rpc.reloaded")).toHaveLength(1);
   });
 
-  test("are audited when they come by rpc.call too, and when their outcome is unknown", async () => {
+  test("are audited when rpc.call sends them, and when their outcome is unknown", async () => {
     const before = (await auditOf("rpc.config_set")).length;
     await call({ method: "set_config", params: { config: { b: 1 } } });
     api.behave("/rpc", behaviours.crashes);
@@ -177,7 +177,7 @@ describe("typed operations", () => {
   });
 });
 
-test("a read that nobody waits for any more gives the engine back", async () => {
+test("a read whose caller has left releases its hold on the engine", async () => {
   const leaving = new AbortController();
   let arrived = false;
   api.behave("/rpc", () => {
@@ -194,6 +194,6 @@ test("a read that nobody waits for any more gives the engine back", async () => 
   expect(api.ctx.holds.count(engineId)).toBe(1);
   leaving.abort();
   expect(await sent).toBe("left");
-  // Earlier than the call would give up by itself.
+  // The call's own timeout is longer than this.
   await expect.poll(() => api.ctx.holds.count(engineId), { timeout: 20_000 }).toBe(0);
 });

@@ -3,14 +3,14 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 
 export interface HostileEngine extends AsyncDisposable {
   readonly url: string;
-  /** Bodies of the calls that arrived, in order. */
+  /** The bodies of the received requests, in order. */
   readonly calls: string[];
   behave(next: Behaviour): void;
 }
 
 export type Behaviour = (response: ServerResponse, request: IncomingMessage, body: string) => void;
 
-/** An HTTP server in the place of an engine that does whatever it is told to. */
+/** An HTTP server that acts as an engine with any behaviour, good or bad. */
 export async function openHostileEngine(
   first: Behaviour = answer(200, { result: null }),
 ): Promise<HostileEngine> {
@@ -30,7 +30,7 @@ export async function openHostileEngine(
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const address = server.address();
-  if (address === null || typeof address === "string") throw new Error("a TCP server without a port");
+  if (address === null || typeof address === "string") throw new Error("the server has no TCP port");
   const close = async () => {
     server.closeAllConnections();
     server.close();
