@@ -4,33 +4,33 @@ import { preparedPerPool } from "./prepared-statement.ts";
 import { engines, replicas } from "./schema.ts";
 
 /*
- * Statements on hot paths are prepared: from the second time on they take one round trip on a connection instead of
- * two. postgres.js knows them by their text, so one that is built anew each time is prepared once all the same.
+ * Statements on hot paths are prepared: from the second call on they take one round trip instead of two. postgres.js
+ * finds a prepared statement by its text, so a query that is built anew for each call is still prepared only once.
  */
 
 export type EngineRow = typeof engines.$inferSelect;
-/** As much of an engine as using it takes. */
+/** The columns that a call to the engine needs. */
 export type UsableEngine = Pick<
   EngineRow,
-  "id" | "status" | "statusReason" | "desired" | "generation" | "hostPort" | "keySealed" | "nextRestartAt"
+  "id" | "status" | "statusReason" | "desired" | "generation" | "endpoint" | "keySealed" | "nextRestartAt"
 >;
 export type NewEngine = Omit<
   typeof engines.$inferInsert,
   "createdAt" | "updatedAt" | "nextCheckAt" | "hostPort" | "bootStartedAt"
 >;
-/** Columns to write; SQL where the database's clock decides. */
+/** Columns to write; SQL for values that the database computes. */
 export type EnginePatch = Partial<{
   [Column in keyof typeof engines.$inferInsert]: (typeof engines.$inferInsert)[Column] | SQL;
 }>;
 
 const nowColumn = { now: sql<string>`orch_now()`.as("now") };
-/** A row and the database's instant at which it was read. */
+/** A row, and the time of the database's clock when the row was read. */
 export type EngineRowAt = EngineRow & { now: string };
 
 const columns = getTableColumns(engines);
 
 export const orchNow = sql`orch_now()`;
-/** The database's now and some milliseconds. */
+/** `ms` milliseconds from now, by the database's clock. */
 export function afterMs(ms: number): SQL {
   return sql`orch_now() + make_interval(secs => ${ms / 1000}::float8)`;
 }
@@ -45,7 +45,7 @@ const findByUser = preparedPerPool((db) =>
     .prepare("find_engine"),
 );
 
-/** The product's engine of that user. Prepared on the pool: it is on every call's path. */
+/** Prepared on the pool: every call reads its engine. */
 export async function findEngine(
   db: Db,
   key: { productId: string; userId: string },
@@ -54,7 +54,7 @@ export async function findEngine(
   return row;
 }
 
-/** The same in a transaction, locked against other verbs until its end. */
+/** Locks the row against other operations until the transaction ends. */
 export async function lockEngine(
   tx: Db,
   key: { productId: string; userId: string },
@@ -77,7 +77,7 @@ const findById = preparedPerPool((db) =>
     .prepare("find_engine_by_id"),
 );
 
-/** Prepared on the pool: the control loop reads the row before each step. */
+/** Prepared on the pool: reconcile reads the row before each step. */
 export async function findEngineById(db: Db, id: string): Promise<EngineRowAt | undefined> {
   const [row] = await findById(db).execute({ id });
   return row;
@@ -91,7 +91,7 @@ export interface EnginePage {
   limit: number;
 }
 
-/** In order of creation: ids are version 7. */
+/** In order of creation, because the ids are UUIDs of version 7. */
 export async function listEngineRows(db: Db, page: EnginePage): Promise<EngineRow[]> {
   return db
     .select()
@@ -112,7 +112,7 @@ export async function countEngines(db: Db, productId: string): Promise<number> {
   return row?.count ?? 0;
 }
 
-/** With `ports`, a free one is the engine's at once, as by `reservePort`; null where there is none. */
+/** With `ports`, reserves a free host port as `reservePort` does; the port is null when none is free. */
 export async function insertEngine(
   tx: Db,
   engine: NewEngine,
@@ -139,11 +139,11 @@ export interface EngineCondition {
   statusIn?: readonly EngineRow["status"][];
   desired?: EngineRow["desired"];
   incarnation?: number;
-  /** The driver's fence: a newer driver has a higher one. */
+  /** A newer lease has a higher token. */
   fencingToken?: number;
 }
 
-/** Writes only where the condition still holds; undefined means the race was lost. */
+/** Writes only if the condition still holds; undefined: another writer won. */
 export async function updateEngineIf(
   db: Db,
   condition: EngineCondition,
@@ -167,35 +167,39 @@ export async function updateEngineIf(
   return row;
 }
 
-/** An engine that ran this long without a restart starts with a fresh budget of restarts. */
+/** An engine that ran this long without a restart gets its whole restart budget back. */
 export const RESTART_WINDOW_MS = 600_000;
 
-/** A healthy probe changes nothing that callers wait for: no `updated_at`, no returning. */
-export async function recordHealthy(db: Db, id: string, nextCheckMs: number): Promise<void> {
+export interface EngineLease {
+  id: string;
+  fencingToken: number;
+}
+
+/** Records a healthy probe and releases the lease. Callers see no change, so `updated_at` stays. */
+export async function recordHealthy(db: Db, lease: EngineLease, nextCheckMs: number): Promise<void> {
   await db
     .update(engines)
     .set({
       lastHealthAt: orchNow,
       healthFailures: 0,
       nextCheckAt: afterMs(nextCheckMs),
+      leaseReplica: null,
       restartAttempts: sql`case when ${engines.bootStartedAt} < ${afterMs(-RESTART_WINDOW_MS)} then 0
         else ${engines.restartAttempts} end`,
     })
-    .where(eq(engines.id, id))
+    .where(and(eq(engines.id, lease.id), eq(engines.fencingToken, lease.fencingToken)))
     .prepare("record_healthy")
     .execute();
 }
 
-export async function deleteEngine(
-  tx: Db,
-  condition: { id: string; fencingToken: number },
-): Promise<boolean> {
+/** False: another writer won, or the engine is not in `destroying`. */
+export async function deleteEngine(tx: Db, lease: EngineLease): Promise<boolean> {
   const rows = await tx
     .delete(engines)
     .where(
       and(
-        eq(engines.id, condition.id),
-        eq(engines.fencingToken, condition.fencingToken),
+        eq(engines.id, lease.id),
+        eq(engines.fencingToken, lease.fencingToken),
         eq(engines.status, "destroying"),
       ),
     )
@@ -203,46 +207,49 @@ export async function deleteEngine(
   return rows.length > 0;
 }
 
-/** Becomes the driver unless a living replica is; each claim moves the fence. */
+/**
+ * Takes the lease to reconcile an engine, with a new fencing token. undefined: the engine is gone, or another replica
+ * that lives holds the lease.
+ */
 export async function takeEngineLease(
   db: Db,
-  claim: { id: string; replicaId: string; leaseMs: number },
+  request: { id: string; replicaId: string; leaseMs: number },
 ): Promise<EngineRowAt | undefined> {
   const [row] = await db
     .update(engines)
-    .set({ leaseReplica: claim.replicaId, fencingToken: sql`${engines.fencingToken} + 1` })
+    .set({ leaseReplica: request.replicaId, fencingToken: sql`${engines.fencingToken} + 1` })
     .where(
       and(
-        eq(engines.id, claim.id),
-        sql`(${engines.leaseReplica} is null or ${engines.leaseReplica} = ${claim.replicaId} or not exists (
+        eq(engines.id, request.id),
+        sql`(${engines.leaseReplica} is null or ${engines.leaseReplica} = ${request.replicaId} or not exists (
           select from ${replicas} where ${replicas.id} = ${engines.leaseReplica}
-          and ${replicas.heartbeatAt} > orch_now() - make_interval(secs => ${claim.leaseMs / 1000}::float8)))`,
+          and ${replicas.heartbeatAt} > orch_now() - make_interval(secs => ${request.leaseMs / 1000}::float8)))`,
       ),
     )
     .returning({ ...columns, ...nowColumn })
-    .prepare("claim_driver")
+    .prepare("take_engine_lease")
     .execute();
   return row;
 }
 
-/** Takes rows that are due, at most `limit`, and pushes their next check by `holdMs` so that nobody else does. */
+/** Returns engines that are due, and moves their next check by `holdMs`, so that no other replica takes them. */
 export async function takeDueEngines(
   db: Db,
-  claim: { runtimeHost: string; limit: number; holdMs: number },
+  request: { runtimeHost: string; limit: number; holdMs: number },
 ): Promise<string[]> {
   const due = db
     .select({ id: engines.id })
     .from(engines)
-    .where(and(eq(engines.runtimeHost, claim.runtimeHost), sql`${engines.nextCheckAt} <= orch_now()`))
+    .where(and(eq(engines.runtimeHost, request.runtimeHost), sql`${engines.nextCheckAt} <= orch_now()`))
     .orderBy(asc(engines.nextCheckAt))
-    .limit(claim.limit)
+    .limit(request.limit)
     .for("update", { skipLocked: true });
   const rows = await db
     .update(engines)
-    .set({ nextCheckAt: afterMs(claim.holdMs) })
+    .set({ nextCheckAt: afterMs(request.holdMs) })
     .where(inArray(engines.id, due))
     .returning({ id: engines.id })
-    .prepare("claim_due_engines")
+    .prepare("take_due_engines")
     .execute();
   return rows.map((row) => row.id);
 }
@@ -250,7 +257,7 @@ export async function takeDueEngines(
 export interface PortRange {
   min: number;
   max: number;
-  /** Ports that something else on the machine was seen to hold. */
+  /** Ports that other programs on the machine hold. */
   except: readonly number[];
 }
 
@@ -267,31 +274,31 @@ function freePort(runtimeHost: string, { min, max, except }: PortRange): SQL {
 }
 
 /**
- * Gives the engine a free port of the range; undefined when there is none. Ports are picked at random: lowest
- * first makes every claimant fight for the same one. The unique index is the guarantee, so a lost race throws
- * a violation of engines_host_port_key and the caller tries again in a new transaction.
+ * Reserves a free host port for the engine; undefined: no port of the range is free. Ports are chosen at random,
+ * because with the lowest first all callers would compete for one port. The unique index decides: a lost race throws
+ * a violation of engines_host_port_key, and the caller tries again in a new transaction.
  */
-export async function reservePort(db: Db, claim: PortReservation): Promise<number | undefined> {
+export async function reservePort(db: Db, reservation: PortReservation): Promise<number | undefined> {
   const [row] = await db
     .update(engines)
-    .set({ hostPort: freePort(claim.runtimeHost, claim) })
-    .where(eq(engines.id, claim.id))
+    .set({ hostPort: freePort(reservation.runtimeHost, reservation) })
+    .where(eq(engines.id, reservation.id))
     .returning({ hostPort: engines.hostPort })
-    .prepare("claim_port")
+    .prepare("reserve_port")
     .execute();
   return row?.hostPort ?? undefined;
 }
 
-/** Calls seen since the last flush, in one statement. */
+/** Writes the last use of many engines, by engine id, in one statement. An instant never moves back. */
 export async function recordActivity(db: Db, activity: ReadonlyMap<string, string>): Promise<void> {
   if (activity.size === 0) return;
-  // As text: Drizzle gives postgres.js a serializer for arrays of instants that passes them through as they are.
+  // As text, because Drizzle gives postgres.js a serializer that passes arrays of instants through unchanged.
   await db.execute(sql`update ${engines} set last_activity_at = greatest(last_activity_at, seen.at::timestamptz)
     from unnest(${sql.param([...activity.keys()])}::uuid[], ${sql.param([...activity.values()])}::text[])
       as seen(id, at) where ${engines.id} = seen.id`);
 }
 
-/** After a start: every engine is looked at, and what a process before this one left unfinished is finished. */
+/** At a start: makes every engine due, so that a resync finishes what the process before left unfinished. */
 export async function markAllDue(db: Db, runtimeHost: string): Promise<void> {
   await db.update(engines).set({ nextCheckAt: orchNow }).where(eq(engines.runtimeHost, runtimeHost));
 }

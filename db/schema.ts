@@ -171,13 +171,18 @@ export const engines = pgTable(
     specHash: text("spec_hash").notNull(),
     volumeName: text("volume_name").notNull(),
     runtimeHost: text("runtime_host").notNull(),
+    /** Reserved while a container may exist. Always null when the runtime publishes no host ports. */
     hostPort: integer("host_port"),
+    /** Base URL at which the container was observed; null while no container may exist. */
+    endpoint: text(),
 
     /** The desired incarnation. If it is above the observed one, the container must be replaced. */
     incarnation: integer().notNull(),
     containerId: text("container_id"),
-    /** The last observed process, `containerId@startedAt`. A new process increments the generation. */
+    /** The last observed process, as the runtime names it. A new process increments the generation. */
     processIdentity: text("process_identity"),
+    /** By the clock of the runtime. */
+    processStartedAt: at("process_started_at"),
     generation: integer().notNull(),
     /** A restart must replace this process. Later processes already are the replacement. */
     processToReplace: text("process_to_replace"),
@@ -221,7 +226,7 @@ export const engines = pgTable(
   ],
 );
 
-/** What remains of a destroyed engine until a resync has observed nothing of it. */
+/** What remains of a destroyed engine until a resync has observed no container and no volume of it. */
 export const tombstones = pgTable("tombstones", {
   engineId: uuid("engine_id").primaryKey(),
   productId: uuid("product_id").notNull(),

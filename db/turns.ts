@@ -91,7 +91,7 @@ export async function beginTurn(
       on conflict (product_id, id) do nothing
       returning started_at::text
     )
-    select id, status, status_reason as "statusReason", desired, generation, host_port as "hostPort",
+    select id, status, status_reason as "statusReason", desired, generation, endpoint,
       key_sealed as "keySealed", next_restart_at::text as "nextRestartAt",
       (select started_at from begun) as "startedAt"
     from engine`;

@@ -12,6 +12,7 @@ import { withDefaultImage } from "./boot/default-image.ts";
 import { ensureDevSecrets, toSecretsPath } from "./boot/dev-secrets.ts";
 import { hashKey } from "./keys/key-format.ts";
 import type { Log } from "./log.ts";
+import { Metrics } from "./metrics.ts";
 import { startHeartbeatLoop } from "./loops/heartbeat-loop.ts";
 import { startLoops } from "./loops/start-loops.ts";
 import { openMigratedDatabase } from "./boot/open-database.ts";
@@ -102,14 +103,16 @@ async function openParts(
   await ensureCatalog(config.catalogPath);
   const database = await openMigratedDatabase({ config, log }, stack);
   const instance = await ensureInstance(database.db, randomUUIDv7());
+  const metrics = new Metrics();
   const runtimeInput = { db: database.db, config, log, instance };
   const runtime = stack.use(await openRuntime(runtimeInput));
-  const replica = await openReplica({ ...database, ...input, clock: systemClock }, runtime.host, stack);
+  const replica = await openReplica({ ...database, ...input, metrics, clock: systemClock }, runtime.host, stack);
   await bindRuntime(runtimeInput, runtime);
   return {
     config: await withDefaultImage(config, { runtime, log, signal }),
     log,
     clock: systemClock,
+    metrics,
     database,
     instanceId: instance.id,
     runtime,

@@ -12,6 +12,7 @@ import { KeyStates } from "./keys/key-states.ts";
 import { openKeyring, type Keyring } from "./keys/keyring.ts";
 import { OpenedKeys } from "./keys/opened-keys.ts";
 import type { Log } from "./log.ts";
+import type { Metrics } from "./metrics.ts";
 import { DrainState } from "./replicas/drain-state.ts";
 import { LeaseGuard } from "./replicas/lease-guard.ts";
 import type { Replica } from "./replicas/replica.ts";
@@ -52,6 +53,7 @@ export interface DomainParts {
   config: Config;
   log: Log;
   clock: Clock;
+  metrics: Metrics;
   database: Pick<Database, "db" | "raw">;
   instanceId: string;
   runtime: EngineRuntime;

@@ -2,6 +2,7 @@ import type { Database } from "../db/client.ts";
 import type { Actor } from "./audit/audit-entry.ts";
 import type { Config } from "./config/config.ts";
 import type { Log } from "./log.ts";
+import type { Metrics } from "./metrics.ts";
 import type { Clock } from "./time/clock.ts";
 
 /**
@@ -12,6 +13,7 @@ export interface BaseContext extends Pick<Database, "db" | "raw"> {
   config: Config;
   log: Log;
   clock: Clock;
+  metrics: Metrics;
 }
 
 /** Who calls, for the audit log. */

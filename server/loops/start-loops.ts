@@ -2,21 +2,20 @@ import { recordActivity } from "../../db/engines.ts";
 import type { AppContext } from "../compose.ts";
 import { resyncDueEngines } from "../engines/reconcile/resync-due-engines.ts";
 import { startLoop, type Loop } from "../time/loop.ts";
+import { startMaintenanceLoop } from "./maintenance-loop.ts";
 import { startRuntimeEventsLoop } from "./runtime-events-loop.ts";
-import { startUpkeepLoop } from "./upkeep-loop.ts";
 
-const DUE_INTERVAL_MS = 500;
+const RESYNC_INTERVAL_MS = 500;
 const ACTIVITY_INTERVAL_MS = 5_000;
 
-/** Every timer of the process but the heartbeat; the caller closes them, last first. */
+/** Starts every loop except the heartbeat. The caller closes them in reverse order. */
 export function startLoops(ctx: AppContext): Loop[] {
-  const { clock, log } = ctx;
-  const checkDue = async () => resyncDueEngines(ctx);
-  const flushActivity = async () => recordActivity(ctx.db, ctx.holds.takeActivity());
+  const resync = async () => resyncDueEngines(ctx);
+  const writeActivity = async () => recordActivity(ctx.db, ctx.holds.takeActivity());
   return [
-    startUpkeepLoop(ctx),
+    startMaintenanceLoop(ctx),
     startRuntimeEventsLoop(ctx),
-    startLoop({ name: "due engines", intervalMs: DUE_INTERVAL_MS, clock, log, tick: checkDue }),
-    startLoop({ name: "activity", intervalMs: ACTIVITY_INTERVAL_MS, clock, log, tick: flushActivity }),
+    startLoop({ ...ctx, name: "resync", intervalMs: RESYNC_INTERVAL_MS, tick: resync }),
+    startLoop({ ...ctx, name: "activity", intervalMs: ACTIVITY_INTERVAL_MS, tick: writeActivity }),
   ];
 }

@@ -1,53 +1,54 @@
 /**
- * The port to whatever runs engines. The domain decides, a runtime only carries out and tells what it sees.
+ * The port to whatever runs engines. The domain decides; a runtime applies steps and reports what it observes.
  *
- * Rules every implementation keeps, checked by one contract suite:
- * - each call is idempotent, has a deadline of its own, and fails only with a RuntimeFailure;
- * - a failure of kind `unreachable` says nothing about the container: the call may still be carried out;
- * - the container's name is the mutex of `ensure`; every other call addresses the container id that was
- *   observed, so that a late call meets its own incarnation or `no_such_container`;
- * - only containers and volumes that carry this instance's labels are ever seen or touched.
+ * Rules for every implementation, checked by one contract suite:
+ * - Each call is idempotent, has a deadline of its own, and fails only with a RuntimeFailure.
+ * - A failure of kind `unreachable` says nothing about the container: the runtime may still complete the call.
+ * - The container's name is the mutex of `ensure`. Every other call addresses the container id that was observed.
+ *   So a late call meets its own incarnation or `no_such_container`.
+ * - Only containers and volumes with this instance's labels are observed or touched.
  */
 export interface EngineRuntime extends AsyncDisposable {
   readonly kind: RuntimeKind;
-  /** Which machine and daemon this is; engines are bound to it. Stable over restarts. */
+  /** The machine and daemon that engines are bound to. Stable over restarts. */
   readonly host: string;
+  /** True: the domain reserves a host port for each engine, and the runtime publishes the engine there. */
+  readonly publishesHostPorts: boolean;
+  /** True: `ensure` also starts the container. Older containers of the engine must be gone before. */
+  readonly startsOnEnsure: boolean;
 
-  /**
-   * Throws `unreachable` when nothing answers and `changed` when what answers is not the daemon that
-   * `markInstance` marked.
-   */
+  /** Throws `unreachable` when nothing answers, `changed` when the daemon that answers has no marker of ours. */
   check(): Promise<void>;
-  /** Leaves the marker that `check` looks for. Called once, at the first boot on this database. */
+  /** Leaves the marker that `check` looks for. Called once, at the first start on a database. */
   markInstance(): Promise<void>;
 
-  /** The id that the image resolves to here; undefined when it is not here. Never pulls. */
+  /** The id of a local image; undefined when the image is missing. Never pulls. */
   findImage(image: string): Promise<string | undefined>;
   /**
-   * The id that the image resolves to here, pulling it when it is missing. Progress goes to the log.
-   * Throws `image_missing` when it is not here and cannot be pulled.
+   * The id of an image, which is pulled when it is missing. Progress goes to the log.
+   * Throws `image_missing` when the image cannot be pulled.
    */
   resolveImage(image: string, signal?: AbortSignal): Promise<string>;
 
-  /** Network, volume and container, created but not started; adopts a container of ours with that name. */
+  /** Creates network, volume and container. Adopts a container of this instance with the same name. */
   ensure(spec: ContainerSpec): Promise<EnsuredContainer>;
-  /** Throws `port_taken` when the host port cannot be bound. A started container is success. */
+  /** Succeeds when the container runs already. Throws `port_taken` when the host port cannot be bound. */
   start(containerId: string): Promise<void>;
   pause(containerId: string): Promise<void>;
   unpause(containerId: string): Promise<void>;
-  /** SIGTERM, then SIGKILL after the grace; disarms any restarting by the daemon. A stopped one is success. */
+  /** Sends SIGTERM, then SIGKILL after the grace. The daemon does not restart the container. Idempotent. */
   stop(containerId: string, graceSeconds: number): Promise<void>;
-  /** Removes a container, running or not. An absent one is success. */
+  /** Removes a container, running or not. Succeeds when the container is absent. */
   remove(containerId: string): Promise<void>;
-  /** Removes the volume and what is in it. An absent one is success. */
+  /** Removes the volume and its data. Succeeds when the volume is absent. */
   removeData(volumeName: string): Promise<void>;
 
   hasData(volumeName: string): Promise<boolean>;
-  /** Every container of that engine, newest incarnation first. Empty means: clearly none. */
+  /** The engine's containers, newest incarnation first. An empty list is a clear "none". */
   observe(engineId: string): Promise<ContainerObservation[]>;
-  /** The same for all engines of this instance, and all of its volumes. */
+  /** The containers of all engines of this instance, and all its volumes. */
   observeAll(): Promise<{ containers: ContainerObservation[]; volumes: VolumeObservation[] }>;
-  /** Hints about changes, for latency only; ends when the signal aborts, throws when the link is lost. */
+  /** Ends when the signal aborts; throws when the link is lost. Events may be lost: they only save waiting. */
   events(signal: AbortSignal): AsyncIterable<RuntimeEvent>;
   /** The last `tail` lines that the container wrote, oldest first. */
   logs(containerId: string, tail: number): Promise<LogLine[]>;
@@ -55,8 +56,8 @@ export interface EngineRuntime extends AsyncDisposable {
   stats(containerId: string): Promise<ContainerStats>;
 
   /**
-   * Removes whatever carries this instance's labels, data, network and marker included. For demos and tests,
-   * which leave nothing behind; nothing in the domain calls it.
+   * Removes everything with this instance's labels: containers, data, network and marker. Only demos and tests call
+   * it.
    */
   removeInstance(): Promise<void>;
 }
@@ -66,26 +67,33 @@ export type RuntimeKind = (typeof RUNTIME_KINDS)[number];
 
 export interface ContainerSpec {
   engineId: string;
-  /** Counts the containers wanted for this engine, from 1; part of the container's name. */
+  /** Counts the containers made for this engine, from 1. Part of the container's name. */
   incarnation: number;
   fencingToken: number;
   specHash: string;
-  /** What `resolveImage` answered; never a tag. Ignored by runtimes without images. */
+  /** The answer of `resolveImage`, never a tag. Runtimes without images ignore it. */
   imageId: string;
   volumeName: string;
-  hostPort: number;
+  /** null exactly when the runtime publishes no host ports. */
+  hostPort: number | null;
   enginePort: number;
   network: string;
   catalogPath: string;
-  /** The container's whole environment but what the runtime itself must add. */
+  /** The whole environment of the container, except what the runtime itself adds. */
   environment: Readonly<Record<string, string>>;
   limits: ContainerLimits;
   stopGraceSeconds: number;
 }
 
+/** For runtimes that publish host ports. */
+export function getHostPort(spec: Pick<ContainerSpec, "engineId" | "hostPort">): number {
+  if (spec.hostPort !== null) return spec.hostPort;
+  throw new RuntimeFailure("refused", `no host port is reserved for the engine ${spec.engineId}`);
+}
+
 export interface EnsuredContainer {
   containerId: string;
-  /** True: made by this call, exactly as specified and never started. False: adopted, in whatever state it is. */
+  /** False: a container with that name existed, in any state. */
   created: boolean;
 }
 
@@ -95,9 +103,9 @@ export interface ContainerLimits {
   cpus: number;
   pids: number;
   readOnly: boolean;
-  /** Linux capabilities given back after all are dropped. */
+  /** Linux capabilities to keep; all others are dropped. */
   capAdd: readonly string[];
-  /** `uid[:gid]` or a name in the image; null is the image's own. */
+  /** `uid[:gid]` or a name in the image; null: the image's own user. */
   user: string | null;
 }
 
@@ -110,15 +118,23 @@ export interface ContainerObservation {
   incarnation: number;
   specHash: string;
   state: ContainerState;
-  /** ISO instant; null when never started. With the container id it names one process. */
+  /**
+   * Opaque name of the container's present or last process. It changes with the container and with each start. A
+   * container that never started has one too.
+   */
+  processIdentity: string;
+  /** ISO instant of the last start; null when never started. */
   startedAt: string | null;
-  /** null while it runs, when it never ran, and when nobody saw it exit. */
+  /** null while the container runs, when it never ran, and when its exit was not observed. */
   exitCode: number | null;
   oomKilled: boolean;
-  /** How often the daemon restarted it by itself. */
+  /** How often the daemon restarted the container without our call. */
   restartCount: number;
-  hostPort: number;
-  /** ENGINE_KEY_HASH as the container's own environment has it. */
+  /** Base URL of the engine for every replica, no trailing slash; null until the runtime has assigned one. */
+  endpoint: string | null;
+  /** null when the runtime publishes no host ports. */
+  hostPort: number | null;
+  /** ENGINE_KEY_HASH in the container's own environment. */
   keyHash: string;
 }
 
@@ -159,8 +175,8 @@ export const RUNTIME_FAILURES = [
 export type RuntimeFailureKind = (typeof RUNTIME_FAILURES)[number];
 
 /**
- * How a runtime call failed. `unreachable`: no answer in time, outcome unknown. `conflict`: the name is taken
- * by something that is not ours. `refused`: the daemon answered no for a reason of its own, in the message.
+ * How a runtime call failed. `unreachable`: no answer in time, so the outcome is unknown. `conflict`: the name belongs
+ * to a container or volume that is not ours. `refused`: the daemon answered no; the message has its reason.
  */
 export class RuntimeFailure extends Error {
   readonly kind: RuntimeFailureKind;
@@ -170,11 +186,4 @@ export class RuntimeFailure extends Error {
     this.name = "RuntimeFailure";
     this.kind = kind;
   }
-}
-
-/** Names one process: moves whenever the container or its process does. */
-export function toProcessIdentity(
-  observation: Pick<ContainerObservation, "containerId" | "startedAt">,
-): string {
-  return `${observation.containerId}@${observation.startedAt ?? "never"}`;
 }

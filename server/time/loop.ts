@@ -1,12 +1,14 @@
 import type { Clock } from "./clock.ts";
 import { toErrorMessage } from "../errors.ts";
 import type { Log } from "../log.ts";
+import type { Metrics } from "../metrics.ts";
 
 export interface LoopOptions {
   name: string;
   intervalMs: number;
   clock: Clock;
   log: Log;
+  metrics: Metrics;
   /** The signal aborts when the loop is closed. */
   tick(signal: AbortSignal): Promise<void>;
 }
@@ -37,13 +39,18 @@ export function startLoop(options: LoopOptions): Loop {
     while (!closing.signal.aborted) {
       woken = false;
       sleeping = new AbortController();
+      const startedAt = performance.now();
+      let failed = false;
       try {
         await options.tick(closing.signal);
         if (failures > 0) options.log.info({ loop: options.name, failures }, "loop works again");
         failures = 0;
       } catch (error) {
+        failed = true;
         if (!closing.signal.aborted) report(error);
       }
+      const durationMs = performance.now() - startedAt;
+      options.metrics.loopTicked({ loop: options.name, durationMs, failed });
       if (woken || closing.signal.aborted) continue;
       await options.clock.sleep(options.intervalMs, sleeping.signal).catch(() => {
         // A wake or the close has ended the sleep.

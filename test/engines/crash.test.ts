@@ -180,7 +180,7 @@ async function dieAndResume(scenario: Scenario, userId: string, boundary: number
 
   await using next = await openHouse(site);
   const left = await rowOf(next, userId);
-  if (left !== undefined) await next.ctx.reconciler.drive(left.id);
+  if (left !== undefined) await next.ctx.reconciler.reconcile(left.id);
   const retried = finished ? answer : await scenario.verb(next, userId, claims.retry());
   await scenario.expectSettled(next, userId, retried);
   await deleteReplicas(next.ctx.db, [next.ctx.replica.id]);

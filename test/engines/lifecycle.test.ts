@@ -428,7 +428,7 @@ describe("what goes wrong", () => {
     };
     change({ containers: new Map(), volumes: new Map() });
     other.runtime.loseMarker();
-    expect(await other.ctx.reconciler.refresh(engine.engineId)).toMatchObject({
+    expect(await other.ctx.reconciler.observeNow(engine.engineId)).toMatchObject({
       status: "running",
       generation: 1,
     });
@@ -446,7 +446,7 @@ describe("what goes wrong", () => {
     const { engine } = await provisionEngine(house.ctx, toCall(house, "sam"));
     const patch = { restartAttempts: 2, bootStartedAt: afterMs(-700_000) };
     await updateEngineIf(house.ctx.db, { id: engine.engineId }, patch);
-    house.ctx.reconciler.look(engine.engineId);
+    house.ctx.reconciler.resync(engine.engineId);
     await expect
       .poll(async () => (await findEngineById(house.ctx.db, engine.engineId))?.restartAttempts)
       .toBe(0);
@@ -491,7 +491,7 @@ describe("what goes wrong", () => {
     const { ctx, runtime } = other;
     const { engineId: id } = (await provisionEngine(ctx, toCall(other, "quinn"))).engine;
     const drive = async () => {
-      await ctx.reconciler.drive(id);
+      await ctx.reconciler.reconcile(id);
       return findEngineById(ctx.db, id);
     };
     const driveAfterBackoff = async () => {
@@ -521,7 +521,7 @@ describe("what goes wrong", () => {
   test("a process that the daemon restarted by itself moves the generation", async () => {
     const { engine } = await provisionEngine(house.ctx, toCall(house, "rae"));
     await house.runtime.restart(engine.engineId);
-    await house.ctx.reconciler.drive(engine.engineId);
+    await house.ctx.reconciler.reconcile(engine.engineId);
     expect(await findEngineById(house.ctx.db, engine.engineId)).toMatchObject({
       status: "running",
       generation: 2,
@@ -544,7 +544,7 @@ describe("what goes wrong", () => {
     const { engine } = await provisionEngine(other.ctx, toCall(other, "slow"));
     isReady = false;
     await other.runtime.restart(engine.engineId);
-    for (let look = 0; look < 5; look += 1) other.ctx.reconciler.hint(engine.engineId);
+    for (let look = 0; look < 5; look += 1) other.ctx.reconciler.onRuntimeEvent(engine.engineId);
     await expect
       .poll(async () => (await getEngine(other.ctx, toCall(other, "slow"))).status)
       .toBe("starting");

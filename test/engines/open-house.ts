@@ -6,6 +6,7 @@ import type { Config } from "../../server/config/config.ts";
 import type { CallContext } from "../../server/context.ts";
 import { composeDomain, type AppContext } from "../../server/compose.ts";
 import { generateMasterKeys } from "../../server/keys/keyring.ts";
+import { Metrics } from "../../server/metrics.ts";
 import { openLog } from "../../server/log.ts";
 import { registerReplica } from "../../server/replicas/replica.ts";
 import { NO_RECORD, type IdempotencyRecord } from "../../server/idempotency/idempotency-record.ts";
@@ -72,6 +73,7 @@ export async function openHouse(site: Site, options: { clock?: Clock } = {}): Pr
     config: { ...config, masterKeys: site.masterKeys },
     log,
     clock: options.clock ?? systemClock,
+    metrics: new Metrics(),
     database,
     instanceId: "test-instance",
     runtime,

@@ -102,7 +102,7 @@ const getEngine = async (userId: string): Promise<{ engineId: string; generation
 
 /** Refreshes the engine, as the service's loops do, until it runs again. */
 const expectRunning = async (engineId: string, generation: number) => {
-  const refresh = async () => api.ctx.reconciler.refresh(engineId);
+  const refresh = async () => api.ctx.reconciler.observeNow(engineId);
   await expect.poll(refresh).toMatchObject({ status: "running", generation });
 };
 

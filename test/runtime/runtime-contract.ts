@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { ContainerSpec, EngineRuntime } from "../../server/runtime/engine-runtime.ts";
+import { getHostPort, type ContainerSpec, type EngineRuntime } from "../../server/runtime/engine-runtime.ts";
 import { ask, boot, failureOf, observeOne, recordEvents, untilHealthy } from "../support/runtime-harness.ts";
 import { holdPort } from "../support/port-block.ts";
 import { FIXTURE_KEY_HASH } from "../support/runtime-spec.ts";
@@ -121,10 +121,12 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
             incarnation: 3,
             specHash: spec.specHash,
             state: "created",
+            processIdentity: expect.any(String),
             startedAt: null,
             exitCode: null,
             oomKilled: false,
             restartCount: 0,
+            endpoint: `http://127.0.0.1:${spec.hostPort}`,
             hostPort: spec.hostPort,
             keyHash: FIXTURE_KEY_HASH,
           },
@@ -177,7 +179,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         const spec = await subject.makeSpec();
         const { containerId } = await runtime.ensure(spec);
         {
-          await using holder = await holdPort(spec.hostPort);
+          await using holder = await holdPort(getHostPort(spec));
           expect(holder).toBeDefined();
           expect(await failureOf(runtime.start(containerId))).toBe("port_taken");
           expect((await observeOne(runtime, spec.engineId)).state).toMatch(/created|exited/);
@@ -189,7 +191,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
       it("a container whose port was taken can be removed", async () => {
         const spec = await subject.makeSpec();
         const { containerId } = await runtime.ensure(spec);
-        await using _holder = await holdPort(spec.hostPort);
+        await using _holder = await holdPort(getHostPort(spec));
         expect(await failureOf(runtime.start(containerId))).toBe("port_taken");
         await runtime.stop(containerId, 0);
         await runtime.remove(containerId);

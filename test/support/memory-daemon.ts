@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { toContainerName } from "../../server/runtime/container-name.ts";
-import { RuntimeFailure } from "../../server/runtime/engine-runtime.ts";
+import { getHostPort, RuntimeFailure } from "../../server/runtime/engine-runtime.ts";
 import type {
   ContainerObservation,
   ContainerSpec,
@@ -9,6 +9,7 @@ import type {
   RuntimeEvent,
 } from "../../server/runtime/engine-runtime.ts";
 import { EventHub } from "../../server/runtime/event-hub.ts";
+import { toLoopbackEndpoint, toProcessIdentity } from "../../server/runtime/local-process.ts";
 import { answerAsEngine, MemoryEngine } from "./memory-engine.ts";
 import type { MemoryEngineHandler } from "./memory-engine.ts";
 
@@ -98,7 +99,8 @@ export class MemoryDaemon implements AsyncDisposable {
     container.startedAt = new Date(this.#lastStart).toISOString();
     container.exitCode = null;
     container.oomKilled = false;
-    const { environment, hostPort } = container.spec;
+    const { environment } = container.spec;
+    const hostPort = getHostPort(container.spec);
     const engine = new MemoryEngine(hostPort, this.#handler(toMemoryObservation(container), environment));
     try {
       await engine.listen();
@@ -159,10 +161,12 @@ export function toMemoryObservation(container: MemoryContainer): ContainerObserv
     incarnation,
     specHash,
     state,
+    processIdentity: toProcessIdentity(containerId, startedAt),
     startedAt,
     exitCode,
     oomKilled,
     restartCount,
+    endpoint: toLoopbackEndpoint(hostPort),
     hostPort,
     keyHash,
   };

@@ -51,6 +51,8 @@ export function openMemoryRuntime(options: MemoryRuntimeOptions = {}): MemoryRun
 export class MemoryRuntime implements EngineRuntime {
   readonly kind = "memory";
   readonly host = "memory:test";
+  readonly publishesHostPorts = true;
+  readonly startsOnEnsure = false;
   readonly daemon: MemoryDaemon;
   /** Every call so far, in order. */
   readonly calls: { call: RuntimeCall; input: unknown }[] = [];

@@ -4,7 +4,6 @@ import { DomainError } from "../../errors.ts";
 import type { OpenedKeys } from "../../keys/opened-keys.ts";
 import { abortable } from "../../time/abortable.ts";
 import type { Deadline } from "../../time/deadline.ts";
-import { toEndpoint } from "../model/engine-endpoint.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
 import type { EngineHolds, Hold } from "./engine-holds.ts";
 
@@ -20,7 +19,7 @@ export interface HeldEngine extends Hold {
 
 export interface HoldContext extends Pick<BaseContext, "clock"> {
   holds: EngineHolds;
-  reconciler: Pick<Reconciler, "join">;
+  reconciler: Pick<Reconciler, "waitForReconcile">;
   openedKeys: Pick<OpenedKeys, "open">;
 }
 
@@ -84,9 +83,9 @@ function isBooting(engine: UsableEngine): boolean {
 
 async function untilBooted(ctx: HoldContext, engineId: string, signal: AbortSignal): Promise<void> {
   // Joins the reconcile that boots the engine, or starts one.
-  const outcome = await abortable(ctx.reconciler.join(engineId), signal);
+  const outcome = await abortable(ctx.reconciler.waitForReconcile(engineId), signal);
   // The engine cannot be reconciled here at the moment. A retry at once would only cost CPU.
-  if (outcome !== "settled" && outcome !== "gone") await ctx.clock.sleep(BOOT_RETRY_MS, signal);
+  if (outcome !== "steady" && outcome !== "gone") await ctx.clock.sleep(BOOT_RETRY_MS, signal);
 }
 
 function requireUsable({ engine, expectGeneration }: HoldInput): void {
@@ -122,8 +121,8 @@ function toUnhealthyError(engine: UsableEngine): DomainError {
 }
 
 function toHeldEngine(ctx: HoldContext, engine: UsableEngine, hold: Hold): HeldEngine {
-  const endpoint = toEndpoint(engine);
-  if (endpoint === null) throw new Error(`engine ${engine.id} is running without a port`);
+  const { endpoint } = engine;
+  if (endpoint === null) throw new Error(`engine ${engine.id} is running without an endpoint`);
   const apiKey = ctx.openedKeys.open(engine.keySealed, engine.id);
   return { ...hold, engineId: engine.id, generation: engine.generation, endpoint, apiKey };
 }

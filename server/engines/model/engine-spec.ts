@@ -5,18 +5,18 @@ import type { EngineSpec } from "../../../db/schema.ts";
 import type { Config } from "../../config/config.ts";
 import type { ContainerSpec } from "../../runtime/engine-runtime.ts";
 
-/** Where the contract puts things inside a container. */
+/** The paths inside a container that the engine contract fixes. */
 export const SQLITE_DB_PATH = "/data/brain.sqlite";
 export const CATALOG_DIR = "/catalog";
 
-/** The image of an installation that has none: the process runtime runs ORCH_ENGINE_COMMAND. */
+/** Stands for the image where ORCH_ENGINE_IMAGE is not set: the process runtime runs ORCH_ENGINE_COMMAND. */
 export const PROCESS_IMAGE = "process";
 
 export function toDefaultImage(config: Config): string {
   return config.engineImage ?? PROCESS_IMAGE;
 }
 
-/** Today's defaults with the image chosen and the product's own limits. */
+/** The present defaults, with the chosen image and the product's own limits. */
 export function toEngineSpec(
   config: Config,
   choice: Pick<EngineSpec, "image" | "imageFrom" | "limitOverrides">,
@@ -40,11 +40,10 @@ export function toSpecHash(spec: EngineSpec): string {
 }
 
 /**
- * What the runtime is asked to make. The key is the next one while a rotation is under way: the container's own
- * environment then says which key it holds, whatever happens in between.
+ * The container to create. During a key rotation it gets the next key. Its environment then shows which key it holds,
+ * so that the rotation survives a crash at any point.
  */
 export function toContainerSpec(config: Config, row: EngineRow, imageId: string): ContainerSpec {
-  if (row.hostPort === null) throw new Error(`engine ${row.id} has no host port to be made with`);
   const passed = row.spec.environmentNames.flatMap((name) => {
     const value = config.passthrough[name];
     return value === undefined ? [] : [[name, value] as const];

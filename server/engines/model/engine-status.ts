@@ -4,7 +4,7 @@ export { DESIRED_STATES, ENGINE_STATUSES };
 export type EngineStatus = (typeof ENGINE_STATUSES)[number];
 export type Desired = (typeof DESIRED_STATES)[number];
 
-/** Why an engine is as it is; `statusReason` is `CODE: text`. */
+/** The codes of `statusReason`, which is `CODE: text`. */
 export const STATUS_REASONS = [
   "boot_timeout",
   "boot_exited",
@@ -22,9 +22,9 @@ export type StatusReason = (typeof STATUS_REASONS)[number];
 
 const REASON_TEXT_LENGTH = 2_000;
 
-/** Bounded, and without what Postgres text or a terminal would choke on. */
+/** Cuts the text, and replaces characters that Postgres refuses or that control a terminal. */
 export function toStatusReason(code: StatusReason, text: string): string {
-  // eslint-disable-next-line no-control-regex -- control characters are what is being removed
+  // eslint-disable-next-line no-control-regex -- the expression removes control characters
   const printable = text.toWellFormed().replaceAll(/[\u0000-\u0009\u000b-\u001f\u007f]/g, " ");
   return `${code}: ${printable}`.slice(0, REASON_TEXT_LENGTH).toWellFormed();
 }

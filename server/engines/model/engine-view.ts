@@ -1,33 +1,32 @@
 import type { EngineRow } from "../../../db/engines.ts";
 import type { BaseContext } from "../../context.ts";
-import { toEndpoint } from "./engine-endpoint.ts";
 import type { Desired, EngineStatus } from "./engine-status.ts";
 import { toDefaultImage, toEngineSpec, toSpecHash } from "./engine-spec.ts";
 
-/** An engine as callers see it. Instants are ISO strings. */
+/** An engine in the API. Instants are ISO strings. */
 export interface Engine {
   engineId: string;
   userId: string;
   status: EngineStatus;
-  /** `CODE: text`, or null while all is well. */
+  /** `CODE: text`, or null when there is no problem. */
   statusReason: string | null;
   sleepDepth: "paused" | "stopped" | null;
   desired: Desired;
-  /** From 1; moves at least once per new process. */
+  /** Starts at 1; grows at least once for each new process. */
   generation: number;
   image: string;
-  /** What the image resolved to; null until the first boot has asked. */
+  /** The id that the image resolved to; null until the image was resolved. */
   imageId: string | null;
-  /** Where a product may call the engine directly; null while it has no port. */
+  /** A product may call the engine directly at this base URL; null while the engine has no address. */
   url: string | null;
   keyPrefix: string;
-  /** How long the last boot took, in milliseconds. */
+  /** Duration of the last boot, in milliseconds. */
   bootMs: number | null;
-  /** New processes after the first, ours and the daemon's doing. */
+  /** New processes after the first, whether we or the daemon started them. */
   restarts: number;
-  /** null in `failed`: given up. */
+  /** null in `failed`: there will be no restart. */
   nextRestartAt: string | null;
-  /** Whether today's defaults would make another container. */
+  /** Whether the present defaults would make a different container. */
   drift: boolean;
   createdAt: string;
   updatedAt: string;
@@ -46,7 +45,7 @@ export function toEngine(ctx: Pick<BaseContext, "config">, row: EngineRow): Engi
     generation: row.generation,
     image: row.spec.image,
     imageId: row.spec.imageId,
-    url: toEndpoint(row),
+    url: row.endpoint,
     keyPrefix: row.keyPrefix,
     bootMs: row.bootMs,
     restarts: row.restarts,

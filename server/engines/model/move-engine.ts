@@ -3,28 +3,25 @@ import { updateEngineIf, type EnginePatch, type EngineRow } from "../../../db/en
 import { MOVES, type Move } from "./moves.ts";
 
 export interface MoveInput {
-  /** As it was read: the move is made only while `desired` is still the same. */
+  /** As the caller read it: the move needs an unchanged `desired`. */
   row: Pick<EngineRow, "id" | "desired">;
   move: Move;
-  /** The driver's fence; verbs, which hold the row's lock instead, leave it out. */
+  /** Of the reconciler's lease. Operations lock the row instead and leave it out. */
   fencingToken?: number;
   patch?: EnginePatch;
 }
 
 /**
- * The one writer of `status`. undefined: the race was lost or the table forbids the move; nothing was written.
- * The caller writes the audit row in the same transaction.
+ * The only function that changes `status`. undefined: another writer won, or the table forbids the move; nothing is
+ * written. The caller writes the audit row in the same transaction.
  */
 export async function moveEngine(tx: Db, input: MoveInput): Promise<EngineRow | undefined> {
+  const { row, fencingToken } = input;
   const { from, to } = MOVES[input.move];
-  const condition = { id: input.row.id, statusIn: from, desired: input.row.desired };
-  return updateEngineIf(
-    tx,
-    input.fencingToken === undefined ? condition : { ...condition, fencingToken: input.fencingToken },
-    {
-      statusReason: null,
-      ...input.patch,
-      status: to,
-    },
-  );
+  const condition = { id: row.id, statusIn: from, desired: row.desired };
+  return updateEngineIf(tx, fencingToken === undefined ? condition : { ...condition, fencingToken }, {
+    statusReason: null,
+    ...input.patch,
+    status: to,
+  });
 }

@@ -3,8 +3,8 @@ const IMAGE_ID_PATTERN = /^(?:sha256:)?[0-9a-f]{64}$/;
 const TAG_PATTERN = /^[^:]+:(?<tag>\w[\w.-]{0,127})$/;
 
 /**
- * Whether the image says which version it is: a digest, an image id, or a tag other than `latest`. A colon before
- * the last slash is a registry's port and no tag.
+ * Whether the image names one version: a digest, an image id, or a tag other than `latest`. A colon before the last
+ * slash belongs to the port of a registry.
  */
 export function isPinnedImage(image: string): boolean {
   if (image.includes("@")) return DIGEST_PATTERN.test(image);

@@ -23,9 +23,9 @@ export async function awaitReconcile(
   ctx: AwaitContext,
   input: AwaitReconcileInput,
 ): Promise<EngineRow | undefined> {
-  const outcome = await withinDeadline(ctx.reconciler.drive(input.engineId), input.deadlineMs);
+  const outcome = await withinDeadline(ctx.reconciler.reconcile(input.engineId), input.deadlineMs);
   switch (outcome) {
-    case "settled":
+    case "steady":
     case "gone":
       return findEngineById(ctx.db, input.engineId);
     case "unreachable":
@@ -36,7 +36,7 @@ export async function awaitReconcile(
         "the runtime refused a step, which is tried again: look for the cause in the service's log",
         { retryAfterMs: 2_000 },
       );
-    case "not_ours":
+    case "no_lease":
       throw new DomainError(
         "DEADLINE_EXCEEDED",
         "another replica reconciles this engine: the work continues, call again to wait for it",

@@ -42,7 +42,7 @@ export async function provisionEngine(
   const resumed = await findEarlierWork(input.idempotency, async (id) => findProvisioned(ctx, id));
   const { row, apiKey } = resumed ?? (await startProvision(ctx, input));
   if (!input.wait) {
-    ctx.reconciler.begin(row.id);
+    ctx.reconciler.start(row.id);
     return { engine: toEngine(ctx, row), apiKey };
   }
   const booted = await waitForBoot(ctx, row, input.deadlineMs);
@@ -79,7 +79,9 @@ async function tryRecord(
   tries: number,
 ): Promise<EngineRow | undefined> {
   try {
-    return await ctx.db.transaction((tx) => recordProvision(ctx, tx, input));
+    const row = await ctx.db.transaction((tx) => recordProvision(ctx, tx, input));
+    ctx.metrics.statusMoved(row.incarnation === 1 ? null : "failed", row.status);
+    return row;
   } catch (error) {
     switch (findViolatedConstraint(error)) {
       case "engines_host_port_key":

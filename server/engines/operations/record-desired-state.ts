@@ -12,7 +12,7 @@ import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts"
 import type { BaseContext, CallContext } from "../../context.ts";
 import { engineNotFound, type EngineUser } from "./get-engine.ts";
 import { moveEngine } from "../model/move-engine.ts";
-import type { Move } from "../model/moves.ts";
+import { MOVES, type Move } from "../model/moves.ts";
 
 export interface OperationInput extends EngineUser {
   idempotency: IdempotencyRecord;
@@ -48,11 +48,11 @@ export interface RecordedRequest {
  * throws.
  */
 export async function recordDesiredState(
-  ctx: Pick<BaseContext, "db"> & CallContext,
+  ctx: Pick<BaseContext, "db" | "metrics"> & CallContext,
   input: OperationInput & { engineId?: string },
   request: DesiredStateRequest,
 ): Promise<RecordedRequest> {
-  return ctx.db.transaction(async (tx) => {
+  const { moved, ...recorded } = await ctx.db.transaction(async (tx) => {
     // Read without a lock, because the idempotency record has to be locked before the engine.
     const found = await findEngine(tx, { productId: input.productId, userId: input.userId });
     if (found === undefined || found.id !== (input.engineId ?? found.id)) throw engineNotFound();
@@ -73,8 +73,10 @@ export async function recordDesiredState(
         metadata: { from: row.status, ...change.metadata },
       });
     }
-    return { engineId: row.id, subject };
+    return { engineId: row.id, subject, moved: change?.move && { from: row.status, move: change.move } };
   });
+  if (moved !== undefined) ctx.metrics.statusMoved(moved.from, MOVES[moved.move].to);
+  return recorded;
 }
 
 async function applyChange(tx: Db, row: EngineRow, { move, patch }: DesiredStateChange): Promise<void> {

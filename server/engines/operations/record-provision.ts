@@ -93,7 +93,7 @@ async function insertProvisioning(
     generation: 1,
     ...toKeyColumns(ctx, input),
   };
-  const row = await insertEngine(tx, engine, toPortRange(ctx));
+  const row = await insertEngine(tx, engine, ctx.runtime.publishesHostPorts ? toPortRange(ctx) : undefined);
   if (row === undefined) throw new Error(`the insert of engine ${input.id} returned no row`);
   return row;
 }
@@ -134,7 +134,7 @@ function toKeyColumns(ctx: RecordContext, input: { id: string; key: NewKey }) {
 }
 
 async function withPort(ctx: RecordContext, tx: Db, row: EngineRow): Promise<EngineRow> {
-  if (row.hostPort !== null) return row;
+  if (row.hostPort !== null || !ctx.runtime.publishesHostPorts) return row;
   const { min, max, except } = toPortRange(ctx);
   const hostPort = await reservePort(tx, { id: row.id, runtimeHost: row.runtimeHost, min, max, except });
   if (hostPort === undefined) {

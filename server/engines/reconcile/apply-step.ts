@@ -1,99 +1,69 @@
-import { afterMs, orchNow, updateEngineIf, type EngineRowAt } from "../../../db/engines.ts";
-import type { EnginePatch } from "../../../db/engines.ts";
+import { afterMs, orchNow, updateEngineIf, type EnginePatch, type EngineRowAt } from "../../../db/engines.ts";
 import {
   RuntimeFailure,
-  toProcessIdentity,
   type ContainerObservation,
   type ContainerSpec,
   type EnsuredContainer,
 } from "../../runtime/engine-runtime.ts";
-import { assignPort } from "./assign-port.ts";
-import { leaveTombstone } from "./leave-tombstone.ts";
-import type { ReconcileContext } from "./reconcile-context.ts";
 import { toContainerSpec, toSpecHash } from "../model/engine-spec.ts";
+import { assignPort } from "./assign-port.ts";
 import { failEngine, hidePassedThrough } from "./fail-engine.ts";
-import { findCurrent, observeHealth, type ProbeAnswer } from "./observe-engine.ts";
-import type { Observation, Step } from "./plan-engine.ts";
-import { recordReady, recordStillHealthy } from "./record-ready.ts";
+import { leaveTombstone } from "./leave-tombstone.ts";
+import { findCurrent, type Observation, type Step } from "./plan-engine.ts";
+import type { ReconcileContext } from "./reconcile-context.ts";
 import { recordMove } from "./record-move.ts";
+import { recordReady, recordStillHealthy } from "./record-ready.ts";
+import { waitForBoot, type BootsInProgress } from "./wait-for-boot.ts";
 
-/** What was seen, and when by the process's clock. */
-export interface Look {
-  seen: Observation;
-  atMs: number;
-}
-
-/** Go on at once: with what the step itself tells, else with the row read again and another look. */
-export interface AgainOutcome {
-  kind: "again";
-  /**
-   * The row as this step wrote or found it, and what there is to see after it. Only where the next step begins
-   * by writing to the row where it is still the same: nothing else says that no intent came meanwhile.
-   */
-  next?: { row: EngineRowAt; look: Look };
-  /** A probe was answered well. */
-  answer?: ProbeAnswer;
-}
-export type StepOutcome = AgainOutcome | { kind: "settled" | "unreachable" | "refused" };
+/** `again`: read the row and observe again. `steady`: nothing to do for now; the lease is released. */
+export type StepOutcome = "again" | "steady";
 
 export interface ApplyStepInput {
   row: EngineRowAt;
-  /** What the step was planned on. */
-  look: Look;
+  /** The observation that the step was planned from. */
+  seen: Observation;
   step: Step;
-  /** Aborts when a new intent was written: naps and pulls end early. */
-  nudged: AbortSignal;
-  /** Shared by all engines. */
-  boots: BootsUnderWay;
+  /** Aborts when the row should be read again: it ends waits and pulls early. */
+  wake: AbortSignal;
+  boots: BootsInProgress;
 }
 
-/** How many boots are being waited for in this process. */
-export interface BootsUnderWay {
-  count: number;
-}
+/** Part of the last write of a reconcile, so that releasing the lease costs no round trip of its own. */
+const RELEASED: EnginePatch = { leaseReplica: null };
 
-/** Probes of all boots together are at least this far apart, so that a hundred at once do not starve each other. */
-const PROBE_GAP_MS = 5;
-
-const AGAIN: AgainOutcome = { kind: "again" };
-const SETTLED: StepOutcome = { kind: "settled" };
-
-/** Does one step and records it. Throws RuntimeFailure when the runtime could not do its part. */
+/** Applies one step and records it. Throws RuntimeFailure when a runtime call failed. */
 export async function applyStep(ctx: ReconcileContext, input: ApplyStepInput): Promise<StepOutcome> {
   const { row, step } = input;
   switch (step.do) {
-    case "settled":
-      await record(ctx, row, { nextCheckAt: afterMs(step.nextCheckMs) });
-      return SETTLED;
+    case "steady":
+      return toOutcome(await record(ctx, row, { ...RELEASED, nextCheckAt: afterMs(step.nextCheckMs) }));
     case "record_healthy":
-      await recordStillHealthy(ctx, row, step.container);
-      return SETTLED;
+      return toOutcome(await recordStillHealthy(ctx, row, step.container));
     case "record_unhealthy":
-      await recordUnhealthy(ctx, row, step.why);
-      return SETTLED;
-    case "wait":
-      return waitForBoot(ctx, input, step.ms);
+      return toOutcome(await recordUnhealthy(ctx, row, step.why));
     case "ready":
-      // What came meanwhile asks for one more look; without it there is nothing left to see.
-      return (await recordReady(ctx, row, step.container)) ? SETTLED : AGAIN;
+      return toOutcome(await recordReady(ctx, row, step.container));
+    case "leave_tombstone":
+      await leaveTombstone(ctx, row);
+      return "again";
     case "move":
     case "fail":
-    case "bury":
     case "assign_port":
-    case "free_port":
+    case "free_address":
       await recordStep(ctx, row, step);
-      return AGAIN;
-    case "resolve_image":
-      return resolveImage(ctx, input);
-    case "create":
-      return createContainer(ctx, input);
+      return "again";
     default:
-      await callRuntime(ctx, row, step);
-      return AGAIN;
+      await callRuntime(ctx, input, step);
+      return "again";
   }
 }
 
-type RecordStep = Extract<Step, { do: "move" | "fail" | "bury" | "assign_port" | "free_port" }>;
+/** If another writer changed the row, the reconcile goes on with the new row. */
+function toOutcome(isRecorded: boolean): StepOutcome {
+  return isRecorded ? "steady" : "again";
+}
+
+type RecordStep = Extract<Step, { do: "move" | "fail" | "assign_port" | "free_address" }>;
 
 async function recordStep(ctx: ReconcileContext, row: EngineRowAt, step: RecordStep): Promise<void> {
   switch (step.do) {
@@ -102,34 +72,47 @@ async function recordStep(ctx: ReconcileContext, row: EngineRowAt, step: RecordS
       return;
     case "fail":
       return failEngine(ctx, row, step);
-    case "bury":
-      return leaveTombstone(ctx, row);
     case "assign_port":
       return assignPort(ctx, row);
-    case "free_port":
-      await record(ctx, row, { hostPort: null });
+    case "free_address":
+      await record(ctx, row, { hostPort: null, endpoint: null });
   }
 }
 
-async function recordUnhealthy(ctx: ReconcileContext, row: EngineRowAt, why: string): Promise<void> {
+async function recordUnhealthy(ctx: ReconcileContext, row: EngineRowAt, why: string): Promise<boolean> {
   const healthFailures = row.healthFailures + 1;
   ctx.log.warn({ engineId: row.id, healthFailures, why: hidePassedThrough(ctx, why) }, "health probe failed");
-  await record(ctx, row, { healthFailures, nextCheckAt: afterMs(ctx.config.healthIntervalMs) });
+  const nextCheckAt = afterMs(ctx.config.healthIntervalMs);
+  return record(ctx, row, { ...RELEASED, healthFailures, nextCheckAt });
 }
 
-type RuntimeStep = Extract<Step, { do: "start" | "unpause" | "stop" | "remove" | "remove_data" }>;
+type RuntimeStep = Extract<
+  Step,
+  {
+    do:
+      "wait_for_boot" | "resolve_image" | "create" | "start" | "unpause" | "stop" | "remove" | "remove_data";
+  }
+>;
 
-async function callRuntime(ctx: ReconcileContext, row: EngineRowAt, step: RuntimeStep): Promise<void> {
+async function callRuntime(ctx: ReconcileContext, input: ApplyStepInput, step: RuntimeStep): Promise<void> {
+  const { row, seen, wake, boots } = input;
   switch (step.do) {
+    case "wait_for_boot": {
+      const endpoint = findCurrent(row, seen.containers)?.endpoint ?? null;
+      return waitForBoot(ctx, { endpoint, probeMs: step.probeMs, wake, boots });
+    }
+    case "resolve_image":
+      return resolveImage(ctx, row, wake);
+    case "create":
+      return createContainer(ctx, row, wake);
     case "start":
       return startContainer(ctx, row, step.container);
     case "unpause":
       return ctx.runtime.unpause(step.container.containerId);
-    case "stop":
-      return ctx.runtime.stop(
-        step.container.containerId,
-        Math.ceil((row.stopGraceMs ?? ctx.config.stopGraceMs) / 1000),
-      );
+    case "stop": {
+      const graceMs = row.stopGraceMs ?? ctx.config.stopGraceMs;
+      return ctx.runtime.stop(step.container.containerId, Math.ceil(graceMs / 1000));
+    }
     case "remove":
       return ctx.runtime.remove(step.container.containerId);
     case "remove_data":
@@ -137,94 +120,73 @@ async function callRuntime(ctx: ReconcileContext, row: EngineRowAt, step: Runtim
   }
 }
 
-/** An image that is here changes nothing of what was seen, and the row is read again by being written. */
-async function resolveImage(ctx: ReconcileContext, input: ApplyStepInput): Promise<AgainOutcome> {
-  const { row, look, nudged } = input;
+async function resolveImage(ctx: ReconcileContext, row: EngineRowAt, wake: AbortSignal): Promise<void> {
   try {
-    const imageId = await ctx.runtime.resolveImage(row.spec.image, nudged);
+    const imageId = await ctx.runtime.resolveImage(row.spec.image, wake);
     const spec = { ...row.spec, imageId };
-    const written = await record(ctx, row, { spec, specHash: toSpecHash(spec), bootStartedAt: orchNow });
-    return written === undefined ? AGAIN : { kind: "again", next: { row: written, look } };
+    await record(ctx, row, { spec, specHash: toSpecHash(spec), bootStartedAt: orchNow });
   } catch (error) {
-    if (!nudged.aborted) await refuseBoot(ctx, row, error);
-    return AGAIN;
+    if (!wake.aborted) await refuseBoot(ctx, row, error);
   }
 }
 
-/** A container that was just made, and is the only one, is known without a look; its start is recorded first. */
-async function createContainer(ctx: ReconcileContext, input: ApplyStepInput): Promise<AgainOutcome> {
-  const { row, look, nudged } = input;
+async function createContainer(ctx: ReconcileContext, row: EngineRowAt, wake: AbortSignal): Promise<void> {
   const spec = toContainerSpec(ctx.config, row, row.spec.imageId ?? row.spec.image);
   try {
-    const { containerId, created } = await ensureContainer(ctx, { row, spec, nudged });
-    if (!created || look.seen.containers.length > 0) return AGAIN;
-    const seen = { containers: [toCreated(spec, containerId)], hasData: true, health: null };
-    return { kind: "again", next: { row, look: { ...look, seen } } };
+    await ensureContainer(ctx, { image: row.spec.image, spec, wake });
   } catch (error) {
-    if (!nudged.aborted) await refuseBoot(ctx, row, error);
-    return AGAIN;
+    if (!wake.aborted) await refuseBoot(ctx, row, error);
   }
 }
 
-/** An image that was pruned is fetched again by its name, as long as the name still means the same. */
+/** A pruned image is pulled again by its name, and used only if the name still resolves to the same id. */
 async function ensureContainer(
   ctx: ReconcileContext,
-  { row, spec, nudged }: Pick<ApplyStepInput, "row" | "nudged"> & { spec: ContainerSpec },
+  { image, spec, wake }: { image: string; spec: ContainerSpec; wake: AbortSignal },
 ): Promise<EnsuredContainer> {
   try {
     return await ctx.runtime.ensure(spec);
   } catch (error) {
     if (!(error instanceof RuntimeFailure) || error.kind !== "image_missing") throw error;
-    const found = await ctx.runtime.resolveImage(row.spec.image, nudged);
+    const found = await ctx.runtime.resolveImage(image, wake);
     if (found !== spec.imageId) throw error;
     return ctx.runtime.ensure(spec);
   }
 }
 
-function toCreated(spec: ContainerSpec, containerId: string): ContainerObservation {
-  const { engineId, incarnation, specHash, hostPort, environment } = spec;
-  return {
-    containerId,
-    engineId,
-    incarnation,
-    specHash,
-    state: "created",
-    startedAt: null,
-    exitCode: null,
-    oomKilled: false,
-    restartCount: 0,
-    hostPort,
-    keyHash: environment["ENGINE_KEY_HASH"] ?? "",
-  };
-}
-
 /**
- * What the container was is recorded first: an exit of another process than that is an exit of this boot. Its time
- * counts from here: a process before it may have used up its whole grace, and an image may have been large.
+ * Records the present process first: after the start, an exit of any other process is an exit of this boot. The boot
+ * time counts from here, because a stop's grace or an image pull before it may take long.
  */
 async function startContainer(
   ctx: ReconcileContext,
   row: EngineRowAt,
   container: ContainerObservation,
 ): Promise<void> {
-  const written = await record(ctx, row, {
-    processBeforeBoot: toProcessIdentity(container),
-    bootStartedAt: orchNow,
-    containerId: container.containerId,
-  });
-  if (written === undefined) return;
+  const { containerId, endpoint, processIdentity } = container;
+  const begun = { processBeforeBoot: processIdentity, bootStartedAt: orchNow, containerId, endpoint };
+  if (!(await record(ctx, row, begun))) return;
   try {
-    await ctx.runtime.start(container.containerId);
+    await ctx.runtime.start(containerId);
   } catch (error) {
     if (!(error instanceof RuntimeFailure) || error.kind !== "port_taken") return refuseBoot(ctx, row, error);
-    ctx.log.warn({ engineId: row.id, hostPort: row.hostPort }, "the host port is taken, taking another");
+    ctx.log.warn(
+      { engineId: row.id, hostPort: row.hostPort },
+      "the host port is taken; choosing another one",
+    );
     if (row.hostPort !== null) ctx.takenPorts.add(row.hostPort);
-    // The port is part of the container, so another port is another container.
-    await record(ctx, row, { hostPort: null, incarnation: row.incarnation + 1, processBeforeBoot: null });
+    // The port is part of the container, so another port needs another container.
+    const patch = {
+      hostPort: null,
+      endpoint: null,
+      incarnation: row.incarnation + 1,
+      processBeforeBoot: null,
+    };
+    await record(ctx, row, patch);
   }
 }
 
-/** A clear no from the runtime fails the boot; no answer is not a no and is thrown on. */
+/** If the runtime clearly refused, the boot fails. If the outcome is unknown, the error is thrown again. */
 async function refuseBoot(ctx: ReconcileContext, row: EngineRowAt, error: unknown): Promise<void> {
   if (!(error instanceof RuntimeFailure)) throw error;
   switch (error.kind) {
@@ -241,54 +203,9 @@ async function refuseBoot(ctx: ReconcileContext, row: EngineRowAt, error: unknow
   }
 }
 
-async function waitForBoot(
-  ctx: ReconcileContext,
-  input: ApplyStepInput,
-  firstMs: number,
-): Promise<AgainOutcome> {
-  input.boots.count += 1;
-  try {
-    return await probeBoot(ctx, input, firstMs);
-  } finally {
-    input.boots.count -= 1;
-  }
-}
-
-/** Asks the engine again and again without asking the runtime: it is looked at once a second. */
-async function probeBoot(
-  ctx: ReconcileContext,
-  input: ApplyStepInput,
-  firstMs: number,
-): Promise<AgainOutcome> {
-  const current = findCurrent(input.row, input.look.seen.containers);
-  const untilMs = ctx.clock.now() + 1_000;
-  let napMs = firstMs;
-  while (ctx.clock.now() < untilMs && !input.nudged.aborted) {
-    const fairMs = Math.max(napMs, input.boots.count * PROBE_GAP_MS);
-    await ctx.clock.sleep(fairMs, input.nudged).catch(() => {
-      // Woken early: the row is read again at once.
-    });
-    if (input.nudged.aborted) return AGAIN;
-    const health = await observeHealth(ctx, input.row, input.nudged);
-    if (health.ready && current !== undefined) {
-      return { kind: "again", answer: { process: toProcessIdentity(current), health } };
-    }
-    napMs = Math.min(napMs * 1.05, firstMs * 1.5);
-  }
-  return AGAIN;
-}
-
-/** undefined: the race was lost. */
-async function record(
-  ctx: ReconcileContext,
-  row: EngineRowAt,
-  patch: EnginePatch,
-): Promise<EngineRowAt | undefined> {
-  const condition = {
-    id: row.id,
-    fencingToken: row.fencingToken,
-    statusIn: [row.status],
-    desired: row.desired,
-  };
-  return updateEngineIf(ctx.db, { ...condition, incarnation: row.incarnation }, patch);
+/** False: another writer changed the row, or another replica took the lease; nothing is written. */
+async function record(ctx: ReconcileContext, row: EngineRowAt, patch: EnginePatch): Promise<boolean> {
+  const { id, fencingToken, desired, incarnation } = row;
+  const condition = { id, fencingToken, desired, incarnation, statusIn: [row.status] };
+  return (await updateEngineIf(ctx.db, condition, patch)) !== undefined;
 }

@@ -1,21 +1,18 @@
 import { reservePort, type EngineRowAt } from "../../../db/engines.ts";
 import { findViolatedConstraint } from "../../../db/postgres-error.ts";
-import type { ReconcileContext } from "./reconcile-context.ts";
 import { failEngine } from "./fail-engine.ts";
+import type { ReconcileContext } from "./reconcile-context.ts";
 
-/** Reserves another host port for an engine that gave its own back. A lost race is simply planned again. */
+/** Reserves a host port for an engine that has none. After a lost race, the next plan tries again. */
 export async function assignPort(ctx: ReconcileContext, row: EngineRowAt): Promise<void> {
   const { portMin: min, portMax: max } = ctx.config;
-  const idempotency = { id: row.id, runtimeHost: row.runtimeHost, min, max, except: ctx.takenPorts.list() };
+  const reservation = { id: row.id, runtimeHost: row.runtimeHost, min, max, except: ctx.takenPorts.list() };
   try {
-    if ((await reservePort(ctx.db, idempotency)) !== undefined) return;
+    if ((await reservePort(ctx.db, reservation)) !== undefined) return;
   } catch (error) {
     if (findViolatedConstraint(error) !== "engines_host_port_key") throw error;
     return;
   }
-  await failEngine(ctx, row, {
-    code: "ports_exhausted",
-    why: `no free host port from ${min} to ${max}`,
-    retry: true,
-  });
+  const why = `no host port from ${min} to ${max} is free`;
+  await failEngine(ctx, row, { code: "ports_exhausted", why, retry: true });
 }

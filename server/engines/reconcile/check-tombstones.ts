@@ -2,33 +2,32 @@ import { deleteTombstone, listTombstones, type TombstoneRow } from "../../../db/
 import type { BaseContext } from "../../context.ts";
 import { RuntimeFailure, type EngineRuntime } from "../../runtime/engine-runtime.ts";
 
-type SweepContext = Pick<BaseContext, "db" | "log"> & { runtime: EngineRuntime };
+type TombstoneContext = Pick<BaseContext, "db" | "log"> & { runtime: EngineRuntime };
 
 /**
- * Looks once more for what a call that was cut off may have made after its engine was destroyed, removes it, and
- * forgets the engine when a look sees nothing.
+ * Removes containers and volumes that a late runtime call created after their engine was destroyed. Deletes a
+ * tombstone when an observation shows neither.
  */
-export async function checkTombstones(ctx: SweepContext): Promise<void> {
+export async function checkTombstones(ctx: TombstoneContext): Promise<void> {
   for (const tombstone of await listTombstones(ctx.db, ctx.runtime.host)) {
     try {
       if (await isClear(ctx, tombstone)) await deleteTombstone(ctx.db, tombstone.engineId);
     } catch (error) {
       if (!(error instanceof RuntimeFailure)) throw error;
-      ctx.log.warn(
-        { engineId: tombstone.engineId, failure: error.kind, error: error.message },
-        "tombstone kept",
-      );
+      const { engineId } = tombstone;
+      ctx.log.warn({ engineId, failure: error.kind, error: error.message }, "tombstone kept");
       if (error.kind === "unreachable" || error.kind === "changed") return;
     }
   }
 }
 
-async function isClear(ctx: SweepContext, tombstone: TombstoneRow): Promise<boolean> {
+async function isClear(ctx: TombstoneContext, tombstone: TombstoneRow): Promise<boolean> {
   const containers = await ctx.runtime.observe(tombstone.engineId);
   for (const container of containers) await ctx.runtime.remove(container.containerId);
   const hasData = await ctx.runtime.hasData(tombstone.volumeName);
   if (hasData) await ctx.runtime.removeData(tombstone.volumeName);
   if (containers.length > 0 || hasData) return false;
+  // Absence counts only if the daemon is the one with our marker.
   await ctx.runtime.check();
   return true;
 }

@@ -7,17 +7,17 @@ import { recordMove } from "./record-move.ts";
 export interface Failure {
   code: StatusReason;
   why: string;
-  /** Whether another try may help. A first boot is never tried again by itself: its caller is told instead. */
+  /** Whether a restart may help. A first boot is never restarted: its caller gets the error instead. */
   retry: boolean;
 }
 
 const LOG_TAIL = 20;
 
-/** Records why, with the container's last words, and when the next try is, if there is one. */
+/** Records the reason, with the container's last log lines, and the time of the next restart, if there is one. */
 export async function failEngine(ctx: ReconcileContext, row: EngineRowAt, failure: Failure): Promise<void> {
   const lastLines = await findLastLines(ctx, row);
-  const said = lastLines === "" ? failure.why : `${failure.why}; last log lines:\n${lastLines}`;
-  const why = hidePassedThrough(ctx, said);
+  const text = lastLines === "" ? failure.why : `${failure.why}; last log lines:\n${lastLines}`;
+  const why = hidePassedThrough(ctx, text);
   const next = planRestart(ctx, row, failure);
   const code = next.spent ? "restarts_spent" : failure.code;
   const patch: EnginePatch = {
@@ -43,9 +43,9 @@ function planRestart(
   return { delayMs, spent: false };
 }
 
-/** Best effort: a container that is gone has nothing more to say. */
+/** Empty when the container is gone, or its log cannot be read. */
 async function findLastLines(ctx: ReconcileContext, row: EngineRowAt): Promise<string> {
-  // Before this boot has started anything, the container on record is one of an earlier boot.
+  // Until this boot has started a container, the recorded one belongs to an earlier boot.
   const isOfThisBoot = row.processBeforeBoot !== null || row.status === "running";
   if (row.containerId === null || !isOfThisBoot) return "";
   try {
@@ -57,7 +57,7 @@ async function findLastLines(ctx: ReconcileContext, row: EngineRowAt): Promise<s
   }
 }
 
-/** What an engine says may hold the values that were passed through to it, and the reason is shown to callers. */
+/** Replaces passed-through secrets, because an engine may log them, and callers see the reason. */
 export function hidePassedThrough(ctx: Pick<ReconcileContext, "config">, text: string): string {
   const secrets = Object.values(ctx.config.passthrough).filter((value) => value.length >= 4);
   return secrets.reduce((shown, secret) => shown.replaceAll(secret, "[hidden]"), text);

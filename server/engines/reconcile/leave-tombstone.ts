@@ -4,10 +4,10 @@ import { appendAudit } from "../../audit/append-audit.ts";
 import { SYSTEM_ACTOR } from "../../audit/audit-entry.ts";
 import type { ReconcileContext } from "./reconcile-context.ts";
 
-/** Nothing of the engine is left at the runtime: its row goes, a tombstone stays until a sweep has looked again. */
+/** Replaces the row of a destroyed engine by a tombstone. Does nothing if another writer won. */
 export async function leaveTombstone(ctx: ReconcileContext, row: EngineRowAt): Promise<void> {
-  await ctx.db.transaction(async (tx) => {
-    if (!(await deleteEngine(tx, { id: row.id, fencingToken: row.fencingToken }))) return;
+  const isDeleted = await ctx.db.transaction(async (tx) => {
+    if (!(await deleteEngine(tx, row))) return false;
     await insertTombstone(tx, {
       engineId: row.id,
       productId: row.productId,
@@ -23,5 +23,7 @@ export async function leaveTombstone(ctx: ReconcileContext, row: EngineRowAt): P
       engineId: row.id,
       metadata: { generation: row.generation },
     });
+    return true;
   });
+  if (isDeleted) ctx.metrics.statusMoved(row.status, null);
 }

@@ -1,22 +1,22 @@
 import type { EngineRow } from "../../../db/engines.ts";
-import { toProcessIdentity, type ContainerObservation } from "../../runtime/engine-runtime.ts";
-import type { Move } from "../model/moves.ts";
+import type { ContainerObservation } from "../../runtime/engine-runtime.ts";
 import type { StatusReason } from "../model/engine-status.ts";
+import type { Move } from "../model/moves.ts";
 
-/** What was seen of an engine just now. Whatever could not be asked is not in here: then nothing is planned. */
+/** The observed state of one engine. If a part could not be observed, there is no Observation and no plan. */
 export interface Observation {
-  /** Every container of the engine, newest incarnation first. */
+  /** All containers of the engine, newest incarnation first. */
   containers: readonly ContainerObservation[];
   hasData: boolean;
-  /** null when the container was not running, so that nobody was asked. */
+  /** null: the engine was not probed, because it is not expected to answer. */
   health: HealthObservation | null;
 }
 export type HealthObservation = { ready: true; uptimeMs: number } | { ready: false; why: string };
 
-/** The one thing to do next. `settled` and `wait` do nothing but say when to look again. */
+/** The next step. `steady` ends the reconcile and says when to check again. */
 export type Step =
-  | { do: "settled"; nextCheckMs: number }
-  | { do: "wait"; ms: number }
+  | { do: "steady"; nextCheckMs: number }
+  | { do: "wait_for_boot"; probeMs: number }
   | { do: "move"; move: Exclude<Move, "fail" | "ready"> }
   | { do: "ready"; container: ContainerObservation }
   | { do: "fail"; code: StatusReason; why: string; retry: boolean }
@@ -30,32 +30,37 @@ export type Step =
   | { do: "stop"; container: ContainerObservation }
   | { do: "remove"; container: ContainerObservation }
   | { do: "remove_data" }
-  | { do: "free_port" }
-  | { do: "bury" };
+  | { do: "free_address" }
+  | { do: "leave_tombstone" };
 
-/** Times and limits that decide, all in milliseconds. */
+/** Inputs of a plan besides the row and the observation. */
 export interface PlanPolicy {
-  /** Whether this look is the periodic one: a look that an event asked for counts no failure of health. */
-  countsFailures: boolean;
+  /** By the database's clock. */
+  nowMs: number;
+  /** In a resync, a failed probe counts as a failure. In a reconcile that an event or a caller started, it does not. */
+  isResync: boolean;
   bootTimeoutMs: number;
   healthMaxFailures: number;
+  /** Properties of the runtime; see EngineRuntime. */
+  publishesHostPorts: boolean;
+  startsOnEnsure: boolean;
 }
 
-/** How often an engine that should lie still is looked at. */
-const SETTLED_CHECK_MS = 600_000;
-/** An engine that did not answer when an event made us look is looked at again soon, and that look counts. */
-const HINT_RECHECK_MS = 1_000;
-/** How often a boot is asked whether it is ready: quick at first, since many engines boot in well under a second. */
-const BOOT_POLL_MIN_MS = 10;
-const BOOT_POLL_MAX_MS = 250;
-/** A daemon that restarted a booting engine this often will not get it up. */
+/** The check interval of an engine that should not run. */
+const STEADY_CHECK_MS = 600_000;
+/** After a failed probe that did not count, the next check comes soon, and that one counts. */
+const UNHEALTHY_RECHECK_MS = 1_000;
+/** Interval of the boot's health probes. It grows with the age of the boot; many engines boot in far less than 1 s. */
+const BOOT_PROBE_MIN_MS = 10;
+const BOOT_PROBE_MAX_MS = 250;
+/** After this many restarts by the daemon, a boot fails. */
 const BOOT_CRASHES = 3;
 
 /**
- * Decides the next step from the row and what was seen, and nothing else: no clock, no I/O. Doing a step twice
- * is harmless, so a process may die anywhere and the next one plans on from what it sees.
+ * Chooses the next step from row and observation. It uses no clock and no I/O. Applying a step twice is harmless, so
+ * a process may die at any point, and the next one plans from what it observes.
  */
-export function planEngine(row: EngineRow, seen: Observation, policy: PlanPolicy & { nowMs: number }): Step {
+export function planEngine(row: EngineRow, seen: Observation, policy: PlanPolicy): Step {
   switch (row.desired) {
     case "destroyed":
       return planDestroy(row, seen);
@@ -67,13 +72,21 @@ export function planEngine(row: EngineRow, seen: Observation, policy: PlanPolicy
   }
 }
 
+/** The container of the row's incarnation. */
+export function findCurrent(
+  row: EngineRow,
+  containers: readonly ContainerObservation[],
+): ContainerObservation | undefined {
+  return containers.find((container) => container.incarnation === row.incarnation);
+}
+
 function planDestroy(row: EngineRow, seen: Observation): Step {
   if (row.status !== "destroying") return { do: "move", move: "destroy" };
   const live = seen.containers.find(mayRun);
   if (live !== undefined) return { do: "stop", container: live };
   const [container] = seen.containers;
   if (container !== undefined) return { do: "remove", container };
-  return seen.hasData ? { do: "remove_data" } : { do: "bury" };
+  return seen.hasData ? { do: "remove_data" } : { do: "leave_tombstone" };
 }
 
 function planStop(row: EngineRow, seen: Observation): Step {
@@ -82,11 +95,11 @@ function planStop(row: EngineRow, seen: Observation): Step {
   if (live !== undefined) return { do: "stop", container: live };
   const stale = seen.containers.find((container) => container.incarnation !== row.incarnation);
   if (stale !== undefined) return { do: "remove", container: stale };
-  if (row.status === "stopping") return { do: "move", move: "settle" };
-  return { do: "settled", nextCheckMs: SETTLED_CHECK_MS };
+  if (row.status === "stopping") return { do: "move", move: "finish_stop" };
+  return { do: "steady", nextCheckMs: STEADY_CHECK_MS };
 }
 
-function planRun(row: EngineRow, seen: Observation, policy: PlanPolicy & { nowMs: number }): Step {
+function planRun(row: EngineRow, seen: Observation, policy: PlanPolicy): Step {
   switch (row.status) {
     case "provisioning":
     case "starting":
@@ -100,33 +113,34 @@ function planRun(row: EngineRow, seen: Observation, policy: PlanPolicy & { nowMs
     case "sleeping":
       return { do: "move", move: "boot" };
     case "destroying":
-      return { do: "settled", nextCheckMs: SETTLED_CHECK_MS };
+      return { do: "steady", nextCheckMs: STEADY_CHECK_MS };
   }
 }
 
 /**
- * One writer on the brain: the new container is made before the old one is stopped, and started only after
- * every older one is gone.
+ * At most one process writes to the brain. If the runtime can create a container without starting it, the new one is
+ * created before the old one is stopped. It is started only after every older container is gone.
  */
-function planBoot(row: EngineRow, seen: Observation, policy: PlanPolicy & { nowMs: number }): Step {
-  const current = seen.containers.find((container) => container.incarnation === row.incarnation);
-  if (current === undefined) return planCreate(row, seen);
-  // Made late by a call that was given up, before the port was given back: its name is in the way of the right one.
-  if (current.hostPort !== row.hostPort)
-    return { do: mayRun(current) ? "stop" : "remove", container: current };
+function planBoot(row: EngineRow, seen: Observation, policy: PlanPolicy): Step {
+  const current = findCurrent(row, seen.containers);
   const stale = seen.containers.find((container) => container !== current);
-  if (stale !== undefined) return { do: mayRun(stale) ? "stop" : "remove", container: stale };
-  if (toProcessIdentity(current) === row.processToReplace && mayRun(current))
+  if (current === undefined) {
+    return stale !== undefined && policy.startsOnEnsure ? toRemoval(stale) : planCreate(row, seen, policy);
+  }
+  // A late create call made it with a port that was freed since. The container's name blocks the right one.
+  if (policy.publishesHostPorts && current.hostPort !== row.hostPort) return toRemoval(current);
+  if (stale !== undefined) return toRemoval(stale);
+  if (current.processIdentity === row.processToReplace && mayRun(current))
     return { do: "stop", container: current };
   return planProcess(row, current, { ...policy, health: seen.health });
 }
 
-function planCreate(row: EngineRow, seen: Observation): Step {
+function planCreate(row: EngineRow, seen: Observation, policy: PlanPolicy): Step {
   if (row.firstReadyAt !== null && !seen.hasData) {
-    const why = `the volume ${row.volumeName} is not there any more; it is never made again empty`;
+    const why = `the volume ${row.volumeName} is missing; the engine is not started on an empty volume`;
     return { do: "fail", code: "volume_missing", why, retry: false };
   }
-  if (row.hostPort === null) return { do: "assign_port" };
+  if (policy.publishesHostPorts && row.hostPort === null) return { do: "assign_port" };
   if (row.spec.imageId === null) return { do: "resolve_image" };
   return { do: "create" };
 }
@@ -134,73 +148,74 @@ function planCreate(row: EngineRow, seen: Observation): Step {
 function planProcess(
   row: EngineRow,
   current: ContainerObservation,
-  given: PlanPolicy & { nowMs: number; health: HealthObservation | null },
+  given: PlanPolicy & Pick<Observation, "health">,
 ): Step {
   const bootMs = given.nowMs - toMs(row.bootStartedAt, given.nowMs);
   if (current.state === "created" || current.state === "exited") {
-    const begun = row.processBeforeBoot !== null && row.processBeforeBoot !== toProcessIdentity(current);
-    if (!begun) return { do: "start", container: current };
-    return {
-      do: "fail",
-      code: "boot_exited",
-      why: `the engine exited while booting${toExitText(current)}`,
-      retry: true,
-    };
+    const hasStarted = row.processBeforeBoot !== null && row.processBeforeBoot !== current.processIdentity;
+    if (!hasStarted) return { do: "start", container: current };
+    const why = `the engine exited while booting${toExitText(current)}`;
+    return { do: "fail", code: "boot_exited", why, retry: true };
   }
   if (current.state === "paused") return { do: "unpause", container: current };
   if (given.health?.ready === true && current.state === "running") return { do: "ready", container: current };
-  // The daemon counts from our last start: where this boot is the daemon's own doing, the count is of older days.
+  // The daemon counts restarts from our last start. In a boot that the daemon began, the count belongs to older boots.
   if (row.processBeforeBoot !== null && current.restartCount >= BOOT_CRASHES) {
     const why = `the engine crashed ${current.restartCount} times while booting${toExitText(current)}`;
     return { do: "fail", code: "boot_exited", why, retry: true };
   }
   if (bootMs < given.bootTimeoutMs) {
-    return { do: "wait", ms: Math.min(BOOT_POLL_MAX_MS, Math.max(BOOT_POLL_MIN_MS, bootMs / 40)) };
+    const probeMs = Math.min(BOOT_PROBE_MAX_MS, Math.max(BOOT_PROBE_MIN_MS, bootMs / 40));
+    return { do: "wait_for_boot", probeMs };
   }
-  const answer = given.health?.ready === false ? given.health.why : "no process to ask";
+  const answer = given.health?.ready === false ? given.health.why : "no process to probe";
   const why = `not ready after ${Math.round(given.bootTimeoutMs / 1000)} s: ${answer}`;
   return { do: "fail", code: "boot_timeout", why, retry: true };
 }
 
 function planHealth(row: EngineRow, seen: Observation, policy: PlanPolicy): Step {
-  const current = seen.containers.find((container) => container.incarnation === row.incarnation);
+  const current = findCurrent(row, seen.containers);
   if (current === undefined) {
-    return { do: "fail", code: "health_failed", why: "its container is not there any more", retry: true };
+    return { do: "fail", code: "health_failed", why: "the container is missing", retry: true };
   }
-  if (toProcessIdentity(current) === row.processToReplace) return { do: "move", move: "boot" };
-  // A create or start that was given up may have been carried out late: two writers would share the brain.
+  if (current.processIdentity === row.processToReplace) return { do: "move", move: "boot" };
+  // A create or start call that timed out may complete late. Then two processes would write to the brain.
   const stale = seen.containers.find((container) => container !== current);
-  if (stale !== undefined) return { do: mayRun(stale) ? "stop" : "remove", container: stale };
+  if (stale !== undefined) return toRemoval(stale);
   if (current.state === "created" || current.state === "exited") {
     return { do: "fail", code: "health_failed", why: `the engine exited${toExitText(current)}`, retry: true };
   }
   if (seen.health?.ready === true) return { do: "record_healthy", container: current };
-  // The daemon has started it again, or is about to: that is a boot, with a boot's time and a boot's callers waiting.
-  const isNewProcess = toProcessIdentity(current) !== row.processIdentity;
+  // A restart by the daemon counts as a boot: the process gets the boot timeout, and callers wait for it.
+  const isNewProcess = current.processIdentity !== row.processIdentity;
   if (current.state === "restarting" || isNewProcess) return { do: "move", move: "boot" };
-  return planUnhealthy(row, seen.health?.why ?? `its container is ${current.state}`, policy);
+  return planUnhealthy(row, seen.health?.why ?? `the container is ${current.state}`, policy);
 }
 
 function planUnhealthy(row: EngineRow, why: string, policy: PlanPolicy): Step {
-  if (!policy.countsFailures) return { do: "settled", nextCheckMs: HINT_RECHECK_MS };
+  if (!policy.isResync) return { do: "steady", nextCheckMs: UNHEALTHY_RECHECK_MS };
   if (row.healthFailures + 1 < policy.healthMaxFailures) return { do: "record_unhealthy", why };
   return { do: "fail", code: "health_failed", why, retry: true };
 }
 
-/** Stopping first disarms the daemon's own restarting; only then is anything given back. */
+/** The stop comes first, because it also disarms the daemon's own restarts. Only then is the address freed. */
 function planFailed(row: EngineRow, seen: Observation, nowMs: number): Step {
   const live = seen.containers.find(mayRun);
   if (live !== undefined) return { do: "stop", container: live };
   if (row.nextRestartAt !== null) {
     const waitMs = toMs(row.nextRestartAt, nowMs) - nowMs;
-    return waitMs <= 0 ? { do: "move", move: "boot" } : { do: "settled", nextCheckMs: waitMs };
+    return waitMs <= 0 ? { do: "move", move: "boot" } : { do: "steady", nextCheckMs: waitMs };
   }
   const [container] = seen.containers;
   if (container !== undefined) return { do: "remove", container };
-  if (row.hostPort !== null) return { do: "free_port" };
-  // An engine that was never ready has nothing to keep, and its next provisioning begins from nothing.
+  if (row.hostPort !== null || row.endpoint !== null) return { do: "free_address" };
+  // An engine that was never ready has no data to keep. The next provisioning starts with a new volume.
   if (row.firstReadyAt === null && seen.hasData) return { do: "remove_data" };
-  return { do: "settled", nextCheckMs: SETTLED_CHECK_MS };
+  return { do: "steady", nextCheckMs: STEADY_CHECK_MS };
+}
+
+function toRemoval(container: ContainerObservation): Step {
+  return { do: mayRun(container) ? "stop" : "remove", container };
 }
 
 function mayRun(container: ContainerObservation): boolean {

@@ -4,8 +4,8 @@ import type { Replica } from "../../replicas/replica.ts";
 import type { EngineRuntime } from "../../runtime/engine-runtime.ts";
 import type { TakenPorts } from "./taken-ports.ts";
 
-/** What reconciling an engine uses. */
-export interface ReconcileContext extends Pick<BaseContext, "db" | "config" | "log" | "clock"> {
+/** The objects that a reconcile uses. */
+export interface ReconcileContext extends Pick<BaseContext, "db" | "config" | "log" | "clock" | "metrics"> {
   runtime: EngineRuntime;
   replica: Pick<Replica, "id" | "holdsLease">;
   connections: EngineConnections;

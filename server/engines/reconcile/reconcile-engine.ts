@@ -1,152 +1,124 @@
 import {
-  takeEngineLease,
+  afterMs,
   findEngineById,
   recordHealthy,
-  type EngineRow,
+  takeEngineLease,
+  updateEngineIf,
+  type EnginePatch,
   type EngineRowAt,
 } from "../../../db/engines.ts";
-import type { ReconcileContext } from "./reconcile-context.ts";
 import { RuntimeFailure } from "../../runtime/engine-runtime.ts";
-import {
-  applyStep,
-  type AgainOutcome,
-  type BootsUnderWay,
-  type Look,
-  type StepOutcome,
-} from "./apply-step.ts";
-import { observeEngine, observeHealth, observeNothing, type ProbeAnswer } from "./observe-engine.ts";
+import { applyStep, type StepOutcome } from "./apply-step.ts";
+import { observeEngine, observeHealth } from "./observe-engine.ts";
 import { planEngine } from "./plan-engine.ts";
+import type { ReconcileContext } from "./reconcile-context.ts";
 import { spreadInterval } from "./spread-interval.ts";
+import type { BootsInProgress } from "./wait-for-boot.ts";
 
 /**
- *   claim the driver ─▶ observe ─▶ plan (pure) ─▶ carry out ─▶ record where nothing changed meanwhile
- *                          ▲          ▲                             │
- *                          │          └── the step's own answer ◀───┤   where it says all there is to see
- *                          └──────────── row read again ◀───────────┘   until nothing is left to do
+ *   take lease ─▶ read row ─▶ observe ─▶ plan (pure) ─▶ apply ─▶ record, if the row is unchanged ─▶ steady
+ *                    ▲                                               │
+ *                    └───────────────────────────────────────────────┘
  *
- * Provision, start, restart, stop, destroy, key rotation and recovery after a crash are this one function with
- * other rows. The row is read again before each step, or written where it is still the same, so an intent written
- * meanwhile takes over at once, and a driver that lost its place stops.
+ * Provision, start, restart, stop, destroy, key rotation and crash recovery are this one function with other rows. It
+ * reads the row before each step, so a new desired state takes effect at once. A replica that lost its lease stops.
  */
 
 /**
- * `settled`: nothing to do for now. `unreachable`: the runtime does not answer, nothing was concluded from it.
- * `refused`: it answered no to something that has to be done; it is tried again.
+ * - `steady`: nothing to do for now; the lease is released.
+ * - `unreachable`: the runtime did not answer, so nothing is known. `refused`: it refused a necessary step. Both retry.
+ * - `no_lease`: another replica reconciles the engine, or this replica closes.
+ * - `gone`: the engine was destroyed.
  */
-export type ReconcileOutcome = "settled" | "unreachable" | "refused" | "not_ours" | "gone";
+export type ReconcileOutcome = "steady" | "unreachable" | "refused" | "no_lease" | "gone";
 
 export interface ReconcileInput {
   engineId: string;
-  /** A healthy answer to a probe is enough for a running engine: the runtime is not asked. */
-  quick: boolean;
-  /** Aborts naps and pulls when a new intent was written; a fresh signal each time it is read. */
-  nudged(): AbortSignal;
-  /** The runtime is about to be looked at: whatever was seen to happen so far, the look will show. */
-  looking(): void;
-  boots: BootsUnderWay;
+  /** The periodic check: a healthy probe of a running engine is enough, and a failed probe counts. */
+  isResync: boolean;
+  /** Aborts when the row should be read again. Each call returns a signal that has not aborted yet. */
+  wakeSignal(): AbortSignal;
+  /** Called before each observation: it covers all runtime events so far. */
+  onObserve(): void;
+  boots: BootsInProgress;
   closing: AbortSignal;
 }
 
+const RETRY_MS = 2_000;
 const UPTIME_TOLERANCE_MS = 2_000;
-/** What was seen this long ago is looked at again, whatever the steps since have said. */
-const LOOK_VALID_MS = 1_000;
 
-/** What a step is planned on. */
-interface Ground {
-  row: EngineRowAt;
-  /** undefined: the runtime is asked. */
-  look?: Look | undefined;
-  answer?: ProbeAnswer | undefined;
-  /** Nobody has driven this engine yet, so the runtime was never asked for anything of it. */
-  isFirst?: boolean;
-}
-
-/** Each claim moves the fence, and nothing is asked of the runtime without a claim. */
-const FIRST_FENCING_TOKEN = 1;
-
-/** A healthy engine tells its uptime: one younger than the last probe is a new process, and gets looked at. */
+/**
+ * Reconciles one engine until it is steady. An unexpected error keeps the lease: this replica takes it again with the
+ * next reconcile, and other replicas take it when this one is dead.
+ */
 export async function reconcileEngine(
   ctx: ReconcileContext,
   input: ReconcileInput,
 ): Promise<ReconcileOutcome> {
-  const idempotency = { id: input.engineId, replicaId: ctx.replica.id, leaseMs: ctx.config.leaseMs };
-  const row = await takeEngineLease(ctx.db, idempotency);
-  if (row === undefined) {
-    return (await findEngineById(ctx.db, input.engineId)) === undefined ? "gone" : "not_ours";
+  const { engineId } = input;
+  const request = { id: engineId, replicaId: ctx.replica.id, leaseMs: ctx.config.leaseMs };
+  const leased = await takeEngineLease(ctx.db, request);
+  if (leased === undefined) {
+    return (await findEngineById(ctx.db, engineId)) === undefined ? "gone" : "no_lease";
   }
-  const { fencingToken } = row;
-  if (input.quick && (await isQuietlyHealthy(ctx, row))) return "settled";
+  if (input.isResync && (await isStillHealthy(ctx, leased))) return "steady";
 
-  let ground: Ground | undefined = { row, isFirst: fencingToken === FIRST_FENCING_TOKEN };
+  let row: EngineRowAt | undefined = leased;
   while (!input.closing.aborted) {
-    if (!ctx.replica.holdsLease() || ground.row.fencingToken !== fencingToken) return "not_ours";
-    const outcome = await runStep(ctx, ground, input);
-    if (outcome.kind !== "again") return outcome.kind;
-    ground = await findGround(ctx, input.engineId, outcome);
-    if (ground === undefined) return "gone";
+    if (row === undefined) return "gone";
+    if (!ctx.replica.holdsLease() || row.fencingToken !== leased.fencingToken) return "no_lease";
+    const outcome = await runStep(ctx, row, input);
+    if (outcome !== "again") return outcome;
+    row = await findEngineById(ctx.db, engineId);
   }
-  return "not_ours";
+  await releaseLease(ctx, leased);
+  return "no_lease";
 }
 
-/** undefined: the engine is gone. */
-async function findGround(
+async function runStep(
   ctx: ReconcileContext,
-  engineId: string,
-  { next, answer }: AgainOutcome,
-): Promise<Ground | undefined> {
-  if (next !== undefined && ctx.clock.now() - next.look.atMs < LOOK_VALID_MS) return next;
-  const row = await findEngineById(ctx.db, engineId);
-  return row && { row, answer };
-}
-
-async function runStep(ctx: ReconcileContext, ground: Ground, input: ReconcileInput): Promise<StepOutcome> {
-  const { row } = ground;
-  const nudged = AbortSignal.any([input.nudged(), input.closing]);
+  row: EngineRowAt,
+  input: ReconcileInput,
+): Promise<StepOutcome | "unreachable" | "refused"> {
+  const wake = AbortSignal.any([input.wakeSignal(), input.closing]);
   try {
-    const look = ground.look ?? (await lookAt(ctx, ground, input));
-    const step = planEngine(row, look.seen, {
-      ...ctx.config,
-      countsFailures: input.quick,
-      nowMs: Date.parse(row.now),
-    });
+    input.onObserve();
+    const seen = await observeEngine(ctx, row);
+    const { publishesHostPorts, startsOnEnsure } = ctx.runtime;
+    const policy = { ...ctx.config, publishesHostPorts, startsOnEnsure, isResync: input.isResync };
+    const step = planEngine(row, seen, { ...policy, nowMs: Date.parse(row.now) });
     ctx.log.debug({ engineId: row.id, status: row.status, step: step.do }, "next step");
-    return await applyStep(ctx, { row, look, step, nudged, boots: input.boots });
+    return await applyStep(ctx, { row, seen, step, wake, boots: input.boots });
   } catch (error) {
     if (!(error instanceof RuntimeFailure)) throw error;
-    return onRuntimeFailure(ctx, row, error);
+    if (error.kind === "no_such_container") return "again";
+    // Unknown is not gone: nothing of the engine changes except the time of the next check.
+    ctx.log.warn({ engineId: row.id, failure: error.kind, error: error.message }, "runtime call failed");
+    await releaseLease(ctx, row, { nextCheckAt: afterMs(RETRY_MS) });
+    return error.kind === "unreachable" || error.kind === "changed" ? "unreachable" : "refused";
   }
 }
 
-async function lookAt(ctx: ReconcileContext, ground: Ground, input: ReconcileInput): Promise<Look> {
-  input.looking();
-  const atMs = ctx.clock.now();
-  if (ground.isFirst) return { atMs, seen: await observeNothing(ctx) };
-  return { atMs, seen: await observeEngine(ctx, ground.row, ground.answer) };
+async function releaseLease(ctx: ReconcileContext, row: EngineRowAt, patch?: EnginePatch): Promise<void> {
+  const { id, fencingToken } = row;
+  await updateEngineIf(ctx.db, { id, fencingToken }, { ...patch, leaseReplica: null });
 }
 
-/** Unknown is not gone: nothing of the row changes, and the next look is soon. */
-async function onRuntimeFailure(
-  ctx: ReconcileContext,
-  row: EngineRow,
-  failure: RuntimeFailure,
-): Promise<StepOutcome> {
-  if (failure.kind === "no_such_container") return { kind: "again" };
-  ctx.log.warn({ engineId: row.id, failure: failure.kind, error: failure.message }, "runtime call failed");
-  return { kind: failure.kind === "unreachable" || failure.kind === "changed" ? "unreachable" : "refused" };
-}
-
-/** How long the process on record must be up by now: from its start, less what it took to boot. */
-function toExpectedUptimeMs(row: EngineRowAt): number {
-  const startedAt = Date.parse(row.processIdentity?.split("@")[1] ?? "");
-  if (Number.isNaN(startedAt)) return 0;
-  return Date.parse(row.now) - startedAt - (row.bootMs ?? 0) - UPTIME_TOLERANCE_MS;
-}
-
-async function isQuietlyHealthy(ctx: ReconcileContext, row: EngineRowAt): Promise<boolean> {
+/**
+ * Whether the recorded process answered a probe; then no observation is needed. An uptime shorter than the time since
+ * the recorded boot means a new process.
+ */
+async function isStillHealthy(ctx: ReconcileContext, row: EngineRowAt): Promise<boolean> {
   if (row.status !== "running" || row.desired !== "running") return false;
   if (row.processIdentity === null || row.processToReplace === row.processIdentity) return false;
-  const health = await observeHealth(ctx, row);
+  const health = await observeHealth(ctx, row.endpoint);
   if (!health.ready || health.uptimeMs < toExpectedUptimeMs(row)) return false;
-  await recordHealthy(ctx.db, row.id, spreadInterval(ctx.config.healthIntervalMs));
+  await recordHealthy(ctx.db, row, spreadInterval(ctx.config.healthIntervalMs));
   return true;
+}
+
+/** The minimum uptime of the recorded process: the time since its start, less the time that it took to boot. */
+function toExpectedUptimeMs(row: EngineRowAt): number {
+  if (row.processStartedAt === null) return 0;
+  return Date.parse(row.now) - Date.parse(row.processStartedAt) - (row.bootMs ?? 0) - UPTIME_TOLERANCE_MS;
 }

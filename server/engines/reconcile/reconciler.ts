@@ -1,165 +1,159 @@
-import { findEngineById, updateEngineIf, afterMs } from "../../../db/engines.ts";
-import { abortable } from "../../time/abortable.ts";
+import { findEngineById } from "../../../db/engines.ts";
 import { toErrorMessage } from "../../errors.ts";
-import type { BootsUnderWay } from "./apply-step.ts";
+import { abortable } from "../../time/abortable.ts";
 import type { ReconcileContext } from "./reconcile-context.ts";
 import { reconcileEngine, type ReconcileOutcome } from "./reconcile-engine.ts";
+import type { BootsInProgress } from "./wait-for-boot.ts";
 
-interface Drive {
+interface RunningReconcile {
   done: Promise<ReconcileOutcome>;
-  /** Somebody asked again while it ran: what they wrote may have come after its last look. */
+  /** `reconcile` was called meanwhile. Its caller may have written after the row was last read. */
   again: boolean;
-  /** Something was seen to happen since the runtime was last looked at. */
-  hinted: boolean;
-  nap: AbortController;
+  /** A runtime event came after the last observation. */
+  eventPending: boolean;
+  /** Aborting it ends waits and image pulls, so that the row is read again. */
+  wake: AbortController;
 }
 
-export interface DriveOptions {
-  /** A healthy answer is enough; see ConvergeInput. */
-  quick?: boolean;
-}
-
-const UNREACHABLE_RETRY_MS = 2_000;
-/** A stop under way may have an hour of grace; it is carried out without us, and the next process goes on from there. */
+/** A stop may have an hour of grace. The runtime completes it without us, and the next process continues. */
 const CLOSE_MS = 10_000;
-const REFRESH_MS = 1_000;
+const OBSERVE_NOW_MS = 1_000;
 
-/** Runs `reconcileEngine` at most once at a time per engine of this process. */
+/** Runs `reconcileEngine`, at most once at a time for each engine of this process. */
 export class Reconciler {
   readonly #ctx: ReconcileContext;
-  readonly #drives = new Map<string, Drive>();
+  readonly #running = new Map<string, RunningReconcile>();
   readonly #closing = new AbortController();
-  readonly #boots: BootsUnderWay = { count: 0 };
-  #looks = 0;
+  readonly #boots: BootsInProgress = { count: 0 };
+  #resyncs = 0;
 
   constructor(ctx: ReconcileContext) {
     this.#ctx = ctx;
   }
 
-  /** Looks of the periodic pass that are under way. */
-  get looks(): number {
-    return this.#looks;
+  /** Resyncs in progress. A boot that a resync leads to counts until it ends. */
+  get resyncs(): number {
+    return this.#resyncs;
   }
 
-  /** Starts a look of the periodic pass, unless the engine is being driven already. */
-  look(engineId: string): void {
-    if (this.#drives.has(engineId)) return;
-    this.#looks += 1;
-    this.#start(engineId, { quick: true }, () => {
-      this.#looks -= 1;
+  /** Starts the periodic check of an engine. Does nothing while the engine is being reconciled. */
+  resync(engineId: string): void {
+    if (this.#running.has(engineId)) return;
+    this.#resyncs += 1;
+    this.#startLogged(engineId, true, () => {
+      this.#resyncs -= 1;
     });
   }
 
   /**
-   * Drives the engine until there is nothing left to do for now. Called after an intent was written: a drive
-   * that is under way is woken, looks again, and is the one returned. Throws what a broken database throws.
+   * Reconciles the engine until it is steady. Call it after a desired state was written. A reconcile in progress is
+   * woken, reads the row again, and its outcome is returned. Rejects when the database fails.
    */
-  async drive(engineId: string, options: DriveOptions = {}): Promise<ReconcileOutcome> {
-    const running = this.#drives.get(engineId);
-    if (running !== undefined) {
-      running.again = true;
-      running.nap.abort();
-      return running.done;
-    }
-    const drive: Drive = {
-      done: Promise.resolve("settled"),
-      again: false,
-      hinted: false,
-      nap: new AbortController(),
-    };
-    this.#drives.set(engineId, drive);
-    drive.done = this.#run(engineId, drive, options.quick ?? false);
-    return drive.done;
+  async reconcile(engineId: string): Promise<ReconcileOutcome> {
+    return this.#reconcile(engineId, false);
   }
 
-  /** The drive under way, or a new one; unlike `drive` it asks for no further look. */
-  async join(engineId: string): Promise<ReconcileOutcome> {
-    return this.#drives.get(engineId)?.done ?? this.drive(engineId);
+  /** Waits for the reconcile in progress without asking for another one. Starts one if there is none. */
+  async waitForReconcile(engineId: string): Promise<ReconcileOutcome> {
+    return this.#running.get(engineId)?.done ?? this.reconcile(engineId);
   }
 
-  /** Starts a drive, as after an intent, and does not wait for it; what it throws is logged. */
-  begin(engineId: string): void {
-    this.#start(engineId, {}, () => {});
+  /** Like `reconcile`, but does not wait. Errors are logged. */
+  start(engineId: string): void {
+    this.#startLogged(engineId, false);
   }
 
   /**
-   * Something happened to the engine's container. A drive that is under way is woken to look; where it looks no
-   * more, the look is a drive of its own, and whoever waits for the first one does not wait for it.
+   * Makes the reconcile in progress observe the engine again. If it has already made its last observation, a second
+   * reconcile follows. Callers of the first do not wait for the second.
    */
-  hint(engineId: string): void {
-    const running = this.#drives.get(engineId);
-    if (running === undefined) return this.begin(engineId);
-    running.hinted = true;
-    running.nap.abort();
-  }
-
-  #start(engineId: string, options: DriveOptions, onEnd: () => void): void {
-    if (this.#closing.signal.aborted) return onEnd();
-    this.drive(engineId, options)
-      .catch((error: unknown) => {
-        this.#ctx.log.error({ engineId, error: toErrorMessage(error) }, "converge failed");
-      })
-      .finally(onEnd);
+  onRuntimeEvent(engineId: string): void {
+    const running = this.#running.get(engineId);
+    if (running === undefined) return this.start(engineId);
+    running.eventPending = true;
+    running.wake.abort();
   }
 
   /**
-   * Looks at the engine now, process and all. undefined: it is gone. A look that turns into a boot is not waited
-   * for: that it boots is on record by then.
+   * Reconciles the engine for up to one second and returns its row; undefined: the engine is gone. If a boot begins,
+   * the row shows it, and the boot is not waited for.
    */
-  async refresh(engineId: string): Promise<{ generation: number; status: string } | undefined> {
-    const patience = AbortSignal.timeout(REFRESH_MS);
-    await abortable(this.drive(engineId), patience).catch((error: unknown) => {
-      if (!patience.aborted) throw error;
+  async observeNow(engineId: string): Promise<{ generation: number; status: string } | undefined> {
+    const timeout = AbortSignal.timeout(OBSERVE_NOW_MS);
+    await abortable(this.reconcile(engineId), timeout).catch((error: unknown) => {
+      if (!timeout.aborted) throw error;
     });
     return findEngineById(this.#ctx.db, engineId);
   }
 
-  /** Starts no step any more and waits for the ones under way; what is unfinished the next process finishes. */
+  /** Starts no further step, and waits for the steps in progress. The next process finishes the rest. */
   async close(): Promise<void> {
     this.#closing.abort();
-    const drives = [...this.#drives.values()];
-    for (const drive of drives) drive.nap.abort();
-    const ended = Promise.allSettled(drives.map((drive) => drive.done));
+    const running = [...this.#running.values()];
+    for (const { wake } of running) wake.abort();
+    const ended = Promise.allSettled(running.map(({ done }) => done));
     await abortable(ended, AbortSignal.timeout(CLOSE_MS)).catch(() => {
-      this.#ctx.log.warn({ drives: this.#drives.size }, "left a runtime call under way");
+      this.#ctx.log.warn({ engines: this.#running.size }, "closed while runtime calls were in progress");
     });
   }
 
-  async #run(engineId: string, drive: Drive, quick: boolean): Promise<ReconcileOutcome> {
-    let isQuick = quick;
+  #startLogged(engineId: string, isResync: boolean, onEnd?: () => void): void {
+    if (this.#closing.signal.aborted) return onEnd?.();
+    this.#reconcile(engineId, isResync)
+      .catch((error: unknown) => {
+        this.#ctx.log.error({ engineId, error: toErrorMessage(error) }, "reconcile failed");
+      })
+      .finally(onEnd);
+  }
+
+  async #reconcile(engineId: string, isResync: boolean): Promise<ReconcileOutcome> {
+    const running = this.#running.get(engineId);
+    if (running !== undefined) {
+      running.again = true;
+      running.wake.abort();
+      return running.done;
+    }
+    const begun: RunningReconcile = {
+      done: Promise.resolve("steady"),
+      again: false,
+      eventPending: false,
+      wake: new AbortController(),
+    };
+    this.#running.set(engineId, begun);
+    begun.done = this.#run(engineId, begun, isResync);
+    return begun.done;
+  }
+
+  async #run(engineId: string, running: RunningReconcile, isResync: boolean): Promise<ReconcileOutcome> {
     let outcome: ReconcileOutcome;
     try {
       do {
-        drive.again = false;
-        drive.nap = new AbortController();
-        outcome = await this.#converge(engineId, drive, isQuick);
-        // Whoever asks again has seen something happen, and wants more than a healthy answer.
-        isQuick = false;
-      } while (drive.again && outcome !== "gone" && !this.#closing.signal.aborted);
+        // Only the first round can be a resync: a later caller needs an observation.
+        const isResyncRound: boolean = isResync && !running.again;
+        running.again = false;
+        running.wake = new AbortController();
+        outcome = await this.#reconcileOnce(engineId, running, isResyncRound);
+      } while (running.again && outcome !== "gone" && !this.#closing.signal.aborted);
     } finally {
-      this.#drives.delete(engineId);
+      this.#running.delete(engineId);
     }
-    if (drive.hinted && outcome !== "gone") this.begin(engineId);
+    if (running.eventPending && outcome !== "gone") this.start(engineId);
     return outcome;
   }
 
-  async #converge(engineId: string, drive: Drive, quick: boolean): Promise<ReconcileOutcome> {
-    const outcome = await reconcileEngine(this.#ctx, {
+  #reconcileOnce(engineId: string, running: RunningReconcile, isResync: boolean): Promise<ReconcileOutcome> {
+    return reconcileEngine(this.#ctx, {
       engineId,
-      quick,
-      nudged: () => {
-        if (drive.nap.signal.aborted) drive.nap = new AbortController();
-        return drive.nap.signal;
+      isResync,
+      wakeSignal: () => {
+        if (running.wake.signal.aborted) running.wake = new AbortController();
+        return running.wake.signal;
+      },
+      onObserve: () => {
+        running.eventPending = false;
       },
       boots: this.#boots,
-      looking: () => {
-        drive.hinted = false;
-      },
       closing: this.#closing.signal,
     });
-    if (outcome === "unreachable" || outcome === "refused") {
-      await updateEngineIf(this.#ctx.db, { id: engineId }, { nextCheckAt: afterMs(UNREACHABLE_RETRY_MS) });
-    }
-    return outcome;
   }
 }

@@ -3,18 +3,18 @@ import { appendAudit } from "../../audit/append-audit.ts";
 import { SYSTEM_ACTOR, type AuditAction } from "../../audit/audit-entry.ts";
 import type { BaseContext } from "../../context.ts";
 import { moveEngine } from "../model/move-engine.ts";
-import { MOVE_ACTIONS, type Move } from "../model/moves.ts";
+import { MOVE_ACTIONS, MOVES, type Move } from "../model/moves.ts";
 
 export interface RecordMoveInput {
   row: EngineRow;
   move: Move;
   patch?: EnginePatch;
-  /** What the audit trail calls it, when that is more than the move. */
+  /** The action in the audit log; by default the move's own. */
   action?: AuditAction;
   metadata?: Readonly<Record<string, unknown>>;
 }
 
-/** What every boot begins with. */
+/** The columns that each boot resets. */
 export const BOOT_PATCH: EnginePatch = {
   bootStartedAt: orchNow,
   processBeforeBoot: null,
@@ -22,27 +22,32 @@ export const BOOT_PATCH: EnginePatch = {
   nextRestartAt: null,
 };
 
-/** A move of the control loop with its audit row, in one transaction. False: the race was lost. */
-export async function recordMove(ctx: Pick<BaseContext, "db">, input: RecordMoveInput): Promise<boolean> {
+/** A move by the reconciler with its audit row, in one transaction. False: another writer won. */
+export async function recordMove(
+  ctx: Pick<BaseContext, "db" | "metrics">,
+  input: RecordMoveInput,
+): Promise<boolean> {
   const { row, move } = input;
   const patch = { ...toMovePatch(row, move), ...input.patch };
-  return ctx.db.transaction(async (tx) => {
-    const moved = await moveEngine(tx, { row, move, fencingToken: row.fencingToken, patch });
-    if (moved === undefined) return false;
+  const moved = await ctx.db.transaction(async (tx) => {
+    const written = await moveEngine(tx, { row, move, fencingToken: row.fencingToken, patch });
+    if (written === undefined) return false;
     await appendAudit(tx, {
       scope: row.productId,
       actor: SYSTEM_ACTOR,
       action: input.action ?? MOVE_ACTIONS[move],
       userId: row.userId,
       engineId: row.id,
-      metadata: { from: row.status, generation: moved.generation, ...input.metadata },
+      metadata: { from: row.status, generation: written.generation, ...input.metadata },
     });
     return true;
   });
+  if (moved) ctx.metrics.statusMoved(row.status, MOVES[move].to);
+  return moved;
 }
 
 function toMovePatch(row: EngineRow, move: Move): EnginePatch {
   if (move === "boot") return BOOT_PATCH;
-  // Why it was stopped is why it is stopped.
-  return move === "settle" ? { statusReason: row.statusReason } : {};
+  // The reason for stopping stays the reason for being stopped.
+  return move === "finish_stop" ? { statusReason: row.statusReason } : {};
 }

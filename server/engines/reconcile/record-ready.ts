@@ -1,72 +1,59 @@
 import {
   afterMs,
   orchNow,
+  RESTART_WINDOW_MS,
   updateEngineIf,
   type EnginePatch,
   type EngineRow,
   type EngineRowAt,
-  RESTART_WINDOW_MS,
 } from "../../../db/engines.ts";
 import { appendAudit } from "../../audit/append-audit.ts";
 import { SYSTEM_ACTOR, type AuditAction } from "../../audit/audit-entry.ts";
-import { toProcessIdentity, type ContainerObservation } from "../../runtime/engine-runtime.ts";
+import type { ContainerObservation } from "../../runtime/engine-runtime.ts";
 import type { ReconcileContext } from "./reconcile-context.ts";
 import { recordMove } from "./record-move.ts";
 import { spreadInterval } from "./spread-interval.ts";
 
 /**
- * The boot is over: the process is on record, and the key that its container holds is the engine's key. False: the
- * race was lost.
+ * Ends the boot and releases the lease. Records the process, and makes the key that the container holds the engine's
+ * key. False: another writer won.
  */
 export async function recordReady(
   ctx: ReconcileContext,
   row: EngineRowAt,
   container: ContainerObservation,
 ): Promise<boolean> {
-  const bootMs = Date.parse(row.now) - Date.parse(row.bootStartedAt ?? row.now);
+  const bootMs = toMsSinceBoot(row);
   const patch: EnginePatch = {
-    ...toProcessPatch(row, container),
+    ...toHealthyPatch(ctx, row, container),
     ...toKeyPatch(row, container),
     bootMs: Math.max(0, Math.round(bootMs)),
     firstReadyAt: row.firstReadyAt ?? orchNow,
-    lastHealthAt: orchNow,
-    healthFailures: 0,
     processToReplace: null,
     stopGraceMs: null,
-    nextCheckAt: afterMs(spreadInterval(ctx.config.healthIntervalMs)),
   };
-  return recordMove(ctx, {
-    row,
-    move: "ready",
-    patch,
-    action: toReadyAction(row, container),
-    metadata: { bootMs },
-  });
+  const action = toReadyAction(row, container);
+  return recordMove(ctx, { row, move: "ready", patch, action, metadata: { bootMs } });
 }
 
-function toReadyAction(row: EngineRow, container: ContainerObservation): AuditAction {
-  if (row.nextKeyHash !== null && container.keyHash === row.nextKeyHash) return "engine_key.rotated";
-  return row.status === "provisioning" ? "engine.provisioned" : "engine.started";
-}
-
-/** A running engine answered; a process that is not the recorded one moves the generation. */
+/**
+ * Records a healthy probe and releases the lease. A process that is not the recorded one moves the generation. False:
+ * another writer won.
+ */
 export async function recordStillHealthy(
   ctx: ReconcileContext,
   row: EngineRowAt,
   container: ContainerObservation,
-): Promise<void> {
-  const settledMs = Date.parse(row.now) - Date.parse(row.bootStartedAt ?? row.now);
+): Promise<boolean> {
   const patch: EnginePatch = {
-    ...toProcessPatch(row, container),
-    lastHealthAt: orchNow,
-    healthFailures: 0,
-    nextCheckAt: afterMs(spreadInterval(ctx.config.healthIntervalMs)),
-    ...(settledMs > RESTART_WINDOW_MS ? { restartAttempts: 0 } : {}),
+    ...toHealthyPatch(ctx, row, container),
+    ...(toMsSinceBoot(row) > RESTART_WINDOW_MS ? { restartAttempts: 0 } : {}),
   };
   const condition = { id: row.id, statusIn: ["running"] as const, fencingToken: row.fencingToken };
-  await ctx.db.transaction(async (tx) => {
+  return ctx.db.transaction(async (tx) => {
     const written = await updateEngineIf(tx, condition, patch);
-    if (written === undefined || written.generation === row.generation) return;
+    if (written === undefined) return false;
+    if (written.generation === row.generation) return true;
     await appendAudit(tx, {
       scope: row.productId,
       actor: SYSTEM_ACTOR,
@@ -75,18 +62,44 @@ export async function recordStillHealthy(
       engineId: row.id,
       metadata: { generation: written.generation, restartCount: container.restartCount },
     });
+    return true;
   });
 }
 
-function toProcessPatch(row: EngineRow, container: ContainerObservation): EnginePatch {
-  const identity = toProcessIdentity(container);
-  if (row.processIdentity === identity) return {};
-  const known = row.processIdentity !== null;
+function toReadyAction(row: EngineRow, container: ContainerObservation): AuditAction {
+  if (row.nextKeyHash !== null && container.keyHash === row.nextKeyHash) return "engine_key.rotated";
+  return row.status === "provisioning" ? "engine.provisioned" : "engine.started";
+}
+
+function toMsSinceBoot(row: EngineRowAt): number {
+  return Date.parse(row.now) - Date.parse(row.bootStartedAt ?? row.now);
+}
+
+function toHealthyPatch(
+  ctx: Pick<ReconcileContext, "config">,
+  row: EngineRow,
+  container: ContainerObservation,
+): EnginePatch {
   return {
-    containerId: container.containerId,
-    processIdentity: identity,
-    generation: row.generation + (known ? 1 : 0),
-    restarts: row.restarts + (known ? 1 : 0),
+    ...toProcessPatch(row, container),
+    endpoint: container.endpoint,
+    lastHealthAt: orchNow,
+    healthFailures: 0,
+    nextCheckAt: afterMs(spreadInterval(ctx.config.healthIntervalMs)),
+    leaseReplica: null,
+  };
+}
+
+function toProcessPatch(row: EngineRow, container: ContainerObservation): EnginePatch {
+  const { containerId, processIdentity, startedAt } = container;
+  if (row.processIdentity === processIdentity) return {};
+  const isFirst = row.processIdentity === null;
+  return {
+    containerId,
+    processIdentity,
+    processStartedAt: startedAt,
+    generation: row.generation + (isFirst ? 0 : 1),
+    restarts: row.restarts + (isFirst ? 0 : 1),
   };
 }
 

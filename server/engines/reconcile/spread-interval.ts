@@ -1,4 +1,4 @@
-/** Up to a tenth earlier or later, so that engines that began together are not probed together for ever. */
+/** Varies an interval by up to a tenth. So engines that started together are not probed together for ever. */
 export function spreadInterval(intervalMs: number): number {
   return intervalMs * (0.9 + Math.random() * 0.2);
 }

@@ -1,10 +1,10 @@
 import type { Clock } from "../../time/clock.ts";
 
-const FORGET_AFTER_MS = 600_000;
+const AVOID_MS = 600_000;
 
-/** Host ports that something else on this machine was seen to hold; forgotten after ten minutes. */
+/** Host ports that another program on this machine holds. Each is avoided for ten minutes. */
 export class TakenPorts {
-  readonly #seenAt = new Map<number, number>();
+  readonly #takenAt = new Map<number, number>();
   readonly #clock: Clock;
 
   constructor(clock: Clock) {
@@ -12,13 +12,13 @@ export class TakenPorts {
   }
 
   add(port: number): void {
-    this.#seenAt.set(port, this.#clock.now());
+    this.#takenAt.set(port, this.#clock.now());
   }
 
   list(): number[] {
-    for (const [port, seenAt] of this.#seenAt) {
-      if (this.#clock.now() - seenAt > FORGET_AFTER_MS) this.#seenAt.delete(port);
+    for (const [port, takenAt] of this.#takenAt) {
+      if (this.#clock.now() - takenAt > AVOID_MS) this.#takenAt.delete(port);
     }
-    return [...this.#seenAt.keys()];
+    return [...this.#takenAt.keys()];
   }
 }

@@ -1,6 +1,6 @@
 import type { ContainerCreateOptions, MountSettings } from "dockerode";
 import { toContainerLabels, toVolumeLabels } from "./labels.ts";
-import type { ContainerSpec } from "../engine-runtime.ts";
+import { getHostPort, type ContainerSpec } from "../engine-runtime.ts";
 
 export const RESTART_POLICY = "unless-stopped";
 const MEBIBYTE = 1024 * 1024;
@@ -32,7 +32,7 @@ export function toCreateOptions({
     HostConfig: {
       RestartPolicy: { Name: RESTART_POLICY },
       NetworkMode: networkRef,
-      PortBindings: { [port]: [{ HostIp: "127.0.0.1", HostPort: String(spec.hostPort) }] },
+      PortBindings: { [port]: [{ HostIp: "127.0.0.1", HostPort: String(getHostPort(spec)) }] },
       Mounts: toMounts(instanceId, spec),
       Tmpfs: { "/tmp": "rw,exec,nosuid,nodev,mode=1777", "/run": "rw,noexec,nosuid,nodev,mode=1777" },
       Init: true,

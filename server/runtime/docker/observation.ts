@@ -1,6 +1,7 @@
 import type { ContainerInspectInfo } from "dockerode";
 import { DOCKER_LABEL } from "./labels.ts";
 import type { ContainerObservation, ContainerState } from "../engine-runtime.ts";
+import { toLoopbackEndpoint, toProcessIdentity } from "../local-process.ts";
 
 const KEY_HASH = "ENGINE_KEY_HASH=";
 
@@ -8,6 +9,7 @@ export function toObservation(inspected: ContainerInspectInfo): ContainerObserva
   const { Config: config, State: state } = inspected;
   const containerState = toContainerState(state);
   const startedAt = toInstant(state.StartedAt);
+  const hostPort = toHostPort(inspected.HostConfig.PortBindings);
   const hasExited = (containerState === "exited" || containerState === "restarting") && startedAt !== null;
   return {
     containerId: inspected.Id,
@@ -15,35 +17,37 @@ export function toObservation(inspected: ContainerInspectInfo): ContainerObserva
     incarnation: Number(config.Labels[DOCKER_LABEL.incarnation] ?? 0),
     specHash: config.Labels[DOCKER_LABEL.spec] ?? "",
     state: containerState,
+    processIdentity: toProcessIdentity(inspected.Id, startedAt),
     startedAt,
     exitCode: hasExited ? state.ExitCode : null,
     oomKilled: state.OOMKilled,
     restartCount: inspected.RestartCount,
-    hostPort: toHostPort(inspected.HostConfig.PortBindings),
+    endpoint: toLoopbackEndpoint(hostPort),
+    hostPort,
     keyHash: config.Env.find((entry) => entry.startsWith(KEY_HASH))?.slice(KEY_HASH.length) ?? "",
   };
 }
 
 function toContainerState(state: ContainerInspectInfo["State"]): ContainerState {
-  // Paused and restarting containers count as running too, so these come first.
+  // Docker reports paused and restarting containers as running too, so these come first.
   if (state.Paused) return "paused";
   if (state.Restarting) return "restarting";
   if (state.Running) return "running";
   return state.Status === "created" ? "created" : "exited";
 }
 
-/** Go's zero time stands for "never". Milliseconds are kept: enough to tell two starts of one container apart. */
+/** null for Go's zero time. Milliseconds are enough to tell two starts of one container apart. */
 function toInstant(time: string): string | null {
   return time.startsWith("0001-") ? null : new Date(time).toISOString();
 }
 
-/** The one binding there is, from the configuration: a stopped container has no other. */
-function toHostPort(bindings: unknown): number {
-  if (typeof bindings !== "object" || bindings === null) return 0;
+/** Read from the configuration, because a stopped container has no other binding. null: no port is published. */
+function toHostPort(bindings: unknown): number | null {
+  if (typeof bindings !== "object" || bindings === null) return null;
   for (const list of Object.values(bindings)) {
     const binding: unknown = Array.isArray(list) ? list[0] : undefined;
     if (typeof binding === "object" && binding !== null && "HostPort" in binding)
       return Number(binding.HostPort);
   }
-  return 0;
+  return null;
 }

@@ -64,6 +64,8 @@ function toRuntime(
   let isMarked = marked;
   return {
     kind: "docker",
+    publishesHostPorts: true,
+    startsOnEnsure: false,
     host,
     check: async () => {
       if (!isMarked) await ctx.client.call((docker) => docker.ping());

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
-import { RuntimeFailure, type RuntimeEvent } from "../engine-runtime.ts";
+import { getHostPort, RuntimeFailure, type RuntimeEvent } from "../engine-runtime.ts";
 import type { ProcessContainer } from "./container-store.ts";
 import type { ProcessContext } from "./context.ts";
 import { readEngineProcess, readProcessState, type EngineProcess } from "./engine-process.ts";
@@ -21,7 +21,7 @@ export async function startProcess(ctx: ProcessContext, containerId: string): Pr
     throw new RuntimeFailure("refused", `the container ${containerId} is paused: unpause it instead`);
   }
   if (live !== undefined) return;
-  await assertPortFree(container.spec.hostPort);
+  await assertPortFree(getHostPort(container.spec));
   const tempPath = store.pathOf(container, "tmp");
   await rm(tempPath, { recursive: true, force: true });
   await mkdir(tempPath, { mode: 0o700 });

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { ContainerSpec } from "../engine-runtime.ts";
+import { getHostPort, type ContainerSpec } from "../engine-runtime.ts";
 
 export interface ProcessEnvironmentInput {
   spec: ContainerSpec;
@@ -22,6 +22,6 @@ export function toProcessEnvironment(input: ProcessEnvironmentInput): Record<str
     SQLITE_DB_PATH: join(dataPath, "brain.sqlite"),
     CATALOG_DIR: spec.catalogPath,
     ENGINE_HOST: "127.0.0.1",
-    ENGINE_PORT: String(spec.hostPort),
+    ENGINE_PORT: String(getHostPort(spec)),
   };
 }

@@ -1,10 +1,11 @@
 import type { ContainerObservation, ContainerStats } from "../engine-runtime.ts";
 import type { ProcessContainer } from "./container-store.ts";
+import { toLoopbackEndpoint, toProcessIdentity } from "../local-process.ts";
 import type { ProcessContext } from "./context.ts";
 import { listEngineGroup, readProcessState } from "./engine-process.ts";
 import { readMemoryBytes } from "./process-table.ts";
 
-/** Newest incarnation first. Without `engineId` those of all engines of this instance. */
+/** Newest incarnation first. Without `engineId`: of all engines of this instance. */
 export async function observeProcesses(
   ctx: ProcessContext,
   engineId?: string,
@@ -16,7 +17,7 @@ export async function observeProcesses(
   return present.sort((a, b) => b.incarnation - a.incarnation);
 }
 
-/** All processes of the group together. */
+/** The sum over all processes of the group. */
 export async function readProcessStats(ctx: ProcessContext, containerId: string): Promise<ContainerStats> {
   const engineProcess = await ctx.store.readProcess(await ctx.store.get(containerId));
   const stats = { memoryBytes: 0, cpuNanoseconds: 0n, networkBytes: 0n };
@@ -28,7 +29,7 @@ export async function readProcessStats(ctx: ProcessContext, containerId: string)
   return stats;
 }
 
-/** undefined: removed while it was looked at. */
+/** undefined: the container was removed during the observation. */
 async function observeProcess(
   ctx: ProcessContext,
   container: ProcessContainer,
@@ -42,8 +43,10 @@ async function observeProcess(
     incarnation: spec.incarnation,
     specHash: spec.specHash,
     ...seen,
+    processIdentity: toProcessIdentity(containerId, seen.startedAt),
     oomKilled: false,
     restartCount: 0,
+    endpoint: toLoopbackEndpoint(spec.hostPort),
     hostPort: spec.hostPort,
     keyHash: spec.environment["ENGINE_KEY_HASH"] ?? "",
   };

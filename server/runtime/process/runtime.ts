@@ -67,6 +67,8 @@ function toRuntime(ctx: ProcessContext, { host, marked }: { host: string; marked
     attempt(() => locks.acquire(containerId, work));
   return {
     kind: "process",
+    publishesHostPorts: true,
+    startsOnEnsure: false,
     host,
     check: () =>
       attempt(async () => {

@@ -42,7 +42,7 @@ async function findFate(ctx: ExplainContext, turn: LiveTurn): Promise<Fate> {
   const record = turn.record;
   if (record === undefined) return "same";
   try {
-    const engine = await ctx.reconciler.refresh(record.engineId);
+    const engine = await ctx.reconciler.observeNow(record.engineId);
     if (engine === undefined) return "ENGINE_STOPPED";
     if (STOPPED.includes(engine.status)) return "ENGINE_STOPPED";
     if (engine.generation !== record.generation || engine.status !== "running") return "ENGINE_RESTARTED";

@@ -7,7 +7,7 @@ import type { TurnTiming } from "../model/turn-timing.ts";
 
 export interface LingeringHoldsOptions extends Pick<BaseContext, "clock" | "log"> {
   config: Pick<Config, "turnIdleTimeoutMs">;
-  reconciler: Pick<Reconciler, "refresh">;
+  reconciler: Pick<Reconciler, "observeNow">;
   turnTiming: Pick<TurnTiming, "lingerCheckMs">;
 }
 
@@ -78,7 +78,7 @@ export class LingeringHolds {
 
   async #hasMoved(hold: LingeringHold): Promise<boolean> {
     try {
-      const engine = await this.#options.reconciler.refresh(hold.engineId);
+      const engine = await this.#options.reconciler.observeNow(hold.engineId);
       return engine?.generation !== hold.generation;
     } catch (error) {
       // The process may live on, so keep the hold.

@@ -12,7 +12,7 @@ import type { LingeringHolds } from "./lingering-holds.ts";
 export interface RunContext extends TurnContext {
   config: Pick<Config, "eventMaxBytes" | "turnMaxBytes" | "turnIdleTimeoutMs">;
   replica: Pick<Replica, "id" | "holdsLease">;
-  reconciler: Pick<Reconciler, "refresh">;
+  reconciler: Pick<Reconciler, "observeNow">;
   connections: EngineConnections;
   turnLog: TurnLog;
   turnTiming: TurnTiming;

@@ -4,28 +4,27 @@ import type { EngineRow } from "../../../db/engines.ts";
 import { DESIRED_STATES, ENGINE_STATUSES } from "../../../server/engines/model/engine-status.ts";
 import { planEngine, type Step } from "../../../server/engines/reconcile/plan-engine.ts";
 import { isAllowed, MOVES } from "../../../server/engines/model/moves.ts";
-import { toProcessIdentity, type ContainerObservation } from "../../../server/runtime/engine-runtime.ts";
+import type { ContainerObservation } from "../../../server/runtime/engine-runtime.ts";
+import { toProcessIdentity } from "../../../server/runtime/local-process.ts";
 
 /*
- * A little world that carries out what the planner says: rows as the loop records them, containers as a daemon
- * has them. Whatever state it begins in, and whatever happens in between, it has to come to rest where the row wants.
+ * A small model of the world that applies the planner's steps: the row as reconcile records it, and containers as a
+ * daemon has them. From every initial state, it must reach a steady state in which observed and desired state agree.
  */
 
-const POLICY = {
-  countsFailures: true,
-  bootTimeoutMs: 60_000,
-  healthIntervalMs: 30_000,
-  healthMaxFailures: 3,
-  restartMaxAttempts: 8,
-};
+const POLICY = { isResync: true, bootTimeoutMs: 60_000, healthMaxFailures: 3 };
+const ENDPOINT = "http://engine.test";
+
+type Container = Omit<ContainerObservation, "processIdentity">;
 
 interface World {
   row: EngineRow;
-  containers: ContainerObservation[];
+  runtime: { publishesHostPorts: boolean; startsOnEnsure: boolean };
+  containers: Container[];
   hasData: boolean;
   nowMs: number;
   processes: number;
-  /** What the engine answers once it runs. */
+  /** Whether the engine answers probes with success while it runs. */
   healthy: boolean;
 }
 
@@ -54,11 +53,15 @@ const arbitraryWorld = fc
     restartPending: fc.boolean(),
     restartAsked: fc.boolean(),
     healthy: fc.boolean(),
+    publishesHostPorts: fc.boolean(),
+    startsOnEnsure: fc.boolean(),
   })
   .map((given): World => {
+    const { publishesHostPorts, startsOnEnsure } = given;
+    const hasAddress = given.hasPort || given.containers.length > 0;
     const containers = given.containers
       .filter((container) => container.incarnation <= given.incarnation)
-      .map((container, index) => toContainer(container, index))
+      .map((container, index) => toContainer(container, { index, publishesHostPorts }))
       .toSorted((a, b) => b.incarnation - a.incarnation);
     const current = containers.find((container) => container.incarnation === given.incarnation);
     const row = toRow({
@@ -70,22 +73,26 @@ const arbitraryWorld = fc
             : given.status,
       desired: given.desired,
       incarnation: given.incarnation,
-      hostPort: given.hasPort || containers.length > 0 ? 9_001 : null,
+      hostPort: publishesHostPorts && hasAddress ? 9_001 : null,
+      endpoint: hasAddress ? ENDPOINT : null,
       firstReadyAt: given.wasReady ? at(0) : null,
       nextRestartAt: given.restartPending ? at(90_000) : null,
-      processToReplace: given.restartAsked && current !== undefined ? toProcessIdentity(current) : null,
+      processToReplace: given.restartAsked && current !== undefined ? toIdentity(current) : null,
       spec: { ...toRow({}).spec, imageId: given.hasImage ? "sha256:1" : null },
     });
     const hasData = given.hasData || containers.length > 0;
-    return { row, containers, hasData, nowMs: 60_000, processes: 10, healthy: given.healthy };
+    const runtime = { publishesHostPorts, startsOnEnsure };
+    return { row, runtime, containers, hasData, nowMs: 60_000, processes: 10, healthy: given.healthy };
   });
 
 const at = (ms: number) => new Date(ms).toISOString();
 
+const toIdentity = ({ containerId, startedAt }: Container) => toProcessIdentity(containerId, startedAt);
+
 function toContainer(
-  given: Pick<ContainerObservation, "incarnation" | "state" | "exitCode" | "restartCount">,
-  index: number,
-): ContainerObservation {
+  given: Pick<Container, "incarnation" | "state" | "exitCode" | "restartCount">,
+  { index, publishesHostPorts }: { index: number; publishesHostPorts: boolean },
+): Container {
   return {
     ...given,
     containerId: `container-${index}`,
@@ -93,7 +100,8 @@ function toContainer(
     specHash: "hash",
     startedAt: given.state === "created" ? null : at(1_000 + index),
     oomKilled: false,
-    hostPort: 9_001,
+    endpoint: ENDPOINT,
+    hostPort: publishesHostPorts ? 9_001 : null,
     keyHash: "hash",
   };
 }
@@ -123,9 +131,11 @@ function toRow(changes: Partial<EngineRow>): EngineRow {
     volumeName: "engine-data-engine",
     runtimeHost: "host",
     hostPort: 9_001,
+    endpoint: ENDPOINT,
     incarnation: 1,
     containerId: null,
     processIdentity: null,
+    processStartedAt: null,
     generation: 1,
     processToReplace: null,
     processBeforeBoot: null,
@@ -154,7 +164,7 @@ function toRow(changes: Partial<EngineRow>): EngineRow {
   };
 }
 
-function look(world: World): Step {
+function planNext(world: World): Step {
   const current = world.containers.find((container) => container.incarnation === world.row.incarnation);
   const answers = current?.state === "running";
   const health = !answers
@@ -162,26 +172,27 @@ function look(world: World): Step {
     : world.healthy
       ? ({ ready: true, uptimeMs: 1 } as const)
       : ({ ready: false, why: "not yet" } as const);
-  const { containers, hasData } = world;
-  return planEngine(world.row, { containers, hasData, health }, { ...POLICY, nowMs: world.nowMs });
+  const containers = world.containers.map((one) => ({ ...one, processIdentity: toIdentity(one) }));
+  const policy = { ...POLICY, ...world.runtime, nowMs: world.nowMs };
+  return planEngine(world.row, { containers, hasData: world.hasData, health }, policy);
 }
 
-/** What the loop does for a step, in one line each; throws where a step would do harm. */
+/** Models `applyStep`. Throws when a step would do harm. */
 function apply(world: World, step: Step): void {
   const { row } = world;
   const patch = (changes: Partial<EngineRow>) => {
     world.row = { ...world.row, ...changes };
   };
-  const change = (id: string, changes: Partial<ContainerObservation>) => {
+  const change = (id: string, changes: Partial<Container>) => {
     world.containers = world.containers.map((one) => (one.containerId === id ? { ...one, ...changes } : one));
   };
   switch (step.do) {
-    case "settled":
+    case "steady":
     case "record_healthy":
       return;
     case "record_unhealthy":
       return patch({ healthFailures: row.healthFailures + 1 });
-    case "wait":
+    case "wait_for_boot":
       world.nowMs += 20_000;
       return;
     case "move":
@@ -200,7 +211,8 @@ function apply(world: World, step: Step): void {
       return patch({
         status: "running",
         firstReadyAt: row.firstReadyAt ?? at(world.nowMs),
-        processIdentity: toProcessIdentity(step.container),
+        processIdentity: step.container.processIdentity,
+        endpoint: step.container.endpoint,
         processToReplace: null,
         restartAttempts: 0,
       });
@@ -215,29 +227,33 @@ function apply(world: World, step: Step): void {
       });
     }
     case "assign_port":
+      expect(world.runtime.publishesHostPorts, "only such a runtime needs a port").toBe(true);
       return patch({ hostPort: 9_002 });
-    case "free_port":
-      expect(world.containers, "a port is given back only when no container may use it").toEqual([]);
-      return patch({ hostPort: null });
+    case "free_address":
+      expect(world.containers, "a port is freed only when no container may use it").toEqual([]);
+      return patch({ hostPort: null, endpoint: null });
     case "resolve_image":
       return patch({ spec: { ...row.spec, imageId: "sha256:1" } });
     case "create": {
-      expect(row.firstReadyAt === null || world.hasData, "a brain is never made again empty").toBe(true);
-      const made = toContainer(
-        { incarnation: row.incarnation, state: "created", exitCode: null, restartCount: 0 },
-        0,
-      );
-      world.containers = [
-        { ...made, hostPort: row.hostPort ?? 0, containerId: `made-${(world.processes += 1)}` },
-        ...world.containers,
-      ];
+      expect(row.firstReadyAt === null || world.hasData, "an engine never loses its brain").toBe(true);
+      const { publishesHostPorts, startsOnEnsure } = world.runtime;
+      if (startsOnEnsure) expect(world.containers, "one writer on the brain").toEqual([]);
+      if (publishesHostPorts) expect(row.hostPort).not.toBeNull();
+      const state = startsOnEnsure ? "running" : "created";
+      const created = { incarnation: row.incarnation, state, exitCode: null, restartCount: 0 } as const;
+      const container = {
+        ...toContainer(created, { index: 0, publishesHostPorts }),
+        hostPort: row.hostPort,
+        containerId: `made-${(world.processes += 1)}`,
+      };
+      world.containers = [container, ...world.containers];
       world.hasData = true;
       return;
     }
     case "start": {
       const others = world.containers.filter((one) => one.containerId !== step.container.containerId);
       expect(others, "one writer on the brain").toEqual([]);
-      patch({ processBeforeBoot: toProcessIdentity(step.container) });
+      patch({ processBeforeBoot: step.container.processIdentity, endpoint: step.container.endpoint });
       return change(step.container.containerId, {
         state: "running",
         startedAt: at((world.processes += 1)),
@@ -249,46 +265,48 @@ function apply(world: World, step: Step): void {
     case "stop":
       return change(step.container.containerId, { state: "exited", exitCode: 0, restartCount: 0 });
     case "remove":
-      expect(["created", "exited"], "only what is stopped is removed").toContain(step.container.state);
+      expect(["created", "exited"], "only a container that does not run is removed").toContain(
+        step.container.state,
+      );
       world.containers = world.containers.filter((one) => one.containerId !== step.container.containerId);
       return;
     case "remove_data":
       expect(
         row.desired === "destroyed" || row.firstReadyAt === null,
-        "a brain goes only with its engine",
+        "the brain is removed only with its engine",
       ).toBe(true);
       expect(world.containers).toEqual([]);
       world.hasData = false;
       return;
-    case "bury":
+    case "leave_tombstone":
       expect(world.containers).toEqual([]);
       expect(world.hasData).toBe(false);
   }
 }
 
-/** The step that it came to rest with. */
-function settle(world: World): Step {
+/** Applies steps until a steady state, and returns the last one. */
+function reconcile(world: World): Step {
   for (let steps = 0; steps < 200; steps += 1) {
-    const step = look(world);
+    const step = planNext(world);
     apply(world, step);
-    if (step.do === "settled" && world.row.status === "failed" && world.row.nextRestartAt !== null) {
+    if (step.do === "steady" && world.row.status === "failed" && world.row.nextRestartAt !== null) {
       world.nowMs = Date.parse(world.row.nextRestartAt);
       continue;
     }
-    if (["settled", "record_healthy", "bury"].includes(step.do)) return step;
+    if (["steady", "record_healthy", "leave_tombstone"].includes(step.do)) return step;
   }
-  throw new Error(`no rest in ${world.row.status} (wanted ${world.row.desired})`);
+  throw new Error(`not steady in ${world.row.status} (desired ${world.row.desired})`);
 }
 
 describe("the planner", () => {
-  test("comes to rest where the row wants, from every state, and does no harm on the way", () => {
+  test("reaches the desired state from every state, and no step does harm", () => {
     fc.assert(
       fc.property(arbitraryWorld, (world) => {
-        const last = settle(world);
+        const last = reconcile(world);
         const { row, containers } = world;
         switch (row.desired) {
           case "destroyed":
-            expect(last.do).toBe("bury");
+            expect(last.do).toBe("leave_tombstone");
             break;
           case "stopped":
             expect(row.status).toBe("stopped");
@@ -299,35 +317,35 @@ describe("the planner", () => {
             expect(["running", "failed"]).toContain(row.status);
             if (row.status === "running")
               expect(containers.filter((one) => one.state === "running")).toHaveLength(1);
-            else expect(row.nextRestartAt).toBeNull();
+            else expect(row).toMatchObject({ nextRestartAt: null, hostPort: null, endpoint: null });
         }
       }),
       { numRuns: 3_000 },
     );
   });
 
-  test("doing its step twice is as good as once", () => {
+  test("may apply each step twice: an effect whose record was lost does no harm", () => {
     fc.assert(
       fc.property(arbitraryWorld, fc.integer({ min: 0, max: 12 }), (world, steps) => {
-        for (let step = 0; step < steps; step += 1) apply(world, look(world));
-        // The record of the last step was lost, its effect was not: the plan goes on from what is seen.
+        for (let step = 0; step < steps; step += 1) apply(world, planNext(world));
+        // The record of the last step was lost, but not its effect: the next plan uses the observation.
         const before = world.row;
-        apply(world, look(world));
+        apply(world, planNext(world));
         if (world.row.status === before.status)
           world.row = { ...before, processBeforeBoot: world.row.processBeforeBoot };
-        expect(() => settle(world)).not.toThrow();
+        expect(() => reconcile(world)).not.toThrow();
       }),
       { numRuns: 2_000 },
     );
   });
 
-  test("an engine that is stopped by hand in the middle of anything ends stopped", () => {
+  test("ends in stopped when a caller stops the engine at any point", () => {
     fc.assert(
       fc.property(arbitraryWorld, fc.integer({ min: 0, max: 12 }), (world, steps) => {
-        for (let step = 0; step < steps; step += 1) apply(world, look(world));
+        for (let step = 0; step < steps; step += 1) apply(world, planNext(world));
         fc.pre(world.row.desired !== "destroyed");
         world.row = { ...world.row, desired: "stopped" };
-        settle(world);
+        reconcile(world);
         expect(world.row.status).toBe("stopped");
       }),
       { numRuns: 2_000 },

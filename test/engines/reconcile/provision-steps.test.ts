@@ -69,7 +69,7 @@ test("a driver that lost its place while the container was made does not start i
 test("a container that is adopted is looked at before anything is done to it", async () => {
   house.runtime.failNext("ensure", "unreachable", { carriedOut: true });
   await provisionEngine(house.ctx, toCall(house, "dan"));
-  await house.ctx.reconciler.drive((await rowOf("dan"))?.id ?? "");
+  await house.ctx.reconciler.reconcile((await rowOf("dan"))?.id ?? "");
   expect(await rowOf("dan")).toMatchObject({ status: "running" });
   expect(callsOf().filter((call) => call === "ensure")).toHaveLength(1);
 });
@@ -81,7 +81,7 @@ test("what happens to a container after the last look is looked at, and nobody w
     looks += 1;
     const row = await rowOf("eli");
     // The look that finds the process: it is over, and what it saw is yet to be recorded.
-    if (looks === 1 && row !== undefined) house.ctx.reconciler.hint(row.id);
+    if (looks === 1 && row !== undefined) house.ctx.reconciler.onRuntimeEvent(row.id);
   };
   const { engine } = await provisionEngine(house.ctx, toCall(house, "eli"));
   expect(engine).toMatchObject({ status: "running", generation: 1 });

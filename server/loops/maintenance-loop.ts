@@ -1,0 +1,38 @@
+import { ensureAuditPartitions } from "../../db/audit-log.ts";
+import { removeExpiredIdempotencyRecords } from "../../db/idempotency.ts";
+import { SYSTEM_ACTOR } from "../audit/audit-entry.ts";
+import type { AppContext } from "../compose.ts";
+import { destroyEngineIfAny } from "../engines/operations/destroy-engine-if-any.ts";
+import { checkTombstones } from "../engines/reconcile/check-tombstones.ts";
+import { toErrorMessage } from "../errors.ts";
+import { finishRemovals } from "../products/finish-removals.ts";
+import { startLoop, type Loop } from "../time/loop.ts";
+import { ensureTurnPartitions } from "../turns/log/ensure-turn-partitions.ts";
+import { retireTurns } from "../turns/log/retire-turns.ts";
+
+const INTERVAL_MS = 300_000;
+
+/** Runs the maintenance tasks one after the other. A task that fails is logged and does not stop the others. */
+export function startMaintenanceLoop(ctx: AppContext): Loop {
+  const system = { ...ctx, actor: SYSTEM_ACTOR, requestId: null };
+  const tasks: [string, (signal: AbortSignal) => Promise<unknown>][] = [
+    ["turn partitions", () => ensureTurnPartitions(ctx)],
+    ["audit partitions", () => ensureAuditPartitions(ctx.db)],
+    ["turn retention", (signal) => retireTurns(ctx, signal)],
+    ["expired idempotency records", () => removeExpiredIdempotencyRecords(ctx.db)],
+    ["tombstones", () => checkTombstones(ctx)],
+    [
+      "unfinished product removals",
+      () => finishRemovals(system, { destroyEngine: (engine) => destroyEngineIfAny(system, engine) }),
+    ],
+  ];
+  const tick = async (signal: AbortSignal) => {
+    for (const [task, run] of tasks) {
+      if (signal.aborted) return;
+      await run(signal).catch((error: unknown) => {
+        ctx.log.error({ task, error: toErrorMessage(error) }, "maintenance task failed");
+      });
+    }
+  };
+  return startLoop({ ...ctx, name: "maintenance", intervalMs: INTERVAL_MS, tick });
+}
