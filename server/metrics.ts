@@ -1,7 +1,9 @@
+import type { EngineStatus } from "./engines/model/engine-status.ts";
+
 /** Receives what a Metrics object reports. A method must not throw: it runs in the middle of the domain's work. */
 export interface MetricsListener {
   /** After the commit. `from` is null for a new engine, `to` is null for a destroyed one. */
-  statusMoved?(from: string | null, to: string | null): void;
+  statusMoved?(from: EngineStatus | null, to: EngineStatus | null): void;
   loopTicked?(tick: LoopTick): void;
   requestEnded?(request: EndedRequest): void;
 }
@@ -30,7 +32,7 @@ export class Metrics {
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
   }
 
-  statusMoved(from: string | null, to: string | null): void {
+  statusMoved(from: EngineStatus | null, to: EngineStatus | null): void {
     for (const listener of this.#listeners) listener.statusMoved?.(from, to);
   }
 

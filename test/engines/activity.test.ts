@@ -5,7 +5,7 @@ import { provisionEngine } from "../../server/engines/operations/provision-engin
 import { acquireEngine } from "../../server/engines/access/acquire-engine.ts";
 import { openHouse, openSite, toCall } from "./open-house.ts";
 
-test("the last use of an engine reaches its row, and never goes backwards", async () => {
+test("the last use of an engine is written to its row, and never moves back", async () => {
   await using site = await openSite();
   await using house = await openHouse(site);
   const { engine } = await provisionEngine(house.ctx, toCall(house, "ada"));

@@ -16,14 +16,15 @@ import type { CallReport } from "../support/memory-runtime.ts";
 import { openHouse, openSite, toCall, type House, type Site } from "./open-house.ts";
 
 /*
- * A crash is a process that stops between two steps: the runtime call under way throws out of everything, and
- * nothing of that orchestrator runs any more. The next one is opened over the same database and daemon.
+ * A crash is simulated between two steps: the runtime call in progress throws an error that nothing handles, and that
+ * orchestrator does no more work. The next orchestrator opens the same database and daemon.
  */
 
 let site: Site;
 
 beforeAll(async () => {
-  site = await openSite();
+  // Each boundary leaves an engine with a port of its own.
+  site = await openSite({ ports: 200 });
 });
 afterAll(async () => {
   await site[Symbol.asyncDispose]();
@@ -31,7 +32,7 @@ afterAll(async () => {
 
 class Crash extends Error {}
 
-/** Dies at the n-th boundary of a runtime call. */
+/** Crashes at the n-th boundary: there is one before and one after each runtime call. */
 function crashAt(house: House, boundary: number): { reached(): boolean } {
   let count = 0;
   house.runtime.onCall = (_report: CallReport) => {
@@ -41,7 +42,7 @@ function crashAt(house: House, boundary: number): { reached(): boolean } {
   return { reached: () => count >= boundary };
 }
 
-/** As the database has it after a crash: the noted subject, and `resumed` for whoever retries. */
+/** An idempotency record that keeps its subject over a crash; `retry` opens it as a resumed one. */
 function openRecord(): { first: IdempotencyRecord; retry(): IdempotencyRecord } {
   let subject: string | null = null;
   const make = (resumed: boolean): IdempotencyRecord => ({
@@ -60,25 +61,26 @@ function openRecord(): { first: IdempotencyRecord; retry(): IdempotencyRecord } 
   return { first: make(false), retry: () => make(true) };
 }
 
-type Verb = (house: House, userId: string, idempotency: IdempotencyRecord) => Promise<unknown>;
+type Operation = (house: House, userId: string, idempotency: IdempotencyRecord) => Promise<unknown>;
 
 interface Scenario {
-  prepare: Verb[];
-  verb: Verb;
-  /** What the world looks like once the next orchestrator has settled it; `retried` is what a retry was answered. */
-  expectSettled(house: House, userId: string, retried: unknown): Promise<void>;
+  prepare: Operation[];
+  operate: Operation;
+  /** After the next orchestrator has reconciled the engine; `retried` is the reply to a retry. */
+  expectSteady(house: House, userId: string, retried: unknown): Promise<void>;
 }
 
-const provision: Verb = (house, userId, idempotency) =>
+const provision: Operation = (house, userId, idempotency) =>
   provisionEngine(house.ctx, toCall(house, userId, idempotency));
-const stop: Verb = (house, userId, idempotency) => stopEngine(house.ctx, toCall(house, userId, idempotency));
-const start: Verb = (house, userId, idempotency) =>
+const stop: Operation = (house, userId, idempotency) =>
+  stopEngine(house.ctx, toCall(house, userId, idempotency));
+const start: Operation = (house, userId, idempotency) =>
   startEngine(house.ctx, toCall(house, userId, idempotency));
-const restart: Verb = (house, userId, idempotency) =>
+const restart: Operation = (house, userId, idempotency) =>
   restartEngine(house.ctx, toCall(house, userId, idempotency));
-const destroy: Verb = (house, userId, idempotency) =>
+const destroy: Operation = (house, userId, idempotency) =>
   destroyEngine(house.ctx, toCall(house, userId, idempotency));
-const rotate: Verb = (house, userId, idempotency) =>
+const rotate: Operation = (house, userId, idempotency) =>
   rotateEngineKey(house.ctx, { ...toCall(house, userId, idempotency), when: "now" });
 
 const rowOf = (house: House, userId: string) =>
@@ -93,8 +95,8 @@ async function expectRunningWith(house: House, userId: string, apiKey: string): 
   expect(containers).toHaveLength(1);
   expect(containers[0]).toMatchObject({ state: "running" });
   expect(containers[0]?.spec.environment["ENGINE_KEY_HASH"]).toBe(hashKey(apiKey));
-  using use = await acquireEngine(house.ctx, { ...toCall(house, userId), timeoutMs: 60_000 });
-  expect(use.apiKey).toBe(apiKey);
+  using held = await acquireEngine(house.ctx, { ...toCall(house, userId), timeoutMs: 60_000 });
+  expect(held.apiKey).toBe(apiKey);
 }
 
 const toKey = (reply: unknown): string =>
@@ -103,13 +105,13 @@ const toKey = (reply: unknown): string =>
 const scenarios: Record<string, Scenario> = {
   provision: {
     prepare: [],
-    verb: provision,
-    expectSettled: (house, userId, retried) => expectRunningWith(house, userId, toKey(retried)),
+    operate: provision,
+    expectSteady: (house, userId, retried) => expectRunningWith(house, userId, toKey(retried)),
   },
   stop: {
     prepare: [provision],
-    verb: stop,
-    expectSettled: async (house, userId) => {
+    operate: stop,
+    expectSteady: async (house, userId) => {
       const row = await rowOf(house, userId);
       expect(row).toMatchObject({ status: "stopped", desired: "stopped" });
       expect(containersOf(row?.id ?? "").map((container) => container.state)).toEqual(["exited"]);
@@ -117,8 +119,8 @@ const scenarios: Record<string, Scenario> = {
   },
   start: {
     prepare: [provision, stop],
-    verb: start,
-    expectSettled: async (house, userId) => {
+    operate: start,
+    expectSteady: async (house, userId) => {
       const row = await rowOf(house, userId);
       expect(row).toMatchObject({ status: "running", generation: 2 });
       expect(containersOf(row?.id ?? "").map((container) => container.state)).toEqual(["running"]);
@@ -126,15 +128,15 @@ const scenarios: Record<string, Scenario> = {
   },
   restart: {
     prepare: [provision],
-    verb: restart,
-    expectSettled: async (house, userId) => {
+    operate: restart,
+    expectSteady: async (house, userId) => {
       expect(await rowOf(house, userId)).toMatchObject({ status: "running", generation: 2, restarts: 1 });
     },
   },
   destroy: {
     prepare: [provision],
-    verb: destroy,
-    expectSettled: async (house, userId, retried) => {
+    operate: destroy,
+    expectSteady: async (house, userId, retried) => {
       expect(await rowOf(house, userId)).toBeUndefined();
       const engineId =
         typeof retried === "object" && retried !== null && "engineId" in retried ? retried.engineId : "";
@@ -145,35 +147,35 @@ const scenarios: Record<string, Scenario> = {
   },
   rotate: {
     prepare: [provision],
-    verb: rotate,
-    expectSettled: (house, userId, retried) => expectRunningWith(house, userId, toKey(retried)),
+    operate: rotate,
+    expectSteady: (house, userId, retried) => expectRunningWith(house, userId, toKey(retried)),
   },
 };
 
-/** More boundaries than any verb has: the last runs prove it by finishing without a crash. */
+/** More boundaries than any operation has. The test fails if no run finished without a crash. */
 const MAX_BOUNDARIES = 60;
 
 describe.each(Object.entries(scenarios))("%s", (name, scenario) => {
-  test(`an orchestrator that dies anywhere in ${name} is followed by one that ends it right, and a retry gets the same answer`, async () => {
+  test(`after a crash at any point of ${name}, the next orchestrator completes it, and a retry gets the same reply`, async () => {
     let finished = false;
     for (let boundary = 1; boundary <= MAX_BOUNDARIES && !finished; boundary += 1) {
       const userId = `${name}-${boundary}`;
       finished = await dieAndResume(scenario, userId, boundary);
     }
-    expect(finished, "the verb has more boundaries than were tried").toBe(true);
+    expect(finished, "the operation has more boundaries than were tried").toBe(true);
   });
 });
 
-/** True when the verb finished before it reached the boundary. */
+/** True when the operation finished before it reached the boundary. */
 async function dieAndResume(scenario: Scenario, userId: string, boundary: number): Promise<boolean> {
-  const claims = openRecord();
+  const records = openRecord();
   const dead = await openHouse(site);
   for (const prepare of scenario.prepare) await prepare(dead, userId, openRecord().first);
   const crash = crashAt(dead, boundary);
-  const answer = await scenario.verb(dead, userId, claims.first).catch((error: unknown) => error);
+  const answer = await scenario.operate(dead, userId, records.first).catch((error: unknown) => error);
   const finished = !crash.reached();
   if (finished) expect(answer).not.toBeInstanceOf(Error);
-  // Once the engine is on record, provision answers its key whatever happens to the boot.
+  // Once the engine has a row, provision returns its key even when the boot fails.
   else expect(answer instanceof Crash || toKey(answer) !== "no key").toBe(true);
   await deleteReplicas(dead.ctx.db, [dead.ctx.replica.id]);
   await dead[Symbol.asyncDispose]();
@@ -181,8 +183,8 @@ async function dieAndResume(scenario: Scenario, userId: string, boundary: number
   await using next = await openHouse(site);
   const left = await rowOf(next, userId);
   if (left !== undefined) await next.ctx.reconciler.reconcile(left.id);
-  const retried = finished ? answer : await scenario.verb(next, userId, claims.retry());
-  await scenario.expectSettled(next, userId, retried);
+  const retried = finished ? answer : await scenario.operate(next, userId, records.retry());
+  await scenario.expectSteady(next, userId, retried);
   await deleteReplicas(next.ctx.db, [next.ctx.replica.id]);
   expect(await verifyAudit(next.ctx, { scope: site.productId })).toMatchObject({ ok: true });
   return finished;

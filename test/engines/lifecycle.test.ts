@@ -27,7 +27,7 @@ let site: Site;
 let house: House;
 
 beforeAll(async () => {
-  // No probe is too late, however long this process is kept from its sockets.
+  // No probe times out, however slow the machine is.
   site = await openSite({ config: { healthTimeoutMs: 60_000 } });
   house = await openHouse(site);
 });
@@ -42,7 +42,7 @@ const containersOf = (engineId: string) =>
   [...site.daemon.containers.values()].filter((container) => container.spec.engineId === engineId);
 
 describe("the life of an engine", () => {
-  test("a provisioned engine runs, and its container knows only the hash of the key that was answered", async () => {
+  test("a provisioned engine runs, and its container has only the hash of the returned key", async () => {
     const { engine, apiKey } = await provisionEngine(house.ctx, toCall(house, "ada"));
     expect(engine).toMatchObject({
       status: "running",
@@ -57,7 +57,7 @@ describe("the life of an engine", () => {
     expect(await getEngine(house.ctx, toCall(house, "ada"))).toEqual(engine);
   });
 
-  test("a second provision of the same user is refused, and of ten at once one makes the engine", async () => {
+  test("a second provision of the same user is refused, and one of ten concurrent ones creates the engine", async () => {
     const answers = await Promise.allSettled(
       Array.from({ length: 10 }, () => provisionEngine(house.ctx, toCall(house, "ten"))),
     );
@@ -70,7 +70,7 @@ describe("the life of an engine", () => {
     expect(containersOf(row?.id ?? "")).toHaveLength(1);
   });
 
-  test("provision without waiting answers at once, with the key that the engine will hold", async () => {
+  test("provision without waiting returns at once, with the key that the engine will have", async () => {
     const { engine, apiKey } = await provisionEngine(house.ctx, { ...toCall(house, "quick"), wait: false });
     expect(engine.status).toBe("provisioning");
     await expect
@@ -92,8 +92,8 @@ describe("the life of an engine", () => {
     });
     const started = await startEngine(house.ctx, toCall(house, "bob"));
     expect(started).toMatchObject({ status: "running", generation: 2, engineId: engine.engineId });
-    using use = await acquireEngine(house.ctx, { ...toCall(house, "bob"), timeoutMs: 60_000 });
-    expect(use.apiKey).toBe(apiKey);
+    using held = await acquireEngine(house.ctx, { ...toCall(house, "bob"), timeoutMs: 60_000 });
+    expect(held.apiKey).toBe(apiKey);
   });
 
   test("restart makes a new process once and moves the generation", async () => {
@@ -103,7 +103,7 @@ describe("the life of an engine", () => {
     expect(restarted).toMatchObject({ status: "running", generation: before.generation + 1, restarts: 1 });
   });
 
-  test("the time of a boot begins when the process starts, however long the one before it took to go", async () => {
+  test("the boot time counts from the start of the process, however long the stop of the one before took", async () => {
     const stopMs = 1_000;
     await provisionEngine(house.ctx, toCall(house, "clio"));
     house.runtime.onCall = async ({ call, when }) => {
@@ -124,7 +124,7 @@ describe("the life of an engine", () => {
       if (call !== "start" || when !== "after") return;
       house.runtime.onCall = undefined;
       stopping = stopEngine(house.ctx, toCall(house, "dora"));
-      // The intent is on record before the start that is under way goes on.
+      // The desired state is recorded before the start in progress continues.
       await expect
         .poll(async () => (await getEngine(house.ctx, toCall(house, "dora"))).desired)
         .toBe("stopped");
@@ -139,7 +139,7 @@ describe("the life of an engine", () => {
     expect((await listAudit(house.ctx, started)).items).toEqual([]);
   });
 
-  test("destroy takes container, volume, port and row, and a new engine has another id", async () => {
+  test("destroy removes container, volume, port and row, and a new engine has another id", async () => {
     const { engine } = await provisionEngine(house.ctx, toCall(house, "eve"));
     expect(await destroyEngine(house.ctx, toCall(house, "eve"))).toEqual({
       engineId: engine.engineId,
@@ -156,7 +156,7 @@ describe("the life of an engine", () => {
     expect(again.engine.engineId).not.toBe(engine.engineId);
   });
 
-  test("a rotated key is in a new container on the same volume, and the old container is gone", async () => {
+  test("a key rotation makes a new container on the same volume, and removes the old container", async () => {
     const first = await provisionEngine(house.ctx, toCall(house, "finn"));
     const rotated = await rotateEngineKey(house.ctx, { ...toCall(house, "finn"), when: "now" });
     expect(rotated.apiKey).not.toBe(first.apiKey);
@@ -168,7 +168,7 @@ describe("the life of an engine", () => {
     expect(await revealEngineKey(house.ctx, toCall(house, "finn"))).toEqual({ apiKey: rotated.apiKey });
   });
 
-  test("a key rotated while the engine is stopped is the one that its next process holds", async () => {
+  test("the next process of a stopped engine has the key that was rotated while it was stopped", async () => {
     await provisionEngine(house.ctx, toCall(house, "gus"));
     await stopEngine(house.ctx, toCall(house, "gus"));
     const rotated = await rotateEngineKey(house.ctx, { ...toCall(house, "gus"), when: "now" });
@@ -178,17 +178,17 @@ describe("the life of an engine", () => {
     ]);
   });
 
-  test("whenBusy rejects, waits for, or interrupts who uses the engine", async () => {
+  test("whenBusy rejects the operation, waits for the holds, or interrupts them", async () => {
     await provisionEngine(house.ctx, toCall(house, "hal"));
-    const use = await acquireEngine(house.ctx, { ...toCall(house, "hal"), timeoutMs: 60_000 });
+    const held = await acquireEngine(house.ctx, { ...toCall(house, "hal"), timeoutMs: 60_000 });
     await expect(
       stopEngine(house.ctx, { ...toCall(house, "hal"), whenBusy: "reject" }),
     ).rejects.toMatchObject({
       reason: "ENGINE_BUSY",
     });
     const stopping = stopEngine(house.ctx, toCall(house, "hal"));
-    expect(use.interrupted.aborted).toBe(false);
-    use.release();
+    expect(held.interrupted.aborted).toBe(false);
+    held.release();
     expect(await stopping).toMatchObject({ status: "stopped" });
     await startEngine(house.ctx, toCall(house, "hal"));
     const again = await acquireEngine(house.ctx, { ...toCall(house, "hal"), timeoutMs: 60_000 });
@@ -205,17 +205,17 @@ describe("the life of an engine", () => {
     ["destroy", destroyEngine],
     ["rotate", async (ctx: House["ctx"], call: Call) => rotateEngineKey(ctx, { ...call, when: "idle" })],
   ] as const)(
-    "a %s that waits while its engine is destroyed leaves the next one alone",
-    async (verb, act) => {
-      const userId = `successor of ${verb}`;
+    "a %s that waits while its engine is destroyed does not touch the next engine of the user",
+    async (operation, act) => {
+      const userId = `successor of ${operation}`;
       await provisionEngine(house.ctx, toCall(house, userId));
-      // Past the gate, as if it had been destroyed by a call that had it before.
-      const past = { ...house.ctx, holds: new EngineHolds() };
+      // Own holds bypass the gate, like a call that had closed the gate before.
+      const bypassing = { ...house.ctx, holds: new EngineHolds() };
       const closeGate = house.ctx.holds.closeGate.bind(house.ctx.holds);
       const gating = vi.spyOn(house.ctx.holds, "closeGate").mockImplementationOnce(async (...args) => {
         const gate = await closeGate(...args);
-        await destroyEngine(past, toCall(house, userId));
-        await provisionEngine(past, toCall(house, userId));
+        await destroyEngine(bypassing, toCall(house, userId));
+        await provisionEngine(bypassing, toCall(house, userId));
         return gate;
       });
       await expect(act(house.ctx, toCall(house, userId))).rejects.toMatchObject({
@@ -233,24 +233,24 @@ describe("the life of an engine", () => {
     ["start", startEngine, stopEngine, "stopped"],
     ["restart", restartEngine, stopEngine, "stopped"],
   ] as const)(
-    "a %s that is tried again under its key undoes nothing that came since",
-    async (verb, act, undo, status) => {
-      const userId = `again ${verb}`;
+    "a %s that is retried with its idempotency key does not undo a later operation",
+    async (operation, act, undo, status) => {
+      const userId = `again ${operation}`;
       const { engine } = await provisionEngine(house.ctx, toCall(house, userId));
-      if (verb === "start") await stopEngine(house.ctx, toCall(house, userId));
+      if (operation === "start") await stopEngine(house.ctx, toCall(house, userId));
       await act(house.ctx, toCall(house, userId));
       await undo(house.ctx, toCall(house, userId));
       const idempotency = { ...NO_RECORD, resumed: true, subject: engine.engineId };
-      using use =
+      using held =
         status === "running"
           ? await acquireEngine(house.ctx, { ...toCall(house, userId), timeoutMs: 60_000 })
           : undefined;
       const call = { ...toCall(house, userId, idempotency), whenBusy: "interrupt" as const };
       const answer = act(house.ctx, call);
-      if (verb === "stop") expect(await answer).toMatchObject({ status });
+      if (operation === "stop") expect(await answer).toMatchObject({ status });
       else await expect(answer).rejects.toMatchObject({ reason: "ENGINE_STOPPED" });
       expect(await getEngine(house.ctx, toCall(house, userId))).toMatchObject({ status });
-      expect(use?.interrupted.aborted ?? false).toBe(false);
+      expect(held?.interrupted.aborted ?? false).toBe(false);
       const gone = { ...idempotency, subject: randomUUID() };
       await expect(act(house.ctx, toCall(house, userId, gone))).rejects.toMatchObject({
         reason: "ENGINE_NOT_FOUND",
@@ -258,21 +258,21 @@ describe("the life of an engine", () => {
     },
   );
 
-  test("a call that comes while the engine restarts waits for it and gets the new process", async () => {
+  test("a call during a restart waits and gets the new process", async () => {
     await provisionEngine(house.ctx, toCall(house, "ida"));
-    let using: Promise<HeldEngine> | undefined;
+    let acquiring: Promise<HeldEngine> | undefined;
     house.runtime.onCall = ({ call, when }) => {
       if (call !== "stop" || when !== "before") return;
-      using = acquireEngine(house.ctx, { ...toCall(house, "ida"), timeoutMs: 60_000 });
+      acquiring = acquireEngine(house.ctx, { ...toCall(house, "ida"), timeoutMs: 60_000 });
     };
     const { generation } = await restartEngine(house.ctx, toCall(house, "ida"));
     house.runtime.onCall = undefined;
     expect(generation).toBe(2);
-    using use = await (using ?? Promise.reject(new Error("nothing was stopped")));
-    expect(use.generation).toBe(2);
+    using held = await (acquiring ?? Promise.reject(new Error("the restart stopped no container")));
+    expect(held.generation).toBe(2);
   });
 
-  test("the list pages through every engine once, also while others are added", async () => {
+  test("paging lists every engine once, also while others are added", async () => {
     await using own = await openSite();
     await using other = await openHouse(own);
     const users = ["ada", "ben", "cyd", "dan", "eve"];
@@ -290,7 +290,7 @@ describe("the life of an engine", () => {
     expect(seen).toEqual([...users, "fay", "gus"]);
   });
 
-  test("every change left its audit row, and the chain verifies", async () => {
+  test("every change has its audit row, and the chain verifies", async () => {
     await using own = await openSite();
     await using other = await openHouse(own);
     const call = toCall(other, "ada");
@@ -322,8 +322,8 @@ describe("the life of an engine", () => {
   });
 });
 
-describe("what goes wrong", () => {
-  test("a boot that exits says so with its last lines, gives its port back, and is provisioned again with a new key", async () => {
+describe("failures", () => {
+  test("a first boot that exits returns the last log lines, frees its port, and can be provisioned again with a new key", async () => {
     house.runtime.onCall = async ({ call, when, input }) => {
       if (call !== "start" || when !== "after") return;
       const container = site.daemon.containers.get(String(input));
@@ -342,7 +342,7 @@ describe("what goes wrong", () => {
     expect(again.engine).toMatchObject({ status: "running", engineId: row?.id });
   });
 
-  test("an engine that never gets ready fails with what its health said", async () => {
+  test("an engine that never gets ready fails with the last health answer", async () => {
     await using slow = await openSite({ config: { bootTimeoutMs: 300, healthTimeoutMs: 100 } });
     await using other = await openHouse(slow);
     other.runtime.onCall = ({ call, when, input }) => {
@@ -355,7 +355,7 @@ describe("what goes wrong", () => {
     });
   });
 
-  test("a missing image is typed, and the engine may be provisioned again once it is there", async () => {
+  test("a missing image is IMAGE_UNAVAILABLE, and the engine can be provisioned again once the image exists", async () => {
     const images = new Set<string>();
     await using bare = await openSite({ daemon: new MemoryDaemon({ images }) });
     await using other = await openHouse(bare);
@@ -366,8 +366,8 @@ describe("what goes wrong", () => {
     expect((await provisionEngine(other.ctx, toCall(other, "lou"))).engine.status).toBe("running");
   });
 
-  test("a port that something else holds is left alone and another one is taken", async () => {
-    // Ports are picked at random: with one try for each of them, hardly ever all of them are picked by chance.
+  test("a host port that another program holds is avoided, and the engine gets another one", async () => {
+    // Ports are chosen at random: with one try per port, chance alone hardly ever chooses each port once.
     const ports = 8;
     await using small = await openSite({ ports });
     await using other = await openHouse(small);
@@ -382,14 +382,14 @@ describe("what goes wrong", () => {
     expect(small.daemon.containers.size).toBe(1);
   });
 
-  test("an image that is on no list is refused before anything is written", async () => {
+  test("an image that is not allowed is refused before anything is written", async () => {
     await expect(
       provisionEngine(house.ctx, { ...toCall(house, "mia"), image: "elsewhere/miner:1" }),
     ).rejects.toMatchObject({ reason: "IMAGE_NOT_ALLOWED" });
     expect(await findEngine(house.ctx.db, { productId: house.productId, userId: "mia" })).toBeUndefined();
   });
 
-  test("a dead runtime refuses a provision without a trace, and changes no engine that runs", async () => {
+  test("an unreachable runtime refuses a provision without a trace, and running engines do not change", async () => {
     await provisionEngine(house.ctx, toCall(house, "nat"));
     house.runtime.unreachable(true);
     await expect(provisionEngine(house.ctx, toCall(house, "new"))).rejects.toMatchObject({
@@ -413,7 +413,7 @@ describe("what goes wrong", () => {
     await house.runtime.markInstance();
   });
 
-  test("what another daemon does not have is not gone: nothing is concluded, and all goes on once ours is back", async () => {
+  test("absence at a daemon without our marker changes nothing, and work continues once our daemon is back", async () => {
     await using ours = await openSite();
     await using other = await openHouse(ours);
     await other.runtime.markInstance();
@@ -442,7 +442,7 @@ describe("what goes wrong", () => {
     expect(daemon.volumes.size).toBe(0);
   });
 
-  test("a restart budget that was spent in part is whole again after ten quiet minutes", async () => {
+  test("a partly used restart budget is whole again after ten minutes without a restart", async () => {
     const { engine } = await provisionEngine(house.ctx, toCall(house, "sam"));
     const patch = { restartAttempts: 2, bootStartedAt: afterMs(-700_000) };
     await updateEngineIf(house.ctx.db, { id: engine.engineId }, patch);
@@ -452,7 +452,7 @@ describe("what goes wrong", () => {
       .toBe(0);
   });
 
-  test("a call that waits for an engine keeps nobody busy while the runtime is away", async () => {
+  test("a call that waits for an engine does not poll an unreachable runtime in a tight loop", async () => {
     await provisionEngine(house.ctx, toCall(house, "tess"));
     await stopEngine(house.ctx, toCall(house, "tess"));
     house.runtime.unreachable(true);
@@ -465,7 +465,7 @@ describe("what goes wrong", () => {
     expect(await startEngine(house.ctx, toCall(house, "tess"))).toMatchObject({ status: "running" });
   });
 
-  test("an image that was pruned is fetched again by its name, while that still means the same", async () => {
+  test("a pruned image is pulled again by its name, if the name still resolves to the same id", async () => {
     const { engine } = await provisionEngine(house.ctx, toCall(house, "uma"));
     await stopEngine(house.ctx, toCall(house, "uma"));
     for (const container of containersOf(engine.engineId)) await site.daemon.remove(container);
@@ -473,7 +473,7 @@ describe("what goes wrong", () => {
     expect(await startEngine(house.ctx, toCall(house, "uma"))).toMatchObject({ status: "running" });
   });
 
-  test("a volume that is missing at a start is never made again empty", async () => {
+  test("a start with a missing volume fails, and creates no empty volume", async () => {
     const { engine } = await provisionEngine(house.ctx, toCall(house, "pat"));
     await stopEngine(house.ctx, toCall(house, "pat"));
     for (const container of containersOf(engine.engineId)) await site.daemon.remove(container);
@@ -484,31 +484,31 @@ describe("what goes wrong", () => {
     expect(site.daemon.volumes.has(`engine-data-${engine.engineId}`)).toBe(false);
   });
 
-  test("a crash restarts after a backoff, and one that goes on crashing is given up with its port free", async () => {
+  test("a crashed engine restarts after a backoff, and one that keeps crashing is given up and frees its port", async () => {
     const backoff = { restartBackoffBaseMs: 600_000, restartBackoffMaxMs: 600_000, restartMaxAttempts: 2 };
     await using own = await openSite({ config: { ...backoff, healthTimeoutMs: 60_000 } });
     await using other = await openHouse(own);
     const { ctx, runtime } = other;
     const { engineId: id } = (await provisionEngine(ctx, toCall(other, "quinn"))).engine;
-    const drive = async () => {
+    const reconcile = async () => {
       await ctx.reconciler.reconcile(id);
       return findEngineById(ctx.db, id);
     };
-    const driveAfterBackoff = async () => {
+    const reconcileAfterBackoff = async () => {
       await updateEngineIf(ctx.db, { id }, { nextRestartAt: orchNow });
-      return drive();
+      return reconcile();
     };
     const waiting = { status: "failed", nextRestartAt: expect.any(String), hostPort: expect.any(Number) };
     await runtime.crash(id, { exitCode: 9 });
-    expect(await drive()).toMatchObject(waiting);
-    expect(await driveAfterBackoff()).toMatchObject({ status: "running", generation: 2 });
+    expect(await reconcile()).toMatchObject(waiting);
+    expect(await reconcileAfterBackoff()).toMatchObject({ status: "running", generation: 2 });
     runtime.onCall = async ({ call, when, input }) => {
       const container = own.daemon.containers.get(String(input));
       if (call === "start" && when === "after" && container !== undefined) await own.daemon.end(container, 1);
     };
     await runtime.crash(id);
-    expect(await drive()).toMatchObject(waiting);
-    expect(await driveAfterBackoff()).toMatchObject({
+    expect(await reconcile()).toMatchObject(waiting);
+    expect(await reconcileAfterBackoff()).toMatchObject({
       status: "failed",
       statusReason: expect.stringMatching(/^restarts_spent: /),
       nextRestartAt: null,
@@ -518,7 +518,7 @@ describe("what goes wrong", () => {
     expect(await startEngine(ctx, toCall(other, "quinn"))).toMatchObject({ status: "running" });
   });
 
-  test("a process that the daemon restarted by itself moves the generation", async () => {
+  test("a restart by the daemon moves the generation", async () => {
     const { engine } = await provisionEngine(house.ctx, toCall(house, "rae"));
     await house.runtime.restart(engine.engineId);
     await house.ctx.reconciler.reconcile(engine.engineId);
@@ -528,7 +528,7 @@ describe("what goes wrong", () => {
     });
   });
 
-  test("a process that the daemon restarts has a boot's time to get ready, and its callers wait", async () => {
+  test("a process that the daemon restarted gets the whole boot timeout, and callers wait for it", async () => {
     let isReady = true;
     const daemon = new MemoryDaemon({
       handler: (observation, environment) => {
@@ -544,24 +544,24 @@ describe("what goes wrong", () => {
     const { engine } = await provisionEngine(other.ctx, toCall(other, "slow"));
     isReady = false;
     await other.runtime.restart(engine.engineId);
-    for (let look = 0; look < 5; look += 1) other.ctx.reconciler.onRuntimeEvent(engine.engineId);
+    for (let events = 0; events < 5; events += 1) other.ctx.reconciler.onRuntimeEvent(engine.engineId);
     await expect
       .poll(async () => (await getEngine(other.ctx, toCall(other, "slow"))).status)
       .toBe("starting");
-    // It gets ready only once its caller waits.
-    const join = async (engineId: string) => {
+    // The engine gets ready only once its caller waits.
+    const waitForReconcile = async (engineId: string) => {
       isReady = true;
-      return other.ctx.reconciler.join(engineId);
+      return other.ctx.reconciler.waitForReconcile(engineId);
     };
-    const ctx = { ...other.ctx, reconciler: { join } };
-    using use = await acquireEngine(ctx, { ...toCall(other, "slow"), timeoutMs: 60_000 });
+    const ctx = { ...other.ctx, reconciler: { waitForReconcile } };
+    using held = await acquireEngine(ctx, { ...toCall(other, "slow"), timeoutMs: 60_000 });
     expect(isReady).toBe(true);
-    expect(use.generation).toBe(2);
+    expect(held.generation).toBe(2);
     const row = await findEngineById(other.ctx.db, engine.engineId);
     expect(row).toMatchObject({ status: "running", restarts: 1, restartAttempts: 0, healthFailures: 0 });
   });
 
-  test("with every port in use the next provision is PORT_EXHAUSTION and leaves no row", async () => {
+  test("when every port is in use, provision throws PORT_EXHAUSTION and leaves no row", async () => {
     await using small = await openSite({ ports: 1 });
     await using other = await openHouse(small);
     await provisionEngine(other.ctx, toCall(other, "one"));

@@ -16,7 +16,7 @@ import { takePortRange } from "../support/ports.ts";
 import { openTestDatabase, type TestDatabase } from "../support/test-database.ts";
 import { testConfig } from "./test-config.ts";
 
-/** One installation: a database and a daemon, which outlive any orchestrator that is opened on them. */
+/** One installation: a database and a daemon. They outlive the orchestrators that are opened on them. */
 export interface Site extends AsyncDisposable {
   database: TestDatabase;
   daemon: MemoryDaemon;
@@ -25,14 +25,14 @@ export interface Site extends AsyncDisposable {
   config: Config;
 }
 
-/** An orchestrator's domain over a site, without API and loops. */
+/** One replica's domain on a site, without API and loops. */
 export interface House extends AsyncDisposable {
   ctx: AppContext & CallContext;
   runtime: MemoryRuntime;
   productId: string;
 }
 
-/** More than any test has engines. */
+/** More than the engines of most tests. */
 const SITE_PORTS = 100;
 
 export async function openSite(
@@ -92,7 +92,7 @@ export async function openHouse(site: Site, options: { clock?: Clock } = {}): Pr
   };
 }
 
-/** Inputs that most verbs share. */
+/** The inputs that most operations share. */
 export function toCall(
   house: Pick<House, "productId">,
   userId: string,

@@ -2,7 +2,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Config } from "../../server/config/config.ts";
 
-/** Quick times. Whoever runs engines gives them ports; see `takePortRange`. */
+/** A configuration with short times. A test that runs engines sets the ports; see `takePortRange`. */
 export function testConfig(changes: Partial<Config> = {}): Config {
   return {
     production: false,

@@ -5,11 +5,11 @@ import { ask, boot, failureOf, observeOne, recordEvents } from "../support/runti
 import { FIXTURE_KEY, makeSpec } from "../support/runtime-spec.ts";
 
 describe("the memory runtime's controls", () => {
-  it("fail the next call, with or without its effect", async () => {
+  it("make the next call fail, with or without its effect", async () => {
     await using runtime = openMemoryRuntime();
     const spec = await makeSpec();
     runtime.failNext("ensure", "refused");
-    runtime.failNext("ensure", "unreachable", { carriedOut: true });
+    runtime.failNext("ensure", "unreachable", { completed: true });
     expect(await failureOf(runtime.ensure(spec))).toBe("refused");
     expect(await runtime.observe(spec.engineId)).toEqual([]);
     expect(await failureOf(runtime.ensure(spec))).toBe("unreachable");
@@ -17,7 +17,7 @@ describe("the memory runtime's controls", () => {
     expect(await runtime.ensure(spec)).toEqual({ containerId, created: false });
   });
 
-  it("let a call hang until its deadline, and still complete it", async () => {
+  it("make a call exceed its deadline, and complete it anyway", async () => {
     await using runtime = openMemoryRuntime({ callTimeoutMs: 10 });
     const spec = await makeSpec();
     const { containerId } = await runtime.ensure(spec);
@@ -26,7 +26,7 @@ describe("the memory runtime's controls", () => {
     expect(await ask(spec, "/health")).toMatchObject({ status: "ok" });
   });
 
-  it("make the daemon unreachable for a while, and engines run on", async () => {
+  it("make the daemon unreachable and reachable again, while engines keep running", async () => {
     await using runtime = openMemoryRuntime();
     const spec = await makeSpec();
     await boot(runtime, spec);
@@ -57,7 +57,7 @@ describe("the memory runtime's controls", () => {
     expect(await ask(spec, "/health")).toBeUndefined();
   });
 
-  it("run a hook before and after a call, and pass on its error", async () => {
+  it("run a hook before and after the effect of a call, and throw on its error", async () => {
     const daemon = new MemoryDaemon();
     await using runtime = openMemoryRuntime({ daemon });
     const spec = await makeSpec();
@@ -74,7 +74,7 @@ describe("the memory runtime's controls", () => {
     await daemon[Symbol.asyncDispose]();
   });
 
-  it("answer like an engine, and require the engine key of the container", async () => {
+  it("answer like an engine, and accept only the key whose hash the container has", async () => {
     await using runtime = openMemoryRuntime();
     const spec = await makeSpec();
     await boot(runtime, spec);
@@ -90,7 +90,7 @@ describe("the memory runtime's controls", () => {
     expect(await answer.json()).toEqual({ result: { method: "get_config", params: {} } });
   });
 
-  it("answer by the test's own handler, which gets the observation and the environment", async () => {
+  it("answer with the handler of the test, which gets the observation of its process", async () => {
     await using runtime = openMemoryRuntime({
       handler: (observation, environment) => (_request, response) =>
         response.end(JSON.stringify([observation.incarnation, environment["EXTRA"]])),
@@ -101,7 +101,7 @@ describe("the memory runtime's controls", () => {
     expect(await ask(spec, "/anything")).toEqual([4, "x"]);
   });
 
-  it("lose the volume and the marker", async () => {
+  it("remove the volume and the marker", async () => {
     await using runtime = openMemoryRuntime();
     const spec = await makeSpec();
     await runtime.ensure(spec);

@@ -6,22 +6,22 @@ import { holdPort } from "../support/port-block.ts";
 import { FIXTURE_KEY_HASH } from "../support/runtime-spec.ts";
 
 export interface RuntimeUnderTest {
-  /** Opens a runtime for this installation. All runtimes of the subject share one daemon. */
+  /** A runtime for that instance. All runtimes of one subject share one daemon. */
   open(instanceId: string, marked?: boolean): Promise<EngineRuntime>;
-  /** Opens a runtime whose daemon does not answer. null: this runtime has no daemon. */
+  /** A runtime whose daemon does not answer; null for a kind of runtime without a daemon. */
   openUnreachable: (() => Promise<EngineRuntime>) | null;
-  /** Removes the marker, so that the daemon looks like another one. */
+  /** Removes the marker of that instance from the daemon. */
   loseMarker(instanceId: string): Promise<void>;
   makeSpec(overrides?: Partial<ContainerSpec>): Promise<ContainerSpec>;
   image: string;
-  /** An image that cannot be found. null: this runtime has no images. */
+  /** An image that does not exist; null for a runtime without images. */
   missingImage: string | null;
   /** Whether engines are real processes with real files. */
   isReal: boolean;
   close(): Promise<void>;
 }
 
-/** The tests of the port's contract, for every implementation. */
+/** Tests each promise of the port against one implementation. */
 export function describeRuntimeContract(name: string, openSubject: () => Promise<RuntimeUnderTest>): void {
   describe(`the ${name} runtime keeps the port's contract`, () => {
     const instanceId = `contract-${randomUUID()}`;
@@ -39,7 +39,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
       await subject.close();
     });
 
-    /** Opens a runtime of another installation on the same daemon. Its disposal removes everything it created. */
+    /** A runtime of another instance on the same daemon. Disposing it removes everything that it made. */
     async function openOther(otherId = `other-${randomUUID()}`) {
       const other = await subject.open(otherId);
       return {
@@ -52,14 +52,14 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
     }
 
     describe("its identity", () => {
-      it("reports its kind, and the same host each time it is opened", async () => {
+      it("has its kind, and the same host each time it is opened", async () => {
         await using again = await subject.open(instanceId);
         expect(runtime.kind).toBe(name);
         expect(runtime.host).not.toBe("");
         expect(again.host).toBe(runtime.host);
       });
 
-      it("passes the check before and after marking, which can be repeated", async () => {
+      it("passes the check before and after it was marked, however often", async () => {
         await using opened = await openOther();
         await opened.other.check();
         await opened.other.markInstance();
@@ -67,7 +67,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         await opened.other.check();
       });
 
-      it("is changed if the marker is gone, or if a marked installation finds no marker", async () => {
+      it("fails with `changed` when the marker was removed, and when a marked instance finds none", async () => {
         const otherId = `other-${randomUUID()}`;
         await using opened = await openOther(otherId);
         await opened.other.markInstance();
@@ -77,7 +77,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await failureOf(marked.check())).toBe("changed");
       });
 
-      it("removes everything of one installation, running engines too, and nothing of another", async () => {
+      it("removes everything of one instance, running engines included, and nothing of another", async () => {
         const otherId = `other-${randomUUID()}`;
         await using opened = await openOther(otherId);
         const [mine, theirs] = [await subject.makeSpec(), await subject.makeSpec()];
@@ -101,7 +101,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await runtime.findImage(subject.image)).toBe(imageId);
       });
 
-      it("a missing image fails as image_missing, in resolveImage and in ensure", async (test) => {
+      it("fails with `image_missing` when a missing image is resolved, and when it is used", async (test) => {
         if (subject.missingImage === null) return test.skip("this runtime has no images");
         const imageId = subject.missingImage;
         expect(await runtime.findImage(imageId)).toBeUndefined();
@@ -111,7 +111,8 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
     });
 
     describe("ensure", () => {
-      it("creates the container as specified, without starting it", async () => {
+      it("creates the container as specified, and does not start it", async (test) => {
+        if (runtime.startsOnEnsure) return test.skip("this runtime starts what it creates");
         const spec = await subject.makeSpec({ incarnation: 3 });
         const { containerId } = await runtime.ensure(spec);
         expect(await runtime.observe(spec.engineId)).toEqual([
@@ -135,7 +136,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await ask(spec, "/health")).toBeUndefined();
       });
 
-      it("repeated and concurrent calls get the same container, created once", async () => {
+      it("returns the existing container, for calls one after the other and at once", async () => {
         const spec = await subject.makeSpec();
         const answers = await Promise.all([1, 2, 3, 4].map(() => runtime.ensure(spec)));
         await using again = await subject.open(instanceId);
@@ -153,7 +154,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await observeOne(runtime, spec.engineId)).toEqual(before);
       });
 
-      it("is a conflict if another installation has the name or the volume", async () => {
+      it("fails with `conflict` when the name or the volume belongs to another instance", async () => {
         await using opened = await openOther();
         const spec = await subject.makeSpec();
         await runtime.ensure(spec);
@@ -165,7 +166,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
     });
 
     describe("start", () => {
-      it("runs the engine on its port, and repeated calls start it once", async () => {
+      it("runs the engine at its endpoint, and starts one process however often it is called", async () => {
         const spec = await subject.makeSpec();
         const containerId = await boot(runtime, spec);
         const before = await observeOne(runtime, spec.engineId);
@@ -175,7 +176,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await observeOne(runtime, spec.engineId)).toEqual(before);
       });
 
-      it("fails as port_taken, leaves nothing running, and works once the port is free", async () => {
+      it("fails with `port_taken`, leaves nothing running, and works once the port is free", async () => {
         const spec = await subject.makeSpec();
         const { containerId } = await runtime.ensure(spec);
         {
@@ -188,7 +189,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         await untilHealthy(spec);
       });
 
-      it("a container whose port was taken can be removed", async () => {
+      it("can stop and remove a container after its start failed with `port_taken`", async () => {
         const spec = await subject.makeSpec();
         const { containerId } = await runtime.ensure(spec);
         await using _holder = await holdPort(getHostPort(spec));
@@ -198,7 +199,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await runtime.observe(spec.engineId)).toEqual([]);
       });
 
-      it("fails as port_taken if another engine has the port", async () => {
+      it("fails with `port_taken` when another engine has the port", async () => {
         const spec = await subject.makeSpec();
         await boot(runtime, spec);
         const rival = await subject.makeSpec({ hostPort: spec.hostPort });
@@ -207,7 +208,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await ask(spec, "/health")).toMatchObject({ status: "ok" });
       });
 
-      it("gives a stopped container a new process", async () => {
+      it("starts a new process in a stopped container", async () => {
         const spec = await subject.makeSpec();
         const containerId = await boot(runtime, spec);
         const before = await observeOne(runtime, spec.engineId);
@@ -221,7 +222,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
     });
 
     describe("pause", () => {
-      it("stops the engine from answering until unpause, keeps its process, and both can be repeated", async () => {
+      it("freezes the engine without ending it, and unpause resumes it; both are idempotent", async () => {
         const spec = await subject.makeSpec();
         const containerId = await boot(runtime, spec);
         const before = await observeOne(runtime, spec.engineId);
@@ -235,7 +236,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await observeOne(runtime, spec.engineId)).toEqual(before);
       });
 
-      it("is refused for a container that does not run, and a paused container refuses to start", async () => {
+      it("is refused for a container that does not run; start is refused for a paused one", async () => {
         const spec = await subject.makeSpec();
         const { containerId } = await runtime.ensure(spec);
         expect(await failureOf(runtime.pause(containerId))).toBe("refused");
@@ -249,7 +250,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
     });
 
     describe("stop", () => {
-      it("ends the engine by SIGTERM, and succeeds for a container that is stopped or never ran", async () => {
+      it("ends the engine with SIGTERM, and succeeds for a container that is stopped or never ran", async () => {
         const spec = await subject.makeSpec();
         const { containerId } = await runtime.ensure(spec);
         await runtime.stop(containerId, 10);
@@ -265,14 +266,14 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
       it("kills a process that ignores SIGTERM after the grace", async () => {
         const spec = await subject.makeSpec({ environment: { FIXTURE_IGNORE_SIGTERM: "1" } });
         const containerId = await boot(runtime, spec);
-        const stoppedAt = performance.now();
+        const begunAt = performance.now();
         await runtime.stop(containerId, 1);
-        // Timers count whole milliseconds, and may fire one millisecond early.
-        expect(performance.now() - stoppedAt).toBeGreaterThanOrEqual(998);
+        // A timer counts whole milliseconds and may be one early.
+        expect(performance.now() - begunAt).toBeGreaterThanOrEqual(998);
         expect(await observeOne(runtime, spec.engineId)).toMatchObject({ state: "exited", exitCode: 137 });
       });
 
-      it("ends a paused engine by SIGTERM", async () => {
+      it("ends a paused engine with SIGTERM too", async () => {
         const spec = await subject.makeSpec();
         const containerId = await boot(runtime, spec);
         await runtime.pause(containerId);
@@ -291,7 +292,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
 
     describe("remove", () => {
       it.each(["created", "running", "paused", "exited"] as const)(
-        "removes a container that is %s, succeeds if it is gone, and keeps the data",
+        "removes a container that is %s, and succeeds when it is gone; the data stays",
         async (state) => {
           const spec = await subject.makeSpec();
           const { containerId } = await runtime.ensure(spec);
@@ -307,7 +308,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         },
       );
 
-      it("does not wait for the grace of a running stop", async () => {
+      it("does not wait for the grace of a stop in progress", async () => {
         const spec = await subject.makeSpec({ environment: { FIXTURE_IGNORE_SIGTERM: "1" } });
         const containerId = await boot(runtime, spec);
         const stopped = runtime.stop(containerId, 600).catch(() => undefined);
@@ -317,8 +318,8 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
       });
     });
 
-    describe("a removed container", () => {
-      it("fails every call as no_such_container, but a removal succeeds", async () => {
+    describe("a container that is gone", () => {
+      it("is `no_such_container` for every call that needs it, and success for remove", async () => {
         const spec = await subject.makeSpec();
         const { containerId } = await runtime.ensure(spec);
         await runtime.remove(containerId);
@@ -328,7 +329,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         await runtime.remove(containerId);
       });
 
-      it("is never confused with the next container of its name", async () => {
+      it("is never taken for the next container with its name", async () => {
         const spec = await subject.makeSpec();
         const { containerId } = await runtime.ensure(spec);
         await runtime.remove(containerId);
@@ -341,7 +342,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
     });
 
     describe("data", () => {
-      it("exists from the first ensure to its removal, which succeeds if it is gone", async () => {
+      it("exists from the first ensure to its removal, which succeeds when the data is gone", async () => {
         const spec = await subject.makeSpec();
         expect(await runtime.hasData(spec.volumeName)).toBe(false);
         await runtime.removeData(spec.volumeName);
@@ -372,7 +373,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
     });
 
     describe("observation", () => {
-      it("shows all incarnations of an engine, newest first", async () => {
+      it("lists all incarnations of an engine, newest first", async () => {
         const spec = await subject.makeSpec({ incarnation: 9 });
         await runtime.ensure(spec);
         await runtime.ensure({ ...spec, incarnation: 10 });
@@ -384,11 +385,11 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(own.map(({ incarnation }) => incarnation)).toEqual([10, 9, 1]);
       });
 
-      it("is empty for an engine without a container", async () => {
+      it("is empty for an engine without containers", async () => {
         expect(await runtime.observe(randomUUID())).toEqual([]);
       });
 
-      it("and every other call see and touch only objects of this installation", async () => {
+      it("covers only this instance, and no other call touches another instance either", async () => {
         await using opened = await openOther();
         const { other } = opened;
         const [mine, theirs] = [await subject.makeSpec(), await subject.makeSpec()];
@@ -426,7 +427,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(after).toMatchObject({ state: "exited", startedAt: before.startedAt });
       });
 
-      it("shows the exit code of an engine that exited by itself", async () => {
+      it("has the exit code of an engine that ended by itself", async () => {
         const spec = await subject.makeSpec({ environment: { FIXTURE_EXIT_CODE: "42" } });
         const { containerId } = await runtime.ensure(spec);
         await runtime.start(containerId);
@@ -437,14 +438,14 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
     });
 
     describe("events", () => {
-      it("report the changes of this installation's containers, in order, until the signal aborts", async () => {
+      it("cover this instance's containers, in order, until the signal aborts", async () => {
         await using opened = await openOther();
         const spec = await subject.makeSpec();
         const theirs = await subject.makeSpec();
         const containerId = await boot(runtime, spec);
         await boot(opened.other, theirs);
         await using record = recordEvents(runtime);
-        // The first event shows that the stream is open.
+        // The stream is open once it has delivered an event.
         await expect
           .poll(async () => {
             await runtime.pause(containerId);
@@ -452,7 +453,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
             return record.events.length;
           })
           .toBeGreaterThan(1);
-        // Docker reports each signal, and a stop may send two.
+        // Each signal is an event of its own, and one stop may send two signals.
         const seen = () =>
           record.events
             .map(({ kind }) => kind)
@@ -461,7 +462,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         await runtime.stop(containerId, 10);
         await runtime.start(containerId);
         await runtime.remove(containerId);
-        // Two parts of Docker watch the end of a stopped process, and either may report it first.
+        // In Docker, two parts of the daemon watch the end of a stopped process. Either may report first.
         const end = name === "docker" ? "(die stop|stop die)" : "die stop";
         const order = new RegExp(`^kill ${end} start kill die destroy$`);
         await expect.poll(() => seen().join(" ")).toMatch(order);
@@ -471,7 +472,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(await record.ended).toBeUndefined();
       });
 
-      it("end at once if the signal has aborted before", async () => {
+      it("end at once when the signal has aborted already", async () => {
         const read = runtime.events(AbortSignal.abort());
         expect(await read[Symbol.asyncIterator]().next()).toMatchObject({ done: true });
       });
@@ -488,7 +489,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         const lines = await runtime.logs(containerId, 100);
         expect(lines.find(({ stream }) => stream === "stdout")?.line).toMatch(/^listening on \d+$/);
         for (const { at } of lines) expect(at).toBe(new Date(at).toISOString());
-        // Lines of different streams may arrive in another order than their times.
+        // Lines of different streams need not arrive in the order of their dates.
         for (const stream of streams) {
           const times = lines.filter((line) => line.stream === stream).map(({ at }) => at);
           expect(times).toEqual(times.toSorted());
@@ -505,7 +506,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         expect(lines.some(({ line }) => line.startsWith("listening"))).toBe(true);
       });
 
-      it("drop the oldest lines beyond the size limit", async (test) => {
+      it("drop the oldest lines when the log is too large", async (test) => {
         if (!subject.isReal) return test.skip("this runtime writes no files");
         const spec = await subject.makeSpec();
         const containerId = await boot(runtime, spec);
@@ -515,7 +516,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         const lines = await runtime.logs(containerId, 1_000);
         const size = lines.reduce((total, { line }) => total + line.length, 0);
         expect(size).toBeLessThanOrEqual(1024 * 1024);
-        // Lines that the daemon splits into pieces are complete again.
+        // The daemon cuts a long line into pieces; logs() joins them.
         for (const { line } of lines.slice(-10)) expect(line).toMatch(/^\d+:x{20000}$/);
         expect((await runtime.logs(containerId, 3)).map(({ line }) => line.split(":")[0])).toEqual([
           "298",
@@ -524,7 +525,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
         ]);
       });
 
-      it("measure a running container, and are zero for a stopped one", async () => {
+      it("measure a running container, and are zero for one that does not run", async () => {
         const spec = await subject.makeSpec();
         const containerId = await boot(runtime, spec);
         const stats = await runtime.stats(containerId);
@@ -539,7 +540,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
       });
     });
 
-    it("every call fails as unreachable if the daemon does not answer", async (test) => {
+    it("fails every call with `unreachable` when the daemon does not answer", async (test) => {
       if (subject.openUnreachable === null) return test.skip("this runtime has no daemon");
       await using away = await subject.openUnreachable();
       const id = "0".repeat(64);

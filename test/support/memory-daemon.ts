@@ -28,16 +28,16 @@ export interface MemoryContainer {
 
 export interface MemoryDaemonOptions {
   handler?: MemoryEngineHandler;
-  /** The images that there are. Undefined: all of them. */
+  /** The local images. Undefined: every image exists. */
   images?: ReadonlySet<string>;
 }
 
-/** What outlives an orchestrator: containers with real servers, volumes, markers. Shared by runtimes at will. */
+/** Containers with real servers, volumes and markers. It outlives an orchestrator, and several runtimes may share it. */
 export class MemoryDaemon implements AsyncDisposable {
   readonly containers = new Map<string, MemoryContainer>();
   /** By name. */
   readonly volumes = new Map<string, { instanceId: string; engineId: string }>();
-  /** Instances that left their marker here. */
+  /** Ids of the instances that left their marker. */
   readonly markers = new Set<string>();
   readonly images: ReadonlySet<string> | undefined;
   readonly #handler: MemoryEngineHandler;
@@ -49,7 +49,7 @@ export class MemoryDaemon implements AsyncDisposable {
     this.images = options.images;
   }
 
-  /** What happens to that instance's containers. */
+  /** The events of that instance's containers. */
   eventsOf(instanceId: string): EventHub {
     const hub = this.#hubs.get(instanceId) ?? new EventHub();
     this.#hubs.set(instanceId, hub);
@@ -61,14 +61,11 @@ export class MemoryDaemon implements AsyncDisposable {
     for (const container of this.containers.values()) {
       if (toContainerName(container.spec) !== name) continue;
       if (container.instanceId === instanceId) return container;
-      throw new RuntimeFailure(
-        "conflict",
-        `the container name ${name} is taken by something that is not ours`,
-      );
+      throw new RuntimeFailure("conflict", `the container name ${name} belongs to another instance`);
     }
     const volume = this.volumes.get(spec.volumeName);
     if (volume !== undefined && volume.instanceId !== instanceId) {
-      throw new RuntimeFailure("conflict", `the volume ${spec.volumeName} is not of this instance`);
+      throw new RuntimeFailure("conflict", `the volume ${spec.volumeName} belongs to another instance`);
     }
     this.volumes.set(spec.volumeName, volume ?? { instanceId, engineId: spec.engineId });
     const container: MemoryContainer = {
@@ -90,10 +87,10 @@ export class MemoryDaemon implements AsyncDisposable {
   async start(container: MemoryContainer): Promise<void> {
     if (container.state === "running" || container.state === "restarting") return;
     if (container.state === "paused") {
-      throw new RuntimeFailure("refused", "a paused container is unpaused, not started");
+      throw new RuntimeFailure("refused", "the container is paused: unpause it");
     }
     const before = { state: container.state, startedAt: container.startedAt, exitCode: container.exitCode };
-    // Two starts are two processes, however close in time.
+    // Two starts never get the same instant, so that they are two processes.
     this.#lastStart = Math.max(this.#lastStart + 1, Date.now());
     container.state = "running";
     container.startedAt = new Date(this.#lastStart).toISOString();
@@ -115,7 +112,7 @@ export class MemoryDaemon implements AsyncDisposable {
     if (exitCode !== undefined) await this.end(container, Number(exitCode));
   }
 
-  /** The process ends, for whatever reason. */
+  /** Ends the process of the container. */
   async end(container: MemoryContainer, exitCode: number, oomKilled = false): Promise<void> {
     const { engine } = container;
     if (engine === undefined) return;

@@ -4,13 +4,13 @@ import type { RequestListener, Server } from "node:http";
 import { once } from "node:events";
 import type { ContainerObservation } from "../../server/runtime/engine-runtime.ts";
 
-/** What a "process" of the memory runtime answers, made anew at each start. */
+/** Makes the server of one "process" of the memory runtime. Called at each start. */
 export type MemoryEngineHandler = (
   observation: ContainerObservation,
   environment: Readonly<Record<string, string>>,
 ) => RequestListener;
 
-/** `/health` is ok from the start; `/rpc` checks the key and answers what it was asked. */
+/** `/health` is ok from the start; `/rpc` checks the key and echoes the request. */
 export const answerAsEngine: MemoryEngineHandler = (_observation, environment) => {
   const startedAt = Date.now();
   return (request, response) => {
@@ -36,7 +36,7 @@ export const answerAsEngine: MemoryEngineHandler = (_observation, environment) =
   };
 };
 
-/** A real server on a port of 127.0.0.1. Paused, it takes requests and answers them when it goes on. */
+/** A real server on a port of 127.0.0.1. While paused, it accepts requests and answers them after `unpause`. */
 export class MemoryEngine {
   readonly #server: Server;
   readonly #port: number;
@@ -52,7 +52,7 @@ export class MemoryEngine {
     });
   }
 
-  /** Rejects when the port is taken. */
+  /** Rejects when the port cannot be bound. */
   async listen(): Promise<void> {
     this.#server.listen({ port: this.#port, host: "127.0.0.1", exclusive: true });
     await once(this.#server, "listening");
@@ -67,7 +67,7 @@ export class MemoryEngine {
     for (const answer of this.#held.splice(0)) answer();
   }
 
-  /** As when a process dies: connections break. */
+  /** Breaks all connections, as the end of a process does. */
   async close(): Promise<void> {
     const closed = once(this.#server, "close");
     this.#server.close();

@@ -13,12 +13,12 @@ import type {
 import { MemoryDaemon, toMemoryObservation } from "./memory-daemon.ts";
 import type { MemoryContainer, MemoryDaemonOptions } from "./memory-daemon.ts";
 
-/** The calls of the port that can be made to fail or hang. */
+/** The calls of the port that a test can make fail or hang. */
 export type RuntimeCall = Exclude<keyof EngineRuntime, "kind" | "host" | "events" | symbol>;
 
 export interface CallReport {
   call: RuntimeCall;
-  /** `before` any effect, or `after` the effect and before the answer. */
+  /** `before` the effect, or `after` the effect and before the answer. */
   when: "before" | "after";
   /** The call's first argument. */
   input: unknown;
@@ -27,22 +27,22 @@ export interface CallReport {
 export interface MemoryRuntimeOptions extends MemoryDaemonOptions {
   instanceId?: string;
   marked?: boolean;
-  /** Give the same one to two runtimes for a second replica, or for an orchestrator that comes back. */
+  /** Share one daemon between two runtimes to model a second replica, or an orchestrator that starts again. */
   daemon?: MemoryDaemon;
-  /** How long a call that hangs hangs. */
+  /** The deadline of a call that hangs. */
   callTimeoutMs?: number;
 }
 
 interface Fault {
   call: RuntimeCall;
   kind: RuntimeFailureKind;
-  carriedOut: boolean;
+  completed: boolean;
   hangs: boolean;
 }
 
 /**
- * The runtime's port in memory, under the same contract suite as the real ones, with real HTTP servers where
- * engines would be. Closing it closes the daemon too, unless that was given.
+ * A runtime in memory, with real HTTP servers as engines. It passes the same contract suite as the real runtimes.
+ * Closing it closes its daemon too, unless the options gave the daemon.
  */
 export function openMemoryRuntime(options: MemoryRuntimeOptions = {}): MemoryRuntime {
   return new MemoryRuntime(options);
@@ -56,7 +56,7 @@ export class MemoryRuntime implements EngineRuntime {
   readonly daemon: MemoryDaemon;
   /** Every call so far, in order. */
   readonly calls: { call: RuntimeCall; input: unknown }[] = [];
-  /** Runs between the steps of each call; what it throws is thrown, as a crash of ours would look. */
+  /** Called before and after the effect of each call. What it throws is thrown on, to simulate a crash of ours. */
   onCall: ((report: CallReport) => void | Promise<void>) | undefined;
 
   readonly #instanceId: string;
@@ -77,29 +77,29 @@ export class MemoryRuntime implements EngineRuntime {
 
   // Controls
 
-  /** Until told otherwise nothing answers, and readers of events lose the link. Engines go on. */
+  /** While true, no call gets an answer, and readers of events lose the link. Engines keep running. */
   unreachable(isUnreachable: boolean): void {
     this.#isUnreachable = isUnreachable;
     if (isUnreachable) this.#link.lose();
     else this.#link = openLink();
   }
 
-  /** The next such call fails so; `carriedOut` when the daemon does it all the same. May be given several times. */
-  failNext(call: RuntimeCall, kind: RuntimeFailureKind, { carriedOut = false } = {}): void {
-    this.#faults.push({ call, kind, carriedOut, hangs: false });
+  /** Makes the next such call fail; with `completed` it has its effect anyway. Several faults queue up. */
+  failNext(call: RuntimeCall, kind: RuntimeFailureKind, { completed = false } = {}): void {
+    this.#faults.push({ call, kind, completed, hangs: false });
   }
 
-  /** The next such call gets no answer within its deadline, and is carried out unless told otherwise. */
-  hang(call: RuntimeCall, { carriedOut = true } = {}): void {
-    this.#faults.push({ call, kind: "unreachable", carriedOut, hangs: true });
+  /** Makes the next such call exceed its deadline; by default it has its effect anyway. */
+  hang(call: RuntimeCall, { completed = true } = {}): void {
+    this.#faults.push({ call, kind: "unreachable", completed, hangs: true });
   }
 
-  /** The engine's process dies by itself. */
+  /** Ends the engine's process, as a crash does. */
   async crash(engineId: string, { exitCode = 1, oomKilled = false } = {}): Promise<void> {
     await this.daemon.end(this.#runningOf(engineId), exitCode, oomKilled);
   }
 
-  /** The process dies and the daemon starts it again, as `unless-stopped` says. */
+  /** Ends the process, and starts it again as the restart policy `unless-stopped` does. */
   async restart(engineId: string, { exitCode = 1 } = {}): Promise<void> {
     const container = this.#runningOf(engineId);
     await this.daemon.end(container, exitCode);
@@ -107,17 +107,17 @@ export class MemoryRuntime implements EngineRuntime {
     await this.daemon.start(container);
   }
 
-  /** Something of this engine is written to its log. */
+  /** Writes a line to the engine's log. */
   write(engineId: string, stream: LogLine["stream"], line: string): void {
     this.daemon.write(this.#runningOf(engineId), stream, line);
   }
 
-  /** Somebody removes the volume behind our back. */
+  /** Removes the volume, as somebody outside the orchestrator may. */
   loseVolume(volumeName: string): void {
     this.daemon.volumes.delete(volumeName);
   }
 
-  /** Another daemon answers at the same address. */
+  /** From now on, the daemon is one without our marker. */
   loseMarker(): void {
     this.daemon.markers.delete(this.#instanceId);
   }
@@ -127,7 +127,7 @@ export class MemoryRuntime implements EngineRuntime {
   check(): Promise<void> {
     return this.#call("check", undefined, () => {
       if (this.#marked && !this.daemon.markers.has(this.#instanceId)) {
-        throw new RuntimeFailure("changed", "another daemon answers");
+        throw new RuntimeFailure("changed", "the daemon has no marker of this instance");
       }
     });
   }
@@ -286,8 +286,8 @@ export class MemoryRuntime implements EngineRuntime {
   }
 
   async #fail<T>(fault: Fault, effect: () => T | Promise<T>): Promise<never> {
-    // Carried out or not, and failed or not: the caller is not told.
-    if (fault.carriedOut) await (async () => effect())().catch(() => undefined);
+    // The caller learns nothing about the effect, not even whether it failed.
+    if (fault.completed) await (async () => effect())().catch(() => undefined);
     if (fault.hangs) await sleep(this.#callTimeoutMs);
     throw new RuntimeFailure(fault.kind, `made to fail: ${fault.call}`);
   }
@@ -326,7 +326,7 @@ export class MemoryRuntime implements EngineRuntime {
   #hasOwnVolume(volumeName: string): boolean {
     const volume = this.daemon.volumes.get(volumeName);
     if (volume !== undefined && volume.instanceId !== this.#instanceId) {
-      throw new RuntimeFailure("conflict", `the volume ${volumeName} is not of this instance`);
+      throw new RuntimeFailure("conflict", `the volume ${volumeName} belongs to another instance`);
     }
     return volume !== undefined;
   }

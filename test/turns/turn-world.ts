@@ -131,9 +131,9 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
     };
     const replica = { id: randomUUID(), holdsLease: () => process.lease };
     const reconciler: WorldContext["reconciler"] = {
-      // An engine that boots, boots for ever.
-      join: async () => new Promise<never>(() => {}),
-      refresh: async (engineId) => engines.find((one) => one.engineId === engineId),
+      // A boot never ends.
+      waitForReconcile: async () => new Promise<never>(() => {}),
+      observeNow: async (engineId) => engines.find((one) => one.engineId === engineId),
     };
     const base = { raw, clock, log: silentLog, config, replica, turnTiming, reconciler, connections, holds };
     const lease = new LeaseGuard(replica);

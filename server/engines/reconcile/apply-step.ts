@@ -9,19 +9,18 @@ import { toContainerSpec, toSpecHash } from "../model/engine-spec.ts";
 import { assignPort } from "./assign-port.ts";
 import { failEngine, hidePassedThrough } from "./fail-engine.ts";
 import { leaveTombstone } from "./leave-tombstone.ts";
-import { findCurrent, type Observation, type Step } from "./plan-engine.ts";
+import type { BootAnswer } from "./observe-engine.ts";
+import type { Step } from "./plan-engine.ts";
 import type { ReconcileContext } from "./reconcile-context.ts";
 import { recordMove } from "./record-move.ts";
 import { recordReady, recordStillHealthy } from "./record-ready.ts";
 import { waitForBoot, type BootsInProgress } from "./wait-for-boot.ts";
 
 /** `again`: read the row and observe again. `steady`: nothing to do for now; the lease is released. */
-export type StepOutcome = "again" | "steady";
+export type StepOutcome = { kind: "steady" } | { kind: "again"; answer?: BootAnswer | undefined };
 
 export interface ApplyStepInput {
   row: EngineRowAt;
-  /** The observation that the step was planned from. */
-  seen: Observation;
   step: Step;
   /** Aborts when the row should be read again: it ends waits and pulls early. */
   wake: AbortSignal;
@@ -30,10 +29,11 @@ export interface ApplyStepInput {
 
 /** Part of the last write of a reconcile, so that releasing the lease costs no round trip of its own. */
 const RELEASED: EnginePatch = { leaseReplica: null };
+const AGAIN: StepOutcome = { kind: "again" };
 
 /** Applies one step and records it. Throws RuntimeFailure when a runtime call failed. */
 export async function applyStep(ctx: ReconcileContext, input: ApplyStepInput): Promise<StepOutcome> {
-  const { row, step } = input;
+  const { row, step, wake, boots } = input;
   switch (step.do) {
     case "steady":
       return toOutcome(await record(ctx, row, { ...RELEASED, nextCheckAt: afterMs(step.nextCheckMs) }));
@@ -43,27 +43,27 @@ export async function applyStep(ctx: ReconcileContext, input: ApplyStepInput): P
       return toOutcome(await recordUnhealthy(ctx, row, step.why));
     case "ready":
       return toOutcome(await recordReady(ctx, row, step.container));
+    case "wait_for_boot":
+      return { kind: "again", answer: await waitForBoot(ctx, { ...step, wake, boots }) };
     case "leave_tombstone":
-      await leaveTombstone(ctx, row);
-      return "again";
     case "move":
     case "fail":
     case "assign_port":
     case "free_address":
       await recordStep(ctx, row, step);
-      return "again";
+      return AGAIN;
     default:
       await callRuntime(ctx, input, step);
-      return "again";
+      return AGAIN;
   }
 }
 
 /** If another writer changed the row, the reconcile goes on with the new row. */
 function toOutcome(isRecorded: boolean): StepOutcome {
-  return isRecorded ? "steady" : "again";
+  return isRecorded ? { kind: "steady" } : AGAIN;
 }
 
-type RecordStep = Extract<Step, { do: "move" | "fail" | "assign_port" | "free_address" }>;
+type RecordStep = Extract<Step, { do: "move" | "fail" | "leave_tombstone" | "assign_port" | "free_address" }>;
 
 async function recordStep(ctx: ReconcileContext, row: EngineRowAt, step: RecordStep): Promise<void> {
   switch (step.do) {
@@ -72,6 +72,8 @@ async function recordStep(ctx: ReconcileContext, row: EngineRowAt, step: RecordS
       return;
     case "fail":
       return failEngine(ctx, row, step);
+    case "leave_tombstone":
+      return leaveTombstone(ctx, row);
     case "assign_port":
       return assignPort(ctx, row);
     case "free_address":
@@ -89,18 +91,13 @@ async function recordUnhealthy(ctx: ReconcileContext, row: EngineRowAt, why: str
 type RuntimeStep = Extract<
   Step,
   {
-    do:
-      "wait_for_boot" | "resolve_image" | "create" | "start" | "unpause" | "stop" | "remove" | "remove_data";
+    do: "resolve_image" | "create" | "start" | "unpause" | "stop" | "remove" | "remove_data";
   }
 >;
 
 async function callRuntime(ctx: ReconcileContext, input: ApplyStepInput, step: RuntimeStep): Promise<void> {
-  const { row, seen, wake, boots } = input;
+  const { row, wake } = input;
   switch (step.do) {
-    case "wait_for_boot": {
-      const endpoint = findCurrent(row, seen.containers)?.endpoint ?? null;
-      return waitForBoot(ctx, { endpoint, probeMs: step.probeMs, wake, boots });
-    }
     case "resolve_image":
       return resolveImage(ctx, row, wake);
     case "create":

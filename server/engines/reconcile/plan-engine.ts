@@ -16,7 +16,7 @@ export type HealthObservation = { ready: true; uptimeMs: number } | { ready: fal
 /** The next step. `steady` ends the reconcile and says when to check again. */
 export type Step =
   | { do: "steady"; nextCheckMs: number }
-  | { do: "wait_for_boot"; probeMs: number }
+  | { do: "wait_for_boot"; container: ContainerObservation; probeMs: number }
   | { do: "move"; move: Exclude<Move, "fail" | "ready"> }
   | { do: "ready"; container: ContainerObservation }
   | { do: "fail"; code: StatusReason; why: string; retry: boolean }
@@ -166,7 +166,7 @@ function planProcess(
   }
   if (bootMs < given.bootTimeoutMs) {
     const probeMs = Math.min(BOOT_PROBE_MAX_MS, Math.max(BOOT_PROBE_MIN_MS, bootMs / 40));
-    return { do: "wait_for_boot", probeMs };
+    return { do: "wait_for_boot", container: current, probeMs };
   }
   const answer = given.health?.ready === false ? given.health.why : "no process to probe";
   const why = `not ready after ${Math.round(given.bootTimeoutMs / 1000)} s: ${answer}`;

@@ -9,7 +9,7 @@ import {
 } from "../../../db/engines.ts";
 import { RuntimeFailure } from "../../runtime/engine-runtime.ts";
 import { applyStep, type StepOutcome } from "./apply-step.ts";
-import { observeEngine, observeHealth } from "./observe-engine.ts";
+import { observeEngine, observeHealth, type BootAnswer } from "./observe-engine.ts";
 import { planEngine } from "./plan-engine.ts";
 import type { ReconcileContext } from "./reconcile-context.ts";
 import { spreadInterval } from "./spread-interval.ts";
@@ -64,11 +64,13 @@ export async function reconcileEngine(
   if (input.isResync && (await isStillHealthy(ctx, leased))) return "steady";
 
   let row: EngineRowAt | undefined = leased;
+  let answer: BootAnswer | undefined;
   while (!input.closing.aborted) {
     if (row === undefined) return "gone";
     if (!ctx.replica.holdsLease() || row.fencingToken !== leased.fencingToken) return "no_lease";
-    const outcome = await runStep(ctx, row, input);
-    if (outcome !== "again") return outcome;
+    const outcome = await runStep(ctx, { ...input, row, answer });
+    if (outcome.kind !== "again") return outcome.kind;
+    answer = outcome.answer;
     row = await findEngineById(ctx.db, engineId);
   }
   await releaseLease(ctx, leased);
@@ -77,25 +79,25 @@ export async function reconcileEngine(
 
 async function runStep(
   ctx: ReconcileContext,
-  row: EngineRowAt,
-  input: ReconcileInput,
-): Promise<StepOutcome | "unreachable" | "refused"> {
+  input: ReconcileInput & { row: EngineRowAt; answer: BootAnswer | undefined },
+): Promise<StepOutcome | { kind: "unreachable" | "refused" }> {
+  const { row, boots } = input;
   const wake = AbortSignal.any([input.wakeSignal(), input.closing]);
   try {
     input.onObserve();
-    const seen = await observeEngine(ctx, row);
+    const seen = await observeEngine(ctx, row, input.answer);
     const { publishesHostPorts, startsOnEnsure } = ctx.runtime;
     const policy = { ...ctx.config, publishesHostPorts, startsOnEnsure, isResync: input.isResync };
     const step = planEngine(row, seen, { ...policy, nowMs: Date.parse(row.now) });
     ctx.log.debug({ engineId: row.id, status: row.status, step: step.do }, "next step");
-    return await applyStep(ctx, { row, seen, step, wake, boots: input.boots });
+    return await applyStep(ctx, { row, step, wake, boots });
   } catch (error) {
     if (!(error instanceof RuntimeFailure)) throw error;
-    if (error.kind === "no_such_container") return "again";
+    if (error.kind === "no_such_container") return { kind: "again" };
     // Unknown is not gone: nothing of the engine changes except the time of the next check.
     ctx.log.warn({ engineId: row.id, failure: error.kind, error: error.message }, "runtime call failed");
     await releaseLease(ctx, row, { nextCheckAt: afterMs(RETRY_MS) });
-    return error.kind === "unreachable" || error.kind === "changed" ? "unreachable" : "refused";
+    return { kind: error.kind === "unreachable" || error.kind === "changed" ? "unreachable" : "refused" };
   }
 }
 

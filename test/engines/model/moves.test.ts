@@ -23,7 +23,7 @@ const cells = ENGINE_STATUSES.flatMap((from) =>
   Object.keys(MOVES).map((move) => ({ from, move: move as Move })),
 );
 
-/** An engine as a verb or the loop would meet it. */
+/** Inserts an engine in any status. */
 async function insertEngineAs(
   changes: Pick<NewEngine, "userId" | "status" | "desired"> & Partial<NewEngine>,
 ): Promise<string> {
@@ -46,7 +46,7 @@ async function insertEngineAs(
   return id;
 }
 
-test.each(cells)("$move from $from is made exactly when the table allows it", async ({ from, move }) => {
+test.each(cells)("$move from $from is made if and only if the table allows it", async ({ from, move }) => {
   const id = await insertEngineAs({ userId: `${from}-${move}`, status: from, desired: "running" });
   const moved = await moveEngine(house.ctx.db, { row: { id, desired: "running" }, move });
   const expected = isAllowed(move, from) ? MOVES[move].to : undefined;
@@ -55,7 +55,7 @@ test.each(cells)("$move from $from is made exactly when the table allows it", as
   expect(after?.status).toBe(expected ?? from);
 });
 
-test("a move is lost to whoever changed what is wanted, and to a newer driver", async () => {
+test("a move fails when the desired state has changed, or when a newer lease exists", async () => {
   expect(await updateEngineIf(house.ctx.db, { id: randomUUID() }, {})).toBeUndefined();
   const id = await insertEngineAs({
     userId: "racer",

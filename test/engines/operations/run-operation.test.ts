@@ -113,7 +113,7 @@ test("a destroy that is resumed after its engine is gone leaves the user's next 
   house.runtime.unreachable(true);
   await expect(destroy()).rejects.toMatchObject({ reason: "RUNTIME_UNREACHABLE" });
   house.runtime.unreachable(false);
-  await house.ctx.reconciler.drive(engine.engineId);
+  await house.ctx.reconciler.reconcile(engine.engineId);
   const next = await provisionEngine(house.ctx, toCall(house, "fay"));
   expect(await destroy()).toEqual({ engineId: engine.engineId, destroyed: true });
   expect(await getEngine(house.ctx, toCall(house, "fay"))).toMatchObject({

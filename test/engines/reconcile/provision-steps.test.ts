@@ -1,6 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { findEngine, findEngineById, updateEngineIf, type EnginePatch } from "../../../db/engines.ts";
-import { systemClock } from "../../../server/time/clock.ts";
 import { toDefaultImage } from "../../../server/engines/model/engine-spec.ts";
 import { provisionEngine } from "../../../server/engines/operations/provision-engine.ts";
 import { MemoryDaemon } from "../../support/memory-daemon.ts";
@@ -8,10 +7,10 @@ import { answerAsEngine } from "../../support/memory-engine.ts";
 import type { CallReport } from "../../support/memory-runtime.ts";
 import { openHouse, openSite, toCall, type House, type Site } from "../open-house.ts";
 
-/** No look is ever too old to be planned on, however slow the machine is. */
-const clock = { ...systemClock, now: () => 0 };
-/** Nor does a probe fail, which would be followed by another look. */
+/** No probe times out on a slow machine: another observation would follow it. */
 const config = { healthTimeoutMs: 60_000 };
+/** The calls of an observation that finds no container. */
+const OBSERVE_NONE = ["observe", "hasData", "check"];
 
 let site: Site;
 let house: House;
@@ -20,7 +19,7 @@ beforeAll(async () => {
   site = await openSite({ config });
 });
 beforeEach(async () => {
-  house = await openHouse(site, { clock });
+  house = await openHouse(site);
 });
 afterEach(async () => {
   await house[Symbol.asyncDispose]();
@@ -30,9 +29,9 @@ afterAll(async () => {
 });
 
 const rowOf = (userId: string) => findEngine(house.ctx.db, { productId: house.productId, userId });
-const callsOf = () => house.runtime.calls.map(({ call }) => call);
+const callsOf = ({ runtime }: House = house) => runtime.calls.map(({ call }) => call);
 
-/** Runs once, in the middle of the first such call. */
+/** Acts once, in the middle of the first such call. */
 function during(call: CallReport["call"], when: CallReport["when"], act: () => Promise<void> | void): void {
   house.runtime.onCall = async (report) => {
     if (report.call !== call || report.when !== when) return;
@@ -41,55 +40,56 @@ function during(call: CallReport["call"], when: CallReport["when"], act: () => P
   };
 }
 
-/** As another verb, or another driver, would write it. */
+/** Writes as another operation, or another replica, would. */
 async function overwrite(userId: string, patch: EnginePatch): Promise<void> {
   const row = await rowOf(userId);
   await updateEngineIf(house.ctx.db, { id: row?.id ?? "" }, patch);
 }
 
-test("a first boot asks the daemon whether it is ours, and looks at the container once it was started", async () => {
+test("a first boot checks that the daemon is ours, and observes the container before and after its start", async () => {
   await provisionEngine(house.ctx, toCall(house, "ada"));
-  expect(callsOf()).toEqual(["findImage", "check", "check", "ensure", "start", "observe"]);
+  const steps = ["findImage", "check", ...OBSERVE_NONE, "ensure", "observe", "start", "observe"];
+  expect(callsOf()).toEqual(steps);
 });
 
-test("a stop that is wanted while the container is made is never followed by its start", async () => {
+test("a stop that a caller requests while the container is created prevents its start", async () => {
   during("ensure", "after", () => overwrite("bea", { desired: "stopped" }));
   const { engine } = await provisionEngine(house.ctx, toCall(house, "bea"));
   expect(engine).toMatchObject({ status: "stopped" });
   expect(callsOf()).not.toContain("start");
 });
 
-test("a driver that lost its place while the container was made does not start it", async () => {
+test("a replica that lost its lease while the container was created does not start it", async () => {
   during("ensure", "after", () => overwrite("cyd", { fencingToken: 1_000 }));
   const { engine } = await provisionEngine(house.ctx, { ...toCall(house, "cyd") });
   expect(engine.status).toBe("provisioning");
   expect(callsOf()).not.toContain("start");
 });
 
-test("a container that is adopted is looked at before anything is done to it", async () => {
-  house.runtime.failNext("ensure", "unreachable", { carriedOut: true });
+test("an adopted container is observed before any other call addresses it", async () => {
+  house.runtime.failNext("ensure", "unreachable", { completed: true });
   await provisionEngine(house.ctx, toCall(house, "dan"));
   await house.ctx.reconciler.reconcile((await rowOf("dan"))?.id ?? "");
   expect(await rowOf("dan")).toMatchObject({ status: "running" });
   expect(callsOf().filter((call) => call === "ensure")).toHaveLength(1);
 });
 
-test("what happens to a container after the last look is looked at, and nobody waits for it", async () => {
-  let looks = 0;
+test("a runtime event after the last observation causes another one, and the caller does not wait for it", async () => {
+  let observations = 0;
   house.runtime.onCall = async ({ call, when }) => {
-    if (call !== "observe" || when !== "after") return;
-    looks += 1;
+    if (call !== "observe" || when !== "after" || !callsOf().includes("start")) return;
+    observations += 1;
     const row = await rowOf("eli");
-    // The look that finds the process: it is over, and what it saw is yet to be recorded.
-    if (looks === 1 && row !== undefined) house.ctx.reconciler.onRuntimeEvent(row.id);
+    // This observation finds the process. It is over, but its result is not recorded yet.
+    if (observations === 1 && row !== undefined) house.ctx.reconciler.onRuntimeEvent(row.id);
   };
   const { engine } = await provisionEngine(house.ctx, toCall(house, "eli"));
   expect(engine).toMatchObject({ status: "running", generation: 1 });
-  await expect.poll(() => looks).toBe(2);
+  await expect.poll(() => observations).toBe(2);
 });
 
-test("a process is recorded as ready when it answered, and not for the one before it", async () => {
-  /** By each process, in the order of their starts. */
+test("a process is recorded as ready only when it answered itself, not when the process before it did", async () => {
+  /** The number of probes that each process answered, in the order of their starts. */
   const answers: number[] = [];
   const daemon = new MemoryDaemon({
     handler: (container, environment) => {
@@ -98,45 +98,40 @@ test("a process is recorded as ready when it answered, and not for the one befor
       return (request, response) => {
         const count = (answers[index] ?? 0) + 1;
         answers[index] = count;
-        // Only the first is too early, so that the second is of the wait for the boot.
+        // Only the first probe fails, so that the second belongs to the wait for the boot.
         if (index === 0 && count === 1) response.writeHead(503).end();
         else answer(request, response);
       };
     },
   });
   await using slow = await openSite({ config, daemon });
-  await using other = await openHouse(slow, { clock });
+  await using other = await openHouse(slow);
   other.runtime.onCall = async ({ call, when, input }) => {
-    // After the process was seen and has answered, before it is seen again.
+    // After the first process was observed and has answered, and before the next observation.
     if (call !== "observe" || when !== "before" || answers.length !== 1 || answers[0] !== 2) return;
     await other.runtime.restart(String(input));
   };
   const { engine } = await provisionEngine(other.ctx, toCall(other, "fay"));
-  const container = [...daemon.containers.values()].find(({ spec }) => spec.engineId === engine.engineId);
+  const [container] = await other.runtime.observe(engine.engineId);
   const row = await findEngineById(other.ctx.db, engine.engineId);
   expect(row).toMatchObject({ status: "running", generation: 1 });
-  expect(row?.processIdentity).toBe(`${container?.containerId}@${container?.startedAt}`);
-  expect(answers, "the second process was asked itself").toEqual([2, expect.any(Number)]);
+  expect(row?.processIdentity).toBe(container?.processIdentity);
+  expect(row?.endpoint).toBe(container?.endpoint);
+  expect(answers, "the second process was probed itself").toEqual([2, expect.any(Number)]);
   expect(answers[1]).toBeGreaterThan(0);
 });
 
-test("an image that has to be pulled is pulled by the control loop, and the container is made right after", async () => {
+test("reconcile pulls a missing image, and creates the container right after", async () => {
   const images = new Set<string>();
   const daemon = new MemoryDaemon({ images });
   await using bare = await openSite({ config, daemon });
-  await using other = await openHouse(bare, { clock });
+  await using other = await openHouse(bare);
   other.runtime.onCall = ({ call, when }) => {
     if (call === "findImage" && when === "after") images.add(toDefaultImage(bare.config));
   };
   const { engine } = await provisionEngine(other.ctx, toCall(other, "gus"));
   expect(engine).toMatchObject({ status: "running", imageId: toDefaultImage(bare.config) });
-  expect(other.runtime.calls.map(({ call }) => call)).toEqual([
-    "findImage",
-    "check",
-    "check",
-    "resolveImage",
-    "ensure",
-    "start",
-    "observe",
-  ]);
+  const pull = ["findImage", "check", ...OBSERVE_NONE, "resolveImage"];
+  const boot = [...OBSERVE_NONE, "ensure", "observe", "start", "observe"];
+  expect(callsOf(other)).toEqual([...pull, ...boot]);
 });
