@@ -1,9 +1,10 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import postgres from "postgres";
 import { expect, test } from "vitest";
 import { findSchemaState, migrateDatabase } from "../../db/migrate.ts";
-import { readMigrations } from "../../db/migration-files.ts";
+import { migrationsDir, readMigrations } from "../../db/migration-files.ts";
 import { openTempDir } from "../support/temp-dir.ts";
 import { openEmptyDatabase, openTestDatabase } from "../support/test-database.ts";
 
@@ -63,3 +64,38 @@ async function writeMigrations(dir: string, migrations: Record<string, string>):
   await writeFile(join(dir, "meta", "_journal.json"), JSON.stringify({ entries }));
   for (const [tag, text] of Object.entries(migrations)) await writeFile(join(dir, `${tag}.sql`), text);
 }
+
+test("an upgrade gives the engines of the release before their endpoint and the start of their process", async () => {
+  await using database = await openEmptyDatabase();
+  await using dir = await openTempDir();
+  await cp(migrationsDir, dir.path, { recursive: true });
+  const journalPath = join(dir.path, "meta", "_journal.json");
+  const journal = JSON.parse(await readFile(journalPath, "utf8")) as { entries: { tag: string }[] };
+  const entries = journal.entries.slice(0, 2);
+  await writeFile(journalPath, JSON.stringify({ entries }));
+  await migrateDatabase({ url: database.url, migrationsDir: dir.path });
+  const sql = postgres(database.url, { max: 1 });
+  const productId = randomUUID();
+  await sql`insert into products (id, slug, name, created_at) values (${productId}, 'acme', 'Acme', now())`;
+  const startedAt = "2026-01-02T03:04:05.678Z";
+  const rows: [string, number | null, string | null][] = [
+    ["ran", 9_001, `container@${startedAt}`],
+    ["never started", 9_002, "container@never"],
+    ["freed", null, null],
+  ];
+  for (const [userId, port, identity] of rows) {
+    await sql`insert into engines (id, product_id, user_id, desired, desired_by, status, spec, spec_hash, volume_name,
+        runtime_host, host_port, incarnation, process_identity, generation, key_hash, key_sealed, key_prefix,
+        next_check_at, created_at, updated_at)
+      values (${randomUUID()}, ${productId}, ${userId}, 'running', 'caller', 'running', '{}', 'hash', 'volume', 'host',
+        ${port}, 1, ${identity}, 1, 'hash', 'sealed', 'ehe_', now(), now(), now())`;
+  }
+  await migrateDatabase({ url: database.url });
+  const engines = await sql`select user_id, endpoint, process_started_at from engines order by host_port`;
+  await sql.end();
+  expect(engines).toEqual([
+    { user_id: "ran", endpoint: "http://127.0.0.1:9001", process_started_at: new Date(startedAt) },
+    { user_id: "never started", endpoint: "http://127.0.0.1:9002", process_started_at: null },
+    { user_id: "freed", endpoint: null, process_started_at: null },
+  ]);
+});
