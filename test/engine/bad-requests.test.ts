@@ -1,15 +1,19 @@
 import { request } from "node:http";
 import { once } from "node:events";
+import { Agent, fetch, type RequestInit } from "undici";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ENGINE_KEY, openHome, spawnEngine, type EngineHome, type RunningEngine } from "./spawn-engine.ts";
 
 let home: EngineHome;
 let engine: RunningEngine;
+/** Without keep-alive: a stalled test process would reuse an idle connection that the engine has just closed. */
+const dispatcher = new Agent({ pipelining: 0 });
 beforeAll(async () => {
   home = await openHome();
   engine = await spawnEngine(home);
 });
 afterAll(async () => {
+  await dispatcher.close();
   await engine[Symbol.asyncDispose]();
   await home[Symbol.asyncDispose]();
 });
@@ -18,7 +22,7 @@ async function send(
   path: string,
   init: RequestInit,
 ): Promise<{ status: number; body: unknown; allow: string | null }> {
-  const response = await fetch(engine.url + path, init);
+  const response = await fetch(engine.url + path, { ...init, dispatcher });
   return { status: response.status, body: await response.json(), allow: response.headers.get("allow") };
 }
 
