@@ -106,7 +106,11 @@ async function openParts(
   const metrics = new Metrics();
   const runtimeInput = { db: database.db, config, log, instance };
   const runtime = stack.use(await openRuntime(runtimeInput));
-  const replica = await openReplica({ ...database, ...input, metrics, clock: systemClock }, runtime.host, stack);
+  const replica = await openReplica(
+    { ...database, ...input, metrics, clock: systemClock },
+    runtime.host,
+    stack,
+  );
   await bindRuntime(runtimeInput, runtime);
   return {
     config: await withDefaultImage(config, { runtime, log, signal }),

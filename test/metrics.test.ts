@@ -58,7 +58,7 @@ test("each tick of a loop reaches the subscribers, with its duration and whether
   ]);
 });
 
-test("each ended request reaches the subscribers", () => {
+test("a Metrics object passes an ended request to each of its subscribers", () => {
   const metrics = new Metrics();
   const request = { route: "engines.stop", outcome: "ENGINE_NOT_FOUND", durationMs: 3 };
   metrics.requestEnded(request);

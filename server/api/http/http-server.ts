@@ -14,6 +14,8 @@ declare module "fastify" {
   interface FastifyRequest {
     /** The name of the key that came with the request; null until the key was accepted. */
     actorName: string | null;
+    /** The called procedure; null for a batch and for other routes. */
+    procedure: string | null;
     /** Why the request failed; of a batch, the reason of the last failed call. null if nothing has failed. */
     reason: Reason | null;
   }
@@ -104,6 +106,7 @@ function makeServer(ctx: AppContext, timeouts: HttpTimeouts): FastifyInstance {
     frameworkErrors: (error, request, reply) => refuse(ctx.log, error, { request, reply }),
   });
   server.decorateRequest("actorName", null);
+  server.decorateRequest("procedure", null);
   server.decorateRequest("reason", null);
   server.addHook("onRequest", async (request, reply) => {
     const startedAt = performance.now();
@@ -112,7 +115,7 @@ function makeServer(ctx: AppContext, timeouts: HttpTimeouts): FastifyInstance {
     // fastify's `onResponse` does not run when the caller leaves, but every response closes.
     reply.raw.once("close", () => {
       pending.get(socket)?.delete(reply.raw);
-      endRequest(ctx.log, { request, reply, durationMs: performance.now() - startedAt });
+      endRequest(ctx, { request, reply, durationMs: performance.now() - startedAt });
     });
     // A failed write closes the response, which is handled above. Without a listener it would end the process.
     reply.raw.on("error", ignore);

@@ -11,9 +11,8 @@ const CONNECTED = toEvent("connected", JSON.stringify({ reconnectAfterInactivity
 const RETURNED = toEvent("return", "");
 
 // The record is flat and keyed by path, although its type says otherwise.
-const PROCEDURES = Object.entries(appRouter._def.procedures as unknown as Record<string, AnyTRPCProcedure>);
-const SUBSCRIPTIONS: ReadonlySet<string> = new Set(
-  PROCEDURES.flatMap(([path, { _def }]) => (_def.type === "subscription" ? [path] : [])),
+const PROCEDURES: ReadonlyMap<string, AnyTRPCProcedure> = new Map(
+  Object.entries(appRouter._def.procedures as unknown as Record<string, AnyTRPCProcedure>),
 );
 
 export interface SubscriptionCall {
@@ -27,7 +26,12 @@ export interface SubscriptionCall {
 
 /** True for the path of a procedure that `serveSubscription` serves. */
 export function isSubscription(path: string): boolean {
-  return SUBSCRIPTIONS.has(path);
+  return PROCEDURES.get(path)?._def.type === "subscription";
+}
+
+/** True for the path of one procedure; false for a batch of several and for an unknown path. */
+export function isProcedure(path: string): boolean {
+  return PROCEDURES.has(path);
 }
 
 /**

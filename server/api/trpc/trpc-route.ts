@@ -7,7 +7,7 @@ import { openCaller } from "../http/request-caller.ts";
 import { toSearch } from "../http/request-url.ts";
 import { appRouter } from "../routers/router.ts";
 import type { RequestContext } from "./request-context.ts";
-import { isSubscription, serveSubscription } from "./serve-subscription.ts";
+import { isProcedure, isSubscription, serveSubscription } from "./serve-subscription.ts";
 import { addRequestId } from "./trpc.ts";
 
 export const REQUEST_MAX_BYTES = 1024 * 1024;
@@ -51,6 +51,7 @@ interface HttpCall {
 
 async function answerCall(options: TrpcRouteOptions, call: HttpCall): Promise<FastifyReply> {
   const { path, request, reply } = call;
+  if (isProcedure(path)) request.procedure = path;
   if (reply.raw.destroyed) return reply.hijack();
   const left = new AbortController();
   reply.raw.once("close", () => {

@@ -288,3 +288,24 @@ describe("a replica that drains or closes", () => {
     expect(await inFlight).toBe("cut");
   });
 });
+
+test("each ended request is measured with its procedure or route, and with its outcome", async () => {
+  const ended: [string, string][] = [];
+  const subscription = api.ctx.metrics.subscribe({
+    requestEnded: ({ route, outcome }) => void ended.push([route, outcome]),
+  });
+  await api.query("engines.get", { key, input: { userId: "ada" } });
+  await api.query("engines.get", { key, input: { userId: "nobody" } });
+  await post("/trpc/engines.get,engines.teleport", "{}");
+  await fetch(`${api.url}/healthz`);
+  await fetch(`${api.url}/made/up`);
+  const expected = [
+    ["engines.get", "ok"],
+    ["engines.get", "ENGINE_NOT_FOUND"],
+    ["POST /trpc/:path", "INVALID_INPUT"],
+    ["GET /healthz", "ok"],
+    ["GET unknown", "INVALID_INPUT"],
+  ];
+  await expect.poll(() => ended).toEqual(expected);
+  subscription[Symbol.dispose]();
+});
