@@ -97,10 +97,10 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
     };
     await database.raw`
       insert into engines (id, product_id, user_id, desired, desired_by, status, spec, spec_hash, volume_name,
-        runtime_host, host_port, incarnation, generation, key_hash, key_sealed, key_prefix, next_check_at, created_at,
+        runtime_host, endpoint, incarnation, generation, key_hash, key_sealed, key_prefix, next_check_at, created_at,
         updated_at)
       values (${row.engineId}, ${productId}, ${userId}, 'running', 'caller', 'running', '{}', '', '',
-        ${row.engineId}, ${Number(new URL(engine.url).port)}, 1, 1, '', ${row.apiKey}, '', now(), now(), now())`;
+        ${row.engineId}, ${engine.url}, 1, 1, '', ${row.apiKey}, '', now(), now(), now())`;
     engines.push(row);
     return row;
   };
