@@ -249,11 +249,11 @@ const duringWrite: Arrange = async (ctx, { productId }, reached) => {
 };
 const duringBoot: Arrange = async (ctx, { engineId }, reached) => {
   await world.database.raw`update engines set status = 'starting' where id = ${engineId}`;
-  const join = async () => {
+  const waitForReconcile = async () => {
     reached();
     return new Promise<never>(() => {});
   };
-  return { ...ctx, reconciler: { ...ctx.reconciler, join } };
+  return { ...ctx, reconciler: { ...ctx.reconciler, waitForReconcile } };
 };
 const atTheGate: Arrange = async (ctx, { engineId }, reached) => {
   await world.holds.closeGate(engineId, { whenBusy: "wait", deadlineMs: 0, reason: "ENGINE_STOPPED" });

@@ -27,7 +27,8 @@ const answer =
   };
 
 async function moveEngine({ engineId }: EngineRowDouble, port: number): Promise<void> {
-  await world.database.raw`update engines set host_port = ${port} where id = ${engineId}`;
+  await world.database
+    .raw`update engines set endpoint = ${`http://127.0.0.1:${port}`} where id = ${engineId}`;
 }
 
 /** Calls back after the first row is written, and before the engine is held. */
@@ -482,12 +483,12 @@ describe("a row that was written before its engine was held", () => {
     });
     const input = { ...world.input(), userId: engine.userId };
     const seen: unknown[] = [];
-    const join = async () => {
+    const waitForReconcile = async () => {
       seen.push(await getTurn(process, input).catch((error: unknown) => error));
       await setStatus("running");
       return "gone" as const;
     };
-    const ctx = { ...process, reconciler: { ...process.reconciler, join } };
+    const ctx = { ...process, reconciler: { ...process.reconciler, waitForReconcile } };
     world.engine.onCall = streamOf(completed());
     expect(await startTurn(ctx, input)).toMatchObject({ created: true });
     expect(seen).toEqual([expect.objectContaining({ reason: "TURN_NOT_FOUND" })]);
