@@ -43,8 +43,8 @@ export const AUDIT_COLUMNS = sql.raw(`scope text, actor text, action text, "user
 
 /**
  * An SQL expression that appends a row to its scope's chain and returns the seq. It locks the scope's head until the
- * end of the transaction, and inserts the head of a new scope. For statements that write a change and its audit row at once. The statement needs the
- * `AUDIT_COLUMNS` in scope, and must take the locks of its change first, or two statements may deadlock.
+ * end of the transaction, and inserts the head of a new scope. For statements that write a change and its audit row at
+ * once. Such a statement needs the `AUDIT_COLUMNS` in scope, and must lock what it changes first, against deadlocks.
  */
 export const APPEND_AUDIT =
   sql.raw(`append_audit(scope, actor, action, "userId", "engineId", "requestId", metadata,

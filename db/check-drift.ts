@@ -7,18 +7,17 @@ import { migrationsDir } from "./migration-files.ts";
 
 // `drizzle-kit check` does not find drift. Generating a migration does, so this program generates into a copy.
 const rootDir = fileURLToPath(new URL("..", import.meta.url));
+const remedy = "run `npm run db:generate`";
 const copyDir = await mkdtemp(join(tmpdir(), "enginehouse-drift-"));
 try {
   await cp(migrationsDir, copyDir, { recursive: true });
   const output = await generateInto(copyDir);
   const drift = await listNewFiles(copyDir);
   if (drift.length > 0) {
-    fail(`db/schema.ts has changes without a migration: run \`npm run db:generate\`\n${drift.join("\n")}`);
+    fail(`db/schema.ts has changes without a migration: ${remedy}\n${drift.join("\n")}`);
   } else if (!output.includes("No schema changes")) {
     // drizzle-kit exits with 0 even when it fails or has a question, so only its output counts.
-    fail(
-      `db/schema.ts and migrations/ differ, or drizzle-kit failed: run \`npm run db:generate\`\n${output}`,
-    );
+    fail(`db/schema.ts and migrations/ differ, or drizzle-kit failed: ${remedy}\n${output}`);
   }
 } finally {
   await rm(copyDir, { recursive: true, force: true });
@@ -27,21 +26,12 @@ try {
 async function generateInto(dir: string): Promise<string> {
   const program = join(rootDir, "node_modules", "drizzle-kit", "bin.cjs");
   // drizzle-kit puts "./" before this path, so it must be relative.
-  const args = [
-    "generate",
-    "--dialect=postgresql",
-    "--schema=./db/schema.ts",
-    `--out=${relative(rootDir, dir)}`,
-  ];
+  const out = `--out=${relative(rootDir, dir)}`;
+  const args = [program, "generate", "--dialect=postgresql", "--schema=./db/schema.ts", out];
   return new Promise((resolve) => {
-    const child = execFile(
-      process.execPath,
-      [program, ...args],
-      { cwd: rootDir },
-      (error, stdout, stderr) => {
-        resolve(`${stdout}${stderr}${error?.message ?? ""}`.trim());
-      },
-    );
+    const child = execFile(process.execPath, args, { cwd: rootDir }, (error, stdout, stderr) => {
+      resolve(`${stdout}${stderr}${error?.message ?? ""}`.trim());
+    });
     child.stdin?.end();
   });
 }

@@ -85,8 +85,7 @@ async function findHolder(dir: string): Promise<number | undefined> {
 }
 
 function toRefusal(dir: string, holder: number | undefined): DataDirLockedError {
-  const who =
-    holder === undefined ? "a process in another container or on another host" : `process ${holder}`;
+  const who = holder ? `process ${holder}` : "a process in another container or on another host";
   return new DataDirLockedError(
     `${who} already serves the data directory ${dir}: stop it, or set ORCH_DATA_DIR to another directory`,
   );

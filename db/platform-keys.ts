@@ -1,17 +1,16 @@
-import { and, asc, eq, getTableColumns, gt, sql, type SQL } from "drizzle-orm";
+import { and, asc, eq, gt, sql, type SQL } from "drizzle-orm";
 import { APPEND_AUDIT, AUDIT_COLUMNS, type AuditValues } from "./audit-log.ts";
 import type { Db } from "./client.ts";
 import { preparedPerPool, toStatement } from "./prepared-statement.ts";
-import { platformKeys, products, type SCOPES } from "./schema.ts";
+import { platformKeys, products } from "./schema.ts";
 
-export type Scope = (typeof SCOPES)[number];
-export type PlatformKeyRow = Omit<typeof platformKeys.$inferSelect, "scopes"> & { scopes: Scope[] };
+export type PlatformKeyRow = typeof platformKeys.$inferSelect;
+export type Scope = PlatformKeyRow["scopes"][number];
 export type NewPlatformKey = Pick<
   PlatformKeyRow,
   "id" | "productId" | "name" | "prefix" | "hash" | "scopes" | "expiresAt"
 >;
 
-const columns = { ...getTableColumns(platformKeys), scopes: sql<Scope[]>`${platformKeys.scopes}` };
 const isPast = (column: typeof platformKeys.expiresAt) =>
   sql<boolean>`coalesce(${column} <= orch_now(), false)`;
 
@@ -30,7 +29,7 @@ const findByHash = preparedPerPool((db) =>
       id: platformKeys.id,
       productId: platformKeys.productId,
       name: platformKeys.name,
-      scopes: columns.scopes,
+      scopes: platformKeys.scopes,
       expired: isPast(platformKeys.expiresAt).as("expired"),
       revoked: isPast(platformKeys.revokedAt).as("revoked"),
       productRemoved: sql<boolean>`${products.deletedAt} is not null`.as("product_removed"),
@@ -121,7 +120,7 @@ export async function listPlatformKeyRows(
   page: { productId: string; afterId?: string | undefined; limit: number },
 ): Promise<PlatformKeyRow[]> {
   return db
-    .select(columns)
+    .select()
     .from(platformKeys)
     .where(
       and(
@@ -134,7 +133,7 @@ export async function listPlatformKeyRows(
 }
 
 export async function lockPlatformKey(tx: Db, id: string): Promise<PlatformKeyRow | undefined> {
-  const [row] = await tx.select(columns).from(platformKeys).where(eq(platformKeys.id, id)).for("update");
+  const [row] = await tx.select().from(platformKeys).where(eq(platformKeys.id, id)).for("update");
   return row;
 }
 
@@ -153,6 +152,6 @@ export async function setKeyRevoked(
         sql`(${platformKeys.revokedAt} is null or ${platformKeys.revokedAt} > ${at})`,
       ),
     )
-    .returning(columns);
+    .returning();
   return row;
 }

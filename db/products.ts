@@ -1,6 +1,6 @@
-import { and, asc, eq, exists, getTableColumns, gt, isNotNull, isNull, sql } from "drizzle-orm";
+import { and, asc, eq, getTableColumns, gt, isNotNull, isNull, sql } from "drizzle-orm";
 import type { Db } from "./client.ts";
-import { engines, products } from "./schema.ts";
+import { products } from "./schema.ts";
 
 export type ProductRow = typeof products.$inferSelect;
 export type NewProduct = Pick<ProductRow, "id" | "slug" | "name" | "policy">;
@@ -9,9 +9,8 @@ export type ProductRowCounted = ProductRow & { engineCount: number };
 
 export const PRODUCT_SLUG_KEY = "products_slug_key";
 
-const columns = getTableColumns(products);
 const counted = {
-  ...columns,
+  ...getTableColumns(products),
   // Inside a subquery Drizzle writes a bare "id", which would be the engine's. So the columns are written out here.
   engineCount: sql<number>`(select count(*)::int from engines where engines.product_id = products.id)`,
 };
@@ -90,12 +89,7 @@ export async function listHalfRemovedProducts(db: Db, limit: number): Promise<st
     .where(
       and(
         isNotNull(products.deletedAt),
-        exists(
-          db
-            .select({ one: sql`1` })
-            .from(engines)
-            .where(eq(engines.productId, products.id)),
-        ),
+        sql`exists (select from engines where engines.product_id = products.id)`,
       ),
     )
     .limit(limit);

@@ -121,7 +121,7 @@ export const platformKeys = pgTable(
     name: text().notNull(),
     prefix: text().notNull(),
     hash: text().notNull(),
-    scopes: text().array().notNull(),
+    scopes: text({ enum: SCOPES }).array().notNull(),
     createdAt: at("created_at").notNull(),
     expiresAt: at("expires_at"),
     /** The key is refused from this instant on. It lies in the future during a grace period. */
@@ -261,6 +261,7 @@ export const turns = pgTable(
     status: text({ enum: TURN_STATUSES }).notNull(),
     ownerReplica: uuid("owner_replica").notNull(),
     fencingToken: long("fencing_token").notNull(),
+    /** The sequence number of the last event in the log, or of the end. */
     lastSeq: long("last_seq").notNull().default(0),
     reservedSeq: long("reserved_seq").notNull(),
     bytes: long("bytes").notNull().default(0),

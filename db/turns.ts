@@ -1,38 +1,18 @@
 import type { RawSql } from "./client.ts";
 import type { UsableEngine } from "./engines.ts";
-import type { TURN_STATUSES } from "./schema.ts";
-
-export type TurnStatus = (typeof TURN_STATUSES)[number];
+import type { turns } from "./schema.ts";
 
 export interface TurnKey {
   productId: string;
   turnId: string;
 }
 
-export interface TurnRow extends TurnKey {
-  userId: string;
-  engineId: string;
-  generation: number;
-  taskId: string;
-  fingerprint: string;
-  status: TurnStatus;
-  ownerReplica: string;
-  fencingToken: number;
-  /** The sequence number of the last event in the log, or of the end. */
-  lastSeq: number;
-  reservedSeq: number;
-  bytes: number;
-  /** In the text format of Postgres, with microseconds. */
-  startedAt: string;
-  endedAt: string | null;
-  /** The end as JSON text. */
-  end: string | null;
-}
-
+export type TurnRow = TurnKey & Omit<typeof turns.$inferSelect, "id">;
+export type TurnStatus = TurnRow["status"];
 export type NewTurn = Omit<TurnRow, "status" | "lastSeq" | "bytes" | "startedAt" | "endedAt" | "end">;
 
 // postgres.js returns float8 as a number, but bigint as text. float8 holds every sequence number exactly. Timestamps
-// are read and written as text, which keeps their microseconds.
+// are read and written in Postgres' text format, which keeps their microseconds.
 const columns = (raw: RawSql) => raw`
   product_id as "productId", id as "turnId", user_id as "userId", engine_id as "engineId", generation,
   task_id as "taskId", fingerprint, status, owner_replica as "ownerReplica", fencing_token::float8 as "fencingToken",

@@ -1,10 +1,9 @@
 import { existsSync } from "node:fs";
 import { arch, platform } from "node:os";
+import { z } from "zod";
 
-export interface PostgresBinaries {
-  readonly initdb: string;
-  readonly postgres: string;
-}
+const PostgresBinaries = z.object({ initdb: z.string(), postgres: z.string() });
+export type PostgresBinaries = Readonly<z.infer<typeof PostgresBinaries>>;
 
 /**
  * Finds the Postgres that npm has installed for this machine.
@@ -30,17 +29,7 @@ async function importBinaries(packageName: string): Promise<PostgresBinaries> {
   } catch (error) {
     throw new Error(`no embedded Postgres for this machine (${packageName}): ${remedy}`, { cause: error });
   }
-  if (!isBinaries(loaded))
-    throw new Error(`${packageName} does not export the paths of its binaries: ${remedy}`);
-  return { initdb: loaded.initdb, postgres: loaded.postgres };
-}
-
-function isBinaries(value: unknown): value is PostgresBinaries {
-  if (typeof value !== "object" || value === null) return false;
-  return (
-    "initdb" in value &&
-    typeof value.initdb === "string" &&
-    "postgres" in value &&
-    typeof value.postgres === "string"
-  );
+  const binaries = PostgresBinaries.safeParse(loaded);
+  if (binaries.success) return binaries.data;
+  throw new Error(`${packageName} does not export the paths of its binaries: ${remedy}`);
 }

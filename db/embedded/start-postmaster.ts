@@ -6,7 +6,7 @@ import type { PostgresBinaries } from "./binaries.ts";
 import type { Cluster } from "./cluster.ts";
 import { giveTree, postgresEnvironment, toCommand, type Launcher } from "./launcher.ts";
 import { disownStalePidFile, waitUntilReady, type Postmaster } from "./postmaster.ts";
-import { findProcess, type ProcessIdentity } from "../process-identity.ts";
+import { findProcess } from "../process-identity.ts";
 
 interface StartInput {
   readonly cluster: Cluster;
@@ -31,11 +31,14 @@ export async function startPostmaster(input: StartInput): Promise<Postmaster> {
   await rotateLog(cluster.logFile);
   const logOffset = (await stat(cluster.logFile).catch(() => undefined))?.size ?? 0;
   const child = await spawnPostmaster(input);
-  const identity = await identify(child);
-  const ready =
-    identity &&
-    (await waitUntilReady(cluster.pgdata, identity, input.deadlineAt).catch(stopAndRethrow(child)));
-  if (ready !== undefined) return ready;
+  const identity = await findProcess(child.pid ?? 0);
+  try {
+    const ready = identity && (await waitUntilReady(cluster.pgdata, identity, input.deadlineAt));
+    if (ready !== undefined) return ready;
+  } catch (error) {
+    child.kill("SIGQUIT");
+    throw error;
+  }
   const output = (await readFile(cluster.logFile)).subarray(logOffset).toString().trim();
   throw new PostmasterStartError(`Postgres did not start: ${output.slice(-2000) || "no output"}`);
 }
@@ -44,13 +47,8 @@ async function spawnPostmaster(input: StartInput): Promise<ChildProcess> {
   const { cluster, binaries, launcher } = input;
   const port = await pickFreePort();
   const settings = toSettings(input).flatMap((setting) => ["-c", setting]);
-  const [command, args] = toCommand(launcher, binaries.postgres, [
-    "-D",
-    cluster.pgdata,
-    "-p",
-    `${port}`,
-    ...settings,
-  ]);
+  const options = ["-D", cluster.pgdata, "-p", `${port}`, ...settings];
+  const [command, args] = toCommand(launcher, binaries.postgres, options);
   const log = await open(cluster.logFile, "a", 0o600);
   try {
     const child = spawn(command, args, {
@@ -87,17 +85,6 @@ function toSettings({ durable }: StartInput): string[] {
     "log_line_prefix=%m [%p] %q%a ",
   ];
   return durable ? settings : [...settings, "fsync=off", "full_page_writes=off"];
-}
-
-async function identify(child: ChildProcess): Promise<ProcessIdentity | undefined> {
-  return child.pid === undefined ? undefined : findProcess(child.pid);
-}
-
-function stopAndRethrow(child: ChildProcess): (error: unknown) => never {
-  return (error) => {
-    child.kill("SIGQUIT");
-    throw error;
-  };
 }
 
 async function pickFreePort(): Promise<number> {
