@@ -5,7 +5,7 @@ import { EnginehouseError } from "./enginehouse-error.ts";
 import { ReplicaUrls } from "./replica-urls.ts";
 import { DEFAULT_RETRY, type RetryOptions } from "./retry-options.ts";
 import { Transport } from "./transport.ts";
-import { openTurn, type Api, type ExecuteInput, type Turn } from "./turn.ts";
+import { StartedTurn, type Api, type ExecuteInput, type Turn } from "./turn.ts";
 
 export type ClientOptions = {
   /** A platform key or an operator key. */
@@ -56,7 +56,7 @@ export function createClient(options: ClientOptions): Client {
   const api = createTRPCClient<AppRouter>({ links: toApiLinks(transport, closed) }) as Api;
   return {
     api,
-    execute: (input) => openTurn({ api, transport, closed }, input),
+    execute: (input) => new StartedTurn({ api, transport, closed }, input),
     close: () => closing.abort(new EnginehouseError("CLIENT_CLOSED", "the client is closed")),
   };
 }

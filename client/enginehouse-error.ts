@@ -46,9 +46,14 @@ export class EnginehouseError extends Error {
   }
 }
 
+export interface ErrorShape {
+  message: string;
+  data: ErrorData;
+}
+
 /** The error for a refusal of the server. */
-export function fromErrorShape(shape: { message: string; data: ErrorData }): EnginehouseError {
-  return new EnginehouseError(shape.data.reason, shape.message, shape.data);
+export function fromErrorShape({ message, data }: ErrorShape): EnginehouseError {
+  return new EnginehouseError(data.reason, message, data);
 }
 
 /** The error for a turn that failed or was interrupted. */

@@ -88,10 +88,8 @@ function dropKnown({ lastSeq, batch }: SequencedBatch, afterSeq: number): Sequen
   const firstSeq = events[0]?.seq;
   const expectedSeq = (gap?.toSeq ?? afterSeq) + 1;
   if (firstSeq !== undefined && firstSeq !== expectedSeq) {
-    throw new EnginehouseError(
-      "CONNECTION_LOST",
-      `event ${firstSeq} arrived instead of event ${expectedSeq}`,
-    );
+    const message = `event ${firstSeq} arrived instead of event ${expectedSeq}`;
+    throw new EnginehouseError("CONNECTION_LOST", message);
   }
   const fresh: TurnBatch = { turnId: batch.turnId, events };
   if (gap) fresh.gap = gap;

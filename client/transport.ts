@@ -57,11 +57,7 @@ export class Transport {
     try {
       const response = await fetch(`${url}/trpc/${request.path}`, {
         method: "POST",
-        headers: {
-          "content-type": "application/json",
-          ...request.headers,
-          authorization: `Bearer ${key}`,
-        },
+        headers: { "content-type": "application/json", ...request.headers, authorization: `Bearer ${key}` },
         ...(request.body !== undefined && { body: request.body }),
         ...(request.signal !== undefined && { signal: request.signal }),
       });
@@ -115,11 +111,8 @@ export class Transport {
 async function readWhole(url: string, response: Response): Promise<Answer> {
   const text = await response.text();
   if (isGatewayAnswer(response.status, text)) {
-    const failure = { kind: "gateway", status: response.status } as const;
-    throw new ConnectionError(
-      failure,
-      `a gateway at ${url} answered ${response.status} instead of a replica`,
-    );
+    const message = `a gateway at ${url} answered ${response.status} instead of a replica`;
+    throw new ConnectionError({ kind: "gateway", status: response.status }, message);
   }
   return toAnswer(response, text);
 }

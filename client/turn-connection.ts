@@ -1,7 +1,11 @@
 import type { EventSourceMessage } from "eventsource-parser";
-import { EnginehouseError, fromErrorShape, toEnginehouseError } from "./enginehouse-error.ts";
+import {
+  EnginehouseError,
+  fromErrorShape,
+  toEnginehouseError,
+  type ErrorShape,
+} from "./enginehouse-error.ts";
 import { readSse } from "./read-sse.ts";
-import type { ErrorData } from "./reason.ts";
 import type { Transport } from "./transport.ts";
 import type { TurnBatch } from "./turn-event.ts";
 
@@ -118,7 +122,8 @@ async function* readConnection(
     clearTimeout(connecting);
     for await (const message of readSse(body, silence)) {
       if (message.event === "connected") silence.silenceMs = toSilenceMs(message);
-      else if (message.event === "serialized-error") throw fromErrorShape(toErrorShape(message));
+      else if (message.event === "serialized-error")
+        throw fromErrorShape(parseJson(message.data) as ErrorShape);
       else if (message.event === "return") return;
       else if (message.event === "ping") yield "alive";
       else if (message.event === undefined) yield toBatch(message);
@@ -153,19 +158,8 @@ async function openBody(
 function toRefusal(text: string, status: number): EnginehouseError {
   const { error } = parseJson(text) as { error?: Partial<ErrorShape> };
   if (error?.data !== undefined) return fromErrorShape({ message: error.message ?? "", data: error.data });
-  return new EnginehouseError(
-    "CONNECTION_LOST",
-    `the answer (status ${status}) is not an event stream: check the url`,
-  );
-}
-
-interface ErrorShape {
-  message: string;
-  data: ErrorData;
-}
-
-function toErrorShape(message: EventSourceMessage): ErrorShape {
-  return parseJson(message.data) as ErrorShape;
+  const message = `the answer (status ${status}) is not an event stream: check the url`;
+  return new EnginehouseError("CONNECTION_LOST", message);
 }
 
 function toBatch(message: EventSourceMessage): SequencedBatch {

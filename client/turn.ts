@@ -53,18 +53,14 @@ interface TurnContext {
   closed: AbortSignal;
 }
 
-/**
- * Begins to start a turn, and returns at once. If the caller reads the turn at once, one connection starts and reads
- * it. Otherwise the start has its own request, so that no unread events pile up on a connection.
- */
-export function openTurn(ctx: TurnContext, input: ExecuteInput): Turn {
-  return new StartedTurn(ctx, input);
-}
-
 /** After these the turn may not have started, and another attempt may start it. */
 const START_AGAIN: readonly string[] = ["CONNECTION_LOST", "DRAINING", "DATABASE_UNAVAILABLE"];
 
-class StartedTurn implements Turn {
+/**
+ * The constructor begins to start the turn, and returns at once. If the caller reads the turn at once, one connection starts and reads
+ * it. Otherwise the start has its own request, so that no unread events pile up on a connection.
+ */
+export class StartedTurn implements Turn {
   readonly turnId: string;
   readonly #ctx: TurnContext;
   /** Each of these ends the start and the reading. The turn itself continues. */
