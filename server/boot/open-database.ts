@@ -37,25 +37,14 @@ async function openMigrated(
     openDatabase({ url, poolSize: config.databasePool, applicationName: "enginehouse" }),
   );
   const state = await findSchemaState(database.raw);
-  switch (state) {
-    case "current":
-      return database;
-    case "pending":
-      throw new Error(
-        "the database has migrations pending: run `npm run db:migrate`, or set ORCH_MIGRATE_ON_BOOT=true",
-      );
-    case "unknown":
-      throw new Error(
-        "the database has a migration that this version does not know: deploy the version that made it",
-      );
-  }
+  if (state === "current") return database;
+  const problem = {
+    pending: "migrations pending: run `npm run db:migrate`, or set ORCH_MIGRATE_ON_BOOT=true",
+    unknown: "a migration that this version does not know: deploy the version that made it",
+  };
+  throw new Error(`the database has ${problem[state]}`);
 }
 
-async function openEmbedded(config: Config, log: Log) {
-  return openEmbeddedPostgres({
-    dataDir: config.dataDir,
-    log: (message) => {
-      log.info({}, message);
-    },
-  });
+async function openEmbedded({ dataDir }: Config, log: Log) {
+  return openEmbeddedPostgres({ dataDir, log: (message) => log.info({}, message) });
 }

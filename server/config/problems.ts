@@ -1,6 +1,6 @@
+import { isPinnedImage } from "../engines/model/pinned-image.ts";
 import { hashKey } from "../keys/key-format.ts";
 import { SETTINGS, type Setting, type SettingValues } from "./settings.ts";
-import { listUnpinned } from "./value-kinds.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -48,18 +48,12 @@ function listNumberConflicts(env: Environment, values: ReadValues): string[] {
 
 function listImageConflicts(env: Environment, values: ReadValues): string[] {
   if (values.allowUnpinnedImage !== false) return [];
-  const problems: string[] = [];
-  const unpinned = listUnpinned(values.engineImage === undefined ? [] : [values.engineImage]);
-  if (unpinned.length > 0) problems.push(toProblem(env, SETTINGS.engineImage, toUnpinnedDetail(unpinned)));
-  const unpinnedAllowed = listUnpinned(values.engineImageAllow ?? []);
-  if (unpinnedAllowed.length > 0) {
-    problems.push(toProblem(env, SETTINGS.engineImageAllow, toUnpinnedDetail(unpinnedAllowed)));
-  }
-  return problems;
-}
-
-function toUnpinnedDetail(images: readonly string[]): string {
-  return `${images.join(", ")} needs a tag other than latest, or a digest, unless ORCH_ALLOW_UNPINNED_IMAGE is true`;
+  const remedy = "a tag other than latest, or a digest, unless ORCH_ALLOW_UNPINNED_IMAGE is true";
+  return (["engineImage", "engineImageAllow"] as const).flatMap((name) => {
+    const unpinned = [values[name] ?? []].flat().filter((image) => !isPinnedImage(image));
+    if (unpinned.length === 0) return [];
+    return [toProblem(env, SETTINGS[name], `${unpinned.join(", ")} needs ${remedy}`)];
+  });
 }
 
 /** Settings of this service may be secrets, and the engine contract sets some names itself. */
@@ -86,11 +80,8 @@ export function listProductionProblems(env: Environment, values: ReadValues): st
   if (!env[SETTINGS.adminKeyHash.name] && !env[SETTINGS.adminKey.name]) {
     problems.push(toProblem(env, SETTINGS.adminKeyHash, "production requires it, or ORCH_ADMIN_KEY instead"));
   }
-  if (
-    env[SETTINGS.runtimeChoice.name] &&
-    values.runtimeChoice !== undefined &&
-    values.runtimeChoice !== "docker"
-  ) {
+  const isChosen = env[SETTINGS.runtimeChoice.name] && values.runtimeChoice !== undefined;
+  if (isChosen && values.runtimeChoice !== "docker") {
     problems.push(toProblem(env, SETTINGS.runtimeChoice, "production requires docker"));
   }
   return problems;

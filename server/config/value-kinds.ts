@@ -1,5 +1,4 @@
 import { z } from "zod";
-import { isPinnedImage } from "../engines/model/pinned-image.ts";
 import { splitCommand } from "./split-command.ts";
 import { toErrorMessage } from "../errors.ts";
 import { openKeyring } from "../keys/keyring.ts";
@@ -84,11 +83,7 @@ export const opaqueKey = matching(
   "32 to 512 printable ASCII characters without spaces",
 );
 
-const ImageName = z.string().regex(/^\w[\w./:@-]*$/);
-export const image: ValueKind<string> = {
-  takes: "an image name with a tag or a digest",
-  schema: ImageName,
-};
+export const image = matching(/^\w[\w./:@-]*$/, "an image name with a tag or a digest");
 
 function listOf(item: z.ZodType<string, string>, takes: string): ValueKind<string[]> {
   const schema = z
@@ -99,7 +94,7 @@ function listOf(item: z.ZodType<string, string>, takes: string): ValueKind<strin
   return { takes, schema };
 }
 
-export const imageList = listOf(ImageName, "image names, separated by commas");
+export const imageList = listOf(image.schema, "image names, separated by commas");
 export const variableNames = listOf(
   z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/),
   "names of environment variables, separated by commas",
@@ -129,8 +124,4 @@ function addThrown<T>(ctx: z.RefinementCtx, read: () => T): T | undefined {
     ctx.addIssue({ code: "custom", message: toErrorMessage(error) });
     return undefined;
   }
-}
-
-export function listUnpinned(images: readonly string[]): string[] {
-  return images.filter((name) => !isPinnedImage(name));
 }
