@@ -24,10 +24,7 @@ export interface EngineRuntime extends AsyncDisposable {
 
   /** The id of a local image; undefined when the image is missing. Never pulls. */
   findImage(image: string): Promise<string | undefined>;
-  /**
-   * The id of an image, which is pulled when it is missing. Progress goes to the log.
-   * Throws `image_missing` when the image cannot be pulled.
-   */
+  /** The same, but pulls a missing image and logs the progress. Throws `image_missing` when the pull fails. */
   resolveImage(image: string, signal?: AbortSignal): Promise<string>;
 
   /** Creates network, volume and container. Adopts a container of this instance with the same name. */
@@ -55,15 +52,11 @@ export interface EngineRuntime extends AsyncDisposable {
   /** All zero for a container that does not run. */
   stats(containerId: string): Promise<ContainerStats>;
 
-  /**
-   * Removes everything with this instance's labels: containers, data, network and marker. Only demos and tests call
-   * it.
-   */
+  /** For demos and tests: removes everything with this instance's labels: containers, data, network and marker. */
   removeInstance(): Promise<void>;
 }
 
-export const RUNTIME_KINDS = ["docker", "process", "memory"] as const;
-export type RuntimeKind = (typeof RUNTIME_KINDS)[number];
+export type RuntimeKind = "docker" | "process" | "memory";
 
 export interface ContainerSpec {
   engineId: string;
@@ -83,6 +76,10 @@ export interface ContainerSpec {
   environment: Readonly<Record<string, string>>;
   limits: ContainerLimits;
   stopGraceSeconds: number;
+}
+
+export function toContainerName(spec: Pick<ContainerSpec, "engineId" | "incarnation">): string {
+  return `engine-${spec.engineId}-${spec.incarnation}`;
 }
 
 /** For runtimes that publish host ports. */
@@ -109,8 +106,7 @@ export interface ContainerLimits {
   user: string | null;
 }
 
-export const CONTAINER_STATES = ["created", "running", "paused", "restarting", "exited"] as const;
-export type ContainerState = (typeof CONTAINER_STATES)[number];
+export type ContainerState = "created" | "running" | "paused" | "restarting" | "exited";
 
 export interface ContainerObservation {
   containerId: string;
@@ -163,16 +159,8 @@ export interface ContainerStats {
   networkBytes: bigint;
 }
 
-export const RUNTIME_FAILURES = [
-  "unreachable",
-  "changed",
-  "image_missing",
-  "port_taken",
-  "no_such_container",
-  "conflict",
-  "refused",
-] as const;
-export type RuntimeFailureKind = (typeof RUNTIME_FAILURES)[number];
+export type RuntimeFailureKind =
+  "unreachable" | "changed" | "image_missing" | "port_taken" | "no_such_container" | "conflict" | "refused";
 
 /**
  * How a runtime call failed. `unreachable`: no answer in time, so the outcome is unknown. `conflict`: the name belongs

@@ -1,6 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { toContainerName } from "../../server/runtime/container-name.ts";
-import { getHostPort, RuntimeFailure } from "../../server/runtime/engine-runtime.ts";
+import { getHostPort, RuntimeFailure, toContainerName } from "../../server/runtime/engine-runtime.ts";
 import type {
   ContainerObservation,
   ContainerSpec,

@@ -65,14 +65,9 @@ class DockerAgent extends Agent {
   }
 }
 
-interface CallLimits {
-  timeoutMs: number;
-  closed: AbortSignal;
-}
-
 async function callWithLimits<T>(
   run: (abortSignal: AbortSignal) => Promise<T>,
-  { timeoutMs, closed }: CallLimits,
+  { timeoutMs, closed }: { timeoutMs: number; closed: AbortSignal },
 ): Promise<T> {
   const limit = new AbortController();
   const { promise: limitReached, reject } = Promise.withResolvers<never>();
@@ -103,10 +98,8 @@ function toDockerAddress(dockerHost: string | undefined): DockerAddress {
   if (dockerHost.startsWith("/")) return { socketPath: dockerHost };
   const url = URL.parse(dockerHost.includes("://") ? dockerHost : `tcp://${dockerHost}`);
   if (url === null || !["tcp:", "http:", "https:"].includes(url.protocol)) {
-    throw new RuntimeFailure(
-      "refused",
-      `"${dockerHost}" is not the address of a Docker daemon: use unix:///path or tcp://host:port`,
-    );
+    const problem = `"${dockerHost}" is not the address of a Docker daemon`;
+    throw new RuntimeFailure("refused", `${problem}: use unix:///path or tcp://host:port`);
   }
   const secure = url.protocol === "https:" || url.port === "2376";
   return { host: url.hostname, port: url.port || "2375", protocol: secure ? "https" : "http" };

@@ -5,7 +5,7 @@ import { getHostPort, type ContainerSpec } from "../engine-runtime.ts";
 export const RESTART_POLICY = "unless-stopped";
 const MEBIBYTE = 1024 * 1024;
 
-export interface CreateOptionsInput {
+interface CreateInput {
   instanceId: string;
   spec: ContainerSpec;
   /** The network's name, or its id if several networks have the name. */
@@ -13,11 +13,7 @@ export interface CreateOptionsInput {
 }
 
 /** The body of the daemon's create call. The container's name is not in the body, but a query parameter. */
-export function toCreateOptions({
-  instanceId,
-  spec,
-  networkRef,
-}: CreateOptionsInput): ContainerCreateOptions {
+export function toCreateOptions({ instanceId, spec, networkRef }: CreateInput): ContainerCreateOptions {
   const port = `${spec.enginePort}/tcp`;
   return {
     Image: spec.imageId,

@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ContainerCreateOptions, ContainerInspectInfo } from "dockerode";
-import { toContainerName } from "../container-name.ts";
 import type { DockerContext } from "./context.ts";
 import { createInDocker } from "./create-call.ts";
 import { toCreateOptions } from "./create-options.ts";
@@ -9,7 +8,12 @@ import { DOCKER_LABEL } from "./labels.ts";
 import { ensureNetwork } from "./network.ts";
 import { inspectContainer } from "./own-containers.ts";
 import { ensureVolume } from "./volumes.ts";
-import { RuntimeFailure, type ContainerSpec, type EnsuredContainer } from "../engine-runtime.ts";
+import {
+  RuntimeFailure,
+  toContainerName,
+  type ContainerSpec,
+  type EnsuredContainer,
+} from "../engine-runtime.ts";
 
 const ADOPT_RETRY_MS = 50;
 

@@ -19,10 +19,12 @@ export async function* readDockerEvents(
   signal.addEventListener("abort", stop, { once: true });
   ctx.client.closed.addEventListener("abort", stop, { once: true });
   const liveness = setInterval(() => {
-    ping(ctx).catch((error: unknown) => {
-      lost = error;
-      stop();
-    });
+    ctx.client
+      .call((docker) => docker.ping())
+      .catch((error: unknown) => {
+        lost = error;
+        stop();
+      });
   }, SILENCE_MS);
   try {
     for await (const line of await openEvents(ctx, reading.signal)) {
@@ -44,20 +46,10 @@ export async function* readDockerEvents(
 }
 
 async function openEvents(ctx: DockerContext, abortSignal: AbortSignal) {
-  const filters = {
-    ...toOwnFilter(ctx.instanceId),
-    type: ["container" as const],
-    event: [...RUNTIME_EVENTS],
-  };
+  const { label } = toOwnFilter(ctx.instanceId);
+  const filters = { label, type: ["container" as const], event: [...RUNTIME_EVENTS] };
   const stream = await ctx.client.call((docker) => docker.getEvents({ filters, abortSignal }));
-  const destroy = () => "destroy" in stream && typeof stream.destroy === "function" && stream.destroy();
-  abortSignal.addEventListener("abort", destroy, { once: true });
-  if (abortSignal.aborted) destroy();
-  return readJsonLines(stream);
-}
-
-async function ping(ctx: DockerContext): Promise<void> {
-  await ctx.client.call(async (docker) => docker.ping());
+  return readJsonLines(stream, abortSignal);
 }
 
 function toRuntimeEvent(line: Record<string, unknown>): RuntimeEvent | undefined {

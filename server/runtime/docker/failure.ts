@@ -16,11 +16,8 @@ export function toDockerFailure(error: unknown): RuntimeFailure {
   if (error instanceof RuntimeFailure) return error;
   const status = toHttpStatus(error);
   if (status === undefined || GATEWAY_STATUSES.includes(status)) {
-    return new RuntimeFailure(
-      "unreachable",
-      `the Docker daemon did not answer: ${toErrorMessage(error)}`,
-      error,
-    );
+    const message = `the Docker daemon did not answer: ${toErrorMessage(error)}`;
+    return new RuntimeFailure("unreachable", message, error);
   }
   // The daemon's error does not become the cause: a logger would print it, with secrets that `redactFailure` hides.
   const message = toDaemonMessage(error);
@@ -59,12 +56,8 @@ function toFailureKind(status: number, message: string): RuntimeFailureKind {
   return "refused";
 }
 
+/** The error has an HTTP status, so it is an object. */
 function toDaemonMessage(error: unknown): string {
-  if (typeof error === "object" && error !== null && "json" in error) {
-    const { json } = error;
-    if (typeof json === "object" && json !== null && "message" in json && typeof json.message === "string") {
-      return json.message;
-    }
-  }
-  return toErrorMessage(error).trim();
+  const { json } = error as { json?: { message?: unknown } | null };
+  return typeof json?.message === "string" ? json.message : toErrorMessage(error).trim();
 }

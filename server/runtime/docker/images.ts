@@ -1,4 +1,5 @@
 import { toErrorMessage } from "../../errors.ts";
+import { abortable } from "../../time/abortable.ts";
 import type { DockerContext } from "./context.ts";
 import { toDockerFailure, toHttpStatus, unlessStatus } from "./failure.ts";
 import { isImageName } from "./names.ts";
@@ -15,21 +16,19 @@ export async function resolveDockerImage(
   image: string,
   signal?: AbortSignal,
 ): Promise<string> {
-  if (!isImageName(image))
-    throw new RuntimeFailure("image_missing", `"${image}" cannot be the name of an image`);
+  if (!isImageName(image)) throw toMissing(`"${image}" cannot be the name of an image`);
   const present = await findDockerImage(ctx, image);
   if (present !== undefined) return present;
-  if (/^(sha256:)?[0-9a-f]{64}$/.test(image)) {
-    throw new RuntimeFailure(
-      "image_missing",
-      `the daemon lacks the image ${image}, and an id cannot be pulled: use a tag or a digest`,
-    );
-  }
+  if (/^(sha256:)?[0-9a-f]{64}$/.test(image))
+    throw toMissing(`the daemon lacks the image ${image}, and an id cannot be pulled: use a tag or a digest`);
   await pullImage(ctx, image, signal);
   const pulled = await findDockerImage(ctx, image);
-  if (pulled === undefined)
-    throw new RuntimeFailure("image_missing", `the daemon lacks ${image} after its pull`);
+  if (pulled === undefined) throw toMissing(`the daemon lacks ${image} after its pull`);
   return pulled;
+}
+
+function toMissing(message: string): RuntimeFailure {
+  return new RuntimeFailure("image_missing", message);
 }
 
 /** undefined: the daemon lacks the image, or no image can have this name. */
@@ -42,15 +41,11 @@ export async function findDockerImage({ client }: DockerContext, image: string):
 /** All callers share one pull of an image. Aborting the signal ends this caller's wait, not the pull. */
 async function pullImage(ctx: DockerContext, image: string, signal?: AbortSignal): Promise<void> {
   const pull = ctx.pulls.get(image) ?? startPull(ctx, image);
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const onAbort = () =>
-    reject(new RuntimeFailure("unreachable", `the wait for the pull of ${image} was aborted`));
-  if (signal?.aborted) onAbort();
-  signal?.addEventListener("abort", onAbort, { once: true });
   try {
-    await Promise.race([pull, aborted]);
-  } finally {
-    signal?.removeEventListener("abort", onAbort);
+    await (signal === undefined ? pull : abortable(pull, signal));
+  } catch (error) {
+    if (!signal?.aborted) throw error;
+    throw new RuntimeFailure("unreachable", `the wait for the pull of ${image} was aborted`);
   }
 }
 
@@ -83,26 +78,22 @@ async function runPull(ctx: DockerContext, image: string): Promise<void> {
   }
 }
 
-interface PullWatch {
-  abortSignal: AbortSignal;
-  onProgress: () => void;
-}
-
-async function followPull(ctx: DockerContext, image: string, watch: PullWatch): Promise<void> {
-  const { docker } = ctx.client;
-  const stream = await docker.pull(image, { abortSignal: watch.abortSignal });
-  const stopReading = () => "destroy" in stream && typeof stream.destroy === "function" && stream.destroy();
-  watch.abortSignal.addEventListener("abort", stopReading, { once: true });
+async function followPull(
+  ctx: DockerContext,
+  image: string,
+  { abortSignal, onProgress }: { abortSignal: AbortSignal; onProgress: () => void },
+): Promise<void> {
+  const stream = await ctx.client.docker.pull(image, { abortSignal });
   let lastLogAt = Date.now();
-  for await (const line of readJsonLines(stream)) {
-    watch.onProgress();
+  for await (const line of readJsonLines(stream, abortSignal)) {
+    onProgress();
     // A pull that fails half-way has answered 200 before. Only these lines report the failure.
-    if (typeof line["error"] === "string") throw new RuntimeFailure("image_missing", line["error"]);
+    if (typeof line["error"] === "string") throw toMissing(line["error"]);
     if (Date.now() - lastLogAt < LOG_INTERVAL_MS) continue;
     lastLogAt = Date.now();
     ctx.log.info({ image, layer: line["id"], status: line["status"], progress: line["progress"] }, "pulling");
   }
-  watch.abortSignal.throwIfAborted();
+  abortSignal.throwIfAborted();
 }
 
 /** Any failure that the daemon reports means `image_missing`, whatever the registry's reason. */
@@ -110,7 +101,7 @@ function toPullFailure(image: string, error: unknown): RuntimeFailure {
   const isAnswer = toHttpStatus(error) !== undefined || error instanceof RuntimeFailure;
   const failure = toDockerFailure(error);
   if (!isAnswer || failure.kind === "unreachable") return failure;
-  return new RuntimeFailure("image_missing", `cannot pull ${image}: ${toErrorMessage(failure)}`);
+  return toMissing(`cannot pull ${image}: ${toErrorMessage(failure)}`);
 }
 
 /** For a name without a tag, the daemon would pull all tags. */

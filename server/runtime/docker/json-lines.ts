@@ -1,10 +1,14 @@
 /** The daemon writes no longer lines, so a longer line is dropped. */
 const MAX_LINE_LENGTH = 1024 * 1024;
 
-/** The objects in a stream of JSON lines. Skips lines that are not JSON objects. */
+/** The objects in a stream of JSON lines. Skips lines that are not JSON objects. The signal destroys the stream. */
 export async function* readJsonLines(
   stream: AsyncIterable<Buffer | string>,
+  signal?: AbortSignal,
 ): AsyncGenerator<Record<string, unknown>, void, undefined> {
+  const destroy = () => "destroy" in stream && typeof stream.destroy === "function" && stream.destroy();
+  signal?.addEventListener("abort", destroy, { once: true });
+  if (signal?.aborted) destroy();
   const decoder = new TextDecoder();
   let rest = "";
   for await (const chunk of stream) {

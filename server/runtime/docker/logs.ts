@@ -19,9 +19,9 @@ export async function readDockerLogs(
   await assertOwn(ctx, containerId);
   return ctx.client.call(async (_docker, abortSignal) => {
     const stream = await openLogs(ctx, containerId, { tail: tail + MAX_PIECES, abortSignal });
-    const lines = new LogTail(tail);
-    for await (const frame of readFrames(stream)) lines.add(frame);
-    return lines.toLines();
+    const kept = new LogTail(tail);
+    for await (const frame of readFrames(stream)) kept.add(frame);
+    return kept.lines;
   });
 }
 
@@ -36,21 +36,19 @@ async function openLogs(
   containerId: string,
   { tail, abortSignal }: { tail: number; abortSignal: AbortSignal },
 ): Promise<AsyncIterable<Buffer>> {
-  const query = { stdout: true, stderr: true, timestamps: true, tail };
   const answer = await new Promise<unknown>((resolve, reject) => {
     const request = {
       path: `/containers/${containerId}/logs?`,
       method: "GET",
-      options: query,
+      options: { stdout: true, stderr: true, timestamps: true, tail },
       statusCodes: { 200: true },
       isStream: true,
       abortSignal,
     };
     ctx.client.docker.modem.dial(request, (error, result) => (error ? reject(error) : resolve(result)));
   });
-  if (!isByteStream(answer))
-    throw new RuntimeFailure("refused", "the Docker daemon's answer to logs is not a stream");
-  return answer;
+  if (isByteStream(answer)) return answer;
+  throw new RuntimeFailure("refused", "the Docker daemon's answer to logs is not a stream");
 }
 
 function isByteStream(value: unknown): value is AsyncIterable<Buffer> {
@@ -78,7 +76,7 @@ async function* readFrames(stream: AsyncIterable<Buffer>): AsyncGenerator<LogFra
 /** Keeps the last lines, up to a number of lines and `MAX_BYTES`. */
 class LogTail {
   readonly #max: number;
-  readonly #lines: LogLine[] = [];
+  readonly lines: LogLine[] = [];
   /** The incomplete line of each stream. */
   readonly #open = new Map<LogLine["stream"], LogLine>();
   #bytes = 0;
@@ -95,7 +93,7 @@ class LogTail {
     let line = this.#open.get(stream);
     if (line === undefined) {
       line = { at: toInstant(match?.[1]), stream, line: "" };
-      this.#lines.push(line);
+      this.lines.push(line);
     }
     if (line.line.length + piece.length <= MAX_BYTES) {
       line.line += piece;
@@ -106,13 +104,9 @@ class LogTail {
     this.#trim();
   }
 
-  toLines(): LogLine[] {
-    return this.#lines;
-  }
-
   #trim(): void {
-    while (this.#lines.length > 1 && (this.#lines.length > this.#max || this.#bytes > MAX_BYTES)) {
-      this.#bytes -= this.#lines.shift()?.line.length ?? 0;
+    while (this.lines.length > 1 && (this.lines.length > this.#max || this.#bytes > MAX_BYTES)) {
+      this.#bytes -= this.lines.shift()?.line.length ?? 0;
     }
   }
 }

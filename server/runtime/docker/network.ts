@@ -28,14 +28,7 @@ export async function removeOwnNetworks(ctx: DockerContext): Promise<void> {
   const networks = await ctx.client.call((docker, abortSignal) =>
     docker.listNetworks({ filters: { label }, abortSignal }),
   );
-  for (const network of networks) {
-    await ctx.client.call((docker, abortSignal) =>
-      docker
-        .getNetwork(network.Id)
-        .remove({ abortSignal })
-        .catch(unlessStatus(403, 404, 409)),
-    );
-  }
+  for (const { Id } of networks) await removeNetwork(ctx, Id, unlessStatus(403, 404, 409));
 }
 
 /**
@@ -61,10 +54,12 @@ async function createNetwork(ctx: DockerContext, name: string): Promise<NetworkI
     log.info({ network: name }, "created the engines' network");
     return found;
   }
-  await client.call((docker, abortSignal) =>
-    docker.getNetwork(created.id).remove({ abortSignal }).catch(unlessStatus(403, 404)),
-  );
+  await removeNetwork(ctx, created.id, unlessStatus(403, 404));
   return found.filter(({ Id }) => Id !== created.id);
+}
+
+async function removeNetwork({ client }: DockerContext, id: string, onError: (error: unknown) => undefined) {
+  await client.call((docker, abortSignal) => docker.getNetwork(id).remove({ abortSignal }).catch(onError));
 }
 
 /** The oldest comes first, so that all replicas choose the same. The daemon's filter also matches parts of names. */

@@ -66,10 +66,8 @@ function toDockerfile(entry: string): string {
 /** The node binary and the libraries that it is linked to: path in the image → path on this machine. */
 async function listSystemFiles(execPath: string): Promise<Map<string, string>> {
   if (process.platform !== "linux") {
-    throw new RuntimeFailure(
-      "refused",
-      "an image of this Node can only be built on Linux: set ORCH_ENGINE_IMAGE",
-    );
+    const message = "an image of this Node can only be built on Linux: set ORCH_ENGINE_IMAGE";
+    throw new RuntimeFailure("refused", message);
   }
   const node = await realpath(execPath);
   const { stdout } = await promisify(execFile)("ldd", [node]).catch((error: unknown) => {

@@ -9,7 +9,7 @@ export function toObservation(inspected: ContainerInspectInfo): ContainerObserva
   const { Config: config, State: state } = inspected;
   const containerState = toContainerState(state);
   const startedAt = toInstant(state.StartedAt);
-  const hostPort = toHostPort(inspected.HostConfig.PortBindings);
+  const hostPort = toHostPort(inspected.HostConfig.PortBindings as PortBindings);
   const hasExited = (containerState === "exited" || containerState === "restarting") && startedAt !== null;
   return {
     containerId: inspected.Id,
@@ -41,13 +41,13 @@ function toInstant(time: string): string | null {
   return time.startsWith("0001-") ? null : new Date(time).toISOString();
 }
 
+type PortBindings = Record<string, { HostPort?: string }[] | null> | null | undefined;
+
 /** Read from the configuration, because a stopped container has no other binding. null: no port is published. */
-function toHostPort(bindings: unknown): number | null {
-  if (typeof bindings !== "object" || bindings === null) return null;
-  for (const list of Object.values(bindings)) {
-    const binding: unknown = Array.isArray(list) ? list[0] : undefined;
-    if (typeof binding === "object" && binding !== null && "HostPort" in binding)
-      return Number(binding.HostPort);
+function toHostPort(bindings: PortBindings): number | null {
+  for (const list of Object.values(bindings ?? {})) {
+    const hostPort = list?.[0]?.HostPort;
+    if (hostPort !== undefined) return Number(hostPort);
   }
   return null;
 }

@@ -22,10 +22,8 @@ export async function buildReferenceImage(options: ReferenceImageOptions): Promi
   const files = await readEngineSources();
   const name = options.name ?? "enginehouse-reference";
   const image = await buildNodeImage(client, { name, files, entry: "/engine/main.ts" });
-  options.log.info(
-    { image, tookMs: Math.round(performance.now() - startedAt) },
-    "the reference image is ready",
-  );
+  const tookMs = Math.round(performance.now() - startedAt);
+  options.log.info({ image, tookMs }, "the reference image is ready");
   return image;
 }
 

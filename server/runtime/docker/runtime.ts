@@ -106,10 +106,7 @@ async function readHost(client: DockerClient): Promise<string> {
   if (typeof info === "object" && info !== null && "ID" in info && typeof info.ID === "string") {
     return `docker:${info.ID}`;
   }
-  throw new RuntimeFailure(
-    "unreachable",
-    "the answer to `info` has no id, so it is not from a Docker daemon",
-  );
+  throw new RuntimeFailure("unreachable", "the answer to `info` has no id: no Docker daemon answers");
 }
 
 async function removeInstance(ctx: DockerContext): Promise<void> {
@@ -120,8 +117,6 @@ async function removeInstance(ctx: DockerContext): Promise<void> {
 }
 
 function toChanged(instanceId: string): RuntimeFailure {
-  return new RuntimeFailure(
-    "changed",
-    `the Docker daemon lacks the volume ${toMarkerName(instanceId)}: another daemon answers`,
-  );
+  const problem = `the Docker daemon lacks the volume ${toMarkerName(instanceId)}`;
+  return new RuntimeFailure("changed", `${problem}: another daemon answers`);
 }

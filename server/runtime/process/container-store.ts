@@ -2,8 +2,12 @@ import { randomBytes } from "node:crypto";
 import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { isMissing, readJsonFile, writeJsonFile } from "../../json-file.ts";
-import { toContainerName } from "../container-name.ts";
-import { RuntimeFailure, type ContainerSpec, type EnsuredContainer } from "../engine-runtime.ts";
+import {
+  RuntimeFailure,
+  toContainerName,
+  type ContainerSpec,
+  type EnsuredContainer,
+} from "../engine-runtime.ts";
 import { readEngineProcess, type EngineProcess } from "./engine-process.ts";
 import type { LogFile } from "./logs.ts";
 import { isFileName, toFileName } from "./names.ts";
@@ -46,9 +50,9 @@ export class ContainerStore {
     await mkdir(join(this.#root, "containers"), { recursive: true, mode: 0o700 });
   }
 
-  /** The path of a file in the container's folder. */
-  pathOf(container: ProcessContainer, file: string): string {
-    return join(this.#folderOf(toContainerName(container.spec)), file);
+  /** The path of a file in the container's folder, or of the folder. */
+  pathOf({ spec }: Pick<ProcessContainer, "spec">, file = ""): string {
+    return join(this.#root, "containers", toFileName(toContainerName(spec)), file);
   }
 
   logFilesOf(container: ProcessContainer): LogFile[] {
@@ -68,7 +72,7 @@ export class ContainerStore {
     // With the random part, a late call for a removed container never meets the next container of that name.
     const containerId = `${name}.${randomBytes(4).toString("hex")}`;
     const container = { containerId, instanceId: this.#instanceId, spec };
-    await mkdir(this.#folderOf(name), { recursive: true, mode: 0o700 });
+    await mkdir(this.pathOf(container), { recursive: true, mode: 0o700 });
     await writeJsonFile(this.pathOf(container, "container.json"), container);
     return { containerId, created: true };
   }
@@ -93,7 +97,7 @@ export class ContainerStore {
   }
 
   async remove(container: ProcessContainer): Promise<void> {
-    await removeFolder(this.#root, this.#folderOf(toContainerName(container.spec)));
+    await removeFolder(this.#root, this.pathOf(container));
   }
 
   /** The process of the container's latest start, running or not. undefined: the container was never started. */
@@ -103,7 +107,7 @@ export class ContainerStore {
 
   /** Pid files of children that have not become the container's process. */
   async listStrayPidFiles(container: ProcessContainer): Promise<string[]> {
-    const names = await readdir(this.#folderOf(toContainerName(container.spec)));
+    const names = await readdir(this.pathOf(container));
     return names.filter((name) => name.startsWith("pid.")).map((name) => this.pathOf(container, name));
   }
 
@@ -120,13 +124,9 @@ export class ContainerStore {
     return (await readJsonFile(this.pathOf(container, "exit.json"))) as ProcessExit | undefined;
   }
 
-  #folderOf(name: string): string {
-    return join(this.#root, "containers", toFileName(name));
-  }
-
   async #read(name: string): Promise<ProcessContainer | undefined> {
     // A folder without container.json was left by a creation that was cut short. The next `ensure` completes it.
-    const path = join(this.#folderOf(name), "container.json");
+    const path = join(this.#root, "containers", toFileName(name), "container.json");
     return (await readJsonFile(path)) as ProcessContainer | undefined;
   }
 }

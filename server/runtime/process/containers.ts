@@ -2,16 +2,18 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
+import { dirname, join } from "node:path";
 import { getHostPort, RuntimeFailure, type RuntimeEvent } from "../engine-runtime.ts";
 import type { ProcessContainer } from "./container-store.ts";
 import type { ProcessContext } from "./context.ts";
 import { readEngineProcess, readProcessState, type EngineProcess } from "./engine-process.ts";
-import { toProcessEnvironment } from "./environment.ts";
 import { killGroup, signalGroup, waitForState } from "./process-group.ts";
 import { spawnProcess } from "./spawn.ts";
 
 /** A signal takes effect within milliseconds, even on a loaded machine. */
 const SIGNAL_TIMEOUT_MS = 5_000;
+/** The PATH of every engine. */
+const PATH = `${dirname(process.execPath)}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`;
 
 export async function startProcess(ctx: ProcessContext, containerId: string): Promise<void> {
   const { store } = ctx;
@@ -33,10 +35,9 @@ export async function startProcess(ctx: ProcessContext, containerId: string): Pr
   await killStrays(ctx, container);
   if ((await findLive(ctx, container)) !== undefined) return;
   await rm(pidFile, { force: true });
-  const dataPath = ctx.volumes.pathOf(container.spec.volumeName);
   const { engineProcess, exited } = await spawnProcess({
     command: ctx.command,
-    environment: toProcessEnvironment({ ...ctx, spec: container.spec, dataPath, tempPath }),
+    environment: toEnvironment(ctx, container, tempPath),
     pidFile,
     tokenFile,
     token,
@@ -48,6 +49,23 @@ export async function startProcess(ctx: ProcessContext, containerId: string): Pr
   }
   ctx.watch.add(container, engineProcess, exited);
   emit(ctx, container, "start");
+}
+
+/** The whole environment of an engine's process. It has nothing of the orchestrator's own environment. */
+function toEnvironment(ctx: ProcessContext, { spec }: ProcessContainer, tempPath: string) {
+  // The folder that takes the place of the container's /data.
+  const dataPath = ctx.volumes.pathOf(spec.volumeName);
+  return {
+    PATH,
+    LANG: "C.UTF-8",
+    ...spec.environment,
+    HOME: dataPath,
+    TMPDIR: tempPath,
+    SQLITE_DB_PATH: join(dataPath, "brain.sqlite"),
+    CATALOG_DIR: spec.catalogPath,
+    ENGINE_HOST: "127.0.0.1",
+    ENGINE_PORT: String(getHostPort(spec)),
+  };
 }
 
 export async function pauseProcess(ctx: ProcessContext, containerId: string): Promise<void> {

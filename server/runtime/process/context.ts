@@ -15,7 +15,4 @@ export interface ProcessContext {
   watch: ProcessWatch;
   /** The program of every engine, and its arguments. */
   command: readonly string[];
-  /** PATH and LANG of every engine. */
-  path: string;
-  lang: string;
 }

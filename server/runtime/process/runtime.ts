@@ -1,12 +1,11 @@
 import AsyncLock from "async-lock";
 import { mkdir, readFile, realpath } from "node:fs/promises";
 import { hostname } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { toErrorMessage } from "../../errors.ts";
 import type { Log } from "../../log.ts";
-import { RuntimeFailure, type EngineRuntime } from "../engine-runtime.ts";
+import { RuntimeFailure, toContainerName, type EngineRuntime } from "../engine-runtime.ts";
 import { EventHub } from "../event-hub.ts";
-import { toContainerName } from "../container-name.ts";
 import {
   killProcess,
   pauseProcess,
@@ -28,15 +27,10 @@ export interface ProcessRuntimeOptions {
   marked: boolean;
   /** Engines are kept in its folder `engines`. The caller has locked it, so only one replica uses it. */
   dataDir: string;
-  /** The program of every engine, by path or by a name that `path` finds, and its arguments. */
+  /** The program of every engine, by path or by a name that its PATH finds, and its arguments. */
   command: readonly string[];
-  /** PATH and LANG of every engine. */
-  path?: string;
-  lang?: string;
   log: Pick<Log, "warn">;
 }
-
-const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /** Runs engines as processes of this machine. They outlive the replica, and the next replica finds them again. */
 export async function openProcessRuntime(options: ProcessRuntimeOptions): Promise<EngineRuntime> {
@@ -52,11 +46,9 @@ export async function openProcessRuntime(options: ProcessRuntimeOptions): Promis
   const logs = new ProcessLogs();
   const watch = new ProcessWatch({ store, events, logs, log });
   await watch.adoptAll();
-  const path = options.path ?? `${dirname(process.execPath)}:${DEFAULT_PATH}`;
-  const lang = options.lang ?? "C.UTF-8";
   // By default the library rejects a call when 1,000 others wait for the same key.
   const locks = new AsyncLock({ maxPending: Infinity });
-  const ctx = { store, volumes, locks, events, logs, watch, command, path, lang };
+  const ctx = { store, volumes, locks, events, logs, watch, command };
   return toRuntime(ctx, { host: `process:${await readMachineId()}:${dataDir}`, marked: options.marked });
 }
 
@@ -72,7 +64,9 @@ function toRuntime(ctx: ProcessContext, { host, marked }: { host: string; marked
     host,
     check: () =>
       attempt(async () => {
-        if (isMarked && !(await volumes.hasMarker())) throw toChanged();
+        if (!isMarked || (await volumes.hasMarker())) return;
+        const problem = "the data directory lacks this installation's marker";
+        throw new RuntimeFailure("changed", `${problem}: set ORCH_DATA_DIR to the directory used before`);
       }),
     markInstance: () =>
       attempt(async () => {
@@ -144,11 +138,4 @@ async function readMachineId(): Promise<string> {
   // Some systems have no such file, and some container images have an empty one.
   const machineId = await readFile("/etc/machine-id", "utf8").catch(() => "");
   return machineId.trim() || hostname();
-}
-
-function toChanged(): RuntimeFailure {
-  return new RuntimeFailure(
-    "changed",
-    "the data directory lacks this installation's marker: set ORCH_DATA_DIR to the directory used before",
-  );
 }
