@@ -1,40 +1,60 @@
-import type { RpcContext } from "./rpc-context.ts";
-import type { z } from "zod";
+import { z } from "zod";
 import { DomainError } from "../errors.ts";
-import { callEngine } from "./call-engine.ts";
+import { callEngine, type CallEngineInput } from "./call-engine.ts";
+import type { RpcContext } from "./rpc-context.ts";
 
 const OPERATION_TIMEOUT_MS = 30_000;
 
-export interface OperationInput {
-  productId: string;
-  userId: string;
-  signal?: AbortSignal | undefined;
-}
+// In a result all fields are optional and unknown fields are kept: each engine implementation may count other things.
+const GatewayConfig = z.looseObject({
+  config: z.record(z.string(), z.unknown()).optional(),
+  /** Grows with each change of the config. */
+  revision: z.number().optional(),
+  updated_at: z.string().nullable().optional(),
+});
 
-interface Operation<Schema> {
-  method: "get_config" | "set_config" | "reload" | "quota_state" | "cache_state";
-  params?: Readonly<Record<string, unknown>>;
-  readOnly: boolean;
-  result: Schema;
-}
+const QuotaState = z.looseObject({
+  turns: z.number().optional(),
+  input_tokens: z.number().optional(),
+  output_tokens: z.number().optional(),
+});
+
+/** The efficiency of the prompt cache. */
+const CacheState = z.looseObject({
+  input_tokens: z.number().optional(),
+  cached_input_tokens: z.number().optional(),
+  hit_ratio: z.number().nullable().optional(),
+});
+
+/** The operations that the contract names. The audit log records those that are not read-only. */
+export const OPERATIONS = {
+  getConfig: { method: "get_config", readOnly: true, result: GatewayConfig },
+  /** The param `config` replaces the whole config. */
+  setConfig: { method: "set_config", readOnly: false, result: GatewayConfig },
+  /** Makes the engine read its config file again. */
+  reload: {
+    method: "reload",
+    readOnly: false,
+    result: GatewayConfig.extend({ reloaded: z.boolean().optional() }),
+  },
+  quotaState: { method: "quota_state", readOnly: true, result: QuotaState },
+  cacheState: { method: "cache_state", readOnly: true, result: CacheState },
+} as const;
 
 /**
- * Calls an operation that the contract names and checks the shape of its result. Throws what `callEngine` throws, and
- * ENGINE_ERROR for another shape.
+ * Calls one of `OPERATIONS` and checks the shape of its result. Throws what `callEngine` throws, and ENGINE_ERROR for
+ * another shape.
  */
 export async function callOperation<Schema extends z.ZodType>(
   ctx: RpcContext,
-  input: OperationInput,
-  { method, params = {}, readOnly, result: schema }: Operation<Schema>,
+  { method, readOnly, result: schema }: { method: string; readOnly: boolean; result: Schema },
+  input: Pick<CallEngineInput, "productId" | "userId" | "signal"> & Partial<Pick<CallEngineInput, "params">>,
 ): Promise<z.infer<Schema>> {
-  const { productId, userId, signal } = input;
-  const call = { productId, userId, method, params, timeoutMs: OPERATION_TIMEOUT_MS, readOnly, signal };
+  const call = { params: {}, ...input, method, timeoutMs: OPERATION_TIMEOUT_MS, readOnly };
   const { result } = await callEngine(ctx, call);
   const parsed = schema.safeParse(result);
   if (parsed.success) return parsed.data;
   const effect = readOnly ? "" : "; the engine did apply the operation";
-  throw new DomainError(
-    "ENGINE_ERROR",
-    `the engine's answer to ${method} does not have the shape of the contract${effect}`,
-  );
+  const message = `the engine's answer to ${method} does not have the shape of the contract${effect}`;
+  throw new DomainError("ENGINE_ERROR", message);
 }

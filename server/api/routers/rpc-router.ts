@@ -1,11 +1,6 @@
 import { z } from "zod";
 import { callEngine } from "../../rpc/call-engine.ts";
-import { getCacheState } from "../../rpc/get-cache-state.ts";
-import { getConfig } from "../../rpc/get-config.ts";
-import { getQuotaState } from "../../rpc/get-quota-state.ts";
-import { CacheState, GatewayConfig, QuotaState, ReloadedConfig } from "../../rpc/operation-results.ts";
-import { reloadConfig } from "../../rpc/reload-config.ts";
-import { setConfig } from "../../rpc/set-config.ts";
+import { callOperation, OPERATIONS } from "../../rpc/call-operation.ts";
 import { findUnknownOutcome } from "../../engine-contract/unknown-outcome.ts";
 import { Generation, IdempotencyKey, JsonObject, plainText, TimeoutMs, UserId } from "./field-schemas.ts";
 import { platformProcedure } from "../trpc/procedures.ts";
@@ -40,35 +35,37 @@ export const rpcRouter = {
     }),
   setConfig: mutationProcedure
     .input(SetConfig)
-    .output(GatewayConfig)
+    .output(OPERATIONS.setConfig.result)
     .mutation(async (opts) => {
       const { call, productId } = opts.ctx;
-      return sendOnce(opts, async (input) => setConfig(call, { ...input, productId }));
+      return sendOnce(opts, async ({ userId, config }) =>
+        callOperation(call, OPERATIONS.setConfig, { userId, productId, params: { config } }),
+      );
     }),
   reload: mutationProcedure
     .input(Reload)
-    .output(ReloadedConfig)
+    .output(OPERATIONS.reload.result)
     .mutation(async (opts) => {
       const { call, productId } = opts.ctx;
-      return sendOnce(opts, async (input) => reloadConfig(call, { ...input, productId }));
+      return sendOnce(opts, async (input) => callOperation(call, OPERATIONS.reload, { ...input, productId }));
     }),
   getConfig: procedure
     .input(OfUser)
-    .output(GatewayConfig)
+    .output(OPERATIONS.getConfig.result)
     .query(async ({ ctx, input, signal }) =>
-      getConfig(ctx.call, { ...input, productId: ctx.productId, signal }),
+      callOperation(ctx.call, OPERATIONS.getConfig, { ...input, productId: ctx.productId, signal }),
     ),
   quotaState: procedure
     .input(OfUser)
-    .output(QuotaState)
+    .output(OPERATIONS.quotaState.result)
     .query(async ({ ctx, input, signal }) =>
-      getQuotaState(ctx.call, { ...input, productId: ctx.productId, signal }),
+      callOperation(ctx.call, OPERATIONS.quotaState, { ...input, productId: ctx.productId, signal }),
     ),
   cacheState: procedure
     .input(OfUser)
-    .output(CacheState)
+    .output(OPERATIONS.cacheState.result)
     .query(async ({ ctx, input, signal }) =>
-      getCacheState(ctx.call, { ...input, productId: ctx.productId, signal }),
+      callOperation(ctx.call, OPERATIONS.cacheState, { ...input, productId: ctx.productId, signal }),
     ),
 };
 
