@@ -30,8 +30,12 @@ export abstract class EngineCall<Answer> implements Dispatcher.DispatchHandler {
   async send(request: Dispatcher.DispatchOptions, signal: AbortSignal): Promise<Answer> {
     const onAbort = () => this.abort(signal.reason);
     signal.addEventListener("abort", onAbort, { once: true });
-    if (signal.aborted) onAbort();
-    else this.#dispatch(request);
+    try {
+      if (signal.aborted) onAbort();
+      else this.#connections.dispatch(request, this);
+    } catch (error) {
+      this.onFailed(error);
+    }
     try {
       return await this.#answer.promise;
     } finally {
@@ -92,14 +96,6 @@ export abstract class EngineCall<Answer> implements Dispatcher.DispatchHandler {
     this.#interimAnswers += 1;
     if (this.#interimAnswers <= MAX_INTERIM_ANSWERS) return;
     this.abort(new Error(`the engine sent more than ${MAX_INTERIM_ANSWERS} interim answers (status 1xx)`));
-  }
-
-  #dispatch(request: Dispatcher.DispatchOptions): void {
-    try {
-      this.#connections.dispatch(request, this);
-    } catch (error) {
-      this.onFailed(error);
-    }
   }
 }
 

@@ -1,5 +1,7 @@
 import type { EngineErrorDetail } from "../errors.ts";
 import { isDeeperThan } from "../json-depth.ts";
+import type { EngineAnswer } from "./exchange.ts";
+import { parseObject } from "./parse-object.ts";
 
 const CODE_MAX_LENGTH = 200;
 const MESSAGE_MAX_LENGTH = 2_000;
@@ -10,14 +12,11 @@ const DETAILS_MAX_LENGTH = 64 * 1024;
 export type EngineEnvelope = Omit<EngineErrorDetail, "status">;
 
 /** Reads the error envelope of an answer to `/execute`. Without one, status and content type describe the error. */
-export function parseEngineError(
-  answer: { status: number; contentType: string; text: string },
-  apiKey: string,
-): EngineErrorDetail {
-  const { status } = answer;
-  const error = toEnvelope(parseJson(hideKey(answer.text, apiKey)), `HTTP_${status}`);
+export function parseEngineError(answer: EngineAnswer, apiKey: string): EngineErrorDetail {
+  const { status, contentType, text } = answer;
+  const error = toEnvelope(parseObject(hideKey(text, apiKey)), `HTTP_${status}`);
   if (error.message !== "") return { status, ...error };
-  return { status, ...error, message: `the engine answered ${status} (${toMediaType(answer.contentType)})` };
+  return { status, ...error, message: `the engine answered ${status} (${toMediaType(contentType)})` };
 }
 
 /** Reads the envelope in the data of an `error` event or of a lifecycle event of phase `errored`. */
@@ -47,13 +46,4 @@ function toEnvelope(value: unknown, defaultCode: string): EngineEnvelope {
 function toDetails(details: unknown): { details?: unknown } {
   if (details === undefined || details === null || isDeeperThan(details, DETAILS_MAX_DEPTH)) return {};
   return JSON.stringify(details).length > DETAILS_MAX_LENGTH ? {} : { details };
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    // The body is not JSON, so only the status describes the error.
-    return undefined;
-  }
 }

@@ -12,9 +12,14 @@ export interface EngineRequest {
   signal: AbortSignal;
 }
 
+export interface EngineAnswer {
+  status: number;
+  contentType: string;
+  text: string;
+}
+
 export type ExchangeResult =
-  | { kind: "answered"; status: number; contentType: string; text: string }
-  | { kind: "failed"; stage: ExchangeStage; why: string };
+  ({ kind: "answered" } & EngineAnswer) | { kind: "failed"; stage: ExchangeStage; why: string };
 
 /**
  * How far a failed exchange got:
@@ -39,20 +44,18 @@ export async function exchangeWithEngine(
   return exchange.send({ origin: endpoint, method, path, headers, body, reset }, signal);
 }
 
+type KeepAliveListener = (header: AnswerHeaders[string]) => void;
+
 class Exchange extends EngineCall<ExchangeResult> {
   readonly #maxBytes: number;
-  readonly #onKeepAlive: (keepAlive: string | string[] | undefined) => void;
+  readonly #onKeepAlive: KeepAliveListener;
   #hasAnswer = false;
   #status = 0;
   #contentType = "";
   #chunks: Buffer[] = [];
   #size = 0;
 
-  constructor(
-    connections: EngineConnections,
-    maxBytes: number,
-    onKeepAlive: (keepAlive: string | string[] | undefined) => void,
-  ) {
+  constructor(connections: EngineConnections, maxBytes: number, onKeepAlive: KeepAliveListener) {
     super(connections);
     this.#maxBytes = maxBytes;
     this.#onKeepAlive = onKeepAlive;

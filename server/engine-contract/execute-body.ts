@@ -6,11 +6,11 @@ export interface ExecuteRequest {
   [field: string]: unknown;
 }
 
-const ENGINE_NAMES: Readonly<Record<string, string>> = {
-  taskId: "task_id",
-  editMessageId: "edit_message_id",
-  retryMessageId: "retry_message_id",
-};
+const ENGINE_NAMES: ReadonlyMap<string, string> = new Map([
+  ["taskId", "task_id"],
+  ["editMessageId", "edit_message_id"],
+  ["retryMessageId", "retry_message_id"],
+]);
 
 /** The body of one `/execute` request. It can be encoded while the caller waits for something else. */
 export class ExecuteBody {
@@ -45,9 +45,6 @@ export class ExecuteBody {
 
 /** Renames the fields that the contract names. All other fields, and all values, go through unchanged. */
 function toExecuteBody(request: ExecuteRequest): string {
-  const entries = Object.entries(request).map(([name, value]) => [
-    Object.hasOwn(ENGINE_NAMES, name) ? ENGINE_NAMES[name] : name,
-    value,
-  ]);
+  const entries = Object.entries(request).map(([name, value]) => [ENGINE_NAMES.get(name) ?? name, value]);
   return JSON.stringify(Object.fromEntries(entries));
 }

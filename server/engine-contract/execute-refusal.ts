@@ -1,4 +1,4 @@
-import { DomainError, type EngineErrorDetail } from "../errors.ts";
+import { DomainError, type EngineErrorDetail, type Reason } from "../errors.ts";
 
 export interface Refusal {
   /** True when the engine did nothing: the caller may start a turn again with this id. */
@@ -8,29 +8,20 @@ export interface Refusal {
 
 /** Turns an answer to `/execute` that is no stream into the error for the caller who started the turn. */
 export function toRefusal(engineError: EngineErrorDetail): Refusal {
-  const { status, code } = engineError;
-  if (status === 401) return refuse("ENGINE_ERROR", "the engine refused its key", { engineError });
-  if (status === 409) {
-    return refuse("TURN_IN_PROGRESS", "the engine is still running a turn of this task", {
-      engineError,
-      retryAfterMs: 1_000,
-    });
-  }
-  if (status === 404 || status === 405) {
-    const message = `the engine does not support /execute (status ${status})`;
-    return refuse("NOT_SUPPORTED_BY_ENGINE", message, { engineError });
-  }
-  if (status === 503) {
-    return refuse("ENGINE_UNHEALTHY", "the engine is starting or draining", {
-      engineError,
-      retryAfterMs: 1_000,
-    });
-  }
-  const isFinal = status >= 400 && status < 500;
-  const message = `the engine answered ${status} (${code})`;
-  return { isFinal, error: new DomainError("ENGINE_ERROR", message, { engineError }) };
+  const isFinal = engineError.status === 503 || (engineError.status >= 400 && engineError.status < 500);
+  return { isFinal, error: toError(engineError) };
 }
 
-function refuse(...error: ConstructorParameters<typeof DomainError>): Refusal {
-  return { isFinal: true, error: new DomainError(...error) };
+function toError(engineError: EngineErrorDetail): DomainError {
+  const { status, code } = engineError;
+  const fail = (reason: Reason, message: string, retryAfterMs?: number) =>
+    new DomainError(reason, message, { engineError, retryAfterMs });
+  if (status === 401) return fail("ENGINE_ERROR", "the engine refused its key");
+  if (status === 409)
+    return fail("TURN_IN_PROGRESS", "the engine is still running a turn of this task", 1_000);
+  if (status === 503) return fail("ENGINE_UNHEALTHY", "the engine is starting or draining", 1_000);
+  if (status === 404 || status === 405) {
+    return fail("NOT_SUPPORTED_BY_ENGINE", `the engine does not support /execute (status ${status})`);
+  }
+  return fail("ENGINE_ERROR", `the engine answered ${status} (${code})`);
 }

@@ -4,6 +4,7 @@ import type { EngineConnections } from "./connections.ts";
 import type { EngineAddress } from "./engine-address.ts";
 import { type AnswerHeaders, EngineCall, explainFailure } from "./engine-call.ts";
 import { parseEngineError } from "./errors.ts";
+import type { EngineAnswer } from "./exchange.ts";
 import type { ExecuteBody } from "./execute-body.ts";
 
 /** Receives the bytes that an engine streams, as they arrive. */
@@ -48,7 +49,7 @@ interface ExecuteOptions<Sink extends StreamSink> {
 export async function sendExecute<Sink extends StreamSink>(
   connections: EngineConnections,
   { endpoint, apiKey }: EngineAddress,
-  { body, onAccepted, signal, errorBodyMs }: ExecuteOptions<Sink>,
+  options: ExecuteOptions<Sink>,
 ): Promise<ExecuteAnswer<Sink>> {
   const request: Dispatcher.DispatchOptions = {
     origin: endpoint,
@@ -56,21 +57,20 @@ export async function sendExecute<Sink extends StreamSink>(
     method: "POST",
     path: "/execute",
     headers: { "content-type": "application/json", accept: "text/event-stream", "x-engine-key": apiKey },
-    body: body.take(),
+    body: options.body.take(),
   };
-  return new ExecuteCall(connections, { apiKey, onAccepted, errorBodyMs }).send(request, signal);
+  return new ExecuteCall(connections, apiKey, options).send(request, options.signal);
 }
 
-type CallOptions<Sink extends StreamSink> = Pick<EngineAddress, "apiKey"> &
-  Pick<ExecuteOptions<Sink>, "onAccepted" | "errorBodyMs">;
-
 class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink>> {
-  readonly #options: CallOptions<Sink>;
+  readonly #apiKey: string;
+  readonly #options: ExecuteOptions<Sink>;
   #sink: Sink | undefined;
   #errorAnswer: ErrorAnswer | undefined;
 
-  constructor(connections: EngineConnections, options: CallOptions<Sink>) {
+  constructor(connections: EngineConnections, apiKey: string, options: ExecuteOptions<Sink>) {
     super(connections);
+    this.#apiKey = apiKey;
     this.#options = options;
   }
 
@@ -80,7 +80,7 @@ class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink
   }
 
   onResponseEnd(): void {
-    if (this.#sink) this.#closeSink(this.#sink, { isClean: true, why: "the engine ended the stream" });
+    if (this.#sink) this.#closeSink(this.#sink, true, "the engine ended the stream");
     else this.#answerError();
   }
 
@@ -100,12 +100,12 @@ class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink
 
   protected onFailed(error: unknown): void {
     const why = explainFailure(error);
-    if (this.#sink) this.#closeSink(this.#sink, { isClean: false, why });
+    if (this.#sink) this.#closeSink(this.#sink, false, why);
     else if (this.#errorAnswer) this.#answerError();
     else this.answer({ kind: this.isSent ? "lost" : "unreachable", why });
   }
 
-  #closeSink(sink: Sink, { isClean, why }: { isClean: boolean; why: string }): void {
+  #closeSink(sink: Sink, isClean: boolean, why: string): void {
     this.#sink = undefined;
     sink.onClose(isClean, why);
   }
@@ -124,15 +124,13 @@ class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink
     clearTimeout(answer.timer);
     const { status, contentType, chunks } = answer;
     const text = Buffer.concat(chunks).subarray(0, ERROR_BODY_MAX_BYTES).toString("utf8");
-    const error = parseEngineError({ status, contentType, text }, this.#options.apiKey);
+    const error = parseEngineError({ status, contentType, text }, this.#apiKey);
     this.answer({ kind: status === 200 ? "not_a_stream" : "refused", error });
   }
 }
 
 /** The part that has arrived of an answer without a stream. */
-interface ErrorAnswer {
-  status: number;
-  contentType: string;
+interface ErrorAnswer extends Omit<EngineAnswer, "text"> {
   chunks: Buffer[];
   size: number;
   timer: NodeJS.Timeout;

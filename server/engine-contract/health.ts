@@ -1,26 +1,19 @@
 import { Deadline } from "../time/deadline.ts";
 import type { EngineConnections } from "./connections.ts";
 import { exchangeWithEngine } from "./exchange.ts";
+import { parseObject } from "./parse-object.ts";
 
 const HEALTH_MAX_BYTES = 64 * 1024;
 const EXCERPT_MAX_LENGTH = 300;
 
-export interface HealthBody {
-  status: "ok";
-  [field: string]: unknown;
-}
-export type HealthProbe = { ready: true; body: HealthBody } | { ready: false; why: string };
-
-export interface ProbeHealthOptions {
-  timeoutMs: number;
-  signal?: AbortSignal;
-}
+export type HealthProbe =
+  { ready: true; body: Readonly<Record<string, unknown>> } | { ready: false; why: string };
 
 /** Sends one `GET /health`. Only status 200 with JSON whose `status` is "ok" counts as ready. Never throws. */
 export async function probeHealth(
   connections: EngineConnections,
   endpoint: string,
-  options: ProbeHealthOptions,
+  options: { timeoutMs: number; signal?: AbortSignal },
 ): Promise<HealthProbe> {
   using deadline = new Deadline(options.timeoutMs, [options.signal]);
   const result = await exchangeWithEngine(connections, endpoint, {
@@ -33,20 +26,9 @@ export async function probeHealth(
     const why = deadline.hasPassed ? `no answer within ${options.timeoutMs} ms` : result.why;
     return { ready: false, why };
   }
-  const body = parseHealth(result.text);
-  if (result.status === 200 && body !== undefined) return { ready: true, body };
+  const body = parseObject(result.text);
+  if (result.status === 200 && body?.["status"] === "ok") return { ready: true, body };
   return { ready: false, why: `/health answered ${result.status}: ${toExcerpt(result.text)}` };
-}
-
-function parseHealth(text: string): HealthBody | undefined {
-  try {
-    const body: unknown = JSON.parse(text);
-    const isOk = typeof body === "object" && body !== null && "status" in body && body.status === "ok";
-    return isOk ? (body as HealthBody) : undefined;
-  } catch {
-    // An engine that does not answer with JSON is not ready.
-    return undefined;
-  }
 }
 
 /** The beginning of an answer on one line, enough to recognise it in a log. */

@@ -1,9 +1,8 @@
 import { DomainError, type EngineErrorDetail, type Reason } from "../errors.ts";
 import { isDeeperThan } from "../json-depth.ts";
 import { hideKey, toMediaType } from "./errors.ts";
-import type { ExchangeResult } from "./exchange.ts";
+import type { EngineAnswer, ExchangeResult } from "./exchange.ts";
 
-export type RpcAnswer = Extract<ExchangeResult, { kind: "answered" }>;
 type FailedExchange = Extract<ExchangeResult, { kind: "failed" }>;
 
 export const RPC_MAX_DEPTH = 128;
@@ -27,7 +26,7 @@ export function findReportedError(
 
 /** The error for the caller when an answer has no result. `engineError` is the answer's envelope, if it has one. */
 export function toAnswerFailure(
-  { status, contentType, text }: RpcAnswer,
+  { status, contentType, text }: EngineAnswer,
   engineError: EngineErrorDetail | undefined,
   readOnly: boolean,
 ): DomainError {

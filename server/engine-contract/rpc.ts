@@ -3,14 +3,9 @@ import { isDeeperThan } from "../json-depth.ts";
 import { Deadline } from "../time/deadline.ts";
 import type { EngineConnections } from "./connections.ts";
 import type { EngineAddress } from "./engine-address.ts";
-import { exchangeWithEngine } from "./exchange.ts";
-import {
-  findReportedError,
-  RPC_MAX_DEPTH,
-  type RpcAnswer,
-  toAnswerFailure,
-  toExchangeFailure,
-} from "./rpc-failure.ts";
+import { exchangeWithEngine, type EngineAnswer } from "./exchange.ts";
+import { parseObject } from "./parse-object.ts";
+import { findReportedError, RPC_MAX_DEPTH, toAnswerFailure, toExchangeFailure } from "./rpc-failure.ts";
 
 export interface RpcRequest {
   method: string;
@@ -18,6 +13,7 @@ export interface RpcRequest {
   timeoutMs: number;
   /** True when the method changes nothing, so a lost answer is a plain failure. Otherwise the outcome is unknown. */
   readOnly: boolean;
+  /** Aborts when the caller leaves. Pass it only for read-only methods: an aborted call may have had its effect. */
   signal?: AbortSignal | undefined;
 }
 
@@ -52,7 +48,7 @@ export async function postRpc(
   throw toExchangeFailure(result, request, { timedOut: deadline.hasPassed, interrupted });
 }
 
-function readAnswer(answer: RpcAnswer, apiKey: string, readOnly: boolean): unknown {
+function readAnswer(answer: EngineAnswer, apiKey: string, readOnly: boolean): unknown {
   const { status } = answer;
   const body = parseObject(answer.text);
   const engineError = body && findReportedError(status, body, apiKey);
@@ -61,16 +57,4 @@ function readAnswer(answer: RpcAnswer, apiKey: string, readOnly: boolean): unkno
   }
   if (!isDeeperThan(body["result"], RPC_MAX_DEPTH)) return body["result"];
   throw new DomainError("ENGINE_ERROR", `the engine's answer nests deeper than ${RPC_MAX_DEPTH} levels`);
-}
-
-function parseObject(text: string): Record<string, unknown> | undefined {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === "object" && value !== null && !Array.isArray(value)
-      ? (value as Record<string, unknown>)
-      : undefined;
-  } catch {
-    // The body is not JSON, so only the status describes the answer.
-    return undefined;
-  }
 }

@@ -4,26 +4,16 @@ import type { AuditAction } from "../audit/audit-entry.ts";
 import { acquireEngine } from "../engines/access/acquire-engine.ts";
 import type { HeldEngine } from "../engines/access/hold-engine.ts";
 import { DomainError, toErrorMessage } from "../errors.ts";
-import { postRpc } from "../engine-contract/rpc.ts";
+import { postRpc, type RpcRequest } from "../engine-contract/rpc.ts";
 import { findUnknownOutcome } from "../engine-contract/unknown-outcome.ts";
 
-export interface CallEngineInput {
+export interface CallEngineInput
+  extends Pick<RpcRequest, "method" | "params">, Partial<Pick<RpcRequest, "readOnly" | "signal">> {
   productId: string;
   userId: string;
-  method: string;
-  params: Readonly<Record<string, unknown>>;
   /** Limits the whole call: the wait for the engine and its answer. */
   timeoutMs: number;
   expectGeneration?: number | undefined;
-  /** True when the method changes nothing, so a lost answer is a plain failure. False by default. */
-  readOnly?: boolean;
-  /** Aborts when the caller leaves. Pass it only for read-only methods: an aborted call may have had its effect. */
-  signal?: AbortSignal | undefined;
-}
-
-export interface EngineAnswer {
-  result: unknown;
-  generation: number;
 }
 
 /** The methods that the audit log records, whether a typed procedure or `rpc.call` sends them. */
@@ -33,12 +23,15 @@ const AUDITED_METHODS: ReadonlyMap<string, AuditAction> = new Map([
 ]);
 
 /** Sends one `/rpc` call and holds the engine until it ends. Throws what `acquireEngine` and `postRpc` throw. */
-export async function callEngine(ctx: RpcContext, input: CallEngineInput): Promise<EngineAnswer> {
+export async function callEngine(
+  ctx: RpcContext,
+  input: CallEngineInput,
+): Promise<{ result: unknown; generation: number }> {
   const { productId, userId, timeoutMs, expectGeneration, readOnly = false, signal } = input;
   const startedAt = ctx.clock.now();
   using engine = await acquireEngine(ctx, { productId, userId, timeoutMs, expectGeneration, signal });
   const spentMs = ctx.clock.now() - startedAt;
-  const record = async (outcome: CallRecord["outcome"]) =>
+  const record = async (outcome: "done" | "unknown") =>
     recordOutcome(ctx, input, { engine, outcome, durationMs: ctx.clock.now() - startedAt });
   const { method, params } = input;
   try {
@@ -61,17 +54,12 @@ export async function callEngine(ctx: RpcContext, input: CallEngineInput): Promi
   }
 }
 
-interface CallRecord {
-  engine: HeldEngine;
-  outcome: "done" | "unknown";
-  durationMs: number;
-}
-
 async function recordOutcome(
   ctx: RpcContext,
   input: CallEngineInput,
-  { engine, outcome, durationMs }: CallRecord,
+  call: { engine: HeldEngine; outcome: "done" | "unknown"; durationMs: number },
 ): Promise<void> {
+  const { engine, outcome, durationMs } = call;
   const action = AUDITED_METHODS.get(input.method);
   if (action === undefined) return;
   await recordCall(ctx, {
