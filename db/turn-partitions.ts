@@ -5,9 +5,11 @@ export async function ensureTurnPartitionAt(raw: RawSql, at: string): Promise<vo
   await raw`select ensure_turn_partition(${at}::text::timestamptz)`;
 }
 
-/** Creates the partitions of this hour and of the next `hours` hours. */
-export async function ensureTurnPartitionsAhead(raw: RawSql, hours: number): Promise<void> {
-  for (let hour = 0; hour <= hours; hour += 1) {
+const HOURS_AHEAD = 2;
+
+/** Creates the partitions of this hour and of the next hours. The turn log creates a missing one when it needs it. */
+export async function ensureTurnPartitions(raw: RawSql): Promise<void> {
+  for (let hour = 0; hour <= HOURS_AHEAD; hour += 1) {
     await raw`select ensure_turn_partition(orch_now() + make_interval(hours => ${hour}::int))`;
   }
 }

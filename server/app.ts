@@ -20,7 +20,7 @@ import { bindRuntime, openRuntime } from "./boot/open-runtime.ts";
 import { registerSoleReplica } from "./replicas/register-sole-replica.ts";
 import type { OwnReplica } from "./replicas/replica.ts";
 import { drainTurns } from "./turns/drain-turns.ts";
-import { ensureTurnPartitions } from "./turns/log/ensure-turn-partitions.ts";
+import { ensureTurnPartitions } from "../db/turn-partitions.ts";
 import { recoverTurns } from "./turns/log/recover-turns.ts";
 
 export interface App {
@@ -144,7 +144,7 @@ async function openReplica(
 
 /** Ends the turns of earlier replicas, and makes every engine due for a reconcile. */
 async function takeOverWork(ctx: AppContext, replica: OwnReplica, signal: AbortSignal): Promise<void> {
-  await ensureTurnPartitions(ctx);
+  await ensureTurnPartitions(ctx.raw);
   // The steps before this one may have taken longer than a lease.
   await replica.sendHeartbeat();
   if (replica.isDeclaredDead) throw new Error(DECLARED_DEAD);

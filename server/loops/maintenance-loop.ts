@@ -7,7 +7,7 @@ import { checkTombstones } from "../engines/reconcile/check-tombstones.ts";
 import { toErrorMessage } from "../errors.ts";
 import { finishRemovals } from "../products/finish-removals.ts";
 import { startLoop, type Loop } from "../time/loop.ts";
-import { ensureTurnPartitions } from "../turns/log/ensure-turn-partitions.ts";
+import { ensureTurnPartitions } from "../../db/turn-partitions.ts";
 import { retireTurns } from "../turns/log/retire-turns.ts";
 
 const INTERVAL_MS = 300_000;
@@ -16,7 +16,7 @@ const INTERVAL_MS = 300_000;
 export function startMaintenanceLoop(ctx: AppContext): Loop {
   const system = { ...ctx, actor: SYSTEM_ACTOR, requestId: null };
   const tasks: [string, (signal: AbortSignal) => Promise<unknown>][] = [
-    ["turn partitions", () => ensureTurnPartitions(ctx)],
+    ["turn partitions", () => ensureTurnPartitions(ctx.raw)],
     ["audit partitions", () => ensureAuditPartitions(ctx.db)],
     ["turn retention", (signal) => retireTurns(ctx, signal)],
     ["expired idempotency records", () => removeExpiredIdempotencyRecords(ctx.db)],

@@ -1,15 +1,12 @@
 import { endTurnsOfOthers } from "../../../db/turns.ts";
-import type { BaseContext } from "../../context.ts";
-import type { Replica } from "../../replicas/replica.ts";
-
-type RecoverContext = Pick<BaseContext, "raw" | "log"> & { replica: Pick<Replica, "id"> };
+import type { TurnContext } from "../turn-context.ts";
 
 /**
  * Ends the turns of dead replicas, past every seq that they may have shown, and returns how many. A turn in `starting`
  * ends `failed`, because it is unknown whether its engine has it. All others end `interrupted`.
  */
 export async function recoverTurns(
-  ctx: RecoverContext,
+  ctx: Pick<TurnContext, "raw" | "log" | "replica">,
   deadReplicas: readonly string[] | "all but me",
 ): Promise<number> {
   const me = ctx.replica.id;

@@ -1,15 +1,12 @@
 import { appendToTurnLog, isPartitionMissing } from "../../../db/turn-events.ts";
 import { ensureTurnPartitionAt } from "../../../db/turn-partitions.ts";
 import { isDatabaseUnavailable } from "../../../db/postgres-error.ts";
-import type { BaseContext } from "../../context.ts";
 import { toErrorMessage } from "../../errors.ts";
-import type { Replica } from "../../replicas/replica.ts";
 import type { LiveTurn, TurnCommit } from "../model/live-turn.ts";
+import type { TurnContext } from "../turn-context.ts";
 import { chooseFairly } from "./choose-fairly.ts";
 
-export interface TurnLogOptions extends Pick<BaseContext, "raw" | "clock" | "log"> {
-  replica: Pick<Replica, "id">;
-}
+type TurnLogOptions = Pick<TurnContext, "raw" | "clock" | "log" | "replica">;
 
 const COMMIT_SPACING_MS = 50;
 const AGE_PER_BUSY_TURN_MS = 0.25;
@@ -136,28 +133,13 @@ export class TurnLog {
 
   async #commit(batch: TurnCommit[], isRepaired = false): Promise<boolean> {
     try {
-      const owned = await this.#append(batch);
+      const owned = await appendToTurnLog(this.#options.raw, this.#options.replica.id, batch);
       batch.forEach((commit, index) => this.#markCommitted(commit, owned.has(index)));
       return true;
     } catch (error) {
       if (!isPartitionMissing(error) || isRepaired) return this.#recover(batch, error);
       return (await this.#ensurePartitions(batch)) && this.#commit(batch, true);
     }
-  }
-
-  async #append(batch: TurnCommit[]): Promise<Set<number>> {
-    const appends = batch.map((commit) => ({
-      productId: commit.turn.productId,
-      turnId: commit.turn.turnId,
-      fencingToken: commit.turn.fencingToken,
-      lastSeq: commit.lastSeq,
-      reservedSeq: commit.reservedSeq,
-      bytes: commit.bytes,
-      status: commit.status,
-      end: commit.end && JSON.stringify(commit.end),
-      chunks: commit.chunks,
-    }));
-    return appendToTurnLog(this.#options.raw, this.#options.replica.id, appends);
   }
 
   #markCommitted(commit: TurnCommit, isOurs: boolean): void {

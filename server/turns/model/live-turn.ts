@@ -1,4 +1,4 @@
-import type { LogChunk } from "../../../db/turn-events.ts";
+import type { TurnAppend } from "../../../db/turn-events.ts";
 import type { TurnStatus } from "../../../db/turns.ts";
 import { TurnWindow } from "../log/turn-window.ts";
 import type { ReaderWake } from "../read/reader-wake.ts";
@@ -33,15 +33,8 @@ export interface TurnRecord {
 }
 
 /** What one commit writes of one turn. */
-export interface TurnCommit {
+export interface TurnCommit extends TurnAppend {
   turn: LiveTurn;
-  chunks: LogChunk[];
-  /** Of the last event; of the end once there is one. */
-  lastSeq: number;
-  reservedSeq: number;
-  bytes: number;
-  status: TurnStatus;
-  end: TurnEnd | undefined;
 }
 
 /** `log`: memory does not have what comes after the cursor, so read the log. */
@@ -211,12 +204,15 @@ export class LiveTurn {
     const burst = eventSeq - this.#window.writtenSeq;
     return {
       turn: this,
+      productId: this.productId,
+      turnId: this.turnId,
+      fencingToken: this.fencingToken,
       chunks: this.#window.toChunks(),
       lastSeq,
       reservedSeq: Math.max(this.#reservedSeq, lastSeq + RESERVE_AHEAD + 4 * burst),
       bytes: this.#bytes,
       status: this.#end?.status ?? this.#liveStatus,
-      end: this.#end,
+      end: this.#end && JSON.stringify(this.#end),
     };
   }
 

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { listTurns } from "../../../server/turns/read/list-turns.ts";
 import { retireTurns } from "../../../server/turns/log/retire-turns.ts";
-import { ensureTurnPartitions } from "../../../server/turns/log/ensure-turn-partitions.ts";
+import { ensureTurnPartitions } from "../../../db/turn-partitions.ts";
 import { startTurn } from "../../../server/turns/start/start-turn.ts";
 import { shiftDatabaseClock } from "../../support/shift-clock.ts";
 import { completed, delta, streamOf } from "../engine-double.ts";
@@ -63,7 +63,7 @@ test("a reader that locks a partition delays its drop but blocks no writer, and 
   world.engine.onCall = streamOf(delta("a"), completed());
   await startAndRead(world);
   await shiftDatabaseClock(world.databaseUrl, "5 hours");
-  await ensureTurnPartitions(world.ctx);
+  await ensureTurnPartitions(world.ctx.raw);
   const lockingReader = await world.database.raw.reserve();
   await lockingReader.unsafe("begin; select count(*) from turn_events");
   let isOver = false;

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { appendToTurnLog, type TurnAppend } from "../../../db/turn-events.ts";
 import { insertTurn } from "../../../db/turns.ts";
-import { ensureTurnPartitions } from "../../../server/turns/log/ensure-turn-partitions.ts";
+import { ensureTurnPartitions } from "../../../db/turn-partitions.ts";
 import { getTurn } from "../../../server/turns/read/get-turn.ts";
 import type { LiveTurn } from "../../../server/turns/model/live-turn.ts";
 import { recordTurn } from "../../../server/turns/start/record-turn.ts";
@@ -41,7 +41,7 @@ describe("commits", () => {
           return send();
         }),
     });
-    await ensureTurnPartitions(ctx);
+    await ensureTurnPartitions(ctx.raw);
     const inputs = range(1, 100).map(() => world.input());
     await Promise.all(inputs.map((input) => startTurn(ctx, input)));
     const turns = inputs.map((input) => ctx.turns.find(input.productId, input.turnId));
@@ -67,14 +67,14 @@ describe("commits", () => {
     expect(await startTurn(fresh.ctx, input)).toMatchObject({ created: true });
     expect((await readAll(fresh.ctx, input)).events).toHaveLength(2);
     expect(await partitions(fresh)).toHaveLength(1);
-    await ensureTurnPartitions(fresh.ctx);
-    await ensureTurnPartitions(fresh.ctx);
+    await ensureTurnPartitions(fresh.ctx.raw);
+    await ensureTurnPartitions(fresh.ctx.raw);
     expect((await partitions(fresh)).length).toBeGreaterThanOrEqual(3);
   });
 
   test("a turn that cannot be committed does not delay the others", async () => {
     await using broken = await openTurnWorld();
-    await ensureTurnPartitions(broken.ctx);
+    await ensureTurnPartitions(broken.ctx.raw);
     const poisoned = broken.input();
     await broken.database.raw.unsafe(`
       create function refuse() returns trigger language plpgsql as
@@ -92,7 +92,7 @@ describe("commits", () => {
 
 test("while engines flood the log every turn progresses, and a quiet one ends between their commits", async () => {
   const { ctx } = world.openProcess();
-  await ensureTurnPartitions(ctx);
+  await ensureTurnPartitions(ctx.raw);
   const at = new Date().toISOString();
   const data = "x".repeat(60_000);
   const flood = (turn: LiveTurn) => {
@@ -192,7 +192,7 @@ describe("while the database is away", () => {
   });
 
   test("commits whose reply is lost are repeated without effect", async () => {
-    await ensureTurnPartitions(world.ctx);
+    await ensureTurnPartitions(world.ctx.raw);
     await using link = await openFlakyLink(world.databaseUrl);
     const { ctx } = world.openProcess({ databaseUrl: link.url });
     world.engine.onCall = (call) => call.open();
@@ -271,7 +271,7 @@ describe("the append statement", () => {
 });
 
 async function insertRow() {
-  await ensureTurnPartitions(world.ctx);
+  await ensureTurnPartitions(world.ctx.raw);
   const input = world.input();
   const engine = await world.addEngine(`append ${input.turnId}`);
   const owner = crypto.randomUUID();
