@@ -10,7 +10,7 @@ export function toCursor(position: string): string {
  *
  * @throws INVALID_INPUT if the position does not match `pattern`.
  */
-export function fromCursor(cursor: string | undefined, pattern: RegExp): string | undefined {
+export function fromCursor(cursor: string | undefined, pattern: Pick<RegExp, "test">): string | undefined {
   if (cursor === undefined) return undefined;
   const position = Buffer.from(cursor, "base64url").toString("utf8");
   if (pattern.test(position)) return position;

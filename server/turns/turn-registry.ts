@@ -48,7 +48,7 @@ export class TurnRegistry {
   findOwn(row: TurnKey & Pick<TurnRow, "ownerReplica" | "fencingToken">): LiveTurn | undefined {
     if (row.ownerReplica !== this.#options.replica.id) return undefined;
     const turn = this.find(row.productId, row.turnId);
-    return turn?.fencingToken === row.fencingToken ? turn : undefined;
+    return turn?.input.fencingToken === row.fencingToken ? turn : undefined;
   }
 
   list(): LiveTurn[] {
@@ -61,13 +61,13 @@ export class TurnRegistry {
     // Larger than every token of this process and, by the clock, than those of earlier processes.
     this.#lastFencingToken = Math.max(this.#lastFencingToken + 1, this.#options.clock.now() * 1_000);
     const turn = new LiveTurn({ ...input, fencingToken: this.#lastFencingToken });
-    this.#turns.set(toKey(turn.productId, turn.turnId), turn);
+    this.#turns.set(toKey(turn.input.productId, turn.input.turnId), turn);
     return turn;
   }
 
   /** Call this when the turn is over. A later turn of the same id stays. */
   remove(turn: LiveTurn): void {
-    const key = toKey(turn.productId, turn.turnId);
+    const key = toKey(turn.input.productId, turn.input.turnId);
     if (this.#turns.get(key) === turn) this.#turns.delete(key);
   }
 

@@ -240,7 +240,7 @@ test("a row belongs to a live turn by owner, fencing token and id, not by its id
 type Arrange = (ctx: WorldContext, engine: EngineRowDouble, reached: () => void) => Promise<WorldContext>;
 const duringWrite: Arrange = async (ctx, { productId }, reached) => {
   const raw = interceptStatements(ctx.raw, TURN_BEGIN, async (send) => {
-    const [turn] = ctx.turns.list().filter((one) => one.productId === productId);
+    const [turn] = ctx.turns.list().filter((one) => one.input.productId === productId);
     reached();
     if (turn?.stopSignal.aborted === false) await once(turn.stopSignal, "abort");
     return send();

@@ -147,7 +147,7 @@ export class TurnLog {
     if (isOurs) turn.markCommitted(commit, this.#options.clock.now());
     else {
       this.#options.log.warn(
-        { turnId: turn.turnId },
+        { turnId: turn.input.turnId },
         "the turn has another owner or is gone; reading it stops",
       );
       turn.markLost();

@@ -1,5 +1,5 @@
 import type { TurnAppend } from "../../../db/turn-events.ts";
-import type { TurnStatus } from "../../../db/turns.ts";
+import type { NewTurn, TurnStatus } from "../../../db/turns.ts";
 import { TurnWindow } from "../log/turn-window.ts";
 import type { ReaderWake } from "../read/reader-wake.ts";
 import type { TurnBatch, TurnEvent } from "../read/turn-batch.ts";
@@ -14,15 +14,11 @@ const STATUS_AGE_MS = 10;
 /** With this much to write a turn is due at once, whatever its age. */
 const DUE_BYTES = 16 * 1024;
 
-export interface LiveTurnInput {
-  productId: string;
-  turnId: string;
-  userId: string;
-  taskId: string;
-  fingerprint: string;
-  /** Unique to this attempt at the turn, so that writes of an older or a newer owner do not match. */
-  fencingToken: number;
-}
+/** `fencingToken` is unique to this attempt at the turn, so that writes of an older or a newer owner do not match. */
+export type LiveTurnInput = Pick<
+  NewTurn,
+  "productId" | "turnId" | "userId" | "taskId" | "fingerprint" | "fencingToken"
+>;
 
 /** What is known once the row is written. */
 export interface TurnRecord {
@@ -50,12 +46,7 @@ export type ReadStep = { kind: "batch"; batch: TurnBatch } | { kind: "wait" | "l
  * Readers get the end only after its commit.
  */
 export class LiveTurn {
-  readonly productId: string;
-  readonly turnId: string;
-  readonly userId: string;
-  readonly taskId: string;
-  readonly fingerprint: string;
-  readonly fencingToken: number;
+  readonly input: LiveTurnInput;
   readonly #progress = new TurnProgress();
   readonly #stop = new AbortController();
   readonly #window = new TurnWindow();
@@ -73,12 +64,7 @@ export class LiveTurn {
   #bytes = 0;
 
   constructor(input: LiveTurnInput) {
-    this.productId = input.productId;
-    this.turnId = input.turnId;
-    this.userId = input.userId;
-    this.taskId = input.taskId;
-    this.fingerprint = input.fingerprint;
-    this.fencingToken = input.fencingToken;
+    this.input = input;
   }
 
   get state(): TurnState {
@@ -204,9 +190,7 @@ export class LiveTurn {
     const burst = eventSeq - this.#window.writtenSeq;
     return {
       turn: this,
-      productId: this.productId,
-      turnId: this.turnId,
-      fencingToken: this.fencingToken,
+      ...this.input,
       chunks: this.#window.toChunks(),
       lastSeq,
       reservedSeq: Math.max(this.#reservedSeq, lastSeq + RESERVE_AHEAD + 4 * burst),

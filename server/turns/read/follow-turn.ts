@@ -25,7 +25,6 @@ export interface FollowTurnInput extends TurnKey {
   live?: LiveTurn | undefined;
 }
 
-type Source = TurnKey & Pick<TurnRow, "startedAt">;
 /** `wait` is a function, so that a step that is never taken leaves no promise behind. */
 type Step = { kind: "batches"; batches: TurnBatch[] } | { kind: "wait"; wait: () => Promise<void> };
 
@@ -99,7 +98,8 @@ async function readRecorded(ctx: FollowContext, input: FollowTurnInput, cursor: 
   if (row === undefined) throw turnNotFound();
   const end = row.end === null ? undefined : parseEnd(row.end);
   if (end && cursor >= end.lastSeq) return { kind: "batches", batches: [toLast(end)] };
-  const batches = await readPage(ctx, row, cursor);
+  const page = { ...input, startedAt: row.startedAt, afterSeq: cursor, maxBytes: BATCH_MAX_BYTES };
+  const batches = toBatches(await readTurnLog(ctx.raw, page), cursor);
   const last = batches.at(-1);
   if (end && last?.lastSeq === end.lastSeq - 1) {
     return { kind: "batches", batches: [...batches.slice(0, -1), { ...last, lastSeq: end.lastSeq, end }] };
@@ -109,12 +109,6 @@ async function readRecorded(ctx: FollowContext, input: FollowTurnInput, cursor: 
   if (cursor > row.reservedSeq) return unknownCursor(cursor, row.lastSeq);
   const pollMs = ctx.turns.findOwn(row) ? OWN_POLL_MS : POLL_MS;
   return { kind: "wait", wait: async () => ctx.clock.sleep(pollMs, input.signal) };
-}
-
-async function readPage(ctx: FollowContext, source: Source, cursor: number): Promise<TurnBatch[]> {
-  const { productId, turnId, startedAt } = source;
-  const page = { productId, turnId, startedAt, afterSeq: cursor, maxBytes: BATCH_MAX_BYTES };
-  return toBatches(await readTurnLog(ctx.raw, page), cursor);
 }
 
 /** The log has no events after the cursor. Unless the end comes next, events are missing. */

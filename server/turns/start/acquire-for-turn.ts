@@ -10,8 +10,7 @@ import { toStopError } from "./stop-error.ts";
 
 type AcquireContext = TurnContext & HoldContext;
 
-export interface AcquireForTurnInput {
-  expectGeneration?: number | undefined;
+export interface AcquireForTurnInput extends Pick<HoldInput, "expectGeneration"> {
   /** How long to wait for a boot or a closed gate. */
   timeoutMs: number;
 }
@@ -46,7 +45,7 @@ export async function acquireForTurn(
   }
 }
 
-interface Attempt extends Pick<AcquireForTurnInput, "expectGeneration"> {
+interface Attempt extends Pick<HoldInput, "expectGeneration"> {
   turn: LiveTurn;
   signal: AbortSignal;
 }

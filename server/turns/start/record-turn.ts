@@ -42,7 +42,7 @@ export async function recordIfRunning(
 }
 
 async function requireNotTaken(ctx: TurnContext, turn: LiveTurn): Promise<void> {
-  const row = await findTurn(ctx.raw, turn);
+  const row = await findTurn(ctx.raw, turn.input);
   if (row === undefined) return;
   if (!isLeftover(ctx, row)) throw new TurnTakenError(row);
   await deleteStartingTurn(ctx.raw, row);
@@ -69,17 +69,7 @@ export async function recordTurn(
 }
 
 function toNewRow(ctx: TurnContext, turn: LiveTurn): Omit<NewTurn, "engineId" | "generation"> {
-  const { productId, turnId, userId, taskId, fingerprint, fencingToken } = turn;
-  return {
-    productId,
-    turnId,
-    userId,
-    taskId,
-    fingerprint,
-    ownerReplica: ctx.replica.id,
-    fencingToken,
-    reservedSeq: RESERVE_AHEAD,
-  };
+  return { ...turn.input, ownerReplica: ctx.replica.id, reservedSeq: RESERVE_AHEAD };
 }
 
 async function insert<Result>(
@@ -104,8 +94,7 @@ async function insert<Result>(
  * in the background. Then write nothing under the turn's fencing token any more.
  */
 export async function eraseTurn(ctx: TurnContext, turn: LiveTurn): Promise<boolean> {
-  const { productId, turnId, fencingToken } = turn;
-  const row = { productId, turnId, ownerReplica: ctx.replica.id, fencingToken };
+  const row = { ...turn.input, ownerReplica: ctx.replica.id };
   try {
     await deleteStartingTurn(ctx.raw, row);
     return true;

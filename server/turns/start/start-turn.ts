@@ -1,11 +1,12 @@
-import type { TurnRow, TurnStatus } from "../../../db/turns.ts";
+import type { TurnStatus } from "../../../db/turns.ts";
 import { ExecuteBody, type ExecuteRequest } from "../../engine-contract/execute-body.ts";
 import type { HoldContext } from "../../engines/access/hold-engine.ts";
 import { DomainError } from "../../errors.ts";
 import { toFingerprint } from "../../idempotency/fingerprint.ts";
 import type { LiveTurn } from "../model/live-turn.ts";
+import { CANCELLED_UNSENT } from "../model/turn-end.ts";
 import type { RunContext } from "../upstream/run-context.ts";
-import { endUnsentTurn, runTurn } from "../upstream/run-turn.ts";
+import { endTurn, runTurn } from "../upstream/run-turn.ts";
 import { acquireForTurn, type AcquireForTurnInput } from "./acquire-for-turn.ts";
 import { TurnTakenError } from "./record-turn.ts";
 
@@ -67,21 +68,18 @@ async function joinTurn(turn: LiveTurn, fingerprint: string): Promise<StartTurnR
   try {
     // If the turn is not new, its row decides which input is right, and not this start of it.
     await turn.until("new");
-    requireSameInput(turn.fingerprint, fingerprint);
+    requireSameInput(turn.input.fingerprint, fingerprint);
     await turn.untilAnswered();
   } catch (error) {
     if (!(error instanceof TurnTakenError)) throw error;
-    return error.row && joinRecordedTurn(error.row, fingerprint);
+    if (error.row === undefined) return undefined;
+    requireSameInput(error.row.fingerprint, fingerprint);
+    const { turnId, status, generation } = error.row;
+    return { turnId, status, generation, created: false, live: undefined };
   }
   const generation = turn.record?.generation;
   if (generation === undefined) throw new Error("a turn was answered before it was recorded");
-  return { turnId: turn.turnId, status: turn.status, generation, created: true, live: turn };
-}
-
-function joinRecordedTurn(row: TurnRow, fingerprint: string): StartTurnResult {
-  requireSameInput(row.fingerprint, fingerprint);
-  const { turnId, status, generation } = row;
-  return { turnId, status, generation, created: false, live: undefined };
+  return { turnId: turn.input.turnId, status: turn.status, generation, created: true, live: turn };
 }
 
 function requireSameInput(known: string, given: string): void {
@@ -99,9 +97,8 @@ function requireUsableTaskId(taskId: unknown): void {
     !taskId.includes("\0");
   if (isUsable) return;
   const message = `must be 1 to ${TASK_ID_MAX_LENGTH} characters of well-formed text without NUL`;
-  throw new DomainError("INVALID_INPUT", `request.taskId ${message}`, {
-    issues: [{ path: "request.taskId", message }],
-  });
+  const issues = [{ path: "request.taskId", message }];
+  throw new DomainError("INVALID_INPUT", `request.taskId ${message}`, { issues });
 }
 
 interface Launch extends AcquireForTurnInput {
@@ -118,7 +115,7 @@ async function launchTurn(ctx: StartContext, turn: LiveTurn, { body, ...input }:
     const { record, held } = await acquiring;
     turn.markRecorded(record);
     if (held) await runTurn(ctx, { turn, held, body });
-    else await endUnsentTurn(ctx, turn);
+    else await endTurn(ctx, turn, { cause: CANCELLED_UNSENT });
   } catch (error) {
     ctx.turns.remove(turn);
     turn.refuse(error);

@@ -1,8 +1,8 @@
 import type { ExecuteBody } from "../../engine-contract/execute-body.ts";
 import { sendExecute, type ExecuteAnswer, type StreamSource } from "../../engine-contract/execute.ts";
-import { toRefusal } from "../../engine-contract/execute-refusal.ts";
+import { toRefusal, type Refusal } from "../../engine-contract/execute-refusal.ts";
 import type { HeldEngine } from "../../engines/access/hold-engine.ts";
-import { DomainError, toErrorMessage } from "../../errors.ts";
+import { DomainError, toErrorMessage, type EngineErrorDetail } from "../../errors.ts";
 import type { LiveTurn } from "../model/live-turn.ts";
 import { CANCELLED_UNSENT, toEndCause, type EndCause } from "../model/turn-end.ts";
 import { eraseTurn } from "../start/record-turn.ts";
@@ -51,7 +51,10 @@ function startClocks(ctx: RunContext, turn: LiveTurn, watchdog: IdleWatchdog): (
   // One turn of the event loop later, when a request on a kept connection has left: the timers must not delay it.
   const start = setImmediate(() => {
     stopAnswer = ctx.clock.after(ctx.turnTiming.startAnswerMs, () => turn.answer());
-    watchdog.start(() => turn.stop(toIdleEnd(ctx.config.turnIdleTimeoutMs)));
+    watchdog.start(() => {
+      const message = `the engine sent nothing for ${ctx.config.turnIdleTimeoutMs} ms`;
+      turn.stop(toEndCause("failed", "ENGINE_TIMEOUT", { message }));
+    });
   });
   return () => {
     clearImmediate(start);
@@ -64,7 +67,10 @@ async function callEngine(ctx: RunContext, input: RunTurnInput, watchdog: IdleWa
     return await sendAndRead(ctx, input, watchdog);
   } catch (error) {
     // A defect of ours. The turn still has to end, and what the engine does is unknown.
-    ctx.log.error({ turnId: input.turn.turnId, error: toErrorMessage(error) }, "a turn could not be read");
+    ctx.log.error(
+      { turnId: input.turn.input.turnId, error: toErrorMessage(error) },
+      "a turn could not be read",
+    );
     return { kind: "ended", cause: toUnknownOutcome("the orchestrator failed to read the turn") };
   } finally {
     watchdog.stop();
@@ -74,42 +80,41 @@ async function callEngine(ctx: RunContext, input: RunTurnInput, watchdog: IdleWa
 async function sendAndRead(ctx: RunContext, input: RunTurnInput, watchdog: IdleWatchdog): Promise<Result> {
   const { turn, held, body } = input;
   if (turn.stopSignal.aborted) return stoppedBeforeSending(turn);
-  if (!ctx.replica.holdsLease()) return { kind: "not_begun", error: databaseUnavailable() };
+  if (!ctx.replica.holdsLease()) {
+    const message = "this replica has lost its lease";
+    const error = new DomainError("DATABASE_UNAVAILABLE", message, { retryAfterMs: 1_000 });
+    return { kind: "not_begun", error };
+  }
   const onAccepted = (source: StreamSource) => {
     turn.markStreaming(ctx.clock.now());
     ctx.turnLog.touch(turn);
-    ctx.lingeringHolds.releaseFinished({ ...held, taskId: turn.taskId });
+    ctx.lingeringHolds.releaseFinished({ ...held, taskId: turn.input.taskId });
     turn.answer();
     return new UpstreamReader(ctx, { turn, watchdog, source });
   };
-  const { errorBodyMs } = ctx.turnTiming;
-  const options = { body, onAccepted, signal: turn.stopSignal, errorBodyMs };
+  const options = { body, onAccepted, signal: turn.stopSignal, errorBodyMs: ctx.turnTiming.errorBodyMs };
   const answer = await sendExecute(ctx.connections, held, options);
   if (answer.kind !== "streaming") return toResult(turn, answer);
   try {
-    return await readStream(ctx, { turn, watchdog, reader: answer.sink });
+    return await readStream(ctx, { turn, watchdog }, answer.sink);
   } finally {
     answer.close();
   }
 }
 
-interface Stream {
-  turn: LiveTurn;
-  watchdog: IdleWatchdog;
-  reader: UpstreamReader;
-}
-
-async function readStream(ctx: RunContext, { turn, watchdog, reader }: Stream): Promise<Result> {
+async function readStream(
+  ctx: RunContext,
+  { turn, watchdog }: { turn: LiveTurn; watchdog: IdleWatchdog },
+  reader: UpstreamReader,
+): Promise<Result> {
   const outcome = await reader.untilOver();
   if (reader.droppedEvents > 0) {
-    ctx.log.warn(
-      { turnId: turn.turnId, events: reader.droppedEvents },
-      "events after the terminal event were dropped",
-    );
+    const fields = { turnId: turn.input.turnId, events: reader.droppedEvents };
+    ctx.log.warn(fields, "events after the terminal event were dropped");
   }
   switch (outcome.kind) {
     case "ended":
-      return { kind: "ended", cause: outcome.cause };
+      return outcome;
     case "stopped":
       return toStopped(turn);
     case "closed":
@@ -123,29 +128,27 @@ type NotStreaming = Exclude<ExecuteAnswer<UpstreamReader>, { kind: "streaming" }
 
 function toResult(turn: LiveTurn, answer: NotStreaming): Result {
   switch (answer.kind) {
-    case "unreachable":
+    case "unreachable": {
       if (turn.stopSignal.aborted) return stoppedBeforeSending(turn);
-      return toRefused(turn, {
-        isFinal: true,
-        error: new DomainError("ENGINE_UNHEALTHY", "the engine cannot be reached", { retryAfterMs: 1_000 }),
-      });
+      const options = { retryAfterMs: 1_000 };
+      const error = new DomainError("ENGINE_UNHEALTHY", "the engine cannot be reached", options);
+      return toRefused(turn, { isFinal: true, error });
+    }
     case "lost":
       if (turn.stopSignal.aborted) return toStopped(turn);
       return { kind: "ended", cause: toUnknownOutcome("the connection was lost before the engine answered") };
     case "refused":
       return toRefused(turn, toRefusal(answer.error));
     case "not_a_stream": {
-      const error = new DomainError("ENGINE_ERROR", "the engine did not answer with an event stream", {
-        engineError: answer.error,
-      });
+      const message = "the engine did not answer with an event stream";
+      const error = new DomainError("ENGINE_ERROR", message, { engineError: answer.error });
       return toRefused(turn, { isFinal: false, error });
     }
   }
 }
 
 /** `isFinal`: the request had no effect. Its row is erased, unless start has already answered that the turn starts. */
-function toRefused(turn: LiveTurn, refusal: { isFinal: boolean; error: DomainError }): Result {
-  const { isFinal, error } = refusal;
+function toRefused(turn: LiveTurn, { isFinal, error }: Refusal): Result {
   if (isFinal && !turn.isAnswered) return { kind: "not_begun", error };
   const { engineError } = error;
   const cause = toEndCause("failed", "ENGINE_REFUSED", {
@@ -156,8 +159,7 @@ function toRefused(turn: LiveTurn, refusal: { isFinal: boolean; error: DomainErr
   return { kind: "ended", cause, startError: error };
 }
 
-function toEndError(error: NonNullable<DomainError["engineError"]>): NonNullable<EndCause["engineError"]> {
-  const { status: _status, ...rest } = error;
+function toEndError({ status: _status, ...rest }: EngineErrorDetail): EndCause["engineError"] {
   return rest;
 }
 
@@ -173,17 +175,17 @@ function stoppedBeforeSending(turn: LiveTurn): Result {
   return { kind: "not_begun", error: toStopError(cause) };
 }
 
-/** Ends a recorded turn that was cancelled before its engine was held. */
-export async function endUnsentTurn(ctx: RunContext, turn: LiveTurn): Promise<void> {
-  await commitEnd(ctx, turn, CANCELLED_UNSENT);
-  ctx.turns.remove(turn);
-  turn.answer();
-}
-
-async function commitEnd(ctx: RunContext, turn: LiveTurn, cause: EndCause): Promise<void> {
+/** Commits the end of a recorded turn, then answers the callers of start, with an error if there is one. */
+export async function endTurn(
+  ctx: RunContext,
+  turn: LiveTurn,
+  { cause, startError }: { cause: EndCause; startError?: unknown },
+): Promise<void> {
   turn.end(cause);
   ctx.turnLog.touch(turn);
   await turn.until("over");
+  ctx.turns.remove(turn);
+  turn.answer(startError);
 }
 
 async function conclude(ctx: RunContext, { turn, held }: RunTurnInput, result: Result): Promise<void> {
@@ -200,11 +202,9 @@ async function conclude(ctx: RunContext, { turn, held }: RunTurnInput, result: R
       turn.answer();
       return;
     case "ended":
-      if (result.cause.engineMayContinue) ctx.lingeringHolds.add(held, turn.taskId);
+      if (result.cause.engineMayContinue) ctx.lingeringHolds.add(held, turn.input.taskId);
       else held.release();
-      await commitEnd(ctx, turn, result.cause);
-      ctx.turns.remove(turn);
-      turn.answer(result.startError);
+      await endTurn(ctx, turn, result);
   }
 }
 
@@ -217,14 +217,6 @@ function toInterruption(reason: unknown): EndCause {
   });
 }
 
-function toIdleEnd(idleMs: number): EndCause {
-  return toEndCause("failed", "ENGINE_TIMEOUT", { message: `the engine sent nothing for ${idleMs} ms` });
-}
-
 function toUnknownOutcome(message: string): EndCause {
   return toEndCause("failed", "OUTCOME_UNKNOWN", { message });
-}
-
-function databaseUnavailable(): DomainError {
-  return new DomainError("DATABASE_UNAVAILABLE", "this replica has lost its lease", { retryAfterMs: 1_000 });
 }

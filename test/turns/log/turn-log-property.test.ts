@@ -121,7 +121,7 @@ async function openLiveTurn(owner: TurnProcess): Promise<LiveTurn> {
     ...about,
     ...record,
     ownerReplica: owner.replicaId,
-    fencingToken: turn.fencingToken,
+    fencingToken: turn.input.fencingToken,
     reservedSeq: RESERVE_AHEAD,
   });
   if (startedAt === undefined) throw new Error("the turn is taken");
@@ -157,7 +157,7 @@ async function readSome(
       },
     },
   };
-  const key = { productId: turn.productId, turnId: turn.turnId };
+  const key = { productId: turn.input.productId, turnId: turn.input.turnId };
   // So has a reader at the head that would wait.
   const read = turn.read.bind(turn);
   turn.read = (cursor) => {

@@ -110,7 +110,7 @@ test("while engines flood the log every turn progresses, and a quiet one ends be
   await quiet.until("over");
   // Each flood is committed while all of them go on.
   for (const turn of floods) {
-    await expect.poll(() => loggedSeq(turn.turnId)).toBeGreaterThan(0);
+    await expect.poll(() => loggedSeq(turn.input.turnId)).toBeGreaterThan(0);
   }
   for (const turn of floods) {
     turn.end(COMPLETED);

@@ -17,7 +17,7 @@ test("a user's turns come newest first, and new turns do not move later pages", 
     await startAndRead(world, input);
     ids.unshift(input.turnId);
   }
-  const key = { productId: world.productId, userId: "ann" };
+  const key = { productId: world.productId, userId: "ann", limit: 100 };
   const whole = await listTurns(world.ctx, key);
   expect(whole.items.map((turn) => turn.turnId)).toEqual(ids);
   expect(whole.nextCursor).toBeNull();
@@ -40,7 +40,7 @@ test.each([
   Buffer.from("'; drop").toString("base64url"),
 ])("the cursor %j is invalid input", async (cursor) => {
   await using world = await openTurnWorld();
-  const key = { productId: world.productId, userId: "ann" };
+  const key = { productId: world.productId, userId: "ann", limit: 100 };
   await expect(listTurns(world.ctx, { ...key, cursor })).rejects.toMatchObject({
     reason: "INVALID_INPUT",
     issues: [{ path: "cursor" }],
