@@ -18,6 +18,8 @@ export type NewEngine = Omit<
   typeof engines.$inferInsert,
   "createdAt" | "updatedAt" | "nextCheckAt" | "hostPort" | "bootStartedAt"
 >;
+/** Names an engine: a user of a product has at most one. */
+export type EngineUser = Pick<EngineRow, "productId" | "userId">;
 /** Columns to write; SQL for values that the database computes. */
 export type EnginePatch = Partial<{
   [Column in keyof typeof engines.$inferInsert]: (typeof engines.$inferInsert)[Column] | SQL;
@@ -46,23 +48,17 @@ const findByUser = preparedPerPool((db) =>
 );
 
 /** Prepared on the pool: every call reads its engine. */
-export async function findEngine(
-  db: Db,
-  key: { productId: string; userId: string },
-): Promise<EngineRow | undefined> {
-  const [row] = await findByUser(db).execute(key);
+export async function findEngine(db: Db, user: EngineUser): Promise<EngineRow | undefined> {
+  const [row] = await findByUser(db).execute(user);
   return row;
 }
 
 /** Locks the row against other operations until the transaction ends. */
-export async function lockEngine(
-  tx: Db,
-  key: { productId: string; userId: string },
-): Promise<EngineRow | undefined> {
+export async function lockEngine(tx: Db, user: EngineUser): Promise<EngineRow | undefined> {
   const [row] = await tx
     .select()
     .from(engines)
-    .where(and(eq(engines.productId, key.productId), eq(engines.userId, key.userId)))
+    .where(and(eq(engines.productId, user.productId), eq(engines.userId, user.userId)))
     .for("update")
     .prepare("lock_engine")
     .execute();
@@ -140,7 +136,7 @@ export interface EngineCondition {
   desired?: EngineRow["desired"];
   incarnation?: number;
   /** A newer lease has a higher token. */
-  fencingToken?: number;
+  fencingToken?: number | undefined;
 }
 
 /** Writes only if the condition still holds; undefined: another writer won. */
@@ -170,10 +166,7 @@ export async function updateEngineIf(
 /** An engine that ran this long without a restart gets its whole restart budget back. */
 export const RESTART_WINDOW_MS = 600_000;
 
-export interface EngineLease {
-  id: string;
-  fencingToken: number;
-}
+export type EngineLease = Pick<EngineRow, "id" | "fencingToken">;
 
 /** Records a healthy probe and releases the lease. Callers see no change, so `updated_at` stays. */
 export async function recordHealthy(db: Db, lease: EngineLease, nextCheckMs: number): Promise<void> {
@@ -193,16 +186,10 @@ export async function recordHealthy(db: Db, lease: EngineLease, nextCheckMs: num
 }
 
 /** False: another writer won, or the engine is not in `destroying`. */
-export async function deleteEngine(tx: Db, lease: EngineLease): Promise<boolean> {
+export async function deleteEngine(tx: Db, { id, fencingToken }: EngineLease): Promise<boolean> {
   const rows = await tx
     .delete(engines)
-    .where(
-      and(
-        eq(engines.id, lease.id),
-        eq(engines.fencingToken, lease.fencingToken),
-        eq(engines.status, "destroying"),
-      ),
-    )
+    .where(and(eq(engines.id, id), eq(engines.fencingToken, fencingToken), eq(engines.status, "destroying")))
     .returning({ id: engines.id });
   return rows.length > 0;
 }
@@ -260,11 +247,7 @@ export interface PortRange {
   /** Ports that other programs on the machine hold. */
   except: readonly number[];
 }
-
-export interface PortReservation extends PortRange {
-  id: string;
-  runtimeHost: string;
-}
+export type PortReservation = PortRange & Pick<EngineRow, "id" | "runtimeHost">;
 
 function freePort(runtimeHost: string, { min, max, except }: PortRange): SQL {
   return sql`(select port from generate_series(${min}::int, ${max}::int) as port

@@ -1,13 +1,11 @@
-import { findEngine } from "../../../db/engines.ts";
+import { findEngine, type EngineUser } from "../../../db/engines.ts";
 import type { BaseContext } from "../../context.ts";
 import { abortable } from "../../time/abortable.ts";
 import { Deadline } from "../../time/deadline.ts";
-import { engineNotFound } from "../operations/get-engine.ts";
+import { engineNotFound } from "../model/engine-not-found.ts";
 import { holdEngine, toWaitError, type HeldEngine, type HoldContext } from "./hold-engine.ts";
 
-export interface AcquireEngineInput {
-  productId: string;
-  userId: string;
+export interface AcquireEngineInput extends EngineUser {
   /** How long to wait for a boot or a closed gate. */
   timeoutMs: number;
   /** Refuse with GENERATION_CHANGED when the engine is of another generation. */
@@ -23,14 +21,14 @@ export type AcquireContext = HoldContext & Pick<BaseContext, "db">;
  * @throws ENGINE_NOT_FOUND, what `holdEngine` throws, and DEADLINE_EXCEEDED when the engine was not usable in time.
  */
 export async function acquireEngine(ctx: AcquireContext, input: AcquireEngineInput): Promise<HeldEngine> {
-  const { productId, userId, timeoutMs, expectGeneration } = input;
+  const { timeoutMs, expectGeneration } = input;
   using deadline = new Deadline(timeoutMs, [input.signal]);
   const { signal } = deadline;
   try {
     for (;;) {
       signal.throwIfAborted();
       const { gateChanges } = ctx.holds;
-      const engine = await abortable(findEngine(ctx.db, { productId, userId }), signal);
+      const engine = await abortable(findEngine(ctx.db, input), signal);
       if (engine === undefined) throw engineNotFound();
       const held = await holdEngine(ctx, { engine, gateChanges, expectGeneration }, signal);
       if (held) return held;

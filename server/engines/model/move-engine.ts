@@ -18,10 +18,6 @@ export interface MoveInput {
 export async function moveEngine(tx: Db, input: MoveInput): Promise<EngineRow | undefined> {
   const { row, fencingToken } = input;
   const { from, to } = MOVES[input.move];
-  const condition = { id: row.id, statusIn: from, desired: row.desired };
-  return updateEngineIf(tx, fencingToken === undefined ? condition : { ...condition, fencingToken }, {
-    statusReason: null,
-    ...input.patch,
-    status: to,
-  });
+  const condition = { id: row.id, statusIn: from, desired: row.desired, fencingToken };
+  return updateEngineIf(tx, condition, { statusReason: null, ...input.patch, status: to });
 }

@@ -1,9 +1,9 @@
 import { findEngineById, type EngineRow } from "../../../db/engines.ts";
-import type { BaseContext } from "../../context.ts";
-import type { Reconciler } from "../reconcile/reconciler.ts";
 import { DomainError } from "../../errors.ts";
-import { RuntimeFailure, type EngineRuntime } from "../../runtime/engine-runtime.ts";
+import { RuntimeFailure } from "../../runtime/engine-runtime.ts";
+import { abortable } from "../../time/abortable.ts";
 import type { ReconcileOutcome } from "../reconcile/reconcile-engine.ts";
+import type { OperationContext } from "./operation-context.ts";
 
 export interface AwaitReconcileInput {
   engineId: string;
@@ -11,7 +11,7 @@ export interface AwaitReconcileInput {
   deadlineMs?: number | undefined;
 }
 
-type AwaitContext = Pick<BaseContext, "db"> & { reconciler: Reconciler; runtime: EngineRuntime };
+type AwaitContext = Pick<OperationContext, "db" | "reconciler" | "runtime">;
 
 const RUNTIME_RETRY_MS = 5_000;
 
@@ -57,7 +57,7 @@ export async function callRuntime<T>(call: () => Promise<T>): Promise<T> {
   }
 }
 
-async function toUnreachableError(ctx: { runtime: EngineRuntime }): Promise<unknown> {
+async function toUnreachableError(ctx: Pick<AwaitContext, "runtime">): Promise<unknown> {
   try {
     await ctx.runtime.check();
     return new DomainError(
@@ -72,14 +72,11 @@ async function toUnreachableError(ctx: { runtime: EngineRuntime }): Promise<unkn
 
 function toDomainError(error: unknown, advice: string): unknown {
   if (!(error instanceof RuntimeFailure)) return error;
-  const options = { retryAfterMs: RUNTIME_RETRY_MS, cause: error };
-  return error.kind === "changed"
-    ? new DomainError(
-        "RUNTIME_CHANGED",
-        `this runtime does not have this installation's engines: ${advice}`,
-        options,
-      )
-    : new DomainError("RUNTIME_UNREACHABLE", `the runtime does not answer: ${advice}`, options);
+  const [reason, problem] =
+    error.kind === "changed"
+      ? (["RUNTIME_CHANGED", "this runtime does not have this installation's engines"] as const)
+      : (["RUNTIME_UNREACHABLE", "the runtime does not answer"] as const);
+  return new DomainError(reason, `${problem}: ${advice}`, { retryAfterMs: RUNTIME_RETRY_MS, cause: error });
 }
 
 async function withinDeadline(
@@ -87,17 +84,13 @@ async function withinDeadline(
   deadlineMs: number | undefined,
 ): Promise<ReconcileOutcome> {
   if (deadlineMs === undefined) return reconcile;
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => {
-    const message = `the engine is not steady after ${deadlineMs} ms: the work continues, call again to wait for it`;
-    late.reject(new DomainError("DEADLINE_EXCEEDED", message));
-  }, deadlineMs);
+  const timeout = AbortSignal.timeout(deadlineMs);
   try {
-    return await Promise.race([reconcile, late.promise]);
-  } finally {
-    clearTimeout(timer);
-    reconcile.catch(() => {
-      // The caller has its answer. The next resync meets the same error and logs it.
-    });
+    return await abortable(reconcile, timeout);
+  } catch (error) {
+    if (error !== timeout.reason) throw error;
+    // Nothing waits for the work any more. If it fails, the next resync meets the same error and logs it.
+    const message = `the engine is not steady after ${deadlineMs} ms: the work continues, call again to wait for it`;
+    throw new DomainError("DEADLINE_EXCEEDED", message);
   }
 }

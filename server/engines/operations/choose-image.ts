@@ -1,13 +1,10 @@
 import { isPinnedImage } from "../model/pinned-image.ts";
-import type { BaseContext } from "../../context.ts";
-import type { EngineRuntime } from "../../runtime/engine-runtime.ts";
+import type { EngineSpec } from "../../../db/schema.ts";
 import { DomainError } from "../../errors.ts";
 import { toDefaultImage } from "../model/engine-spec.ts";
+import type { OperationContext } from "./operation-context.ts";
 
-export interface ImageChoice {
-  image: string;
-  imageFrom: "default" | "policy" | "caller";
-}
+type ImageChoice = Pick<EngineSpec, "image" | "imageFrom">;
 
 /** The images that the caller and the product's policy name. */
 interface ImageRequest {
@@ -21,7 +18,7 @@ interface ImageRequest {
  * may change.
  */
 export function chooseImage(
-  ctx: Pick<BaseContext, "config"> & { runtime: EngineRuntime },
+  ctx: Pick<OperationContext, "config" | "runtime">,
   request: ImageRequest,
 ): ImageChoice {
   const { config } = ctx;

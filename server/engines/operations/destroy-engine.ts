@@ -1,25 +1,12 @@
 import type { OperationContext } from "./operation-context.ts";
 import { orchNow, type EngineRow } from "../../../db/engines.ts";
-import type { WhenBusy } from "../access/engine-holds.ts";
-import type { DesiredStateChange, OperationInput } from "./record-desired-state.ts";
-import { runOperation } from "./run-operation.ts";
+import type { DesiredStateChange } from "./record-desired-state.ts";
+import { runOperation, type GatedInput } from "./run-operation.ts";
 
-export interface DestroyEngineInput extends OperationInput {
-  whenBusy: WhenBusy;
-  /** How long `wait` waits for the engine's holds, in milliseconds. */
-  deadlineMs: number;
-}
-
-export interface DestroyedEngine {
-  engineId: string;
-  destroyed: true;
-}
+type DestroyedEngine = { engineId: string; destroyed: true };
 
 /** When this returns, the engine's container, volume, port and key are gone. Throws ENGINE_NOT_FOUND. */
-export async function destroyEngine(
-  ctx: OperationContext,
-  input: DestroyEngineInput,
-): Promise<DestroyedEngine> {
+export async function destroyEngine(ctx: OperationContext, input: GatedInput): Promise<DestroyedEngine> {
   const { whenBusy, deadlineMs } = input;
   return runOperation(ctx, input, {
     action: "engine.destroy_requested",

@@ -5,14 +5,15 @@ import {
   updateEngineIf,
   type EnginePatch,
   type EngineRow,
+  type EngineUser,
 } from "../../../db/engines.ts";
 import { appendAudit } from "../../audit/append-audit.ts";
 import type { AuditAction } from "../../audit/audit-entry.ts";
 import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
-import type { BaseContext, CallContext } from "../../context.ts";
-import { engineNotFound, type EngineUser } from "./get-engine.ts";
+import { engineNotFound } from "../model/engine-not-found.ts";
 import { moveEngine } from "../model/move-engine.ts";
 import { MOVES, type Move } from "../model/moves.ts";
+import type { OperationContext } from "./operation-context.ts";
 
 export interface OperationInput extends EngineUser {
   idempotency: IdempotencyRecord;
@@ -48,13 +49,13 @@ export interface RecordedRequest {
  * throws.
  */
 export async function recordDesiredState(
-  ctx: Pick<BaseContext, "db" | "metrics"> & CallContext,
+  ctx: Pick<OperationContext, "db" | "metrics" | "actor" | "requestId">,
   input: OperationInput & { engineId?: string },
   request: DesiredStateRequest,
 ): Promise<RecordedRequest> {
   const { moved, ...recorded } = await ctx.db.transaction(async (tx) => {
     // Read without a lock, because the idempotency record has to be locked before the engine.
-    const found = await findEngine(tx, { productId: input.productId, userId: input.userId });
+    const found = await findEngine(tx, input);
     if (found === undefined || found.id !== (input.engineId ?? found.id)) throw engineNotFound();
     const subject = request.subject ?? found.id;
     await input.idempotency.setSubject(tx, subject);

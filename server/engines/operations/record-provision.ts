@@ -13,16 +13,13 @@ import {
 import { lockProduct } from "../../../db/products.ts";
 import type { EngineSpec } from "../../../db/schema.ts";
 import { appendAudit } from "../../audit/append-audit.ts";
-import type { BaseContext, CallContext } from "../../context.ts";
-import type { Keyring } from "../../keys/keyring.ts";
-import type { EngineRuntime } from "../../runtime/engine-runtime.ts";
-import type { TakenPorts } from "../reconcile/taken-ports.ts";
 import { DomainError } from "../../errors.ts";
 import type { NewKey } from "../../keys/key-format.ts";
+import { engineDestroying } from "../model/engine-not-found.ts";
 import { moveEngine } from "../model/move-engine.ts";
 import { BOOT_PATCH } from "../reconcile/record-move.ts";
 import { toSpecHash } from "../model/engine-spec.ts";
-import { engineDestroying } from "./get-engine.ts";
+import type { OperationContext } from "./operation-context.ts";
 import type { OperationInput } from "./record-desired-state.ts";
 
 export interface RecordProvisionInput extends OperationInput {
@@ -30,12 +27,12 @@ export interface RecordProvisionInput extends OperationInput {
   key: NewKey;
 }
 
-type RecordContext = Pick<BaseContext, "config"> & {
-  keyring: Keyring;
-  runtime: EngineRuntime;
-  takenPorts: TakenPorts;
-} & CallContext;
+type RecordContext = Pick<
+  OperationContext,
+  "config" | "keyring" | "runtime" | "takenPorts" | "actor" | "requestId"
+>;
 
+const DESIRED = { desired: "running", desiredBy: "caller" } as const;
 const DESTROY_RETRY_MS = 2_000;
 
 /**
@@ -48,7 +45,7 @@ export async function recordProvision(
   input: RecordProvisionInput,
 ): Promise<EngineRow> {
   // Read without a lock, because the idempotency record and the product have to be locked before the engine.
-  const found = await findEngine(tx, { productId: input.productId, userId: input.userId });
+  const found = await findEngine(tx, input);
   const id = found?.id ?? randomUUIDv7();
   await input.idempotency.setSubject(tx, id);
   if ((await lockProduct(tx, input.productId)) === undefined) {
@@ -82,8 +79,7 @@ async function insertProvisioning(
     id: input.id,
     productId: input.productId,
     userId: input.userId,
-    desired: "running" as const,
-    desiredBy: "caller" as const,
+    ...DESIRED,
     status: "provisioning" as const,
     spec: input.spec,
     specHash: toSpecHash(input.spec),
@@ -98,7 +94,7 @@ async function insertProvisioning(
   return row;
 }
 
-/** After a failed first boot the row is still there. The engine gets a new key and a new container. */
+/** Gives the row of a failed first boot a new key and a new container. */
 async function provisionAgain(
   ctx: RecordContext,
   tx: Db,
@@ -115,8 +111,7 @@ async function provisionAgain(
   const patch: EnginePatch = {
     ...BOOT_PATCH,
     ...toKeyColumns(ctx, { id: row.id, key: input.key }),
-    desired: "running",
-    desiredBy: "caller",
+    ...DESIRED,
     spec,
     specHash: toSpecHash(spec),
     incarnation: row.incarnation + 1,
@@ -135,12 +130,12 @@ function toKeyColumns(ctx: RecordContext, input: { id: string; key: NewKey }) {
 
 async function withPort(ctx: RecordContext, tx: Db, row: EngineRow): Promise<EngineRow> {
   if (row.hostPort !== null || !ctx.runtime.publishesHostPorts) return row;
-  const { min, max, except } = toPortRange(ctx);
-  const hostPort = await reservePort(tx, { id: row.id, runtimeHost: row.runtimeHost, min, max, except });
+  const { portMin, portMax } = ctx.config;
+  const hostPort = await reservePort(tx, { id: row.id, runtimeHost: row.runtimeHost, ...toPortRange(ctx) });
   if (hostPort === undefined) {
     throw new DomainError(
       "PORT_EXHAUSTION",
-      `every host port from ${min} to ${max} is in use: destroy engines, or widen ORCH_PORT_MIN to ORCH_PORT_MAX`,
+      `every host port from ${portMin} to ${portMax} is in use: destroy engines, or widen ORCH_PORT_MIN to ORCH_PORT_MAX`,
       { retryAfterMs: 60_000 },
     );
   }

@@ -1,8 +1,10 @@
-import type { EngineRow } from "../../../db/engines.ts";
+import { orchNow, type EnginePatch, type EngineRow } from "../../../db/engines.ts";
 import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
 import { DomainError } from "../../errors.ts";
+import { engineDestroying } from "../model/engine-not-found.ts";
 import { findStatusReasonCode } from "../model/engine-status.ts";
-import { engineDestroying } from "./get-engine.ts";
+import { BOOT_PATCH } from "../reconcile/record-move.ts";
+import type { DesiredStateChange } from "./record-desired-state.ts";
 
 /**
  * Throws if an operation that desired a running engine has another result: the boot failed, or a later operation
@@ -22,8 +24,20 @@ export async function failBoot(row: EngineRow, idempotency: IdempotencyRecord): 
   throw toBootError(row);
 }
 
+/** A boot that a caller asked for. It has a fresh restart budget. Throws what `refuseFailedFirstBoot` throws. */
+export function desireBoot(row: EngineRow, patch?: EnginePatch): DesiredStateChange {
+  refuseFailedFirstBoot(row);
+  const desired = {
+    desired: "running",
+    desiredBy: "caller",
+    restartAttempts: 0,
+    nextCheckAt: orchNow,
+  } as const;
+  return { patch: { ...BOOT_PATCH, ...desired, ...patch }, move: "boot" };
+}
+
 /** Throws ENGINE_UNHEALTHY if the engine's first boot has failed: only another provision helps. */
-export function requireFirstBoot(row: EngineRow): void {
+export function refuseFailedFirstBoot(row: EngineRow): void {
   if (row.status !== "failed" || row.firstReadyAt !== null) return;
   throw new DomainError(
     "ENGINE_UNHEALTHY",

@@ -1,11 +1,11 @@
+import type { EngineUser } from "../../../db/engines.ts";
 import { recordCall, type AuditAppends } from "../../audit/append-audit.ts";
-import type { BaseContext, CallContext } from "../../context.ts";
-import type { Keyring } from "../../keys/keyring.ts";
-import { getEngineRow, type EngineUser } from "./get-engine.ts";
+import { getEngineRow } from "./get-engine.ts";
+import type { OperationContext } from "./operation-context.ts";
 
 /** The key that the engine accepts now. The audit row is committed before the key leaves. Throws ENGINE_NOT_FOUND. */
 export async function revealEngineKey(
-  ctx: Pick<BaseContext, "db"> & { keyring: Keyring; auditAppends: AuditAppends } & CallContext,
+  ctx: Pick<OperationContext, "db" | "keyring" | "actor" | "requestId"> & { auditAppends: AuditAppends },
   input: EngineUser,
 ): Promise<{ apiKey: string }> {
   const row = await getEngineRow(ctx, input);

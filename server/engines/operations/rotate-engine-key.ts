@@ -1,12 +1,13 @@
 import type { OperationContext } from "./operation-context.ts";
-import { orchNow, type EngineRow } from "../../../db/engines.ts";
+import { orchNow, type EngineRow, type EngineUser } from "../../../db/engines.ts";
 import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
 import { DomainError } from "../../errors.ts";
 import { createKey, type NewKey } from "../../keys/key-format.ts";
+import { engineDestroying } from "../model/engine-not-found.ts";
 import { BOOT_PATCH } from "../reconcile/record-move.ts";
-import { engineDestroying, getEngineRow, type EngineUser } from "./get-engine.ts";
+import { getEngineRow } from "./get-engine.ts";
 import type { DesiredStateChange, OperationInput } from "./record-desired-state.ts";
-import { requireFirstBoot, requireRunning } from "./require-running.ts";
+import { refuseFailedFirstBoot, requireRunning } from "./require-running.ts";
 import { runOperation } from "./run-operation.ts";
 
 export interface RotateEngineKeyInput extends OperationInput {
@@ -76,13 +77,12 @@ function desireKey(row: EngineRow, key: NewKey, sealed: string): DesiredStateCha
   const patch = { ...next, incarnation: row.incarnation + 1, nextCheckAt: orchNow };
   const metadata = { keyPrefix: key.prefix };
   switch (row.status) {
-    case "running":
-      return { patch: { ...patch, ...BOOT_PATCH, desired: "running" }, move: "boot", metadata };
     case "stopped":
       // No process has the old key any more, and the next start makes a container with the new key.
       return { patch: { ...patch, ...toCurrentKey(key, sealed) }, action: "engine_key.rotated", metadata };
+    case "running":
     case "failed":
-      requireFirstBoot(row);
+      refuseFailedFirstBoot(row);
       return { patch: { ...patch, ...BOOT_PATCH, desired: "running" }, move: "boot", metadata };
     case "provisioning":
     case "starting":

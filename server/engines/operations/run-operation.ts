@@ -1,8 +1,9 @@
 import type { EngineRow } from "../../../db/engines.ts";
 import { findEarlierWork } from "../../idempotency/find-earlier-work.ts";
 import type { CloseGateOptions } from "../access/engine-holds.ts";
+import { engineNotFound } from "../model/engine-not-found.ts";
 import { awaitReconcile } from "./await-reconcile.ts";
-import { engineNotFound, getEngineRow } from "./get-engine.ts";
+import { getEngineRow } from "./get-engine.ts";
 import type { OperationContext } from "./operation-context.ts";
 import {
   recordDesiredState,
@@ -17,6 +18,9 @@ import {
  *
  * A resumed attempt writes nothing. So it undoes nothing that other callers have asked for since.
  */
+
+/** The input of an operation that first makes the engine's holds end. */
+export type GatedInput = OperationInput & Pick<CloseGateOptions, "whenBusy" | "deadlineMs">;
 
 /** A change of an engine's desired state, as data for `runOperation`. */
 export interface EngineOperation<Reply> extends DesiredStateRequest {

@@ -1,10 +1,9 @@
 import type { OperationContext } from "./operation-context.ts";
-import { orchNow, type EngineRow } from "../../../db/engines.ts";
+import type { EngineRow } from "../../../db/engines.ts";
+import { engineDestroying } from "../model/engine-not-found.ts";
 import { toEngine, type Engine } from "../model/engine-view.ts";
-import { BOOT_PATCH } from "../reconcile/record-move.ts";
-import { engineDestroying } from "./get-engine.ts";
 import type { DesiredStateChange, OperationInput } from "./record-desired-state.ts";
-import { requireFirstBoot, requireRunning } from "./require-running.ts";
+import { desireBoot, requireRunning } from "./require-running.ts";
 import { runOperation } from "./run-operation.ts";
 
 export interface StartEngineInput extends OperationInput {
@@ -26,13 +25,6 @@ export async function startEngine(ctx: OperationContext, input: StartEngineInput
 }
 
 function desireStart(row: EngineRow): DesiredStateChange | undefined {
-  const patch = {
-    ...BOOT_PATCH,
-    desired: "running",
-    desiredBy: "caller",
-    restartAttempts: 0,
-    nextCheckAt: orchNow,
-  } as const;
   switch (row.status) {
     case "provisioning":
     case "starting":
@@ -41,10 +33,8 @@ function desireStart(row: EngineRow): DesiredStateChange | undefined {
     case "stopping":
     case "stopped":
     case "sleeping":
-      return { patch, move: "boot" };
     case "failed":
-      requireFirstBoot(row);
-      return { patch, move: "boot" };
+      return desireBoot(row);
     case "destroying":
       throw engineDestroying();
   }

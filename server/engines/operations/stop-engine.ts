@@ -1,18 +1,14 @@
 import type { OperationContext } from "./operation-context.ts";
 import { orchNow, type EngineRow } from "../../../db/engines.ts";
-import type { WhenBusy } from "../access/engine-holds.ts";
+import { engineDestroying } from "../model/engine-not-found.ts";
 import { toStatusReason } from "../model/engine-status.ts";
 import { toEngine, type Engine } from "../model/engine-view.ts";
-import { engineDestroying } from "./get-engine.ts";
-import type { DesiredStateChange, OperationInput } from "./record-desired-state.ts";
-import { runOperation } from "./run-operation.ts";
+import type { DesiredStateChange } from "./record-desired-state.ts";
+import { runOperation, type GatedInput } from "./run-operation.ts";
 
-export interface StopEngineInput extends OperationInput {
+export interface StopEngineInput extends GatedInput {
   /** The time between SIGTERM and SIGKILL. */
   graceSeconds: number;
-  whenBusy: WhenBusy;
-  /** How long `wait` waits for the engine's holds, in milliseconds. The stop itself may take longer. */
-  deadlineMs: number;
 }
 
 /** Already stopped is success. */
