@@ -1,10 +1,5 @@
 import { afterMs, orchNow, updateEngineIf, type EnginePatch, type EngineRowAt } from "../../../db/engines.ts";
-import {
-  RuntimeFailure,
-  type ContainerObservation,
-  type ContainerSpec,
-  type EnsuredContainer,
-} from "../../runtime/engine-runtime.ts";
+import { RuntimeFailure, type ContainerObservation } from "../../runtime/engine-runtime.ts";
 import { toContainerSpec, toSpecHash } from "../model/engine-spec.ts";
 import { assignPort } from "./assign-port.ts";
 import { failEngine, hidePassedThrough } from "./fail-engine.ts";
@@ -45,15 +40,8 @@ export async function applyStep(ctx: ReconcileContext, input: ApplyStepInput): P
       return toOutcome(await recordReady(ctx, row, step.container));
     case "wait_for_boot":
       return { kind: "again", answer: await waitForBoot(ctx, { ...step, wake, boots }) };
-    case "leave_tombstone":
-    case "move":
-    case "fail":
-    case "assign_port":
-    case "free_address":
-      await recordStep(ctx, row, step);
-      return AGAIN;
     default:
-      await callRuntime(ctx, input, step);
+      await changeEngine(ctx, input, step);
       return AGAIN;
   }
 }
@@ -63,24 +51,6 @@ function toOutcome(isRecorded: boolean): StepOutcome {
   return isRecorded ? { kind: "steady" } : AGAIN;
 }
 
-type RecordStep = Extract<Step, { do: "move" | "fail" | "leave_tombstone" | "assign_port" | "free_address" }>;
-
-async function recordStep(ctx: ReconcileContext, row: EngineRowAt, step: RecordStep): Promise<void> {
-  switch (step.do) {
-    case "move":
-      await recordMove(ctx, { row, move: step.move });
-      return;
-    case "fail":
-      return failEngine(ctx, row, step);
-    case "leave_tombstone":
-      return leaveTombstone(ctx, row);
-    case "assign_port":
-      return assignPort(ctx, row);
-    case "free_address":
-      await record(ctx, row, { hostPort: null, endpoint: null });
-  }
-}
-
 async function recordUnhealthy(ctx: ReconcileContext, row: EngineRowAt, why: string): Promise<boolean> {
   const healthFailures = row.healthFailures + 1;
   ctx.log.warn({ engineId: row.id, healthFailures, why: hidePassedThrough(ctx, why) }, "health probe failed");
@@ -88,16 +58,28 @@ async function recordUnhealthy(ctx: ReconcileContext, row: EngineRowAt, why: str
   return record(ctx, row, { ...RELEASED, healthFailures, nextCheckAt });
 }
 
-type RuntimeStep = Extract<
+type ChangeStep = Exclude<
   Step,
-  {
-    do: "resolve_image" | "create" | "start" | "unpause" | "stop" | "remove" | "remove_data";
-  }
+  { do: "steady" | "record_healthy" | "record_unhealthy" | "ready" | "wait_for_boot" }
 >;
 
-async function callRuntime(ctx: ReconcileContext, input: ApplyStepInput, step: RuntimeStep): Promise<void> {
+async function changeEngine(
+  ctx: ReconcileContext,
+  input: ApplyStepInput,
+  step: ChangeStep,
+): Promise<unknown> {
   const { row, wake } = input;
   switch (step.do) {
+    case "move":
+      return recordMove(ctx, { row, move: step.move });
+    case "fail":
+      return failEngine(ctx, row, step);
+    case "leave_tombstone":
+      return leaveTombstone(ctx, row);
+    case "assign_port":
+      return assignPort(ctx, row);
+    case "free_address":
+      return record(ctx, row, { hostPort: null, endpoint: null });
     case "resolve_image":
       return resolveImage(ctx, row, wake);
     case "create":
@@ -106,15 +88,17 @@ async function callRuntime(ctx: ReconcileContext, input: ApplyStepInput, step: R
       return startContainer(ctx, row, step.container);
     case "unpause":
       return ctx.runtime.unpause(step.container.containerId);
-    case "stop": {
-      const graceMs = row.stopGraceMs ?? ctx.config.stopGraceMs;
-      return ctx.runtime.stop(step.container.containerId, Math.ceil(graceMs / 1000));
-    }
+    case "stop":
+      return ctx.runtime.stop(step.container.containerId, toGraceSeconds(ctx, row));
     case "remove":
       return ctx.runtime.remove(step.container.containerId);
     case "remove_data":
       return ctx.runtime.removeData(row.volumeName);
   }
+}
+
+function toGraceSeconds(ctx: ReconcileContext, row: EngineRowAt): number {
+  return Math.ceil((row.stopGraceMs ?? ctx.config.stopGraceMs) / 1000);
 }
 
 async function resolveImage(ctx: ReconcileContext, row: EngineRowAt, wake: AbortSignal): Promise<void> {
@@ -128,26 +112,23 @@ async function resolveImage(ctx: ReconcileContext, row: EngineRowAt, wake: Abort
 }
 
 async function createContainer(ctx: ReconcileContext, row: EngineRowAt, wake: AbortSignal): Promise<void> {
-  const spec = toContainerSpec(ctx.config, row, row.spec.imageId ?? row.spec.image);
   try {
-    await ensureContainer(ctx, { image: row.spec.image, spec, wake });
+    await ensureContainer(ctx, row, wake);
   } catch (error) {
     if (!wake.aborted) await refuseBoot(ctx, row, error);
   }
 }
 
 /** A pruned image is pulled again by its name, and used only if the name still resolves to the same id. */
-async function ensureContainer(
-  ctx: ReconcileContext,
-  { image, spec, wake }: { image: string; spec: ContainerSpec; wake: AbortSignal },
-): Promise<EnsuredContainer> {
+async function ensureContainer(ctx: ReconcileContext, row: EngineRowAt, wake: AbortSignal): Promise<void> {
+  const { image, imageId } = row.spec;
+  const spec = toContainerSpec(ctx.config, row, imageId ?? image);
   try {
-    return await ctx.runtime.ensure(spec);
+    await ctx.runtime.ensure(spec);
   } catch (error) {
     if (!(error instanceof RuntimeFailure) || error.kind !== "image_missing") throw error;
-    const found = await ctx.runtime.resolveImage(image, wake);
-    if (found !== spec.imageId) throw error;
-    return ctx.runtime.ensure(spec);
+    if ((await ctx.runtime.resolveImage(image, wake)) !== spec.imageId) throw error;
+    await ctx.runtime.ensure(spec);
   }
 }
 
@@ -167,19 +148,12 @@ async function startContainer(
     await ctx.runtime.start(containerId);
   } catch (error) {
     if (!(error instanceof RuntimeFailure) || error.kind !== "port_taken") return refuseBoot(ctx, row, error);
-    ctx.log.warn(
-      { engineId: row.id, hostPort: row.hostPort },
-      "the host port is taken; choosing another one",
-    );
-    if (row.hostPort !== null) ctx.takenPorts.add(row.hostPort);
+    const { id: engineId, hostPort, incarnation } = row;
+    ctx.log.warn({ engineId, hostPort }, "the host port is taken; choosing another one");
+    if (hostPort !== null) ctx.takenPorts.add(hostPort);
     // The port is part of the container, so another port needs another container.
-    const patch = {
-      hostPort: null,
-      endpoint: null,
-      incarnation: row.incarnation + 1,
-      processBeforeBoot: null,
-    };
-    await record(ctx, row, patch);
+    const noAddress = { hostPort: null, endpoint: null, processBeforeBoot: null };
+    await record(ctx, row, { ...noAddress, incarnation: incarnation + 1 });
   }
 }
 

@@ -18,20 +18,11 @@ export type Step =
   | { do: "steady"; nextCheckMs: number }
   | { do: "wait_for_boot"; container: ContainerObservation; probeMs: number }
   | { do: "move"; move: Exclude<Move, "fail" | "ready"> }
-  | { do: "ready"; container: ContainerObservation }
+  | { do: "ready" | "record_healthy"; container: ContainerObservation }
   | { do: "fail"; code: StatusReason; why: string; retry: boolean }
-  | { do: "record_healthy"; container: ContainerObservation }
   | { do: "record_unhealthy"; why: string }
-  | { do: "assign_port" }
-  | { do: "resolve_image" }
-  | { do: "create" }
-  | { do: "start"; container: ContainerObservation }
-  | { do: "unpause"; container: ContainerObservation }
-  | { do: "stop"; container: ContainerObservation }
-  | { do: "remove"; container: ContainerObservation }
-  | { do: "remove_data" }
-  | { do: "free_address" }
-  | { do: "leave_tombstone" };
+  | { do: "start" | "unpause" | "stop" | "remove"; container: ContainerObservation }
+  | { do: "assign_port" | "free_address" | "resolve_image" | "create" | "remove_data" | "leave_tombstone" };
 
 /** Inputs of a plan besides the row and the observation. */
 export interface PlanPolicy {
@@ -130,8 +121,8 @@ function planBoot(row: EngineRow, seen: Observation, policy: PlanPolicy): Step {
   // A late create call made it with a port that was freed since. The container's name blocks the right one.
   if (policy.publishesHostPorts && current.hostPort !== row.hostPort) return toRemoval(current);
   if (stale !== undefined) return toRemoval(stale);
-  if (current.processIdentity === row.processToReplace && mayRun(current))
-    return { do: "stop", container: current };
+  const isReplaced = current.processIdentity === row.processToReplace;
+  if (isReplaced && mayRun(current)) return { do: "stop", container: current };
   return planProcess(row, current, { ...policy, health: seen.health });
 }
 
@@ -151,7 +142,7 @@ function planProcess(
   given: PlanPolicy & Pick<Observation, "health">,
 ): Step {
   const bootMs = given.nowMs - toMs(row.bootStartedAt, given.nowMs);
-  if (current.state === "created" || current.state === "exited") {
+  if (!mayRun(current)) {
     const hasStarted = row.processBeforeBoot !== null && row.processBeforeBoot !== current.processIdentity;
     if (!hasStarted) return { do: "start", container: current };
     const why = `the engine exited while booting${toExitText(current)}`;
@@ -182,7 +173,7 @@ function planHealth(row: EngineRow, seen: Observation, policy: PlanPolicy): Step
   // A create or start call that timed out may complete late. Then two processes would write to the brain.
   const stale = seen.containers.find((container) => container !== current);
   if (stale !== undefined) return toRemoval(stale);
-  if (current.state === "created" || current.state === "exited") {
+  if (!mayRun(current)) {
     return { do: "fail", code: "health_failed", why: `the engine exited${toExitText(current)}`, retry: true };
   }
   if (seen.health?.ready === true) return { do: "record_healthy", container: current };
@@ -219,15 +210,7 @@ function toRemoval(container: ContainerObservation): Step {
 }
 
 function mayRun(container: ContainerObservation): boolean {
-  switch (container.state) {
-    case "running":
-    case "paused":
-    case "restarting":
-      return true;
-    case "created":
-    case "exited":
-      return false;
-  }
+  return container.state !== "created" && container.state !== "exited";
 }
 
 function toExitText(container: ContainerObservation): string {
