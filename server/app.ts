@@ -61,10 +61,7 @@ export async function openApp(input: OpenAppInput): Promise<App> {
 
   const opened = stack.move();
   let closing: Promise<void> | undefined;
-  const close = async (hurry?: AbortSignal) => {
-    closing ??= drainAndClose(ctx, opened, hurry);
-    return closing;
-  };
+  const close = async (hurry?: AbortSignal) => (closing ??= drainAndClose(ctx, opened, hurry));
   return { url: server.url, ctx, ...secrets, close };
 }
 
@@ -103,20 +100,14 @@ async function openParts(
   await ensureCatalog(config.catalogPath);
   const database = await openMigratedDatabase({ config, log }, stack);
   const instance = await ensureInstance(database.db, randomUUIDv7());
-  const metrics = new Metrics();
   const runtimeInput = { db: database.db, config, log, instance };
   const runtime = stack.use(await openRuntime(runtimeInput));
-  const replica = await openReplica(
-    { ...database, ...input, metrics, clock: systemClock },
-    runtime.host,
-    stack,
-  );
+  const base = { log, metrics: new Metrics(), clock: systemClock };
+  const replica = await openReplica({ ...database, ...input, ...base }, runtime.host, stack);
   await bindRuntime(runtimeInput, runtime);
   return {
+    ...base,
     config: await withDefaultImage(config, { runtime, log, signal }),
-    log,
-    clock: systemClock,
-    metrics,
     database,
     instanceId: instance.id,
     runtime,
@@ -137,8 +128,7 @@ async function openReplica(
 ): Promise<OwnReplica> {
   const replica = await registerSoleReplica({ ...ctx, runtimeHost }, ctx.signal);
   stack.defer(() => replica.deregister());
-  const onDeclaredDead = () => ctx.onFatal(DECLARED_DEAD);
-  stack.use(startHeartbeatLoop({ ...ctx, replica }, { onDeclaredDead }));
+  stack.use(startHeartbeatLoop({ ...ctx, replica }, () => ctx.onFatal(DECLARED_DEAD)));
   return replica;
 }
 

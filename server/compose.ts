@@ -1,23 +1,19 @@
 import type { Database } from "../db/client.ts";
-import { openAuditAppends, type AuditAppends } from "./audit/append-audit.ts";
-import type { Config } from "./config/config.ts";
+import { openAuditAppends } from "./audit/append-audit.ts";
 import type { BaseContext } from "./context.ts";
 import { EngineConnections } from "./engine-contract/connections.ts";
 import { EngineHolds } from "./engines/access/engine-holds.ts";
 import { Reconciler } from "./engines/reconcile/reconciler.ts";
 import { TakenPorts } from "./engines/reconcile/taken-ports.ts";
 import { RunningCalls } from "./idempotency/running-calls.ts";
-import { openPlatformKeyInserts, type PlatformKeyInserts } from "./keys/issue-platform-key.ts";
+import { openPlatformKeyInserts } from "./keys/issue-platform-key.ts";
 import { KeyStates } from "./keys/key-states.ts";
-import { openKeyring, type Keyring } from "./keys/keyring.ts";
+import { openKeyring } from "./keys/keyring.ts";
 import { OpenedKeys } from "./keys/opened-keys.ts";
-import type { Log } from "./log.ts";
-import type { Metrics } from "./metrics.ts";
 import { DrainState } from "./replicas/drain-state.ts";
 import { LeaseGuard } from "./replicas/lease-guard.ts";
 import type { Replica } from "./replicas/replica.ts";
 import type { EngineRuntime } from "./runtime/engine-runtime.ts";
-import type { Clock } from "./time/clock.ts";
 import { closeTurns } from "./turns/drain-turns.ts";
 import { TurnLog } from "./turns/log/turn-log.ts";
 import { TURN_TIMING, type TurnTiming } from "./turns/model/turn-timing.ts";
@@ -26,34 +22,9 @@ import { IsoTime } from "./turns/upstream/iso-time.ts";
 import { LingeringHolds } from "./turns/upstream/lingering-holds.ts";
 
 /** Every object that lives as long as the process. Only the API and the loops get all of it. */
-export interface AppContext extends BaseContext {
-  instanceId: string;
-  replica: Replica;
-  lease: LeaseGuard;
-  drain: DrainState;
-  runtime: EngineRuntime;
-  keyring: Keyring;
-  keyStates: KeyStates;
-  openedKeys: OpenedKeys;
-  platformKeyInserts: PlatformKeyInserts;
-  auditAppends: AuditAppends;
-  runningCalls: RunningCalls;
-  connections: EngineConnections;
-  holds: EngineHolds;
-  takenPorts: TakenPorts;
-  reconciler: Reconciler;
-  turns: TurnRegistry;
-  turnLog: TurnLog;
-  turnTiming: TurnTiming;
-  lingeringHolds: LingeringHolds;
-  isoTime: IsoTime;
-}
+export type AppContext = ReturnType<typeof composeDomain>;
 
-export interface DomainParts {
-  config: Config;
-  log: Log;
-  clock: Clock;
-  metrics: Metrics;
+export interface DomainParts extends Pick<BaseContext, "config" | "log" | "clock" | "metrics"> {
   database: Pick<Database, "db" | "raw">;
   instanceId: string;
   runtime: EngineRuntime;
@@ -64,21 +35,20 @@ export interface DomainParts {
  * Makes the objects of the domain over a database, a runtime and a replica. `stack` closes them in reverse order; the
  * caller owns the database, the runtime and the replica. Nothing starts here: loops and servers come later.
  */
-export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack): AppContext {
+export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
   const { database, ...given } = parts;
   const base = { ...given, db: database.db, raw: database.raw };
-  const { config, clock, replica } = given;
-  const keyring = openKeyring(config.masterKeys ?? "");
+  const keyring = openKeyring(base.config.masterKeys ?? "");
   const openedKeys = new OpenedKeys(keyring);
   const connections = stack.use(new EngineConnections());
-  const takenPorts = new TakenPorts(clock);
+  const takenPorts = new TakenPorts(base.clock);
   const holds = new EngineHolds();
-  const lease = stack.use(new LeaseGuard(replica));
+  const lease = stack.use(new LeaseGuard(base.replica));
   const reconciler = new Reconciler({ ...base, connections, takenPorts });
   stack.defer(() => reconciler.close());
   const turns = new TurnRegistry(base);
   const turnLog = new TurnLog(base);
-  const turnTiming = TURN_TIMING;
+  const turnTiming: TurnTiming = TURN_TIMING;
   const lingeringHolds = new LingeringHolds({ ...base, reconciler, turnTiming });
   stack.defer(() => closeTurns({ ...base, turns, turnLog, turnTiming, lingeringHolds }));
   return {

@@ -3,18 +3,26 @@ import type { AppContext } from "../compose.ts";
 import { resyncDueEngines } from "../engines/reconcile/resync-due-engines.ts";
 import { startLoop, type Loop } from "../time/loop.ts";
 import { startMaintenanceLoop } from "./maintenance-loop.ts";
-import { startRuntimeEventsLoop } from "./runtime-events-loop.ts";
 
 const RESYNC_INTERVAL_MS = 500;
 const ACTIVITY_INTERVAL_MS = 5_000;
+/** The wait before the event stream is opened again after the link to the runtime was lost. */
+const EVENTS_RETRY_MS = 2_000;
 
 /** Starts every loop except the heartbeat. The caller closes them in reverse order. */
 export function startLoops(ctx: AppContext): Loop[] {
   const resync = async () => resyncDueEngines(ctx);
   const writeActivity = async () => recordActivity(ctx.db, ctx.holds.takeActivity());
+  // Runtime events only save waiting for the next resync.
+  const passEvents = async (signal: AbortSignal) => {
+    for await (const { engineId, kind } of ctx.runtime.events(signal)) {
+      ctx.log.debug({ engineId, event: kind }, "runtime event");
+      ctx.reconciler.onRuntimeEvent(engineId);
+    }
+  };
   return [
     startMaintenanceLoop(ctx),
-    startRuntimeEventsLoop(ctx),
+    startLoop({ ...ctx, name: "runtime events", intervalMs: EVENTS_RETRY_MS, tick: passEvents }),
     startLoop({ ...ctx, name: "resync", intervalMs: RESYNC_INTERVAL_MS, tick: resync }),
     startLoop({ ...ctx, name: "activity", intervalMs: ACTIVITY_INTERVAL_MS, tick: writeActivity }),
   ];

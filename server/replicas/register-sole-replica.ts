@@ -1,7 +1,7 @@
 import { lockReplicas, type ReplicaRowAge } from "../../db/replicas.ts";
 import type { BaseContext } from "../context.ts";
 import { removeDeadReplicas } from "./remove-dead-replicas.ts";
-import { registerReplica, type OwnReplica } from "./replica.ts";
+import { OwnReplica, registerReplica } from "./replica.ts";
 
 const POLL_MS = 250;
 /** How long a replica may take to close after its drain. */
@@ -22,8 +22,8 @@ export async function registerSoleReplica(ctx: SoleContext, signal: AbortSignal)
   for (;;) {
     // An unregistered replica sends no heartbeats. Instead it must have waited for one lease.
     const unbroken = performance.now() - startedAt > leaseMs;
-    const { registered, other } = await tryRegister(ctx, unbroken);
-    if (registered !== undefined) return registered;
+    const other = await tryRegister(ctx, unbroken);
+    if (other instanceof OwnReplica) return other;
     if (performance.now() - startedAt > maxWaitMs) {
       throw new Error(
         `replica ${other.id} already serves this database (last heartbeat ${other.heartbeatAt}): stop it first`,
@@ -34,16 +34,14 @@ export async function registerSoleReplica(ctx: SoleContext, signal: AbortSignal)
   }
 }
 
-/** Checks and registers in one locked transaction: of two replicas that start at once, one finds the other. */
-async function tryRegister(
-  ctx: SoleContext,
-  unbroken: boolean,
-): Promise<{ registered: OwnReplica; other?: undefined } | { registered?: undefined; other: ReplicaRowAge }> {
+/**
+ * Returns another live replica, or else registers this process. One transaction does both under a lock: of two replicas
+ * that start at once, one finds the other.
+ */
+async function tryRegister(ctx: SoleContext, unbroken: boolean): Promise<OwnReplica | ReplicaRowAge> {
   return ctx.db.transaction(async (tx) => {
     await lockReplicas(tx);
     const { alive } = await removeDeadReplicas({ ...ctx, db: tx }, { ownId: "", unbroken });
-    const [other] = alive;
-    if (other !== undefined) return { other };
-    return { registered: await registerReplica(ctx, { db: tx, runtimeHost: ctx.runtimeHost }) };
+    return alive[0] ?? registerReplica(ctx, { db: tx, runtimeHost: ctx.runtimeHost });
   });
 }
