@@ -9,6 +9,7 @@ import {
   takeOverIdempotencyRecord,
   type IdempotencyOwner,
   type IdempotencyRow,
+  type NewIdempotencyRecord,
 } from "../../db/idempotency.ts";
 import type { BaseContext } from "../context.ts";
 import type { Keyring } from "../keys/keyring.ts";
@@ -16,7 +17,7 @@ import type { Replica } from "../replicas/replica.ts";
 import { DomainError, toErrorMessage } from "../errors.ts";
 import { toFingerprint } from "./fingerprint.ts";
 import { NO_RECORD, type IdempotencyRecord } from "./idempotency-record.ts";
-import type { RunningCalls } from "./running-calls.ts";
+import type { RunningCall, RunningCalls } from "./running-calls.ts";
 import { openOutcome, sealOutcome, type Outcome } from "./sealed-outcome.ts";
 
 /*
@@ -49,8 +50,6 @@ export interface IdempotentCall {
   onLost: "resume" | "outcome_unknown";
 }
 
-const RETRY_AFTER_MS = 1_000;
-
 /**
  * Runs the work once per key: the same key with the same input gets the stored reply.
  *
@@ -63,17 +62,17 @@ export async function runIdempotent<R>(
   work: (idempotency: IdempotencyRecord) => Promise<R>,
 ): Promise<R> {
   if (call.key === undefined) return work(NO_RECORD);
-  const { scope, key, procedure } = call;
+  const { scope, key } = call;
   assertStorable(key);
-  const fingerprint = toFingerprint(call.input);
-  const entered = ctx.runningCalls.enter({ scope, key }, { procedure, fingerprint });
+  const running: RunningCall = { procedure: call.procedure, fingerprint: toFingerprint(call.input) };
+  const entered = ctx.runningCalls.enter({ scope, key }, running);
   if ("other" in entered) {
-    assertSameCall(entered.other, { procedure, fingerprint });
+    assertSameCall(entered.other, running);
     throw inProgress();
   }
   using _running = entered.leave;
   const owner = { scope, key, replicaId: ctx.replica.id };
-  const opened = await openRecord(ctx, { ...owner, procedure, fingerprint });
+  const opened = await openRecord(ctx, { ...owner, ...running });
   if (opened.state === "done") return openOutcome(ctx.keyring, owner, opened.replySealed) as R;
   if (opened.resumed && call.onLost === "outcome_unknown") return await storeLostOutcome(ctx, owner);
   return await runAndStore(ctx, { ...owner, ...opened }, work);
@@ -84,13 +83,10 @@ type OpenedRecord =
 
 const MAX_RACES = 5;
 
-async function openRecord(
-  ctx: IdempotencyContext,
-  call: IdempotencyOwner & { procedure: string; fingerprint: string },
-): Promise<OpenedRecord> {
+async function openRecord(ctx: IdempotencyContext, call: NewIdempotencyRecord): Promise<OpenedRecord> {
   for (let races = 0; races < MAX_RACES; races += 1) {
-    if (await insertIdempotencyRecord(ctx.db, call))
-      return { state: "running", resumed: false, subject: null };
+    const isNew = await insertIdempotencyRecord(ctx.db, call);
+    if (isNew) return { state: "running", resumed: false, subject: null };
     const row = await findIdempotencyRecord(ctx.db, { ...call, leaseMs: ctx.config.leaseMs });
     if (row === undefined) continue;
     if (row.expired) {
@@ -113,9 +109,8 @@ async function openExisting(
   if (row.replySealed !== null) return { state: "done", replySealed: row.replySealed };
   // This replica's own record has no running call (see RunningCalls), so its retry may take it over.
   if (row.ownerAlive && row.replicaId !== owner.replicaId) throw inProgress();
-  if (!(await takeOverIdempotencyRecord(ctx.db, { ...owner, fromReplicaId: row.replicaId })))
-    return undefined;
-  return { state: "running", resumed: true, subject: row.subject };
+  const isTaken = await takeOverIdempotencyRecord(ctx.db, { ...owner, fromReplicaId: row.replicaId });
+  return isTaken ? { state: "running", resumed: true, subject: row.subject } : undefined;
 }
 
 async function storeLostOutcome(ctx: IdempotencyContext, owner: IdempotencyOwner): Promise<never> {
@@ -174,10 +169,7 @@ async function tryWrite(
   }
 }
 
-function assertSameCall(
-  first: { procedure: string; fingerprint: string },
-  now: { procedure: string; fingerprint: string },
-): void {
+function assertSameCall(first: RunningCall, now: RunningCall): void {
   if (first.procedure === now.procedure && first.fingerprint === now.fingerprint) return;
   throw new DomainError(
     "IDEMPOTENCY_MISMATCH",
@@ -193,7 +185,7 @@ function inProgress(): DomainError {
   return new DomainError(
     "IDEMPOTENCY_IN_PROGRESS",
     "the first call with this idempotency key is still running: call again later",
-    { retryAfterMs: RETRY_AFTER_MS },
+    { retryAfterMs: 1_000 },
   );
 }
 

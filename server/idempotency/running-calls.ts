@@ -1,7 +1,6 @@
-interface RunningCall {
-  procedure: string;
-  fingerprint: string;
-}
+import type { IdempotencyOwner, NewIdempotencyRecord } from "../../db/idempotency.ts";
+
+export type RunningCall = Pick<NewIdempotencyRecord, "procedure" | "fingerprint">;
 
 /**
  * The calls with an idempotency key that run in this replica. If a record in the database names this replica but no
@@ -15,7 +14,7 @@ export class RunningCalls {
    * as `other` and enters nothing.
    */
   enter(
-    { scope, key }: { scope: string; key: string },
+    { scope, key }: Pick<IdempotencyOwner, "scope" | "key">,
     call: RunningCall,
   ): { other: RunningCall } | { leave: Disposable } {
     const name = JSON.stringify([scope, key]);

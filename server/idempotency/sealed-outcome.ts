@@ -1,17 +1,11 @@
-import { DomainError, type DomainErrorOptions, type Reason } from "../errors.ts";
+import type { IdempotencyOwner } from "../../db/idempotency.ts";
+import { DomainError } from "../errors.ts";
 import type { Keyring } from "../keys/keyring.ts";
 
-interface RecordKey {
-  scope: string;
-  key: string;
-}
-
+type RecordKey = Pick<IdempotencyOwner, "scope" | "key">;
 export type Outcome = { reply: unknown } | { error: DomainError };
 
-interface StoredError extends Pick<DomainErrorOptions, "engineError"> {
-  reason: Reason;
-  message: string;
-}
+type StoredError = Pick<DomainError, "reason" | "message" | "engineError">;
 
 /** Binds a sealed outcome to its record: moved to another record, it does not open. */
 const toAssociatedData = ({ scope, key }: RecordKey) => `idempotency ${JSON.stringify([scope, key])}`;

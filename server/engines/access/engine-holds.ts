@@ -77,27 +77,20 @@ export class EngineHolds {
    * Disposing the result opens the gate. Throws ENGINE_BUSY for `reject` and `give_up` while there are holders.
    */
   async closeGate(engineId: string, options: CloseGateOptions): Promise<Disposable> {
+    const { whenBusy, onDeadline } = options;
     const entry = this.#entry(engineId);
-    if (options.whenBusy === "reject") refuseBusy(entry);
+    if (whenBusy === "reject") refuseBusy(entry);
     entry.gates += 1;
     this.#gateChanges += 1;
-    try {
-      if (options.whenBusy === "wait") await untilIdle(entry, options.deadlineMs);
-      if (options.onDeadline === "give_up" && options.whenBusy === "wait") refuseBusy(entry);
-      for (const holder of entry.holders) holder.abort(options.reason);
-      await untilIdle(entry, INTERRUPT_GRACE_MS);
-    } catch (error) {
+    using gate = new DisposableStack();
+    gate.defer(() => {
       this.#openGate(engineId, entry);
-      throw error;
-    }
-    let open = false;
-    return {
-      [Symbol.dispose]: () => {
-        if (open) return;
-        open = true;
-        this.#openGate(engineId, entry);
-      },
-    };
+    });
+    if (whenBusy === "wait") await untilIdle(entry, options.deadlineMs);
+    if (whenBusy === "wait" && onDeadline === "give_up") refuseBusy(entry);
+    for (const holder of entry.holders) holder.abort(options.reason);
+    await untilIdle(entry, INTERRUPT_GRACE_MS);
+    return gate.move();
   }
 
   #entry(engineId: string): Entry {

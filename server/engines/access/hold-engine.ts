@@ -50,18 +50,16 @@ export async function holdEngine(
     return undefined;
   }
   const hold = await ctx.holds.acquire(engine.id, signal);
+  let held: HeldEngine | undefined;
   try {
     // An operation may have changed the engine between the read and the hold.
-    if (ctx.holds.gateChanges === gateChanges) {
-      requireUsable(input);
-      return toHeldEngine(ctx, engine, hold);
-    }
-  } catch (error) {
-    hold.release();
-    throw error;
+    if (ctx.holds.gateChanges !== gateChanges) return undefined;
+    requireUsable(input);
+    held = toHeldEngine(ctx, engine, hold);
+    return held;
+  } finally {
+    if (held === undefined) hold.release();
   }
-  hold.release();
-  return undefined;
 }
 
 /** Whether `holdEngine` would have to wait. Call `holdEngine` without an await in between. */
