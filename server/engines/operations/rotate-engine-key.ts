@@ -4,7 +4,7 @@ import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts"
 import { DomainError } from "../../errors.ts";
 import { createKey, type NewKey } from "../../keys/key-format.ts";
 import { engineDestroying } from "../model/engine-not-found.ts";
-import { BOOT_PATCH } from "../reconcile/record-move.ts";
+import { BOOT_PATCH, NO_NEXT_KEY } from "../reconcile/record-move.ts";
 import { getEngineRow } from "./get-engine.ts";
 import type { DesiredStateChange, OperationInput } from "./record-desired-state.ts";
 import { refuseFailedFirstBoot, requireRunning } from "./require-running.ts";
@@ -73,13 +73,19 @@ async function requireRotated(
 }
 
 function desireKey(row: EngineRow, key: NewKey, sealed: string): DesiredStateChange {
-  const next = { nextKeyHash: key.hash, nextKeySealed: sealed, nextKeyPrefix: key.prefix };
+  const { hash, prefix } = key;
+  const next = { nextKeyHash: hash, nextKeySealed: sealed, nextKeyPrefix: prefix };
+  const current = { keyHash: hash, keySealed: sealed, keyPrefix: prefix };
   const patch = { ...next, incarnation: row.incarnation + 1, nextCheckAt: orchNow };
-  const metadata = { keyPrefix: key.prefix };
+  const metadata = { keyPrefix: prefix };
   switch (row.status) {
     case "stopped":
       // No process has the old key any more, and the next start makes a container with the new key.
-      return { patch: { ...patch, ...toCurrentKey(key, sealed) }, action: "engine_key.rotated", metadata };
+      return {
+        patch: { ...patch, ...current, ...NO_NEXT_KEY },
+        action: "engine_key.rotated",
+        metadata,
+      };
     case "running":
     case "failed":
       refuseFailedFirstBoot(row);
@@ -94,15 +100,4 @@ function desireKey(row: EngineRow, key: NewKey, sealed: string): DesiredStateCha
     case "destroying":
       throw engineDestroying();
   }
-}
-
-function toCurrentKey(key: NewKey, sealed: string): DesiredStateChange["patch"] {
-  return {
-    keyHash: key.hash,
-    keySealed: sealed,
-    keyPrefix: key.prefix,
-    nextKeyHash: null,
-    nextKeySealed: null,
-    nextKeyPrefix: null,
-  };
 }

@@ -16,19 +16,17 @@ const LOG_TAIL = 20;
 /** Records the reason, with the container's last log lines, and the time of the next restart, if there is one. */
 export async function failEngine(ctx: ReconcileContext, row: EngineRowAt, failure: Failure): Promise<void> {
   const lastLines = await findLastLines(ctx, row);
-  const text = lastLines === "" ? failure.why : `${failure.why}; last log lines:\n${lastLines}`;
-  const why = hidePassedThrough(ctx, text);
-  const next = planRestart(ctx, row, failure);
-  const code = next.spent ? "restarts_spent" : failure.code;
+  const why = hidePassedThrough(ctx, `${failure.why}${lastLines}`);
+  const { delayMs, spent } = planRestart(ctx, row, failure);
+  const code = spent ? "restarts_spent" : failure.code;
   const patch: EnginePatch = {
-    statusReason: toStatusReason(code, next.spent ? `${failure.code}: ${why}` : why),
-    nextRestartAt: next.delayMs === null ? null : afterMs(next.delayMs),
-    restartAttempts: next.delayMs === null ? row.restartAttempts : row.restartAttempts + 1,
+    statusReason: toStatusReason(code, spent ? `${failure.code}: ${why}` : why),
+    nextRestartAt: delayMs === null ? null : afterMs(delayMs),
+    restartAttempts: row.restartAttempts + (delayMs === null ? 0 : 1),
     healthFailures: 0,
   };
-  ctx.log.warn({ engineId: row.id, code, retryInMs: next.delayMs }, "engine failed");
-  const metadata = { code, nextRestartMs: next.delayMs };
-  await recordMove(ctx, { row, move: "fail", patch, metadata });
+  ctx.log.warn({ engineId: row.id, code, retryInMs: delayMs }, "engine failed");
+  await recordMove(ctx, { row, move: "fail", patch, metadata: { code, nextRestartMs: delayMs } });
 }
 
 function planRestart(
@@ -43,14 +41,15 @@ function planRestart(
   return { delayMs, spent: false };
 }
 
-/** Empty when the container is gone, or its log cannot be read. */
+/** The end of the reason. Empty when the container is gone, or its log cannot be read. */
 async function findLastLines(ctx: ReconcileContext, row: EngineRowAt): Promise<string> {
   // Until this boot has started a container, the recorded one belongs to an earlier boot.
   const isOfThisBoot = row.processBeforeBoot !== null || row.status === "running";
   if (row.containerId === null || !isOfThisBoot) return "";
   try {
     const lines = await ctx.runtime.logs(row.containerId, LOG_TAIL);
-    return lines.map((line) => line.line).join("\n");
+    const text = lines.map(({ line }) => line).join("\n");
+    return text === "" ? "" : `; last log lines:\n${text}`;
   } catch (error) {
     ctx.log.debug({ engineId: row.id, error: toErrorMessage(error) }, "no last log lines");
     return "";

@@ -3,7 +3,7 @@ import { appendAudit } from "../../audit/append-audit.ts";
 import { SYSTEM_ACTOR, type AuditAction } from "../../audit/audit-entry.ts";
 import type { BaseContext } from "../../context.ts";
 import { moveEngine } from "../model/move-engine.ts";
-import { MOVE_ACTIONS, MOVES, type Move } from "../model/moves.ts";
+import { MOVES, type Move } from "../model/moves.ts";
 
 export interface RecordMoveInput {
   row: EngineRow;
@@ -22,6 +22,9 @@ export const BOOT_PATCH: EnginePatch = {
   nextRestartAt: null,
 };
 
+/** The columns of a key rotation that has ended. */
+export const NO_NEXT_KEY = { nextKeyHash: null, nextKeySealed: null, nextKeyPrefix: null };
+
 /** A move by the reconciler with its audit row, in one transaction. False: another writer won. */
 export async function recordMove(
   ctx: Pick<BaseContext, "db" | "metrics">,
@@ -35,7 +38,7 @@ export async function recordMove(
     await appendAudit(tx, {
       scope: row.productId,
       actor: SYSTEM_ACTOR,
-      action: input.action ?? MOVE_ACTIONS[move],
+      action: input.action ?? MOVES[move].action,
       userId: row.userId,
       engineId: row.id,
       metadata: { from: row.status, generation: written.generation, ...input.metadata },

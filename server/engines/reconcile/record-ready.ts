@@ -11,7 +11,7 @@ import { appendAudit } from "../../audit/append-audit.ts";
 import { SYSTEM_ACTOR, type AuditAction } from "../../audit/audit-entry.ts";
 import type { ContainerObservation } from "../../runtime/engine-runtime.ts";
 import type { ReconcileContext } from "./reconcile-context.ts";
-import { recordMove } from "./record-move.ts";
+import { NO_NEXT_KEY, recordMove } from "./record-move.ts";
 import { spreadInterval } from "./spread-interval.ts";
 
 /**
@@ -36,10 +36,7 @@ export async function recordReady(
   return recordMove(ctx, { row, move: "ready", patch, action, metadata: { bootMs } });
 }
 
-/**
- * Records a healthy probe and releases the lease. A process that is not the recorded one moves the generation. False:
- * another writer won.
- */
+/** Records a healthy probe and releases the lease. False: another writer won. */
 export async function recordStillHealthy(
   ctx: ReconcileContext,
   row: EngineRowAt,
@@ -47,7 +44,7 @@ export async function recordStillHealthy(
 ): Promise<boolean> {
   const patch: EnginePatch = {
     ...toHealthyPatch(ctx, row, container),
-    ...(toMsSinceBoot(row) > RESTART_WINDOW_MS ? { restartAttempts: 0 } : {}),
+    ...(toMsSinceBoot(row) > RESTART_WINDOW_MS && { restartAttempts: 0 }),
   };
   const condition = { id: row.id, statusIn: ["running"] as const, fencingToken: row.fencingToken };
   return ctx.db.transaction(async (tx) => {
@@ -75,31 +72,27 @@ function toMsSinceBoot(row: EngineRowAt): number {
   return Date.parse(row.now) - Date.parse(row.bootStartedAt ?? row.now);
 }
 
+/** A process that is not the recorded one moves the generation, except the engine's first. */
 function toHealthyPatch(
   ctx: Pick<ReconcileContext, "config">,
   row: EngineRow,
-  container: ContainerObservation,
+  { containerId, endpoint, processIdentity, startedAt }: ContainerObservation,
 ): EnginePatch {
+  const isNew = row.processIdentity !== processIdentity;
+  const added = row.processIdentity === null ? 0 : 1;
   return {
-    ...toProcessPatch(row, container),
-    endpoint: container.endpoint,
+    ...(isNew && {
+      containerId,
+      processIdentity,
+      processStartedAt: startedAt,
+      generation: row.generation + added,
+      restarts: row.restarts + added,
+    }),
+    endpoint,
     lastHealthAt: orchNow,
     healthFailures: 0,
     nextCheckAt: afterMs(spreadInterval(ctx.config.healthIntervalMs)),
     leaseReplica: null,
-  };
-}
-
-function toProcessPatch(row: EngineRow, container: ContainerObservation): EnginePatch {
-  const { containerId, processIdentity, startedAt } = container;
-  if (row.processIdentity === processIdentity) return {};
-  const isFirst = row.processIdentity === null;
-  return {
-    containerId,
-    processIdentity,
-    processStartedAt: startedAt,
-    generation: row.generation + (isFirst ? 0 : 1),
-    restarts: row.restarts + (isFirst ? 0 : 1),
   };
 }
 
@@ -109,8 +102,6 @@ function toKeyPatch(row: EngineRow, container: ContainerObservation): EnginePatc
     keyHash: row.nextKeyHash,
     keySealed: row.nextKeySealed ?? row.keySealed,
     keyPrefix: row.nextKeyPrefix ?? row.keyPrefix,
-    nextKeyHash: null,
-    nextKeySealed: null,
-    nextKeyPrefix: null,
+    ...NO_NEXT_KEY,
   };
 }
