@@ -31,7 +31,7 @@ interface ProvisionedRow {
 const PORT_TRIES = 20;
 
 /**
- * Makes an engine. Its key leaves in this reply. Throws what `recordProvision` and `chooseImage` throw, and
+ * Makes an engine, and returns it with its key. Throws what `recordProvision` and `chooseImage` throw, and
  * RUNTIME_UNREACHABLE or RUNTIME_CHANGED before anything is written. If the first boot fails, throws BOOT_FAILED,
  * BOOT_TIMEOUT or IMAGE_UNAVAILABLE. Then the engine keeps its row and the reason, and may be provisioned again.
  */
@@ -45,7 +45,7 @@ export async function provisionEngine(
     ctx.reconciler.start(row.id);
     return { engine: toEngine(ctx, row), apiKey };
   }
-  const booted = await waitForBoot(ctx, row, input.deadlineMs);
+  const booted = await awaitFirstBoot(ctx, row, input.deadlineMs);
   if (booted.status === "failed") await failBoot(booted, input.idempotency);
   return { engine: toEngine(ctx, booted), apiKey };
 }
@@ -72,7 +72,7 @@ async function startProvision(ctx: OperationContext, input: ProvisionEngineInput
   }
 }
 
-/** undefined: another provision has taken the same port in the same moment. */
+/** undefined: another provision has just taken the same port. */
 async function tryRecord(
   ctx: OperationContext,
   input: ProvisionEngineInput & { spec: EngineRow["spec"]; key: NewKey },
@@ -98,8 +98,8 @@ async function tryRecord(
   }
 }
 
-/** The key must not be lost. So if the wait for the boot fails, the answer is the engine as it is. */
-async function waitForBoot(
+/** If the wait fails, returns the engine as it is: an error would lose the key. */
+async function awaitFirstBoot(
   ctx: OperationContext,
   recorded: EngineRow,
   deadlineMs: number | undefined,

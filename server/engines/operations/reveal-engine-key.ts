@@ -3,7 +3,7 @@ import { recordCall, type AuditAppends } from "../../audit/append-audit.ts";
 import { getEngineRow } from "./get-engine.ts";
 import type { OperationContext } from "./operation-context.ts";
 
-/** The key that the engine accepts now. The audit row is committed before the key leaves. Throws ENGINE_NOT_FOUND. */
+/** The key that the engine accepts now. The audit row is committed before this returns. Throws ENGINE_NOT_FOUND. */
 export async function revealEngineKey(
   ctx: Pick<OperationContext, "db" | "keyring" | "actor" | "requestId"> & { auditAppends: AuditAppends },
   input: EngineUser,

@@ -7,7 +7,7 @@ import type { BootsInProgress } from "./wait-for-boot.ts";
 
 interface RunningReconcile {
   done: Promise<ReconcileOutcome>;
-  /** `reconcile` was called meanwhile. Its caller may have written after the row was last read. */
+  /** `reconcile` was called again. Its caller may have written after the row was last read. */
   again: boolean;
   /** A runtime event came after the last observation. */
   eventPending: boolean;
