@@ -1,27 +1,25 @@
 import { DomainError } from "./errors.ts";
 
-/** Encodes a position in a list. Cursors are opaque to callers, so that the order of a list can change. */
-export function toCursor(position: string): string {
-  return Buffer.from(position, "utf8").toString("base64url");
-}
-
 /**
- * Decodes the position in a cursor of `toCursor`; undefined without a cursor.
+ * Parses the position in a cursor of `toPage`; undefined without a cursor.
  *
- * @throws INVALID_INPUT if the position does not match `pattern`.
+ * @throws INVALID_INPUT if `parse` returns undefined: the position is not one of this list.
  */
-export function fromCursor(cursor: string | undefined, pattern: Pick<RegExp, "test">): string | undefined {
+export function fromCursor<Position>(
+  cursor: string | undefined,
+  parse: (position: string) => Position | undefined,
+): Position | undefined {
   if (cursor === undefined) return undefined;
-  const position = Buffer.from(cursor, "base64url").toString("utf8");
-  if (pattern.test(position)) return position;
+  const position = parse(Buffer.from(cursor, "base64url").toString("utf8"));
+  if (position !== undefined) return position;
   const message = "is not a cursor of this list: pass `nextCursor` of its last page";
   throw new DomainError("INVALID_INPUT", `cursor ${message}`, { issues: [{ path: "cursor", message }] });
 }
 
-/** Our ids: the positions in a list that is ordered by id. */
-export const UUID_PATTERN = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-/** The positions in a list that is ordered by sequence number. */
-export const SEQ_POSITION = /^[1-9][0-9]{0,15}$/;
+/** Parses an id of ours: the position in a list that is ordered by id. */
+export function parseId(text: string): string | undefined {
+  return /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text) ? text : undefined;
+}
 
 export interface Page<Item> {
   items: Item[];
@@ -29,14 +27,17 @@ export interface Page<Item> {
   nextCursor: string | null;
 }
 
-/** Makes a page of `limit` rows. Query `limit + 1` rows: the extra one tells that another page follows. */
+/**
+ * Makes a page of `limit` rows. Query `limit + 1` rows: the extra one tells that another page follows. Cursors are
+ * opaque to callers, so that the order of a list can change.
+ */
 export function toPage<Row, Item>(
   rows: readonly Row[],
   limit: number,
   to: { item: (row: Row) => Item; position: (row: Row) => string },
 ): Page<Item> {
   const shown = rows.slice(0, limit);
-  const last = shown.at(-1);
-  const hasMore = rows.length > limit && last !== undefined;
-  return { items: shown.map(to.item), nextCursor: hasMore ? toCursor(to.position(last)) : null };
+  const last = rows.length > limit ? shown.at(-1) : undefined;
+  const nextCursor = last === undefined ? null : Buffer.from(to.position(last)).toString("base64url");
+  return { items: shown.map(to.item), nextCursor };
 }

@@ -1,5 +1,5 @@
 import { listAuditRows } from "../../db/audit-log.ts";
-import { fromCursor, SEQ_POSITION, toPage, type Page } from "../page-cursor.ts";
+import { fromCursor, toPage, type Page } from "../page-cursor.ts";
 import type { BaseContext } from "../context.ts";
 import type { AuditAction } from "./audit-entry.ts";
 import { toAuditRow, type AuditRow } from "./audit-row.ts";
@@ -21,11 +21,11 @@ export async function listAudit(
   input: ListAuditInput,
 ): Promise<Page<AuditRow>> {
   const { cursor, limit, ...filters } = input;
-  const before = fromCursor(cursor, SEQ_POSITION);
-  const rows = await listAuditRows(ctx.db, {
-    ...filters,
-    beforeSeq: before === undefined ? undefined : Number(before),
-    limit: limit + 1,
-  });
+  const beforeSeq = fromCursor(cursor, parseSeq);
+  const rows = await listAuditRows(ctx.db, { ...filters, beforeSeq, limit: limit + 1 });
   return toPage(rows, limit, { item: toAuditRow, position: (row) => String(row.seq) });
+}
+
+function parseSeq(text: string): number | undefined {
+  return /^[1-9][0-9]{0,15}$/.test(text) ? Number(text) : undefined;
 }

@@ -1,6 +1,6 @@
 import { listPlatformKeyRows } from "../../db/platform-keys.ts";
 import { findProduct } from "../../db/products.ts";
-import { fromCursor, toPage, UUID_PATTERN, type Page } from "../page-cursor.ts";
+import { fromCursor, parseId, toPage, type Page } from "../page-cursor.ts";
 import type { BaseContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
 import { toKey, type Key } from "./key-view.ts";
@@ -16,7 +16,7 @@ export async function listPlatformKeys(
   ctx: Pick<BaseContext, "db">,
   input: ListPlatformKeysInput,
 ): Promise<Page<Key>> {
-  const afterId = fromCursor(input.cursor, UUID_PATTERN);
+  const afterId = fromCursor(input.cursor, parseId);
   if ((await findProduct(ctx.db, input.productId)) === undefined) {
     throw new DomainError("PRODUCT_NOT_FOUND", `no product has the id ${input.productId}`);
   }

@@ -1,6 +1,6 @@
 import { countEngines } from "../../db/engines.ts";
 import { findProduct, findProductBySlug } from "../../db/products.ts";
-import { UUID_PATTERN } from "../page-cursor.ts";
+import { parseId } from "../page-cursor.ts";
 import type { BaseContext } from "../context.ts";
 import { productNotFound, toProduct, type Product } from "./product-view.ts";
 
@@ -26,9 +26,9 @@ export async function getProductBySlug(ctx: Pick<BaseContext, "db">, slug: strin
  * removed or not. Throws PRODUCT_NOT_FOUND.
  */
 export async function getAuditedProductId(ctx: Pick<BaseContext, "db">, slugOrId: string): Promise<string> {
+  const id = parseId(slugOrId);
   const live = await findProductBySlug(ctx.db, slugOrId);
-  if (live !== undefined) return live.id;
-  const product = UUID_PATTERN.test(slugOrId) ? await findProduct(ctx.db, slugOrId) : undefined;
+  const product = live ?? (id === undefined ? undefined : await findProduct(ctx.db, id));
   if (product === undefined) throw productNotFound();
   return product.id;
 }

@@ -1,5 +1,5 @@
 import { listProductRows } from "../../db/products.ts";
-import { fromCursor, toPage, UUID_PATTERN, type Page } from "../page-cursor.ts";
+import { fromCursor, parseId, toPage, type Page } from "../page-cursor.ts";
 import type { BaseContext } from "../context.ts";
 import { toProduct, type Product } from "./product-view.ts";
 
@@ -8,7 +8,7 @@ export async function listProducts(
   ctx: Pick<BaseContext, "db">,
   input: { cursor?: string | undefined; limit: number },
 ): Promise<Page<Product>> {
-  const afterId = fromCursor(input.cursor, UUID_PATTERN);
+  const afterId = fromCursor(input.cursor, parseId);
   const rows = await listProductRows(ctx.db, { afterId, limit: input.limit + 1 });
   return toPage(rows, input.limit, { item: toProduct, position: (row) => row.id });
 }

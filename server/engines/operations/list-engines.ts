@@ -1,5 +1,5 @@
 import { listEngineRows } from "../../../db/engines.ts";
-import { fromCursor, toPage, UUID_PATTERN, type Page } from "../../page-cursor.ts";
+import { fromCursor, parseId, toPage, type Page } from "../../page-cursor.ts";
 import type { BaseContext } from "../../context.ts";
 import type { EngineStatus } from "../model/engine-status.ts";
 import { toEngine, type Engine } from "../model/engine-view.ts";
@@ -19,7 +19,7 @@ export async function listEngines(
   const rows = await listEngineRows(ctx.db, {
     productId: input.productId,
     status: input.status,
-    afterId: fromCursor(input.cursor, UUID_PATTERN),
+    afterId: fromCursor(input.cursor, parseId),
     limit: input.limit + 1,
   });
   return toPage(rows, input.limit, { item: (row) => toEngine(ctx, row), position: (row) => row.id });

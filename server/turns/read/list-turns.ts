@@ -15,9 +15,7 @@ export async function listTurns(
   ctx: Pick<TurnContext, "raw" | "turns">,
   { productId, userId, cursor, limit }: ListTurnsInput,
 ): Promise<Page<Turn>> {
-  const position = fromCursor(cursor, { test: isPosition });
-  const [startedAt = "", turnId = ""] = position?.split("/") ?? [];
-  const after = position === undefined ? undefined : { startedAt, turnId };
+  const after = fromCursor(cursor, parsePosition);
   const rows = await listTurnRows(ctx.raw, { productId, userId, after, limit: limit + 1 });
   return toPage(rows, limit, {
     item: (row) => toTurn(ctx.turns, row),
@@ -26,12 +24,17 @@ export async function listTurns(
 }
 
 const POSITION =
-  /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?\+00\/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+  /^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?\+00)\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/;
 
-/** Also checks that Postgres has the instant: no 30 February, no 24:00, no year 0. */
-function isPosition(position: string): boolean {
-  if (!POSITION.test(position)) return false;
-  const iso = position.slice(0, "2026-11-23 02:54:10".length).replace(" ", "T");
+function parsePosition(text: string): { startedAt: string; turnId: string } | undefined {
+  const [, startedAt, turnId] = POSITION.exec(text) ?? [];
+  if (startedAt === undefined || turnId === undefined || !isInstant(startedAt)) return undefined;
+  return { startedAt, turnId };
+}
+
+/** Whether Postgres has this instant: no 30 February, no 24:00, no year 0. */
+function isInstant(startedAt: string): boolean {
+  const iso = startedAt.slice(0, "2026-11-23 02:54:10".length).replace(" ", "T");
   const at = new Date(`${iso}Z`);
   return !Number.isNaN(at.getTime()) && at.toISOString().startsWith(iso) && !iso.startsWith("0000");
 }
