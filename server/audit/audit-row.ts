@@ -1,22 +1,24 @@
 import { createHash } from "node:crypto";
+import { z } from "zod";
 import type { AuditLogRow, NewAuditRow } from "../../db/audit-log.ts";
-import type { Actor } from "./audit-entry.ts";
+import { ACTOR_KINDS, type Actor } from "./audit-entry.ts";
 
 /** A row of the audit log as callers see it. They can compute `hash` from the other fields and the scope. */
-export interface AuditRow {
-  seq: number;
+export const AuditRow = z.object({
+  seq: z.number(),
   /** ISO instant with microseconds. */
-  at: string;
-  actor: Actor;
-  action: string;
-  userId: string | null;
-  engineId: string | null;
-  requestId: string | null;
-  metadata: Record<string, unknown>;
-  durationMs: number | null;
-  prevHash: string;
-  hash: string;
-}
+  at: z.string(),
+  actor: z.object({ kind: z.enum(ACTOR_KINDS), id: z.string(), name: z.string() }),
+  action: z.string(),
+  userId: z.string().nullable(),
+  engineId: z.string().nullable(),
+  requestId: z.string().nullable(),
+  metadata: z.record(z.string(), z.unknown()),
+  durationMs: z.number().nullable(),
+  prevHash: z.string(),
+  hash: z.string(),
+});
+export type AuditRow = z.infer<typeof AuditRow>;
 
 /** The `prevHash` of a chain's first row. */
 export const GENESIS_HASH = "0".repeat(64);

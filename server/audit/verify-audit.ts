@@ -1,3 +1,4 @@
+import { z } from "zod";
 import { findAuditEnds, listAuditRowsAfter, type AuditEnds } from "../../db/audit-log.ts";
 import type { BaseContext } from "../context.ts";
 import { GENESIS_HASH, toAuditHash } from "./audit-row.ts";
@@ -9,15 +10,16 @@ export interface VerifyAuditInput {
   toSeq?: number | undefined;
 }
 
-export interface AuditVerdict {
-  ok: boolean;
+export const AuditVerdict = z.object({
+  ok: z.boolean(),
   /** How many rows in sequence were found good. */
-  checked: number;
-  headSeq: number;
+  checked: z.number(),
+  headSeq: z.number(),
   /** Empty for an empty chain. A copy kept elsewhere proves later that no row up to `headSeq` was rewritten. */
-  headHash: string;
-  firstBadSeq?: number;
-}
+  headHash: z.string(),
+  firstBadSeq: z.number().optional(),
+});
+export type AuditVerdict = z.infer<typeof AuditVerdict>;
 
 const CHUNK_ROWS = 1_000;
 
@@ -47,8 +49,10 @@ interface Walk {
   ends: AuditEnds;
 }
 
-async function walk(ctx: Pick<BaseContext, "db">, walk: Walk): Promise<{ checked: number; badSeq?: number }> {
-  const { scope, fromSeq, toSeq, ends } = walk;
+async function walk(
+  ctx: Pick<BaseContext, "db">,
+  { scope, fromSeq, toSeq, ends }: Walk,
+): Promise<{ checked: number; badSeq?: number }> {
   let prevHash = await findHashBefore(ctx, scope, fromSeq);
   let nextSeq = fromSeq;
   while (nextSeq <= toSeq) {

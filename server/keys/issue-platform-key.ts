@@ -51,25 +51,18 @@ export async function issuePlatformKey(
   input: IssuePlatformKeyInput,
 ): Promise<IssuedKey> {
   const { idempotency, productId } = input;
-  if (idempotency !== NO_RECORD) return ctx.db.transaction(async (tx) => insertKeyWithReply(ctx, tx, input));
+  if (idempotency !== NO_RECORD) return ctx.db.transaction(async (tx) => insertIssuedKey(ctx, tx, input));
   const { key, apiKey } = toNewKey(input);
   const audit = toAuditValues(toEntry(ctx, key));
   const row = getInserted(await ctx.platformKeyInserts.add(productId, { key, audit }));
   return { key: toKey(row), apiKey };
 }
 
-type NewKeyInput = Omit<IssuePlatformKeyInput, "idempotency">;
-
-/** Issues a key in a transaction that has locked or inserted the product, and appends the audit row. */
-export async function insertIssuedKey(ctx: CallContext, tx: Db, input: NewKeyInput): Promise<IssuedKey> {
-  const { key, apiKey } = toNewKey(input);
-  const row = getInserted(await insertPlatformKey(tx, key));
-  await appendAudit(tx, toEntry(ctx, key));
-  return { key: toKey(row), apiKey };
-}
-
-/** Stores the reply in the same transaction as the key. The audit row comes last, because it locks the chain's head. */
-async function insertKeyWithReply(
+/**
+ * Issues a key of a live product, and stores the reply, in the caller's transaction. The audit row comes last, because
+ * it locks the chain's head.
+ */
+export async function insertIssuedKey(
   ctx: CallContext,
   tx: Db,
   input: IssuePlatformKeyInput,
@@ -81,7 +74,7 @@ async function insertKeyWithReply(
   return reply;
 }
 
-function toNewKey(input: NewKeyInput): { key: NewPlatformKey; apiKey: string } {
+function toNewKey(input: IssuePlatformKeyInput): { key: NewPlatformKey; apiKey: string } {
   const { plaintext, hash, prefix } = createKey("platform");
   const key = {
     id: randomUUIDv7(),

@@ -1,4 +1,3 @@
-import type { Db } from "../../db/client.ts";
 import { lockPlatformKey, setKeyRevoked } from "../../db/platform-keys.ts";
 import type { IdempotencyRecord } from "../idempotency/idempotency-record.ts";
 import { appendAudit } from "../audit/append-audit.ts";
@@ -24,36 +23,27 @@ export async function revokePlatformKey(
   ctx: Pick<BaseContext, "db"> & { keyStates: KeyStates } & CallContext,
   input: RevokePlatformKeyInput,
 ): Promise<Key> {
-  const key = await ctx.db.transaction(async (tx) => setRevoked(ctx, tx, input));
-  ctx.keyStates.clear();
-  return key;
-}
-
-async function setRevoked(ctx: CallContext, tx: Db, input: RevokePlatformKeyInput): Promise<Key> {
-  const before = await lockPlatformKey(tx, input.keyId);
-  if (before === undefined || (input.productId ?? before.productId) !== before.productId) {
-    throw new DomainError(
-      "KEY_NOT_FOUND",
-      `no platform key${input.productId === undefined ? "" : " of this product"} has the id ${input.keyId}`,
-    );
-  }
-  const changed = await setKeyRevoked(tx, { id: before.id, graceSeconds: input.graceSeconds });
-  const key = toKey(changed ?? before);
-  await input.idempotency.complete(tx, key);
-  if (changed !== undefined) {
+  const { keyId, productId, graceSeconds, idempotency } = input;
+  const revoked = await ctx.db.transaction(async (tx) => {
+    const before = await lockPlatformKey(tx, keyId);
+    if (before === undefined || (productId ?? before.productId) !== before.productId) {
+      const message = `no platform key${productId === undefined ? "" : " of this product"} has the id ${keyId}`;
+      throw new DomainError("KEY_NOT_FOUND", message);
+    }
+    const changed = await setKeyRevoked(tx, { id: keyId, graceSeconds });
+    const key = toKey(changed ?? before);
+    await idempotency.complete(tx, key);
+    if (changed === undefined) return key;
+    const { name, prefix, revokedAt } = key;
     await appendAudit(tx, {
       scope: before.productId,
       actor: ctx.actor,
       action: "platform_key.revoked",
       requestId: ctx.requestId,
-      metadata: {
-        keyId: before.id,
-        name: before.name,
-        prefix: before.prefix,
-        graceSeconds: input.graceSeconds,
-        revokedAt: key.revokedAt,
-      },
+      metadata: { keyId, name, prefix, graceSeconds, revokedAt },
     });
-  }
-  return key;
+    return key;
+  });
+  ctx.keyStates.clear();
+  return revoked;
 }

@@ -1,20 +1,22 @@
+import { z } from "zod";
 import type { ProductRowCounted } from "../../db/products.ts";
 import { DomainError } from "../errors.ts";
 import { toInstant } from "../time/instant.ts";
-import type { ProductPolicy } from "./product-policy.ts";
+import { ProductPolicy } from "./product-policy.ts";
 
 /** A product in replies. Instants are ISO strings. */
-export interface Product {
-  productId: string;
-  slug: string;
-  name: string;
-  policy: ProductPolicy;
+export const Product = z.object({
+  productId: z.string(),
+  slug: z.string(),
+  name: z.string(),
+  policy: ProductPolicy,
   /** Engines in any status, also those that are being provisioned or destroyed. */
-  engineCount: number;
-  createdAt: string;
+  engineCount: z.number(),
+  createdAt: z.string(),
   /** null: the product is live. */
-  deletedAt: string | null;
-}
+  deletedAt: z.string().nullable(),
+});
+export type Product = z.infer<typeof Product>;
 
 export function toProduct(row: ProductRowCounted): Product {
   return {

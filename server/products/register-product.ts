@@ -1,8 +1,7 @@
 import { randomUUIDv7 } from "node:crypto";
-import type { Db } from "../../db/client.ts";
 import { findViolatedConstraint } from "../../db/postgres-error.ts";
 import { insertProduct, PRODUCT_SLUG_KEY } from "../../db/products.ts";
-import type { IdempotencyRecord } from "../idempotency/idempotency-record.ts";
+import { NO_RECORD, type IdempotencyRecord } from "../idempotency/idempotency-record.ts";
 import { appendAudit } from "../audit/append-audit.ts";
 import type { BaseContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
@@ -23,37 +22,29 @@ export interface RegisterProductInput {
  */
 export async function registerProduct(
   ctx: Pick<BaseContext, "db" | "config"> & CallContext,
-  input: RegisterProductInput,
+  { slug, name, policy, idempotency }: RegisterProductInput,
 ): Promise<{ product: Product; apiKey: string }> {
-  assertPinned(ctx, input.policy);
+  assertPinned(ctx, policy);
   try {
-    return await ctx.db.transaction(async (tx) => insertRegistered(ctx, tx, input));
+    return await ctx.db.transaction(async (tx) => {
+      const row = await insertProduct(tx, { id: randomUUIDv7(), slug, name, policy });
+      // The platform's audit chain is locked last, because every other registration waits for that lock.
+      const key = { productId: row.id, name: "default", idempotency: NO_RECORD };
+      const { apiKey } = await insertIssuedKey(ctx, tx, key);
+      const reply = { product: toProduct({ ...row, engineCount: 0 }), apiKey };
+      await idempotency.complete(tx, reply);
+      await appendAudit(tx, {
+        scope: "platform",
+        actor: ctx.actor,
+        action: "product.registered",
+        requestId: ctx.requestId,
+        metadata: { productId: row.id, slug, name, policy },
+      });
+      return reply;
+    });
   } catch (error) {
     if (findViolatedConstraint(error) !== PRODUCT_SLUG_KEY) throw error;
-    throw new DomainError(
-      "PRODUCT_SLUG_EXISTS",
-      `another product has the slug "${input.slug}": choose another slug`,
-    );
+    const message = `another product has the slug "${slug}": choose another slug`;
+    throw new DomainError("PRODUCT_SLUG_EXISTS", message);
   }
-}
-
-async function insertRegistered(
-  ctx: CallContext,
-  tx: Db,
-  input: RegisterProductInput,
-): Promise<{ product: Product; apiKey: string }> {
-  const { slug, name, policy } = input;
-  const row = await insertProduct(tx, { id: randomUUIDv7(), slug, name, policy });
-  // The platform's audit chain is locked last, because every other registration waits for that lock.
-  const { apiKey } = await insertIssuedKey(ctx, tx, { productId: row.id, name: "default" });
-  const reply = { product: toProduct({ ...row, engineCount: 0 }), apiKey };
-  await input.idempotency.complete(tx, reply);
-  await appendAudit(tx, {
-    scope: "platform",
-    actor: ctx.actor,
-    action: "product.registered",
-    requestId: ctx.requestId,
-    metadata: { productId: row.id, slug, name, policy },
-  });
-  return reply;
 }

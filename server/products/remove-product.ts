@@ -12,26 +12,19 @@ import { productNotFound } from "./product-view.ts";
 export interface RemoveProductInput {
   productId: string;
   destroyEngines: boolean;
-  /** Destroys that user's engine. Resolves if the user has none. */
-  destroyEngine(userId: string): Promise<void>;
+  /** Destroys a user's engine. Resolves if the user has none. */
+  destroyEngine(engine: { productId: string; userId: string }): Promise<void>;
   idempotency: IdempotencyRecord;
-}
-
-export interface RemovedProduct {
-  productId: string;
-  removed: true;
 }
 
 /**
  * Records the removal first. From then on the product's keys are refused and nothing new is provisioned, so the engines
- * left to destroy only get fewer. If that is cut short, the same call continues it, and so does `finishRemovals`.
- *
- * Throws PRODUCT_NOT_FOUND, PRODUCT_NOT_EMPTY, and what `destroyEngine` throws.
+ * left to destroy only get fewer. If a removal is cut short, the same call or `finishRemovals` continues it. Throws PRODUCT_NOT_FOUND, PRODUCT_NOT_EMPTY, and what `destroyEngine` throws.
  */
 export async function removeProduct(
   ctx: Pick<BaseContext, "db"> & { keyStates: KeyStates } & CallContext,
   input: RemoveProductInput,
-): Promise<RemovedProduct> {
+): Promise<{ productId: string; removed: true }> {
   await ctx.db.transaction(async (tx) => recordRemoval(ctx, tx, input));
   ctx.keyStates.clear();
   await destroyAllEngines(ctx, input);
@@ -69,21 +62,21 @@ const AT_ONCE = 4;
 /** Destroys a few engines at a time, because the runtime has other work too. */
 export async function destroyAllEngines(
   ctx: Pick<BaseContext, "db">,
-  input: Pick<RemoveProductInput, "productId" | "destroyEngine">,
+  { productId, destroyEngine }: Pick<RemoveProductInput, "productId" | "destroyEngine">,
 ): Promise<void> {
   let afterId: string | undefined;
   for (;;) {
-    const rows = await listEngineRows(ctx.db, { productId: input.productId, afterId, limit: AT_ONCE });
+    const rows = await listEngineRows(ctx.db, { productId, afterId, limit: AT_ONCE });
     if (rows.length === 0) return;
-    const results = await Promise.allSettled(rows.map(async (row) => input.destroyEngine(row.userId)));
+    const results = await Promise.allSettled(
+      rows.map(async ({ userId }) => destroyEngine({ productId, userId })),
+    );
     for (const result of results) if (result.status === "rejected") throw result.reason;
     afterId = rows.at(-1)?.id;
   }
 }
 
 function notEmpty(engineCount: number): DomainError {
-  return new DomainError(
-    "PRODUCT_NOT_EMPTY",
-    `the product still has ${engineCount} engine(s): destroy them first, or pass destroyEngines: true`,
-  );
+  const message = `the product still has ${engineCount} engine(s): destroy them first, or pass destroyEngines: true`;
+  return new DomainError("PRODUCT_NOT_EMPTY", message);
 }

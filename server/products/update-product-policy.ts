@@ -1,4 +1,3 @@
-import type { Db } from "../../db/client.ts";
 import { countEngines } from "../../db/engines.ts";
 import { lockProduct, setProductPolicy } from "../../db/products.ts";
 import type { IdempotencyRecord } from "../idempotency/idempotency-record.ts";
@@ -20,31 +19,24 @@ export interface UpdateProductPolicyInput {
  */
 export async function updateProductPolicy(
   ctx: Pick<BaseContext, "db" | "config"> & CallContext,
-  input: UpdateProductPolicyInput,
+  { productId, policy, idempotency }: UpdateProductPolicyInput,
 ): Promise<{ product: Product; overBy: number }> {
-  assertPinned(ctx, input.policy);
-  return ctx.db.transaction(async (tx) => setPolicy(ctx, tx, input));
-}
-
-async function setPolicy(
-  ctx: CallContext,
-  tx: Db,
-  input: UpdateProductPolicyInput,
-): Promise<{ product: Product; overBy: number }> {
-  const { productId, policy } = input;
-  const before = await lockProduct(tx, productId);
-  if (before === undefined) throw productNotFound();
-  const row = await setProductPolicy(tx, productId, policy);
-  const engineCount = await countEngines(tx, productId);
-  const overBy = Math.max(0, engineCount - (policy.maxEngines ?? engineCount));
-  const reply = { product: toProduct({ ...row, engineCount }), overBy };
-  await input.idempotency.complete(tx, reply);
-  await appendAudit(tx, {
-    scope: "platform",
-    actor: ctx.actor,
-    action: "product.policy_updated",
-    requestId: ctx.requestId,
-    metadata: { productId, slug: row.slug, before: before.policy, after: policy },
+  assertPinned(ctx, policy);
+  return ctx.db.transaction(async (tx) => {
+    const before = await lockProduct(tx, productId);
+    if (before === undefined) throw productNotFound();
+    const row = await setProductPolicy(tx, productId, policy);
+    const engineCount = await countEngines(tx, productId);
+    const overBy = Math.max(0, engineCount - (policy.maxEngines ?? engineCount));
+    const reply = { product: toProduct({ ...row, engineCount }), overBy };
+    await idempotency.complete(tx, reply);
+    await appendAudit(tx, {
+      scope: "platform",
+      actor: ctx.actor,
+      action: "product.policy_updated",
+      requestId: ctx.requestId,
+      metadata: { productId, slug: row.slug, before: before.policy, after: policy },
+    });
+    return reply;
   });
-  return reply;
 }

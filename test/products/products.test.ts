@@ -32,7 +32,7 @@ afterAll(async () => {
 });
 
 const idempotency = NO_RECORD;
-const deleteEngine = (productId: string) => async (userId: string) => {
+const deleteEngine = async ({ productId, userId }: { productId: string; userId: string }) => {
   await ctx.db
     .delete(engines)
     .where(sql`${eq(engines.productId, productId)} and ${eq(engines.userId, userId)}`);
@@ -260,10 +260,9 @@ describe("remove", () => {
     const users = Array.from({ length: 11 }, (_, index) => `user ${index}`);
     for (const userId of users) await addEngine(ctx, productId, userId);
     const destroyed: string[] = [];
-    const destroy = deleteEngine(productId);
-    const destroyEngine = async (userId: string) => {
-      destroyed.push(userId);
-      await destroy(userId);
+    const destroyEngine = async (engine: Parameters<typeof deleteEngine>[0]) => {
+      destroyed.push(engine.userId);
+      await deleteEngine(engine);
     };
     await removeProduct(ctx, { productId, destroyEngines: true, destroyEngine, idempotency });
     expect(destroyed.toSorted()).toEqual(users.toSorted());
@@ -277,25 +276,18 @@ describe("remove", () => {
   test("that was cut short is continued by the same call or by finishRemovals", async () => {
     const { productId } = (await addProduct(ctx)).product;
     for (const userId of ["ann", "bob", "eve"]) await addEngine(ctx, productId, userId);
-    const destroy = deleteEngine(productId);
     const down = new DomainError("RUNTIME_UNREACHABLE", "no daemon");
-    const onlyAnn = async (userId: string) => {
-      if (userId !== "ann") throw down;
-      await destroy(userId);
+    const destroyOnly = (userId: string) => async (engine: Parameters<typeof deleteEngine>[0]) => {
+      if (engine.userId !== userId) throw down;
+      await deleteEngine(engine);
     };
     const input = { productId, destroyEngines: true, idempotency };
-    await expect(removeProduct(ctx, { ...input, destroyEngine: onlyAnn })).rejects.toBe(down);
+    await expect(removeProduct(ctx, { ...input, destroyEngine: destroyOnly("ann") })).rejects.toBe(down);
     expect((await getProduct(ctx, { productId })).engineCount).toBe(2);
     const refused = removeProduct(ctx, { ...input, destroyEngines: false, destroyEngine: refuseDestroy });
     await expect(refused).rejects.toMatchObject({ reason: "PRODUCT_NOT_EMPTY" });
-    const onlyBob = async (userId: string) => {
-      if (userId !== "bob") throw down;
-      await destroy(userId);
-    };
-    await expect(removeProduct(ctx, { ...input, destroyEngine: onlyBob })).rejects.toBe(down);
-    await finishRemovals(ctx, {
-      destroyEngine: async (engine) => deleteEngine(engine.productId)(engine.userId),
-    });
+    await expect(removeProduct(ctx, { ...input, destroyEngine: destroyOnly("bob") })).rejects.toBe(down);
+    await finishRemovals(ctx, { destroyEngine: deleteEngine });
     expect((await getProduct(ctx, { productId })).engineCount).toBe(0);
   });
 
@@ -310,7 +302,7 @@ describe("remove", () => {
       await addEngine({ ...ctx, db: tx }, productId, "ann");
     });
     await locked.promise;
-    const input = { productId, destroyEngines: true, destroyEngine: deleteEngine(productId), idempotency };
+    const input = { productId, destroyEngines: true, destroyEngine: deleteEngine, idempotency };
     await Promise.all([provision, removeProduct(ctx, input)]);
     expect((await getProduct(ctx, { productId })).engineCount).toBe(0);
     await ctx.db.transaction(async (tx) => {

@@ -20,10 +20,7 @@ export const engineKeysRouter = t.router({
   rotate: platformProcedure("lifecycle")
     .input(Rotate)
     .output(RotatedKey)
-    .mutation(async (opts) => {
-      const { call, productId } = opts.ctx;
-      return runOnce(opts, async (input) => rotateEngineKey(call, { ...input, productId }));
-    }),
+    .mutation(async (opts) => runOnce(opts, rotateEngineKey)),
   reveal: platformProcedure("keys")
     .meta({ whileDraining: true })
     .input(Reveal)

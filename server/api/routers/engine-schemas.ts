@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { DESIRED_STATES, ENGINE_STATUSES } from "../../../db/schema.ts";
+import { pageOf } from "./field-schemas.ts";
 
 /** An engine as callers see it. Instants are ISO strings. Missing values are null. */
 export const EngineSchema = z.object({
@@ -27,4 +28,4 @@ export const EngineSchema = z.object({
 
 export const ProvisionedEngine = z.object({ engine: EngineSchema, apiKey: z.string() });
 export const DestroyedEngine = z.object({ engineId: z.string(), destroyed: z.literal(true) });
-export const EnginePage = z.object({ items: z.array(EngineSchema), nextCursor: z.string().nullable() });
+export const EnginePage = pageOf(EngineSchema);

@@ -58,7 +58,7 @@ export const enginesRouter = t.router({
     .mutation(async (opts) => {
       const { call, productId } = opts.ctx;
       const { policy } = await getProduct(call, { productId });
-      return runOnce(opts, async (input) => provisionEngine(call, { ...input, productId, policy }));
+      return runOnce(opts, async (context, input) => provisionEngine(context, { ...input, policy }));
     }),
   get: reading
     .input(Get)
@@ -71,29 +71,17 @@ export const enginesRouter = t.router({
   start: changing
     .input(Start)
     .output(EngineSchema)
-    .mutation(async (opts) => {
-      const { call, productId } = opts.ctx;
-      return runOnce(opts, async (input) => startEngine(call, { ...input, productId }));
-    }),
+    .mutation(async (opts) => runOnce(opts, startEngine)),
   stop: changing
     .input(Stop)
     .output(EngineSchema)
-    .mutation(async (opts) => {
-      const { call, productId } = opts.ctx;
-      return runOnce(opts, async (input) => stopEngine(call, { ...input, productId }));
-    }),
+    .mutation(async (opts) => runOnce(opts, stopEngine)),
   restart: changing
     .input(Interrupting)
     .output(EngineSchema)
-    .mutation(async (opts) => {
-      const { call, productId } = opts.ctx;
-      return runOnce(opts, async (input) => restartEngine(call, { ...input, productId }));
-    }),
+    .mutation(async (opts) => runOnce(opts, restartEngine)),
   destroy: changing
     .input(Interrupting)
     .output(DestroyedEngine)
-    .mutation(async (opts) => {
-      const { call, productId } = opts.ctx;
-      return runOnce(opts, async (input) => destroyEngine(call, { ...input, productId }));
-    }),
+    .mutation(async (opts) => runOnce(opts, destroyEngine)),
 });

@@ -37,6 +37,10 @@ export const Generation = z.int().min(1).max(2_147_483_647);
 export const WhenBusySchema = z.enum(["wait", "interrupt", "reject"]);
 export const Cursor = plainText(1_000).optional();
 export const Limit = z.int().min(1).max(1_000).default(100);
+/** A page of a list. */
+export function pageOf<Item extends z.ZodType>(item: Item) {
+  return z.object({ items: z.array(item), nextCursor: z.string().nullable() });
+}
 export const Seq = z.int().min(0);
 /** ISO 8601 with an offset. In UTC its year has four digits, because Postgres refuses others. */
 export const Instant = z.iso.datetime({ offset: true, abort: true }).refine(

@@ -1,11 +1,11 @@
 import { z } from "zod";
 import { SCOPES } from "../../../db/schema.ts";
 import { issuePlatformKey } from "../../keys/issue-platform-key.ts";
+import { Key } from "../../keys/key-view.ts";
 import { listPlatformKeys } from "../../keys/list-platform-keys.ts";
 import { revokePlatformKey } from "../../keys/revoke-platform-key.ts";
-import { Cursor, IdempotencyKey, Instant, Limit, Name, Uuid } from "./field-schemas.ts";
+import { Cursor, IdempotencyKey, Instant, Limit, Name, pageOf, Uuid } from "./field-schemas.ts";
 import { operatorProcedure } from "../trpc/procedures.ts";
-import { KeySchema } from "./product-schemas.ts";
 import { runOnce } from "../trpc/run-once.ts";
 import { t } from "../trpc/trpc.ts";
 
@@ -29,16 +29,16 @@ const Revoke = z.strictObject({
 export const platformKeysRouter = t.router({
   issue: operatorProcedure
     .input(Issue)
-    .output(z.object({ key: KeySchema, apiKey: z.string() }))
-    .mutation(async (opts) => runOnce(opts, async (input) => issuePlatformKey(opts.ctx.call, input))),
+    .output(z.object({ key: Key, apiKey: z.string() }))
+    .mutation(async (opts) => runOnce(opts, issuePlatformKey)),
   list: operatorProcedure
     .input(List)
-    .output(z.object({ items: z.array(KeySchema), nextCursor: z.string().nullable() }))
+    .output(pageOf(Key))
     .query(async ({ ctx, input }) => listPlatformKeys(ctx.call, input)),
   // An operator must be able to revoke a leaked key at any time, also while the replica drains.
   revoke: operatorProcedure
     .meta({ whileDraining: true })
     .input(Revoke)
-    .output(KeySchema)
-    .mutation(async (opts) => runOnce(opts, async (input) => revokePlatformKey(opts.ctx.call, input))),
+    .output(Key)
+    .mutation(async (opts) => runOnce(opts, revokePlatformKey)),
 });

@@ -2,13 +2,13 @@ import { z } from "zod";
 import { getProduct } from "../../products/get-product.ts";
 import { listProducts } from "../../products/list-products.ts";
 import { ProductPolicy } from "../../products/product-policy.ts";
+import { Product } from "../../products/product-view.ts";
 import { registerProduct } from "../../products/register-product.ts";
 import { removeProduct } from "../../products/remove-product.ts";
 import { updateProductPolicy } from "../../products/update-product-policy.ts";
 import { destroyEngineIfAny } from "../../engines/operations/destroy-engine-if-any.ts";
-import { Cursor, IdempotencyKey, Limit, Name, Slug, Uuid } from "./field-schemas.ts";
+import { Cursor, IdempotencyKey, Limit, Name, pageOf, Slug, Uuid } from "./field-schemas.ts";
 import { operatorProcedure } from "../trpc/procedures.ts";
-import { ProductSchema } from "./product-schemas.ts";
 import { runOnce } from "../trpc/run-once.ts";
 import { t } from "../trpc/trpc.ts";
 
@@ -20,13 +20,8 @@ const Register = z.strictObject({
 });
 const OfProduct = z.strictObject({ productId: Uuid });
 const List = z.strictObject({ cursor: Cursor, limit: Limit }).prefault({});
-const UpdatePolicy = z.strictObject({
-  productId: Uuid,
-  policy: ProductPolicy,
-  idempotencyKey: IdempotencyKey,
-});
-const Remove = z.strictObject({
-  productId: Uuid,
+const UpdatePolicy = OfProduct.extend({ policy: ProductPolicy, idempotencyKey: IdempotencyKey });
+const Remove = OfProduct.extend({
   destroyEngines: z.boolean().default(false),
   idempotencyKey: IdempotencyKey,
 });
@@ -34,31 +29,26 @@ const Remove = z.strictObject({
 export const productsRouter = t.router({
   register: operatorProcedure
     .input(Register)
-    .output(z.object({ product: ProductSchema, apiKey: z.string() }))
-    .mutation(async (opts) => runOnce(opts, async (input) => registerProduct(opts.ctx.call, input))),
+    .output(z.object({ product: Product, apiKey: z.string() }))
+    .mutation(async (opts) => runOnce(opts, registerProduct)),
   get: operatorProcedure
     .input(OfProduct)
-    .output(ProductSchema)
+    .output(Product)
     .query(async ({ ctx, input }) => getProduct(ctx.call, input)),
   list: operatorProcedure
     .input(List)
-    .output(z.object({ items: z.array(ProductSchema), nextCursor: z.string().nullable() }))
+    .output(pageOf(Product))
     .query(async ({ ctx, input }) => listProducts(ctx.call, input)),
   updatePolicy: operatorProcedure
     .input(UpdatePolicy)
-    .output(z.object({ product: ProductSchema, overBy: z.number() }))
-    .mutation(async (opts) => runOnce(opts, async (input) => updateProductPolicy(opts.ctx.call, input))),
+    .output(z.object({ product: Product, overBy: z.number() }))
+    .mutation(async (opts) => runOnce(opts, updateProductPolicy)),
   remove: operatorProcedure
     .input(Remove)
     .output(z.object({ productId: z.string(), removed: z.literal(true) }))
-    .mutation(async (opts) => {
-      const { call } = opts.ctx;
-      return runOnce(opts, async (input) => {
-        const { productId } = input;
-        return removeProduct(call, {
-          ...input,
-          destroyEngine: async (userId) => destroyEngineIfAny(call, { productId, userId }),
-        });
-      });
-    }),
+    .mutation(async (opts) =>
+      runOnce(opts, async (call, input) =>
+        removeProduct(call, { ...input, destroyEngine: async (engine) => destroyEngineIfAny(call, engine) }),
+      ),
+    ),
 });

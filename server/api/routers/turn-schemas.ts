@@ -2,7 +2,7 @@ import { z } from "zod";
 import { TURN_STATUSES } from "../../../db/schema.ts";
 import { END_REASONS, END_STATUSES } from "../../turns/model/turn-end.ts";
 import { isDeeperThan } from "../../json-depth.ts";
-import { plainObject, plainText } from "./field-schemas.ts";
+import { pageOf, plainObject, plainText } from "./field-schemas.ts";
 
 const REQUEST_MAX_DEPTH = 64;
 /** The engine's names of known fields. They are refused, because they could contradict the camelCase fields. */
@@ -59,7 +59,7 @@ export const TurnSchema = z.object({
   end: EndSchema.nullable(),
 });
 
-export const TurnPage = z.object({ items: z.array(TurnSchema), nextCursor: z.string().nullable() });
+export const TurnPage = pageOf(TurnSchema);
 
 export const StartedTurn = z.object({
   turnId: z.string(),
