@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { fastify, type FastifyInstance, type FastifyRequest } from "fastify";
@@ -8,7 +9,6 @@ import { endRequest } from "./end-request.ts";
 import { answerMalformedHttp } from "./malformed-http.ts";
 import { openReadiness, type Readiness } from "./readiness.ts";
 import { refuse, refuseUnknownPath } from "./refuse.ts";
-import { toRequestId } from "./request-id.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
@@ -127,6 +127,11 @@ function makeServer(ctx: AppContext, timeouts: HttpTimeouts): FastifyInstance {
   // Ignore `Expect` headers. Node would refuse them without a body.
   server.server.on("checkExpectation", (request, response) => server.routing(request, response));
   return server;
+}
+
+/** Returns the caller's id if it is safe for a log line and a header, else a new id. */
+function toRequestId(header: string | string[] | undefined): string {
+  return typeof header === "string" && /^[A-Za-z0-9._-]{1,64}$/.test(header) ? header : randomUUID();
 }
 
 const ignore = () => undefined;

@@ -38,13 +38,7 @@ function sendRaw(
   { httpStatus, reason, message, retryAfterMs }: ApiError,
   { request, reply }: Exchange,
 ): void {
-  const error = {
-    reason,
-    message,
-    requestId: request.id,
-    ...(retryAfterMs !== undefined && { retryAfterMs }),
-  };
-  void reply.code(httpStatus).send({ error });
+  void reply.code(httpStatus).send({ error: { reason, message, requestId: request.id, retryAfterMs } });
 }
 
 function findProcedurePath(url: string): string | undefined {

@@ -3,7 +3,7 @@ import { getHTTPStatusCodeFromError } from "@trpc/server/http";
 import { TRPC_ERROR_CODES_BY_KEY, type TRPC_ERROR_CODE_KEY } from "@trpc/server/rpc";
 import { z } from "zod";
 import { isDatabaseUnavailable } from "../../../db/postgres-error.ts";
-import { DomainError, type EngineErrorDetail, type InputIssue, type Reason } from "../../errors.ts";
+import { DomainError, type DomainErrorOptions, type InputIssue, type Reason } from "../../errors.ts";
 
 /** The tRPC code of each reason. Every failed reply gets its code and HTTP status from this table. */
 export const REASON_CODES = {
@@ -52,26 +52,17 @@ export const REASON_CODES = {
 } as const satisfies Record<Reason, TRPC_ERROR_CODE_KEY>;
 
 /** A thrown error in the form that a caller may see. */
-export interface ApiError {
+export interface ApiError extends Pick<DomainErrorOptions, "retryAfterMs" | "issues" | "engineError"> {
   code: TRPC_ERROR_CODE_KEY;
   httpStatus: number;
   reason: Reason;
   message: string;
-  retryAfterMs?: number;
-  issues?: readonly InputIssue[];
-  engineError?: EngineErrorDetail;
 }
 
 /** `error.data` of every tRPC error. */
-export interface ApiErrorData {
-  code: TRPC_ERROR_CODE_KEY;
-  httpStatus: number;
+export interface ApiErrorData extends Omit<ApiError, "message"> {
   path: string | null;
-  reason: Reason;
   requestId: string | null;
-  retryAfterMs?: number;
-  issues?: readonly InputIssue[];
-  engineError?: EngineErrorDetail;
 }
 
 const MAX_ISSUES = 20;
@@ -105,9 +96,9 @@ function toExecuteError(error: ApiError): ApiError {
 
 function fromDomain({ reason, message, retryAfterMs, issues, engineError }: DomainError): ApiError {
   return listed(reason, reason === "INTERNAL" ? "internal error" : message, {
-    ...(retryAfterMs !== undefined && { retryAfterMs }),
-    ...(issues !== undefined && { issues }),
-    ...(engineError !== undefined && { engineError }),
+    retryAfterMs,
+    issues,
+    engineError,
   });
 }
 
@@ -189,11 +180,6 @@ function listed(
   return { code, httpStatus, reason, message, ...more };
 }
 
-export interface FailedRequest {
-  path: string | null;
-  requestId: string | null;
-}
-
 /** An error in a tRPC reply. */
 export interface TrpcErrorShape {
   message: string;
@@ -201,7 +187,10 @@ export interface TrpcErrorShape {
   data: ApiErrorData;
 }
 
-export function toTrpcErrorShape(error: unknown, { path, requestId }: FailedRequest): TrpcErrorShape {
+export function toTrpcErrorShape(
+  error: unknown,
+  { path, requestId }: Pick<ApiErrorData, "path" | "requestId">,
+): TrpcErrorShape {
   const found = path === "turns.execute" ? toExecuteError(toApiError(error)) : toApiError(error);
   const { message, code, httpStatus, reason, ...more } = found;
   const shownPath = path === null ? null : cut(path);

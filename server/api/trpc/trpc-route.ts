@@ -7,7 +7,12 @@ import { openCaller } from "../http/request-caller.ts";
 import { toSearch } from "../http/request-url.ts";
 import { appRouter } from "../routers/router.ts";
 import type { RequestContext } from "./request-context.ts";
-import { isProcedure, isSubscription, serveSubscription } from "./serve-subscription.ts";
+import {
+  isProcedure,
+  isSubscription,
+  serveSubscription,
+  type SubscriptionCall,
+} from "./serve-subscription.ts";
 import { addRequestId } from "./trpc.ts";
 
 export const REQUEST_MAX_BYTES = 1024 * 1024;
@@ -43,11 +48,7 @@ export function mountTrpc(server: FastifyInstance, options: TrpcRouteOptions): v
   }
 }
 
-interface HttpCall {
-  path: string;
-  request: FastifyRequest;
-  reply: FastifyReply;
-}
+type HttpCall = Pick<SubscriptionCall, "path" | "request" | "reply">;
 
 async function answerCall(options: TrpcRouteOptions, call: HttpCall): Promise<FastifyReply> {
   const { path, request, reply } = call;

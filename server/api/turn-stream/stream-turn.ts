@@ -15,9 +15,6 @@ interface StreamContext extends WatchContext {
 /** How long a started turn may take to its first event before the stream yields a batch without events. */
 const FIRST_EVENT_PATIENCE_MS = 50;
 
-/** Turns a batch into what a transport sends. A function, because one more generator would cost CPU per event. */
-export type EncodeBatch<Item> = (turnId: string, batch: TurnBatch) => Item;
-
 export interface StreamTurnInput<Item> {
   turnId: string;
   /** The reader's cursor: everything up to it has been read; 0 for all. */
@@ -26,7 +23,8 @@ export interface StreamTurnInput<Item> {
   start?: (() => Promise<{ live: LiveTurn | undefined }>) | undefined;
   /** Aborts when the caller leaves. */
   signal: AbortSignal | undefined;
-  encode: EncodeBatch<Item>;
+  /** Turns a batch into what a transport sends. A function, because one more generator would cost CPU per event. */
+  encode: (turnId: string, batch: TurnBatch) => Item;
 }
 
 /**
