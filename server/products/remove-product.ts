@@ -19,7 +19,8 @@ export interface RemoveProductInput {
 
 /**
  * Records the removal first. From then on the product's keys are refused and nothing new is provisioned, so the engines
- * left to destroy only get fewer. If a removal is cut short, the same call or `finishRemovals` continues it. Throws PRODUCT_NOT_FOUND, PRODUCT_NOT_EMPTY, and what `destroyEngine` throws.
+ * left to destroy only get fewer. If a removal is cut short, the same call or `finishRemovals` continues it. Throws
+ * PRODUCT_NOT_FOUND, PRODUCT_NOT_EMPTY, and what `destroyEngine` throws.
  */
 export async function removeProduct(
   ctx: Pick<BaseContext, "db"> & { keyStates: KeyStates } & CallContext,
