@@ -34,7 +34,8 @@ export async function retireTurns(
   }
   const ageMs = Math.max(TURN_ROW_RETENTION_MS, turnRetentionMs);
   let deletedRows = ROWS_AT_A_TIME;
-  while (deletedRows === ROWS_AT_A_TIME && !signal?.aborted) {
+  while (deletedRows === ROWS_AT_A_TIME) {
+    if (signal?.aborted) break;
     deletedRows = await deleteOldTurns(ctx.raw, ageMs, ROWS_AT_A_TIME);
   }
   return { droppedPartitions };
