@@ -84,7 +84,7 @@ describe("a key that was used", () => {
             (select reply_sealed from idempotency where scope = ${call.scope})
           where scope = ${other.scope}`,
     );
-    await expect(runIdempotent(ctx, other, async () => ({}))).rejects.toThrow("not from this place");
+    await expect(runIdempotent(ctx, other, async () => ({}))).rejects.toThrow("belongs to another row");
   });
 
   test("is refused for another input or procedure, while the first call runs and after it", async () => {
