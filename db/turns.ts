@@ -132,8 +132,8 @@ export async function endTurnsOfOthers(
         'status', case status when 'starting' then 'failed' else 'interrupted' end,
         'reason', case status when 'starting' then 'OUTCOME_UNKNOWN' else 'OWNER_LOST' end,
         'message', case status
-          when 'starting' then 'the orchestrator stopped while it started the turn; whether the engine has it is unknown'
-          else 'the orchestrator stopped while it read the turn' end,
+          when 'starting' then 'the replica stopped while it started the turn; whether the engine has it is unknown'
+          else 'the replica stopped while it read the turn' end,
         'engineError', null,
         'lastSeq', reserved_seq + 1,
         'engineMayContinue', true)::text

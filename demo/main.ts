@@ -96,6 +96,8 @@ async function cleanUp(traces: Traces, ports: PortRange): Promise<void> {
   for (const leftover of leftovers) screen.announce(`left behind: ${leftover}`);
   if (leftovers.length > 0) throw new Error("the demo left something behind");
   screen.announce("removed: service, database, engines, containers, volumes, network, ports, files");
+  if (traces.runtime?.kind === "docker")
+    screen.announce(`kept: the image ${traces.runtime.image}, for the next demo`);
   const instanceId = traces.service?.instanceId;
   if (instanceId !== undefined) screen.announce(`(everything of instance ${instanceId})`);
 }

@@ -66,7 +66,7 @@ export async function bindRuntime(
 function toWrongHost(instance: InstanceRow, runtime: EngineRuntime): Error {
   return new Error(
     `this database's engines live on ${instance.runtimeHost}, not on ${runtime.host}: ` +
-      "start the orchestrator on the host of its engines, or give it another database",
+      "start the service on the host of its engines, or give it another database",
   );
 }
 

@@ -82,7 +82,7 @@ export function listProductionProblems(env: Environment, values: ReadValues): st
   }
   const isChosen = env[SETTINGS.runtimeChoice.name] && values.runtimeChoice !== undefined;
   if (isChosen && values.runtimeChoice !== "docker") {
-    problems.push(toProblem(env, SETTINGS.runtimeChoice, "production requires docker"));
+    problems.push(toProblem(env, { ...SETTINGS.runtimeChoice, takes: "only docker in production" }));
   }
   return problems;
 }

@@ -33,7 +33,7 @@ export type ExecuteAnswer<Sink extends StreamSink> =
 
 const ERROR_BODY_MAX_BYTES = 64 * 1024;
 // One error object for all streams: a stack trace for each one would cost much and show nothing.
-const STREAM_CLOSED = new Error("the orchestrator closed the stream");
+const STREAM_CLOSED = new Error("the service closed the stream");
 
 interface ExecuteOptions<Sink extends StreamSink> {
   body: ExecuteBody;

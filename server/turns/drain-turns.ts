@@ -12,7 +12,7 @@ export async function drainTurns(ctx: DrainContext, ms: number, hurry?: AbortSig
   turns.refuseNew();
   await untilAllOver(ctx, ms, hurry);
   for (const turn of turns.list()) {
-    turn.stop(toEndCause("interrupted", "DRAINING", { message: "the orchestrator is shutting down" }));
+    turn.stop(toEndCause("interrupted", "DRAINING", { message: "the replica is shutting down" }));
   }
   await untilAllOver(ctx, turnTiming.closeMs);
   ctx.lingeringHolds.close();

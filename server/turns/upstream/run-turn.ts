@@ -71,7 +71,7 @@ async function callEngine(ctx: RunContext, input: RunTurnInput, watchdog: IdleWa
       { turnId: input.turn.input.turnId, error: toErrorMessage(error) },
       "a turn could not be read",
     );
-    return { kind: "ended", cause: toUnknownOutcome("the orchestrator failed to read the turn") };
+    return { kind: "ended", cause: toUnknownOutcome("the service failed to read the turn") };
   } finally {
     watchdog.stop();
   }

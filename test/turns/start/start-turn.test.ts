@@ -192,7 +192,7 @@ test.each([
     const input = world.input();
     await startTurn(world.ctx, input);
     const { end } = await readAll(world.ctx, input);
-    const message = "the orchestrator failed to read the turn";
+    const message = "the service failed to read the turn";
     expect(end).toMatchObject({ status: "failed", reason: "OUTCOME_UNKNOWN", message });
   } finally {
     spy.mockRestore();
