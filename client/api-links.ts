@@ -47,7 +47,7 @@ function stopWhenClosed(transport: Transport, closed: AbortSignal): TRPCLink<App
           next: (value) => observer.next(value),
           error: (error) => {
             unfollow();
-            // tRPC's error for an abort does not have the reason.
+            // tRPC's error for an abort lacks the reason, so restore it.
             observer.error(closed.aborted ? TRPCClientError.from(closed.reason as Error) : error);
           },
           complete: () => {

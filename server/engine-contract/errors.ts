@@ -11,7 +11,7 @@ const DETAILS_MAX_LENGTH = 64 * 1024;
 /** The contract's error envelope. In an event, unlike in an answer, it has no HTTP status. */
 export type EngineEnvelope = Omit<EngineErrorDetail, "status">;
 
-/** Reads the error envelope of an answer to `/execute`. Without one, status and content type describe the error. */
+/** Reads the error envelope of an answer to `/execute`. Without a message in it, the message is made of status and content type. */
 export function parseEngineError(answer: EngineAnswer, apiKey: string): EngineErrorDetail {
   const { status, contentType, text } = answer;
   const error = toEnvelope(parseObject(hideKey(text, apiKey)), `HTTP_${status}`);

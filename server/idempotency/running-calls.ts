@@ -4,7 +4,8 @@ export type RunningCall = Pick<NewIdempotencyRecord, "procedure" | "fingerprint"
 
 /**
  * The calls with an idempotency key that run in this replica. If a record in the database names this replica but no
- * such call runs here, its call has ended while the database was out of reach. Then a retry may take the record over.
+ * such call runs here, the call of that record has ended while the database was out of reach. Then a retry may take
+ * the record over.
  */
 export class RunningCalls {
   readonly #calls = new Map<string, RunningCall>();

@@ -12,10 +12,10 @@ export function startHeartbeatLoop(
   ctx: BaseContext & { replica: OwnReplica },
   onDeclaredDead: () => void,
 ): Loop {
-  const recover = async (deadReplicaIds: string[]) => recoverTurns(ctx, deadReplicaIds);
-  const heartbeat = new Heartbeat(ctx, { replica: ctx.replica, recover });
+  const recoverTurnsOf = async (deadReplicaIds: string[]) => recoverTurns(ctx, deadReplicaIds);
+  const heartbeat = new Heartbeat(ctx, { replica: ctx.replica, recoverTurnsOf });
   const tick = async () => {
-    await heartbeat.send();
+    await heartbeat.sendAndRecover();
     if (ctx.replica.isDeclaredDead) onDeclaredDead();
   };
   return startLoop({ ...ctx, name: "heartbeat", intervalMs: ctx.config.heartbeatMs, tick });

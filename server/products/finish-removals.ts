@@ -4,7 +4,7 @@ import { destroyAllEngines, type RemoveProductInput } from "./remove-product.ts"
 
 const BATCH = 100;
 
-/** Destroys the engines that are left of removed products, whose removal was cut short. Running it twice is harmless. */
+/** Destroys the remaining engines of products whose removal was cut short. Running it twice is harmless. */
 export async function finishRemovals(
   ctx: Pick<BaseContext, "db">,
   { destroyEngine }: Pick<RemoveProductInput, "destroyEngine">,

@@ -4,19 +4,20 @@ import type { OwnReplica } from "./replica.ts";
 
 export interface HeartbeatInput {
   replica: OwnReplica;
-  /** Ends what dead replicas left behind. Called again for the same ids after it failed. */
-  recover(deadReplicaIds: string[]): Promise<unknown>;
+  /** Ends the turns of dead replicas. If it fails, the next heartbeat calls it again with the same ids. */
+  recoverTurnsOf(deadReplicaIds: string[]): Promise<unknown>;
 }
 
 /**
- * Sends the heartbeats of this replica, and removes the rows of dead ones. It judges others only after one lease of
- * its own unbroken heartbeats, so that a database outage kills no replica.
+ * Sends the heartbeats of this replica, and removes the rows of dead ones. A replica whose process is gone is dead at
+ * once. A silent replica is dead only after one lease of our own unbroken heartbeats, so that a database outage kills
+ * no replica.
  */
 export class Heartbeat {
   readonly #ctx: Pick<BaseContext, "db" | "config">;
   readonly #input: HeartbeatInput;
   /** Dead replicas whose rows are gone but whose turns may not be recovered yet. */
-  readonly #unrecovered = new Set<string>();
+  readonly #deadToRecover = new Set<string>();
   #unbrokenSince = performance.now();
 
   constructor(ctx: Pick<BaseContext, "db" | "config">, input: HeartbeatInput) {
@@ -24,8 +25,8 @@ export class Heartbeat {
     this.#input = input;
   }
 
-  /** Does nothing more once another replica has declared this one dead. */
-  async send(): Promise<void> {
+  /** Stops after its own heartbeat if another replica has declared this one dead. */
+  async sendAndRecover(): Promise<void> {
     const { replica } = this.#input;
     const heldBefore = replica.holdsLease();
     try {
@@ -38,9 +39,9 @@ export class Heartbeat {
     if (!heldBefore) this.#unbrokenSince = performance.now();
     const unbroken = performance.now() - this.#unbrokenSince >= this.#ctx.config.leaseMs;
     const { dead } = await removeDeadReplicas(this.#ctx, { ownId: replica.id, unbroken });
-    for (const id of dead) this.#unrecovered.add(id);
-    if (this.#unrecovered.size === 0) return;
-    await this.#input.recover([...this.#unrecovered]);
-    this.#unrecovered.clear();
+    for (const id of dead) this.#deadToRecover.add(id);
+    if (this.#deadToRecover.size === 0) return;
+    await this.#input.recoverTurnsOf([...this.#deadToRecover]);
+    this.#deadToRecover.clear();
   }
 }

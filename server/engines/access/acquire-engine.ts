@@ -2,7 +2,7 @@ import { findEngine, type EngineUser } from "../../../db/engines.ts";
 import type { BaseContext } from "../../context.ts";
 import { abortable } from "../../time/abortable.ts";
 import { Deadline } from "../../time/deadline.ts";
-import { engineNotFound } from "../model/engine-not-found.ts";
+import { engineNotFound } from "../model/absent-engine-errors.ts";
 import { holdEngine, toWaitError, type HeldEngine, type HoldContext } from "./hold-engine.ts";
 
 export interface AcquireEngineInput extends EngineUser {

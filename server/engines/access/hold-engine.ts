@@ -25,7 +25,7 @@ export interface HoldContext extends Pick<BaseContext, "clock"> {
 
 export interface HoldInput {
   engine: UsableEngine;
-  /** `holds.gateChanges` from before `engine` was read. */
+  /** The value of `holds.gateChanges` before `engine` was read. */
   gateChanges: number;
   /** Refuse with GENERATION_CHANGED when the engine is of another generation. */
   expectGeneration?: number | undefined;
@@ -34,8 +34,8 @@ export interface HoldInput {
 const BOOT_RETRY_MS = 500;
 
 /**
- * Holds an engine that was just read. If the engine boots, or an operation has closed its gate, this waits for that
- * instead. undefined: the row may be out of date now, so read the engine again.
+ * Holds an engine that was just read. While the engine boots, or an operation has closed its gate, this waits. Returns
+ * undefined after a wait or a change of a gate: read the row again, and call this again.
  *
  * @throws ENGINE_STOPPED, ENGINE_SLEEPING, ENGINE_UNHEALTHY, ENGINE_DESTROYING, GENERATION_CHANGED, the signal's reason.
  */
@@ -92,11 +92,15 @@ function requireUsable({ engine, expectGeneration }: HoldInput): void {
       break;
     case "stopping":
     case "stopped":
+      throw new DomainError("ENGINE_STOPPED", `the engine is ${engine.status}: start it`);
     case "provisioning":
     case "starting":
-      throw new DomainError("ENGINE_STOPPED", `the engine is ${engine.status}; start it`);
+      throw new DomainError(
+        "ENGINE_STOPPED",
+        `a stop of the ${engine.status} engine was requested: start it`,
+      );
     case "sleeping":
-      throw new DomainError("ENGINE_SLEEPING", "the engine is asleep; wake it");
+      throw new DomainError("ENGINE_SLEEPING", "the engine is asleep: start it");
     case "failed":
       throw toUnhealthyError(engine);
     case "destroying":

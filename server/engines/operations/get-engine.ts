@@ -1,6 +1,6 @@
 import { findEngine, type EngineRow, type EngineUser } from "../../../db/engines.ts";
 import type { BaseContext } from "../../context.ts";
-import { engineNotFound } from "../model/engine-not-found.ts";
+import { engineNotFound } from "../model/absent-engine-errors.ts";
 import { toEngine, type Engine } from "../model/engine-view.ts";
 
 /** Throws ENGINE_NOT_FOUND. */

@@ -10,7 +10,7 @@ import {
 import { appendAudit } from "../../audit/append-audit.ts";
 import type { AuditAction } from "../../audit/audit-entry.ts";
 import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
-import { engineNotFound } from "../model/engine-not-found.ts";
+import { engineNotFound } from "../model/absent-engine-errors.ts";
 import { moveEngine } from "../model/move-engine.ts";
 import { MOVES, type Move } from "../model/moves.ts";
 import type { OperationContext } from "./operation-context.ts";

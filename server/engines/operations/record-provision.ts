@@ -15,7 +15,7 @@ import type { EngineSpec } from "../../../db/schema.ts";
 import { appendAudit } from "../../audit/append-audit.ts";
 import { DomainError } from "../../errors.ts";
 import type { NewKey } from "../../keys/key-format.ts";
-import { engineDestroying } from "../model/engine-not-found.ts";
+import { engineDestroying } from "../model/absent-engine-errors.ts";
 import { moveEngine } from "../model/move-engine.ts";
 import { BOOT_PATCH } from "../reconcile/record-move.ts";
 import { toSpecHash } from "../model/engine-spec.ts";

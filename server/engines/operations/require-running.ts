@@ -1,10 +1,8 @@
-import { orchNow, type EnginePatch, type EngineRow } from "../../../db/engines.ts";
+import type { EngineRow } from "../../../db/engines.ts";
 import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
 import { DomainError } from "../../errors.ts";
-import { engineDestroying } from "../model/engine-not-found.ts";
+import { engineDestroying } from "../model/absent-engine-errors.ts";
 import { findStatusReasonCode } from "../model/engine-status.ts";
-import { BOOT_PATCH } from "../reconcile/record-move.ts";
-import type { DesiredStateChange } from "./record-desired-state.ts";
 
 /**
  * Throws if an operation that desired a running engine has another result: the boot failed, or a later operation
@@ -22,27 +20,6 @@ export async function requireRunning(row: EngineRow, idempotency: IdempotencyRec
 export async function failBoot(row: EngineRow, idempotency: IdempotencyRecord): Promise<never> {
   await idempotency.forgetSubject();
   throw toBootError(row);
-}
-
-/** A boot that a caller asked for. It has a fresh restart budget. Throws what `refuseFailedFirstBoot` throws. */
-export function desireBoot(row: EngineRow, patch?: EnginePatch): DesiredStateChange {
-  refuseFailedFirstBoot(row);
-  const desired = {
-    desired: "running",
-    desiredBy: "caller",
-    restartAttempts: 0,
-    nextCheckAt: orchNow,
-  } as const;
-  return { patch: { ...BOOT_PATCH, ...desired, ...patch }, move: "boot" };
-}
-
-/** Throws ENGINE_UNHEALTHY if the engine's first boot has failed: only another provision helps. */
-export function refuseFailedFirstBoot(row: EngineRow): void {
-  if (row.status !== "failed" || row.firstReadyAt !== null) return;
-  throw new DomainError(
-    "ENGINE_UNHEALTHY",
-    `the first boot of this engine has failed (${row.statusReason}): provision it again`,
-  );
 }
 
 /** The status reason is the message, because it has the exit code and the last log lines. */

@@ -1,10 +1,11 @@
 import type { OperationContext } from "./operation-context.ts";
 import type { EngineRow } from "../../../db/engines.ts";
 import { DomainError } from "../../errors.ts";
-import { engineDestroying } from "../model/engine-not-found.ts";
+import { engineDestroying } from "../model/absent-engine-errors.ts";
 import { toEngine, type Engine } from "../model/engine-view.ts";
 import type { DesiredStateChange } from "./record-desired-state.ts";
-import { desireBoot, requireRunning } from "./require-running.ts";
+import { desireBoot } from "./desire-boot.ts";
+import { requireRunning } from "./require-running.ts";
 import { runOperation, type GatedInput } from "./run-operation.ts";
 
 /** Ends the process on record and starts another one: the generation moves. */

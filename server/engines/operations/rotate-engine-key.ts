@@ -3,11 +3,12 @@ import { orchNow, type EngineRow, type EngineUser } from "../../../db/engines.ts
 import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
 import { DomainError } from "../../errors.ts";
 import { createKey, type NewKey } from "../../keys/key-format.ts";
-import { engineDestroying } from "../model/engine-not-found.ts";
+import { engineDestroying } from "../model/absent-engine-errors.ts";
 import { BOOT_PATCH, NO_NEXT_KEY } from "../reconcile/record-move.ts";
 import { getEngineRow } from "./get-engine.ts";
 import type { DesiredStateChange, OperationInput } from "./record-desired-state.ts";
-import { refuseFailedFirstBoot, requireRunning } from "./require-running.ts";
+import { refuseFailedFirstBoot } from "./desire-boot.ts";
+import { requireRunning } from "./require-running.ts";
 import { runOperation } from "./run-operation.ts";
 
 export interface RotateEngineKeyInput extends OperationInput {

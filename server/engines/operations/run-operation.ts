@@ -1,7 +1,7 @@
 import type { EngineRow } from "../../../db/engines.ts";
 import { findEarlierWork } from "../../idempotency/find-earlier-work.ts";
 import type { CloseGateOptions } from "../access/engine-holds.ts";
-import { engineNotFound } from "../model/engine-not-found.ts";
+import { engineNotFound } from "../model/absent-engine-errors.ts";
 import { awaitReconcile } from "./await-reconcile.ts";
 import { getEngineRow } from "./get-engine.ts";
 import type { OperationContext } from "./operation-context.ts";

@@ -1,9 +1,10 @@
 import type { OperationContext } from "./operation-context.ts";
 import type { EngineRow } from "../../../db/engines.ts";
-import { engineDestroying } from "../model/engine-not-found.ts";
+import { engineDestroying } from "../model/absent-engine-errors.ts";
 import { toEngine, type Engine } from "../model/engine-view.ts";
 import type { DesiredStateChange, OperationInput } from "./record-desired-state.ts";
-import { desireBoot, requireRunning } from "./require-running.ts";
+import { desireBoot } from "./desire-boot.ts";
+import { requireRunning } from "./require-running.ts";
 import { runOperation } from "./run-operation.ts";
 
 export interface StartEngineInput extends OperationInput {
@@ -11,7 +12,7 @@ export interface StartEngineInput extends OperationInput {
   deadlineMs?: number | undefined;
 }
 
-/** Already running is success. A new boot comes with a fresh restart budget. */
+/** Succeeds at once if the engine runs. A new boot has a fresh restart budget. */
 export async function startEngine(ctx: OperationContext, input: StartEngineInput): Promise<Engine> {
   return runOperation(ctx, input, {
     action: "engine.start_requested",

@@ -1,6 +1,6 @@
 import type { OperationContext } from "./operation-context.ts";
 import { orchNow, type EngineRow } from "../../../db/engines.ts";
-import { engineDestroying } from "../model/engine-not-found.ts";
+import { engineDestroying } from "../model/absent-engine-errors.ts";
 import { toStatusReason } from "../model/engine-status.ts";
 import { toEngine, type Engine } from "../model/engine-view.ts";
 import type { DesiredStateChange } from "./record-desired-state.ts";

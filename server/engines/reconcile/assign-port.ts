@@ -3,7 +3,10 @@ import { findViolatedConstraint } from "../../../db/postgres-error.ts";
 import { failEngine } from "./fail-engine.ts";
 import type { ReconcileContext } from "./reconcile-context.ts";
 
-/** Reserves a host port for an engine that has none. After a lost race, the next plan tries again. */
+/**
+ * Reserves a host port for an engine that has none. After a lost race, the next plan tries again. The step
+ * `free_address`, a port that another program holds, and the deletion of the row free it.
+ */
 export async function assignPort(ctx: ReconcileContext, row: EngineRowAt): Promise<void> {
   const { portMin: min, portMax: max } = ctx.config;
   const reservation = { id: row.id, runtimeHost: row.runtimeHost, min, max, except: ctx.takenPorts.list() };

@@ -15,7 +15,7 @@ import type { ReconcileContext } from "./reconcile-context.ts";
 import { spreadInterval } from "./spread-interval.ts";
 import type { BootsInProgress } from "./wait-for-boot.ts";
 
-/**
+/*
  *   take lease ─▶ read row ─▶ observe ─▶ plan (pure) ─▶ apply ─▶ record, if the row is unchanged ─▶ steady
  *                    ▲                                               │
  *                    └───────────────────────────────────────────────┘
@@ -27,18 +27,18 @@ import type { BootsInProgress } from "./wait-for-boot.ts";
 /**
  * - `steady`: nothing to do for now; the lease is released.
  * - `unreachable`: the runtime did not answer, so nothing is known. `refused`: it refused a necessary step. Both retry.
- * - `no_lease`: another replica reconciles the engine, or this replica closes.
+ * - `no_lease`: another replica reconciles the engine, or this replica is shutting down.
  * - `gone`: the engine was destroyed.
  */
 export type ReconcileOutcome = "steady" | "unreachable" | "refused" | "no_lease" | "gone";
 
 export interface ReconcileInput {
   engineId: string;
-  /** The periodic check: a healthy probe of a running engine is enough, and a failed probe counts. */
+  /** True for a resync. It needs no observation if the engine answers a probe. Only its failed probes are counted. */
   isResync: boolean;
-  /** Aborts when the row should be read again. Each call returns a signal that has not aborted yet. */
+  /** Returns a new signal for one step. The signal aborts when the row should be read again. */
   wakeSignal(): AbortSignal;
-  /** Called before each observation: it covers all runtime events so far. */
+  /** Called before each observation. That observation covers all runtime events so far. */
   onObserve(): void;
   boots: BootsInProgress;
   closing: AbortSignal;
@@ -48,8 +48,8 @@ const RETRY_MS = 2_000;
 const UPTIME_TOLERANCE_MS = 2_000;
 
 /**
- * Reconciles one engine until it is steady. An unexpected error keeps the lease: this replica takes it again with the
- * next reconcile, and other replicas take it when this one is dead.
+ * Reconciles one engine until it is steady. After an unexpected error the lease stays: the next reconcile of this
+ * replica renews it, and other replicas may take it once this replica is dead.
  */
 export async function reconcileEngine(
   ctx: ReconcileContext,
@@ -61,7 +61,7 @@ export async function reconcileEngine(
   if (leased === undefined) {
     return (await findEngineById(ctx.db, engineId)) === undefined ? "gone" : "no_lease";
   }
-  if (input.isResync && (await isStillHealthy(ctx, leased))) return "steady";
+  if (input.isResync && (await recordIfHealthy(ctx, leased))) return "steady";
 
   let row: EngineRowAt | undefined = leased;
   let answer: BootAnswer | undefined;
@@ -94,7 +94,7 @@ async function runStep(
   } catch (error) {
     if (!(error instanceof RuntimeFailure)) throw error;
     if (error.kind === "no_such_container") return { kind: "again" };
-    // Unknown is not gone: nothing of the engine changes except the time of the next check.
+    // A missing answer does not mean that the engine is gone. Only the lease and the time of the next check change.
     ctx.log.warn({ engineId: row.id, failure: error.kind, error: error.message }, "runtime call failed");
     await releaseLease(ctx, row, { nextCheckAt: afterMs(RETRY_MS) });
     return { kind: error.kind === "unreachable" || error.kind === "changed" ? "unreachable" : "refused" };
@@ -107,20 +107,20 @@ async function releaseLease(ctx: ReconcileContext, row: EngineRowAt, patch?: Eng
 }
 
 /**
- * Whether the recorded process answered a probe; then no observation is needed. An uptime shorter than the time since
- * the recorded boot means a new process.
+ * Records that the recorded process answered a probe, and releases the lease. False if it did not: observe the engine.
+ * An uptime below the minimum means a new process.
  */
-async function isStillHealthy(ctx: ReconcileContext, row: EngineRowAt): Promise<boolean> {
+async function recordIfHealthy(ctx: ReconcileContext, row: EngineRowAt): Promise<boolean> {
   if (row.status !== "running" || row.desired !== "running") return false;
   if (row.processIdentity === null || row.processToReplace === row.processIdentity) return false;
   const health = await observeHealth(ctx, row.endpoint);
-  if (!health.ready || health.uptimeMs < toExpectedUptimeMs(row)) return false;
+  if (!health.ready || health.uptimeMs < toMinUptimeMs(row)) return false;
   await recordHealthy(ctx.db, row, spreadInterval(ctx.config.healthIntervalMs));
   return true;
 }
 
-/** The minimum uptime of the recorded process: the time since its start, less the time that it took to boot. */
-function toExpectedUptimeMs(row: EngineRowAt): number {
+/** An engine may count its uptime from its start or from the end of its boot. So the boot is not part of the minimum. */
+function toMinUptimeMs(row: EngineRowAt): number {
   if (row.processStartedAt === null) return 0;
   return Date.parse(row.now) - Date.parse(row.processStartedAt) - (row.bootMs ?? 0) - UPTIME_TOLERANCE_MS;
 }

@@ -2,7 +2,7 @@ import { endTurnsOfOthers } from "../../../db/turns.ts";
 import type { TurnContext } from "../turn-context.ts";
 
 /**
- * Ends the turns of dead replicas, past every seq that they may have shown, and returns how many. A turn in `starting`
+ * Ends the turns of dead replicas, with a seq above every seq that a reader may have, and returns how many. A turn in `starting`
  * ends `failed`, because it is unknown whether its engine has it. All others end `interrupted`.
  */
 export async function recoverTurns(

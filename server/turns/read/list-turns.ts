@@ -10,7 +10,7 @@ export interface ListTurnsInput {
   limit: number;
 }
 
-/** A user's turns, newest first. New turns do not move later pages. */
+/** A user's turns, newest first. A new turn never moves another turn to a later page. */
 export async function listTurns(
   ctx: Pick<TurnContext, "raw" | "turns">,
   { productId, userId, cursor, limit }: ListTurnsInput,

@@ -1,6 +1,6 @@
 import { holdEngine, isBlocked, toWaitError } from "../../engines/access/hold-engine.ts";
 import type { HeldEngine, HoldContext, HoldInput } from "../../engines/access/hold-engine.ts";
-import { engineNotFound } from "../../engines/model/engine-not-found.ts";
+import { engineNotFound } from "../../engines/model/absent-engine-errors.ts";
 import { DomainError } from "../../errors.ts";
 import { Deadline } from "../../time/deadline.ts";
 import type { LiveTurn, TurnRecord } from "../model/live-turn.ts";
