@@ -8,7 +8,7 @@ const HEADINGS = [
   "ratio",
   "bound",
   "ok",
-  "orchestrator CPU",
+  "service CPU",
   "Postgres CPU",
 ];
 

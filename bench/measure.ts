@@ -24,7 +24,7 @@ export interface Measure {
   /** Compared with the bound: the median of the figures of all rounds, because each round has its own noise. */
   figure: number;
   ok: boolean;
-  /** CPU microseconds of the orchestrator and of Postgres per unit of work, which `per` names. */
+  /** CPU microseconds of the service and of Postgres per unit of work, which `per` names. */
   cpu: { per: string; orchestratorUs: number; postgresUs: number } | null;
   rounds: { ours: readonly number[]; baseline: readonly number[] };
 }

@@ -27,7 +27,7 @@ export interface EngineSpec {
   imageFrom: "default" | "policy" | "caller";
   /** The image id at the first boot. Later containers use the same id. */
   imageId: string | null;
-  /** Variables that the container gets from the orchestrator's environment. Their values are never stored. */
+  /** Variables that the container gets from the service's environment. Their values are never stored. */
   environmentNames: readonly string[];
   limits: {
     memoryMb: number;

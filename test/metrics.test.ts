@@ -9,7 +9,7 @@ import { systemClock } from "../server/time/clock.ts";
 import { startLoop } from "../server/time/loop.ts";
 import { openHouse, openSite, toCall } from "./engines/open-house.ts";
 
-test("each change of an engine's status reaches the subscribers once, whoever made it", async () => {
+test("each change of an engine's status reaches the subscribers once", async () => {
   await using site = await openSite({ config: { healthTimeoutMs: 60_000 } });
   await using house = await openHouse(site);
   const moves: string[] = [];

@@ -17,7 +17,7 @@ import { openHouse, openSite, toCall, type House, type Site } from "./open-house
 
 /*
  * A crash is simulated between two steps: the runtime call in progress throws an error that nothing handles, and that
- * orchestrator does no more work. The next orchestrator opens the same database and daemon.
+ * replica does no more work. The next replica opens the same database and daemon.
  */
 
 let site: Site;
@@ -66,7 +66,7 @@ type Operation = (house: House, userId: string, idempotency: IdempotencyRecord) 
 interface Scenario {
   prepare: Operation[];
   operate: Operation;
-  /** After the next orchestrator has reconciled the engine; `retried` is the reply to a retry. */
+  /** After the next replica has reconciled the engine; `retried` is the reply to a retry. */
   expectSteady(house: House, userId: string, retried: unknown): Promise<void>;
 }
 
@@ -156,7 +156,7 @@ const scenarios: Record<string, Scenario> = {
 const MAX_BOUNDARIES = 60;
 
 describe.each(Object.entries(scenarios))("%s", (name, scenario) => {
-  test(`after a crash at any point of ${name}, the next orchestrator completes it, and a retry gets the same reply`, async () => {
+  test(`after a crash at any point of ${name}, the next replica completes it, and a retry gets the same reply`, async () => {
     let finished = false;
     for (let boundary = 1; boundary <= MAX_BOUNDARIES && !finished; boundary += 1) {
       const userId = `${name}-${boundary}`;

@@ -31,7 +31,7 @@ export interface MemoryDaemonOptions {
   images?: ReadonlySet<string>;
 }
 
-/** Containers with real servers, volumes and markers. It outlives an orchestrator, and several runtimes may share it. */
+/** Containers with real servers, volumes and markers. It outlives a replica, and several runtimes may share it. */
 export class MemoryDaemon implements AsyncDisposable {
   readonly containers = new Map<string, MemoryContainer>();
   /** By name. */

@@ -27,7 +27,7 @@ export interface CallReport {
 export interface MemoryRuntimeOptions extends MemoryDaemonOptions {
   instanceId?: string;
   marked?: boolean;
-  /** Share one daemon between two runtimes to model a second replica, or an orchestrator that starts again. */
+  /** Share one daemon between two runtimes to model a second replica, or a restarted one. */
   daemon?: MemoryDaemon;
   /** The deadline of a call that hangs. */
   callTimeoutMs?: number;
@@ -112,7 +112,7 @@ export class MemoryRuntime implements EngineRuntime {
     this.daemon.write(this.#runningOf(engineId), stream, line);
   }
 
-  /** Removes the volume, as somebody outside the orchestrator may. */
+  /** Removes the volume, as a person with access to the daemon may. */
   loseVolume(volumeName: string): void {
     this.daemon.volumes.delete(volumeName);
   }

@@ -51,7 +51,7 @@ export async function startProcess(ctx: ProcessContext, containerId: string): Pr
   emit(ctx, container, "start");
 }
 
-/** The whole environment of an engine's process. It has nothing of the orchestrator's own environment. */
+/** The whole environment of an engine's process. It has nothing of this replica's environment. */
 function toEnvironment(ctx: ProcessContext, { spec }: ProcessContainer, tempPath: string) {
   // The folder that takes the place of the container's /data.
   const dataPath = ctx.volumes.pathOf(spec.volumeName);

@@ -131,7 +131,7 @@ describe("the process runtime's engines", () => {
     }
   });
 
-  it("start with a program from PATH, in the orchestrator's working directory", async () => {
+  it("start with a program from PATH, in the replica's working directory", async () => {
     await using other = await openProcessRuntime({
       instanceId,
       marked: false,
