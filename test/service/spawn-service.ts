@@ -119,3 +119,10 @@ export async function findEmbeddedPid(dataDir: string): Promise<number | undefin
   const pid = Number(text.split("\n")[0]);
   return pid > 0 && (await findProcess(pid)) !== undefined ? pid : undefined;
 }
+
+/** Only the service ends the processes of engines, so every test must destroy the engines that it provisions. */
+export async function registerProduct(url: string): Promise<string> {
+  const operator = { url, key: ADMIN_KEY };
+  const { data } = await callProcedure(operator, "products.register", { slug: "acme", name: "Acme" });
+  return String(data["apiKey"]);
+}
