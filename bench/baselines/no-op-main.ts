@@ -7,6 +7,7 @@ import { appRouter } from "../../server/api/routers/router.ts";
 import { systemClock } from "../../server/time/clock.ts";
 import { parseConfig } from "../../server/config/config.ts";
 import type { AppContext } from "../../server/compose.ts";
+import { Metrics } from "../../server/metrics.ts";
 import { DrainState } from "../../server/replicas/drain-state.ts";
 import { LeaseGuard } from "../../server/replicas/lease-guard.ts";
 import { openLog } from "../../server/log.ts";
@@ -60,6 +61,7 @@ const ctx = {
   clock: systemClock,
   keyStates: new KeyStates({ db, log, clock: systemClock }),
   drain: new DrainState(),
+  metrics: new Metrics(),
   lease: new LeaseGuard({ holdsLease: () => true }),
 } as Partial<AppContext> as AppContext;
 await using server = await openHttpServer(ctx, { host: "127.0.0.1", port: 0 });
