@@ -13,14 +13,14 @@ interface EnginehouseErrorDetails extends Partial<
   cause?: unknown;
 }
 
-/** A turn was refused, failed or was interrupted, or its events cannot be read any more. */
+/** The error of a failed turn or call. `reason` says what happened. */
 export class EnginehouseError extends Error {
   readonly reason: FailureReason;
-  /** How the turn ended. undefined: it has not ended, or it never began. */
+  /** How the turn ended; undefined if the turn has not ended or never began. */
   readonly end: TurnEnd | undefined;
   /** The missing events, if there are any. */
   readonly gap: TurnGap | undefined;
-  /** Names the failed request to the operators of the service. */
+  /** The id of the failed request. Operators find the request in the log by this id. */
   readonly requestId: string | undefined;
   readonly retryAfterMs: number | undefined;
   readonly issues: ErrorData["issues"];
@@ -51,12 +51,12 @@ export interface ErrorShape {
   data: ErrorData;
 }
 
-/** The error for a refusal of the server. */
+/** Makes the error of a call that the server refused. */
 export function fromErrorShape({ message, data }: ErrorShape): EnginehouseError {
   return new EnginehouseError(data.reason, message, data);
 }
 
-/** The error for a turn that failed or was interrupted. */
+/** Makes the error of a turn that failed or was interrupted. */
 export function fromEnd(end: TurnEnd, gap?: TurnGap): EnginehouseError {
   const { reason, message, engineError } = end;
   return new EnginehouseError(reason ?? "INTERNAL", message ?? `the turn is ${end.status}`, {
@@ -80,7 +80,7 @@ export function toEnginehouseError(error: unknown): EnginehouseError {
 
 /**
  * The reason of an error that `client.api` or `client.execute` threw. CONNECTION_LOST means that no replica answered.
- * undefined: the error comes from elsewhere, for instance from an aborted signal.
+ * undefined: neither a replica nor the client made the error, for instance an aborted signal did.
  */
 export function findReason(error: unknown): FailureReason | undefined {
   if (error instanceof EnginehouseError) return error.reason;

@@ -1,25 +1,26 @@
 import type { Failure } from "./connection-error.ts";
 
 interface Attempt {
-  /** Whether the request has the same effect when it is handled twice. */
+  /** Whether handling the request twice has the same effect as handling it once. */
   mayRepeat: boolean;
   /** Whether an earlier attempt may have reached a replica. */
   mayHaveArrived: boolean;
 }
 
-/** Whether the client may send the same request again, without the risk of doing anything twice. */
+/** Whether the client may send the same request again: no effect can then happen twice. */
 export function mayTryAgain(failure: Failure, { mayRepeat, mayHaveArrived }: Attempt): boolean {
   switch (failure.kind) {
     case "refused":
       return true;
     case "lost":
     case "gateway":
-      // Whatever a gateway's status, a replica may have the request: some answer 503 when a replica breaks off.
+      // A replica may have received the request, whatever status the gateway answered. Some gateways answer 503 when
+      // the connection to a replica breaks.
       return mayRepeat;
     case "refusal":
       if (failure.reason === "DRAINING") return true;
       if (failure.reason === "DATABASE_UNAVAILABLE") return mayRepeat;
-      // The running call is our own lost attempt, so wait for its answer.
+      // The running call is an earlier attempt of this client. A later attempt gets its answer.
       return failure.reason === "IDEMPOTENCY_IN_PROGRESS" && mayRepeat && mayHaveArrived;
   }
 }

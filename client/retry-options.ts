@@ -1,11 +1,11 @@
 /** How long the client tries again after a failure. */
 export interface RetryOptions {
-  /** The first pause. Each further one is twice as long, up to `maxDelayMs`; a random part is taken off. */
+  /** The first pause. Each later pause is twice as long, up to `maxDelayMs`. Jitter shortens a pause by up to half. */
   firstDelayMs: number;
   maxDelayMs: number;
-  /** For how long after its first failure a call is tried again. */
+  /** The client tries a call again for this long after its first failure. */
   callForMs: number;
-  /** For how long a turn's stream may bring nothing before reading fails with CONNECTION_LOST. */
+  /** Reading a turn fails with CONNECTION_LOST after its stream has brought nothing for this long. */
   streamForMs: number;
 }
 
@@ -24,7 +24,7 @@ interface Setback {
   retryAfterMs?: number | undefined;
 }
 
-/** 0 until every replica has failed once; then doubling, with jitter so that clients do not retry in step. */
+/** The delay is 0 until every replica has failed. Then it doubles after each round. Jitter keeps clients out of step. */
 export function toDelayMs(options: RetryOptions, { failures, replicas, retryAfterMs = 0 }: Setback): number {
   if (failures % replicas !== 0) return 0;
   const round = failures / replicas - 1;

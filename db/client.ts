@@ -4,17 +4,17 @@ import type { PgDatabase } from "drizzle-orm/pg-core";
 import postgres from "postgres";
 import * as schema from "./schema.ts";
 
-/** The pool or a transaction: statements take either. */
+/** A pool or a transaction. Every statement function accepts both. */
 export type Db = PgDatabase<PostgresJsQueryResultHKT, typeof schema>;
 /**
- * postgres.js for hand-written SQL. Drizzle has set its parsers: timestamps and dates are text, `sql.json()` throws.
- * Transactions are begun through `db`.
+ * postgres.js for hand-written SQL. Drizzle has changed the parsers of this client: timestamps and dates are text, and
+ * `sql.json()` throws. Begin transactions through `db`.
  */
 export type RawSql = postgres.Sql;
 
 export interface DatabaseOptions {
   url: string;
-  /** `ORCH_DB_POOL`. The process opens at most four connections more than this. */
+  /** `ORCH_DB_POOL`. The process opens at most `poolSize` + 4 connections. */
   poolSize: number;
   applicationName: string;
 }
@@ -26,17 +26,18 @@ export interface Database extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-// Heartbeats and commits of the turn log are queries. A small pool must have room for them beside slow queries.
+// Slow queries must not delay heartbeats and commits of the turn log. A small pool therefore gets spare connections.
 const EXTRA_QUERY_CONNECTIONS = 4;
 
 /**
- * Opens one client for queries and one for transactions. Connections are made on first use. The caller closes it.
+ * Opens one client for queries and one for transactions. Connections are made on first use. The caller closes the
+ * returned database.
  *
  * Queries and transactions cannot share a client, because of two defects of postgres.js:
  * - With its default pipeline, a quick query waits behind a slow one while other connections are idle. Queries
  *   therefore have `max_pipeline: 0`.
  * - With a bounded pipeline, postgres.js may send a `begin` behind the query of a busy connection. It then refuses the
- *   transaction and leaves the connection inside it: later writes there are acknowledged but never committed.
+ *   transaction, and the connection stays inside it: later writes on this connection are acknowledged but never committed.
  */
 export function openDatabase(options: DatabaseOptions): Database {
   const transactionConnections = Math.max(1, Math.ceil(options.poolSize / 2));
@@ -45,7 +46,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     max: options.poolSize - transactionConnections + EXTRA_QUERY_CONNECTIONS,
     ...UNPIPELINED,
   });
-  // Called only because Drizzle sets the client's parsers.
+  // Drizzle sets the parsers of a client. Nothing else of this call is used.
   drizzle(transactions, { schema });
   const begin: Begin = async (work) => beginGuarded(transactions, work);
   const raw = Object.assign(queries, { begin }) as RawSql;
@@ -58,9 +59,9 @@ export function openDatabase(options: DatabaseOptions): Database {
 type Begin = <T>(work: (sql: postgres.TransactionSql) => Promise<T>) => Promise<unknown>;
 
 /**
- * Runs a transaction whose connection may break. After a break postgres.js still sends the rollback: to a closed
- * socket, which throws an error that no caller can catch, or into the next transaction on that connection. If the
- * transaction has already failed, this function therefore gives postgres.js a promise that never ends.
+ * Runs a transaction whose connection may break. After a break, postgres.js still sends the rollback. On a closed socket
+ * that throws an error that no caller can catch. Otherwise the rollback hits the next transaction on that connection.
+ * If the transaction has already failed, this function therefore gives postgres.js a promise that never ends.
  */
 async function beginGuarded<T>(
   transactions: postgres.Sql,
@@ -72,7 +73,7 @@ async function beginGuarded<T>(
       try {
         return await work(sql);
       } catch (error) {
-        // postgres.js reports a broken connection by the next turn of the event loop.
+        // postgres.js reports a broken connection no later than the next iteration of the event loop.
         await setImmediate();
         return hasEnded ? new Promise<never>(() => undefined) : Promise.reject(error);
       }
@@ -90,7 +91,7 @@ function openClient(options: DatabaseOptions, pool: { max: number; max_pipeline?
     ...pool,
     connect_timeout: 10,
     onnotice: () => {},
-    // The default waits up to 20 s before it reconnects, and every query waits as long.
+    // By default, postgres.js waits up to 20 s before it reconnects. All queries wait too.
     backoff: () => 0.2 + Math.random() * 0.2,
     connection: {
       application_name: options.applicationName,

@@ -23,7 +23,7 @@ import {
 export interface EngineSpec {
   /** The name that the caller or the configuration gave. */
   image: string;
-  /** Only an image from the configuration changes with the configuration. */
+  /** Where the image came from. Only a `default` image follows later changes of the configuration. */
   imageFrom: "default" | "policy" | "caller";
   /** The image id at the first boot. Later containers use the same id. */
   imageId: string | null;
@@ -88,7 +88,7 @@ export const instance = pgTable(
 export const replicas = pgTable("replicas", {
   id: uuid().primaryKey(),
   runtimeHost: text("runtime_host").notNull(),
-  /** Boot, pid namespace, pid and start time. null: the replica does not run on Linux. */
+  /** The host's boot id, pid namespace, pid and start time. null: the replica does not run on Linux. */
   processIdentity: text("process_identity"),
   startedAt: at("started_at").notNull(),
   heartbeatAt: at("heartbeat_at").notNull(),
@@ -124,7 +124,7 @@ export const platformKeys = pgTable(
     scopes: text({ enum: SCOPES }).array().notNull(),
     createdAt: at("created_at").notNull(),
     expiresAt: at("expires_at"),
-    /** The key is refused from this instant on. It lies in the future during a grace period. */
+    /** The key is refused from this instant on. During a grace period, the instant lies in the future. */
     revokedAt: at("revoked_at"),
     lastUsedAt: at("last_used_at"),
   },
@@ -166,12 +166,12 @@ export const engines = pgTable(
       .notNull()
       .default("open"),
 
-    /** Everything the container is made from. It is fixed until an operation recreates the container. */
+    /** The spec of the container. It changes only when an operation recreates the container. */
     spec: jsonb().$type<EngineSpec>().notNull(),
     specHash: text("spec_hash").notNull(),
     volumeName: text("volume_name").notNull(),
     runtimeHost: text("runtime_host").notNull(),
-    /** Reserved while a container may exist. Always null when the runtime publishes no host ports. */
+    /** The reserved host port, kept while a container may exist. Always null when the runtime publishes no host ports. */
     hostPort: integer("host_port"),
     /** Base URL at which the container was observed; null while no container may exist. */
     endpoint: text(),
@@ -181,14 +181,14 @@ export const engines = pgTable(
     containerId: text("container_id"),
     /** The last observed process, as the runtime names it. A new process increments the generation. */
     processIdentity: text("process_identity"),
-    /** By the clock of the runtime. */
+    /** When the last observed process started, by the clock of the runtime. */
     processStartedAt: at("process_started_at"),
     generation: integer().notNull(),
-    /** A restart must replace this process. Later processes already are the replacement. */
+    /** The process that a restart must replace. If the present process is another one, the restart has happened. */
     processToReplace: text("process_to_replace"),
-    /** The process before this boot. If any other process exits, this boot has failed. */
+    /** The process before this boot. If a later process exits, this boot has failed. */
     processBeforeBoot: text("process_before_boot"),
-    /** The grace period that the caller of the current stop gave. */
+    /** The grace period of the current stop, as the caller set it. */
     stopGraceMs: integer("stop_grace_ms"),
 
     keyHash: text("key_hash").notNull(),
@@ -286,7 +286,7 @@ export const turns = pgTable(
   ],
 );
 
-/** One row for each turn and commit, in hourly partitions by the turn's start. */
+/** Each row holds the events of one turn from one commit. The hourly partitions follow the turn's start. */
 export const turnEvents = pgTable(
   "turn_events",
   {
@@ -343,7 +343,7 @@ export const idempotency = pgTable(
     fingerprint: text().notNull(),
     state: text({ enum: ["running", "done"] }).notNull(),
     replicaId: uuid("replica_id").notNull(),
-    /** The object of the first attempt. A retry after a crash resumes that attempt instead of repeating it. */
+    /** The object of the first attempt, such as an engine id. After a crash, a retry resumes the work on this object. */
     subject: text(),
     replySealed: text("reply_sealed"),
     createdAt: at("created_at").notNull(),

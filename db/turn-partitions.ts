@@ -7,7 +7,7 @@ export async function ensureTurnPartitionAt(raw: RawSql, at: string): Promise<vo
 
 const HOURS_AHEAD = 2;
 
-/** Creates the partitions of this hour and of the next hours. The turn log creates a missing one when it needs it. */
+/** Creates the partitions of this hour and of the next hours. The turn log creates any other partition on demand. */
 export async function ensureTurnPartitions(raw: RawSql): Promise<void> {
   for (let hour = 0; hour <= HOURS_AHEAD; hour += 1) {
     await raw`select ensure_turn_partition(orch_now() + make_interval(hours => ${hour}::int))`;
@@ -16,13 +16,13 @@ export async function ensureTurnPartitions(raw: RawSql): Promise<void> {
 
 export interface TurnPartition {
   name: string;
-  /** `pending`: a detach was interrupted. `detached`: only the table is left. */
+  /** `pending`: an interrupted detach must be finished. `detached`: the table is no longer a partition. */
   state: "attached" | "pending" | "detached";
 }
 
 /**
- * The partitions to drop: first those that an earlier attempt left detached or half detached, then the oldest. All their
- * turns must have ended more than `retentionMs` ago.
+ * Lists the partitions to drop: first the detached and pending ones, then the oldest. An attached partition is listed
+ * only if all its turns ended more than `retentionMs` ago.
  */
 export async function listRetiredTurnPartitions(raw: RawSql, retentionMs: number): Promise<TurnPartition[]> {
   return raw<TurnPartition[]>`
@@ -36,14 +36,14 @@ export async function listRetiredTurnPartitions(raw: RawSql, retentionMs: number
         on inherits.inhrelid = part.oid and inherits.inhparent = 'turn_events'::regclass
       where part.relkind = 'r' and part.relname ~ '^turn_events_[0-9]{10}$'
         and part.relnamespace = (select relnamespace from pg_class where oid = 'turn_events'::regclass)
-    ), cut as (
+    ), cutoff as (
       select orch_now() - make_interval(secs => ${retentionMs / 1000}::float8) as at
     )
-    select name, state from parts, cut
-    where low + interval '1 hour' <= cut.at
+    select name, state from parts, cutoff
+    where low + interval '1 hour' <= cutoff.at
       and (state <> 'attached' or not exists (
         select from turns where started_at >= low and started_at < low + interval '1 hour'
-          and (ended_at is null or ended_at > cut.at)))
+          and (ended_at is null or ended_at > cutoff.at)))
     order by state = 'attached', low`;
 }
 
@@ -53,7 +53,7 @@ const LOCK_TIMEOUT = "2s";
 /**
  * Detaches the partition without blocking writers, then drops it.
  *
- * @throws if it got no lock in time. The next attempt continues from the state that is reached by then.
+ * @throws if Postgres grants no lock in time. The next attempt continues from the state reached so far.
  */
 export async function dropTurnPartition(raw: RawSql, partition: TurnPartition): Promise<void> {
   const connection = await raw.reserve();
@@ -73,7 +73,7 @@ export async function dropTurnPartition(raw: RawSql, partition: TurnPartition): 
   }
 }
 
-/** Whether retention has dropped the turn's partition. For a younger turn, a missing partition was never created. */
+/** Whether retention has dropped the turn's partition. If the turn ended recently, a missing partition never existed. */
 export async function isTurnLogRetired(
   raw: RawSql,
   turn: { startedAt: string; endedAt: string | null },

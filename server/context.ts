@@ -6,8 +6,8 @@ import type { Metrics } from "./metrics.ts";
 import type { Clock } from "./time/clock.ts";
 
 /**
- * What nearly everything needs. A function asks for its part with `Pick`, and names the other objects that it uses
- * (a runtime, a keyring, the holds) next to it. `compose.ts` makes them all.
+ * The objects that nearly every function uses. A function takes only the fields that it uses, through `Pick`. Its
+ * context type adds other objects, such as a runtime or a keyring. `compose.ts` creates all of them.
  */
 export interface BaseContext extends Pick<Database, "db" | "raw"> {
   config: Config;
@@ -16,7 +16,7 @@ export interface BaseContext extends Pick<Database, "db" | "raw"> {
   metrics: Metrics;
 }
 
-/** Who calls, for the audit log. */
+/** The caller and the request, as the audit log records them. */
 export interface CallContext {
   actor: Actor;
   /** null when no request caused the call. */

@@ -3,10 +3,10 @@ import type { DockerContext } from "./context.ts";
 import { assertOwn } from "./own-containers.ts";
 import type { ContainerStats } from "../engine-runtime.ts";
 
-/** A container that does not run has zero everywhere. */
+/** All values are zero if the container does not run. */
 export async function readStats(ctx: DockerContext, containerId: string): Promise<ContainerStats> {
   await assertOwn(ctx, containerId);
-  // Without `one-shot`, the daemon waits a second for a second sample, which only a CPU percentage needs.
+  // Without `one-shot`, the daemon waits 1 s for another sample. Only a CPU percentage needs that sample.
   const stats = await ctx.client.call((docker, abortSignal) => {
     const options = { stream: false as const, "one-shot": true, abortSignal };
     return docker.getContainer(containerId).stats(options);
@@ -18,7 +18,7 @@ export async function readStats(ctx: DockerContext, containerId: string): Promis
   };
 }
 
-/** Subtracts page cache that the kernel can free at once. cgroup v1 and v2 name it differently. */
+/** The used memory without inactive file cache. cgroup v1 and v2 name this cache differently. */
 function toMemoryBytes(memory: Partial<DockerStats["memory_stats"]>): number {
   const details: Partial<Record<string, number>> = { ...memory.stats };
   const cached = details["total_inactive_file"] ?? details["inactive_file"] ?? 0;

@@ -11,16 +11,16 @@ export interface Turn {
   taskId: string;
   status: TurnStatus;
   generation: number;
-  /** The last seq that can be read; the seq of the end once there is one. */
+  /** The last seq that readers can get. After the turn has ended: the seq of its end. */
   lastSeq: number;
-  /** Received from the engine. */
+  /** How many bytes the engine has sent so far. */
   bytes: number;
   startedAt: string;
   endedAt: string | null;
   end: TurnEnd | null;
 }
 
-/** For a live turn of this replica this includes what readers may have, written or not. */
+/** Converts a row. For a live turn of this replica, status, lastSeq and bytes come from memory, which is ahead of the row. */
 export function toTurn(turns: TurnRegistry, row: TurnRow): Turn {
   const live = row.end === null ? turns.find(row.productId, row.turnId) : undefined;
   return {
@@ -42,7 +42,7 @@ export function turnNotFound(): DomainError {
   return new DomainError("TURN_NOT_FOUND", "there is no turn of this id");
 }
 
-/** Postgres writes the text in UTC. */
+/** Converts an instant from Postgres text, which is in UTC. */
 function toIso(text: string): string {
   return new Date(text).toISOString();
 }

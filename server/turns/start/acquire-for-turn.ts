@@ -15,18 +15,19 @@ export interface AcquireForTurnInput extends Pick<HoldInput, "expectGeneration">
   timeoutMs: number;
 }
 
-/** The turn's row, and the engine that it is for. `held` undefined: the turn was cancelled before it had the engine. */
+/** The turn's row and its engine. `held` is undefined if the turn was cancelled before it held the engine. */
 export interface AcquiredTurn {
   record: TurnRecord;
   held: HeldEngine | undefined;
 }
 
 /**
- * Holds the engine of the turn's user and writes the turn's row: one round trip to the database if the engine runs.
- * A row is erased before its engine is waited for: after a crash it would look as if the engine might have the turn.
+ * Holds the engine of the turn's user and writes the turn's row. If the engine runs, this takes one round trip to the
+ * database. Otherwise the row is erased before the wait for the engine. After a crash, a row that stayed would mean
+ * that the engine may have the turn.
  *
- * @throws ENGINE_NOT_FOUND, what `holdEngine` throws, TURN_IN_PROGRESS, TurnTakenError, DEADLINE_EXCEEDED, and for a
- * turn that was stopped what `toStopError` makes of the cause.
+ * @throws ENGINE_NOT_FOUND, what `holdEngine` throws, TURN_IN_PROGRESS, TurnTakenError, DEADLINE_EXCEEDED. For a turn
+ * that was stopped: the result of `toStopError`.
  */
 export async function acquireForTurn(
   ctx: AcquireContext,
@@ -49,39 +50,44 @@ interface Attempt extends Pick<HoldInput, "expectGeneration"> {
   turn: LiveTurn;
   signal: AbortSignal;
 }
-interface SeenEngine extends Attempt, HoldInput {
-  /** undefined: no row is written. */
+interface ReadEngine extends Attempt, HoldInput {
+  /** When the turn's row was written; undefined if the turn has no row. */
   startedAt: string | undefined;
 }
 
-/** undefined: the engine was waited for, or an operation changed it. No row is left, so try again. */
+/** Returns undefined after a wait for the engine, or after an operation changed the engine. The turn then has no row. */
 async function tryAcquire(ctx: AcquireContext, attempt: Attempt): Promise<AcquiredTurn | undefined> {
   const { turn, expectGeneration, signal } = attempt;
   const { gateChanges } = ctx.holds;
-  // The signal does not cut this short: what a stop means depends on whether the row was written. So a database error
-  // takes precedence over the stop and the deadline.
+  // The signal does not abort this statement, because the effect of a stop depends on whether the row was written. A
+  // database error is therefore thrown even if the turn was stopped or the deadline has passed.
   const { engine, startedAt } = await recordIfRunning(ctx, turn, expectGeneration);
   turn.markNew();
   if (engine === undefined) {
     signal.throwIfAborted();
     throw engineNotFound();
   }
-  const isTooEarly = startedAt !== undefined && !signal.aborted && isBlocked(ctx, engine);
-  if (isTooEarly) await requireErased(ctx, turn);
-  return holdSeen(ctx, { ...attempt, engine, gateChanges, startedAt: isTooEarly ? undefined : startedAt });
+  const mustWait = startedAt !== undefined && !signal.aborted && isBlocked(ctx, engine);
+  if (mustWait) await requireErased(ctx, turn);
+  return holdReadEngine(ctx, {
+    ...attempt,
+    engine,
+    gateChanges,
+    startedAt: mustWait ? undefined : startedAt,
+  });
 }
 
-async function holdSeen(ctx: AcquireContext, seen: SeenEngine): Promise<AcquiredTurn | undefined> {
-  const { turn, engine, startedAt, signal } = seen;
+async function holdReadEngine(ctx: AcquireContext, read: ReadEngine): Promise<AcquiredTurn | undefined> {
+  const { turn, engine, startedAt, signal } = read;
   const target = { engineId: engine.id, generation: engine.generation };
   try {
     signal.throwIfAborted();
-    const held = await holdEngine(ctx, seen, signal);
+    const held = await holdEngine(ctx, read, signal);
     if (held && startedAt !== undefined) return { record: { ...target, startedAt }, held };
     held?.release();
   } catch (error) {
     if (isAborted(error) && turn.stopCause?.reason === "CANCELLED") {
-      // A cancelled turn is on record although its engine never had it: cancel and later starts of its id find it.
+      // A cancelled turn gets a row although no engine got the turn. Later cancels and starts with this id find the row.
       const record = startedAt === undefined ? await recordTurn(ctx, turn, target) : { ...target, startedAt };
       return { record, held: undefined };
     }
@@ -92,10 +98,12 @@ async function holdSeen(ctx: AcquireContext, seen: SeenEngine): Promise<Acquired
   return undefined;
 }
 
-/** Erases the row, so that it can be written again. */
+/** Erases the row, so that a later attempt can write it again. */
 async function requireErased(ctx: TurnContext, turn: LiveTurn): Promise<void> {
   if (await eraseTurn(ctx, turn)) return;
-  throw new DomainError("DATABASE_UNAVAILABLE", "the turn could not be recorded", { retryAfterMs: 1_000 });
+  throw new DomainError("DATABASE_UNAVAILABLE", "the database could not record the turn: start it again", {
+    retryAfterMs: 1_000,
+  });
 }
 
 function isAborted(error: unknown): boolean {
