@@ -1,7 +1,8 @@
+import { isDeepStrictEqual } from "node:util";
 import type { EngineRow } from "../../../db/engines.ts";
 import type { BaseContext } from "../../context.ts";
 import type { Desired, EngineStatus } from "./engine-status.ts";
-import { toDefaultImage, toEngineSpec, toSpecHash } from "./engine-spec.ts";
+import { toDefaultImage, toEngineSpec } from "./engine-spec.ts";
 
 /** An engine in the API. Instants are ISO strings. */
 export interface Engine {
@@ -66,5 +67,5 @@ function hasDrift(ctx: Pick<BaseContext, "config">, row: EngineRow): boolean {
   const { imageFrom, imageId, limitOverrides } = row.spec;
   const image = imageFrom === "default" ? toDefaultImage(ctx.config) : row.spec.image;
   const today = { ...toEngineSpec(ctx.config, { image, imageFrom, limitOverrides }), imageId };
-  return toSpecHash(today) !== toSpecHash(row.spec);
+  return !isDeepStrictEqual(today, row.spec);
 }
