@@ -1,9 +1,9 @@
 import { hash } from "node:crypto";
-import canonicalize from "canonicalize";
+import { toCanonicalJson } from "../canonical-json.ts";
 import { DomainError } from "../errors.ts";
 
 /**
- * SHA-256 over canonical JSON (RFC 8785): equal inputs have equal fingerprints, whatever the order of their properties.
+ * SHA-256 over canonical JSON: equal inputs have equal fingerprints, whatever the order of their properties.
  * Throws INVALID_INPUT if the input nests too deep for the stack.
  */
 export function toFingerprint(input: unknown): string {
@@ -12,17 +12,9 @@ export function toFingerprint(input: unknown): string {
 
 function toCanonical(input: unknown): string {
   try {
-    return canonicalize(input) ?? "";
+    return toCanonicalJson(input);
   } catch (error) {
-    if (error instanceof RangeError) {
-      throw new DomainError("INVALID_INPUT", "the input nests too deep: flatten it", { cause: error });
-    }
-    // Callers may send lone surrogates, which RFC 8785 refuses. JSON.stringify escapes each of them differently.
-    return JSON.stringify(input, sortProperties);
+    if (!(error instanceof RangeError)) throw error;
+    throw new DomainError("INVALID_INPUT", "the input nests too deep: flatten it", { cause: error });
   }
-}
-
-function sortProperties(_name: string, value: unknown): unknown {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
-  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
 }
