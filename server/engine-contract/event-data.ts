@@ -4,13 +4,13 @@ const MAX_DEPTH = 256;
 
 export interface EventData {
   value: unknown;
-  /** The value as JSON text. Control characters appear only in its white space. */
+  /** The value as JSON text, on one line. Unlike the value it has the engine's numbers exactly. */
   json: string;
 }
 
 /**
  * Parses the data of an event that an engine sent. Text that is not JSON counts as a string. JSON that nests too
- * deeply counts as a string too: serialising the parsed value again could overflow the stack.
+ * deeply counts as a string too: a program that writes the parsed value again could overflow its stack.
  */
 export function parseEventData(text: string): EventData {
   let value: unknown;
@@ -23,5 +23,6 @@ export function parseEventData(text: string): EventData {
   if (text.length > 2 * MAX_DEPTH && isDeeperThan(value, MAX_DEPTH)) {
     return { value: text, json: JSON.stringify(text) };
   }
-  return { value, json: text };
+  // In JSON, a raw line break is white space. In an event stream it would end the line.
+  return { value, json: text.includes("\n") ? text.replaceAll("\n", " ") : text };
 }

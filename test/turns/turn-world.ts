@@ -202,7 +202,7 @@ export async function readAll(
   const { afterSeq = 0, signal = AbortSignal.timeout(60_000) } = options;
   for await (const batch of followTurn(ctx, { ...key, afterSeq, signal })) {
     read.batches.push(batch);
-    read.events.push(...batch.events);
+    read.events.push(...batch.events.map((line) => JSON.parse(line) as TurnEvent));
     if (batch.gap) read.gaps.push(batch.gap);
     read.end = batch.end;
     if (options.stop?.(read)) break;

@@ -4,6 +4,7 @@ import { noteFailure } from "../http/note-failure.ts";
 import { toSearch } from "../http/request-url.ts";
 import { appRouter } from "../routers/router.ts";
 import { EventStream, SILENCE_MS, toEvent } from "../sse/event-stream.ts";
+import { readInputText } from "./input-text.ts";
 import { toTrpcErrorShape } from "./api-error.ts";
 import type { RequestContext } from "./request-context.ts";
 
@@ -37,7 +38,7 @@ export function isProcedure(path: string): boolean {
 /**
  * Serves a subscription in the format that tRPC's links expect. tRPC's own HTTP handler uses three generators and four
  * web streams for each stream: half of an open stream's memory, and a third of the CPU of an event. This one needs no
- * transformer, and expects tracked items only.
+ * transformer, and expects tracked items of JSON text only.
  */
 export async function serveSubscription(call: SubscriptionCall): Promise<void> {
   const { path, request, reply, ctx, left } = call;
@@ -61,8 +62,8 @@ export async function serveSubscription(call: SubscriptionCall): Promise<void> {
     });
     // Greet two turns of the event loop later, so that the queries for the first item are sent first.
     setImmediate(() => setImmediate(() => send("")));
-    for await (const [id, item] of items as AsyncIterable<TrackedEnvelope<unknown>>) {
-      if (!send(toItem(id, JSON.stringify(item)))) await stream.untilRoom();
+    for await (const [id, json] of items as AsyncIterable<TrackedEnvelope<string>>) {
+      if (!send(toItem(id, json))) await stream.untilRoom();
     }
     send(RETURNED);
   } catch (error) {
@@ -90,11 +91,12 @@ function toItem(id: string, json: string): string {
 }
 
 /** Reads the input as tRPC does. A reader that comes back sends its cursor as `Last-Event-ID`, which goes into it. */
-function readInput({ method, body, url, headers }: FastifyRequest): unknown {
-  const query = new URLSearchParams(toSearch(url));
-  const text = method === "GET" ? query.get("input") : body;
-  const input = typeof text === "string" && text !== "" ? parseInput(text) : undefined;
-  const lastEventId = headers["last-event-id"] ?? query.get("lastEventId") ?? query.get("Last-Event-Id");
+function readInput(request: FastifyRequest): unknown {
+  const query = new URLSearchParams(toSearch(request.url));
+  const text = readInputText(request);
+  const input = text === undefined ? undefined : parseInput(text);
+  const lastEventId =
+    request.headers["last-event-id"] ?? query.get("lastEventId") ?? query.get("Last-Event-Id");
   if (!lastEventId) return input;
   if (input === undefined || input === null) return { lastEventId };
   return typeof input === "object" && !Array.isArray(input) ? { ...input, lastEventId } : input;

@@ -1,5 +1,6 @@
 import type { LogChunk } from "../../../db/turn-events.ts";
-import { BATCH_MAX_BYTES, BATCH_MAX_EVENTS, type TurnBatch, type TurnEvent } from "../read/turn-batch.ts";
+import { splitArray } from "../../json-text.ts";
+import { BATCH_MAX_BYTES, BATCH_MAX_EVENTS, type TurnBatch } from "../read/turn-batch.ts";
 
 /**
  * Rows of the log as batches for a reader that has everything up to `cursor`. Small rows share a batch. Sequence
@@ -7,7 +8,7 @@ import { BATCH_MAX_BYTES, BATCH_MAX_EVENTS, type TurnBatch, type TurnEvent } fro
  */
 export function toBatches(chunks: readonly LogChunk[], cursor: number): TurnBatch[] {
   const batches: TurnBatch[] = [];
-  let events: TurnEvent[] = [];
+  let events: string[] = [];
   let bytes = 0;
   let lastSeq = cursor;
   const close = () => {
@@ -16,14 +17,14 @@ export function toBatches(chunks: readonly LogChunk[], cursor: number): TurnBatc
     bytes = 0;
   };
   for (const chunk of chunks) {
-    const fresh = (JSON.parse(chunk.events) as TurnEvent[]).filter((event) => event.seq > lastSeq);
-    const first = fresh[0];
-    if (first === undefined) continue;
+    if (chunk.lastSeq <= lastSeq) continue;
+    const firstSeq = Math.max(chunk.firstSeq, lastSeq + 1);
+    const fresh = toLines(chunk).slice(firstSeq - chunk.firstSeq);
     const isFull =
       events.length + fresh.length > BATCH_MAX_EVENTS || bytes + chunk.events.length > BATCH_MAX_BYTES;
-    if (isFull || first.seq > lastSeq + 1) close();
-    if (first.seq > lastSeq + 1) {
-      const toSeq = first.seq - 1;
+    if (isFull || firstSeq > lastSeq + 1) close();
+    if (firstSeq > lastSeq + 1) {
+      const toSeq = firstSeq - 1;
       batches.push({ lastSeq: toSeq, events: [], gap: { fromSeq: lastSeq + 1, toSeq, reason: "lost" } });
     }
     events.push(...fresh);
@@ -32,4 +33,9 @@ export function toBatches(chunks: readonly LogChunk[], cursor: number): TurnBatc
   }
   close();
   return batches;
+}
+
+function toLines({ events }: LogChunk): string[] {
+  // Rows of earlier versions may have line breaks in the white space of an event's data.
+  return splitArray(events.includes("\n") ? events.replaceAll("\n", " ") : events);
 }

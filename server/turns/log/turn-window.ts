@@ -7,24 +7,29 @@ const WINDOW_MAX_BYTES = 1024 * 1024;
 /** Text of an event in the log besides its type and its data: names, instant, sequence number. */
 const LINE_CHARS = 72;
 
+export interface AppendedEvent extends Pick<TurnEvent, "at" | "type"> {
+  json: string;
+}
+
 /**
  * The newest events of one turn: at most 4096 events and 1 MiB, but always all that are not written yet. The caller of
  * `append` has to limit `unwrittenBytes`.
  *
- * Events that are not written are kept as objects, for the readers at the head. Written events are kept only as the
- * text that the log has. The reason: long-lived objects cost the garbage collector more than all other work of a turn,
- * and few readers are that far behind.
+ * Events are kept as text, which readers and the log get unchanged. Events that are not written have a text each, for
+ * the readers at the head. Written events have only the chunks that the log has. The reason: many long-lived objects
+ * cost the garbage collector more than all other work of a turn, and few readers are that far behind.
  */
 export class TurnWindow {
   #written: LogChunk[] = [];
   #writtenBytes = 0;
   #writtenSeq = 0;
   // Parallel arrays: no further object for each of many small events.
-  #events: TurnEvent[] = [];
-  #jsons: string[] = [];
+  #events: string[] = [];
   #sizes: number[] = [];
   #unwrittenBytes = 0;
   #totalBytes = 0;
+  #type = "";
+  #typeJson = '""';
 
   get lastSeq(): number {
     return this.#writtenSeq + this.#events.length;
@@ -44,18 +49,19 @@ export class TurnWindow {
     return this.#written[0]?.firstSeq ?? this.#writtenSeq + 1;
   }
 
-  /** `json` is the event's data as text that parses. */
-  append({ at, type, data }: Omit<TurnEvent, "seq">, json: string): void {
+  /** `json` is the event's data as JSON text on one line. */
+  append({ at, type, json }: AppendedEvent): void {
+    // Mostly many events of one type follow each other.
+    if (type !== this.#type) this.#typeJson = JSON.stringify((this.#type = type));
     const size = LINE_CHARS + type.length + json.length;
-    this.#events.push({ seq: this.lastSeq + 1, at, type, data });
-    this.#jsons.push(json);
+    this.#events.push(`{"seq":${this.lastSeq + 1},"at":"${at}","type":${this.#typeJson},"data":${json}}`);
     this.#sizes.push(size);
     this.#unwrittenBytes += size;
     this.#totalBytes += size;
   }
 
   /** One batch of the events after `cursor`, up to `lastSeq`. The window must have the first of them. */
-  after(cursor: number, lastSeq: number): TurnEvent[] {
+  after(cursor: number, lastSeq: number): string[] {
     if (cursor < this.#writtenSeq) return this.#afterWritten(cursor);
     const from = cursor - this.#writtenSeq;
     return this.#events.slice(from, this.#untilFull(from, lastSeq - this.#writtenSeq));
@@ -71,7 +77,8 @@ export class TurnWindow {
       chunks.push({
         firstSeq: before + from + 1,
         lastSeq: before + until,
-        events: this.#toText(from, until),
+        // Joined into one string, because slices would keep the engine's whole chunks in memory.
+        events: ["[", this.#events.slice(from, until).join(","), "]"].join(""),
       });
       from = until;
     }
@@ -83,7 +90,6 @@ export class TurnWindow {
     for (const chunk of chunks) {
       const count = chunk.lastSeq - this.#writtenSeq;
       this.#events.splice(0, count);
-      this.#jsons.splice(0, count);
       for (const size of this.#sizes.splice(0, count)) this.#unwrittenBytes -= size;
       this.#written.push(chunk);
       this.#writtenBytes += chunk.events.length;
@@ -92,7 +98,7 @@ export class TurnWindow {
     this.#trim();
   }
 
-  #afterWritten(cursor: number): TurnEvent[] {
+  #afterWritten(cursor: number): string[] {
     // Search from the end: few readers are far behind.
     const first = this.#written.findLastIndex(({ firstSeq }) => firstSeq <= cursor + 1);
     let until = first;
@@ -103,23 +109,6 @@ export class TurnWindow {
       until += 1;
     }
     return toBatches(this.#written.slice(first, until), cursor).flatMap(({ events }) => events);
-  }
-
-  /** Joined into one string, because slices would keep the engine's whole chunks in memory. */
-  #toText(from: number, until: number): string {
-    const parts = ["["];
-    let type: string | undefined;
-    let typeJson = "";
-    for (let index = from; index < until; index += 1) {
-      const event = this.#events[index];
-      if (event === undefined) break;
-      // Mostly many events of one type follow each other.
-      if (event.type !== type) typeJson = JSON.stringify((type = event.type));
-      const head = `{"seq":${event.seq},"at":"${event.at}","type":`;
-      parts.push(index === from ? head : `},${head}`, typeJson, ',"data":', this.#jsons[index] ?? "null");
-    }
-    parts.push("}]");
-    return parts.join("");
   }
 
   #untilFull(from: number, end: number): number {

@@ -1,8 +1,8 @@
 import type { TurnAppend } from "../../../db/turn-events.ts";
 import type { NewTurn, TurnStatus } from "../../../db/turns.ts";
-import { TurnWindow } from "../log/turn-window.ts";
+import { TurnWindow, type AppendedEvent } from "../log/turn-window.ts";
 import type { ReaderWake } from "../read/reader-wake.ts";
-import type { TurnBatch, TurnEvent } from "../read/turn-batch.ts";
+import type { TurnBatch } from "../read/turn-batch.ts";
 import type { EndCause, TurnEnd } from "./turn-end.ts";
 import { TurnProgress } from "./turn-progress.ts";
 import type { TurnState, TurnWait } from "./turn-states.ts";
@@ -150,10 +150,10 @@ export class LiveTurn {
     this.#stop.abort();
   }
 
-  /** Readers get it with the next `announce`. `json` is the event's data as text that parses. */
-  append(event: Omit<TurnEvent, "seq">, json: string, nowMs: number): void {
+  /** Readers get it with the next `announce`. */
+  append(event: AppendedEvent, nowMs: number): void {
     if (this.#window.unwrittenBytes === 0) this.#oldestUnwrittenAt = nowMs;
-    this.#window.append(event, json);
+    this.#window.append(event);
   }
 
   addBytes(count: number): void {

@@ -1,5 +1,6 @@
 import type { TurnEnd } from "../model/turn-end.ts";
 
+/** An event as its reader parses it. The service keeps only its text, because parsing would change numbers. */
 export interface TurnEvent {
   /** From 1, without gaps. */
   seq: number;
@@ -23,7 +24,8 @@ export interface TurnGap {
 export interface TurnBatch {
   /** The cursor after this batch, with its gap and its end. */
   lastSeq: number;
-  events: readonly TurnEvent[];
+  /** Each is the JSON text of a TurnEvent, on one line. */
+  events: readonly string[];
   gap?: TurnGap;
   end?: TurnEnd;
 }

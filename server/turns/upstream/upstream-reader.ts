@@ -139,7 +139,7 @@ export class UpstreamReader implements StreamSink {
       return;
     }
     const { value, json } = parseEventData(message.data);
-    this.#turn.append({ at: this.#at, type, data: value }, json, this.#nowMs);
+    this.#turn.append({ at: this.#at, type, json }, this.#nowMs);
     this.#interpret(type, value);
   }
 

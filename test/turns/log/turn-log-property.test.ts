@@ -7,7 +7,7 @@ import { systemClock } from "../../../server/time/clock.ts";
 import { RESERVE_AHEAD, type LiveTurn } from "../../../server/turns/model/live-turn.ts";
 import { followTurn } from "../../../server/turns/read/follow-turn.ts";
 import { recoverTurns } from "../../../server/turns/log/recover-turns.ts";
-import type { TurnBatch } from "../../../server/turns/read/turn-batch.ts";
+import type { TurnBatch, TurnEvent } from "../../../server/turns/read/turn-batch.ts";
 import { COMPLETED } from "../../../server/turns/model/turn-end.ts";
 import { openFlakyLink, type FlakyLink } from "../../support/flaky-link.ts";
 import { openTurnWorld, type TurnProcess, type TurnWorld } from "../turn-world.ts";
@@ -136,7 +136,7 @@ const textOf = (seq: number, size: number) => `${seq}:${"x".repeat(size)}`;
 
 function append(turn: LiveTurn, seq: number, size: number): void {
   const data = textOf(seq, size);
-  turn.append({ at, type: "message", data }, JSON.stringify(data), Date.now());
+  turn.append({ at, type: "message", json: JSON.stringify(data) }, Date.now());
 }
 
 /** Reads up to so many batches, up to the end, or until there is nothing to read for now. */
@@ -189,7 +189,8 @@ function check(reader: Reader, appended: number, isDead: boolean): void {
       expect(isDead).toBe(true);
       next = batch.gap.toSeq + 1;
     }
-    for (const event of batch.events) {
+    for (const line of batch.events) {
+      const event = JSON.parse(line) as TurnEvent;
       expect(event.seq).toBe(next);
       expect(String(event.data).startsWith(`${next}:`)).toBe(true);
       next += 1;

@@ -97,7 +97,7 @@ test("while engines flood the log every turn progresses, and a quiet one ends be
   const data = "x".repeat(60_000);
   const flood = (turn: LiveTurn) => {
     for (let count = 0; count < 20; count += 1) {
-      turn.append({ at, type: "message", data }, JSON.stringify(data), Date.now());
+      turn.append({ at, type: "message", json: JSON.stringify(data) }, Date.now());
     }
     ctx.turnLog.touch(turn);
     if (!turn.hasEnd) turn.onCommitted(() => flood(turn));
