@@ -1,3 +1,5 @@
+import { splitObject, toJsonText } from "../json-text.ts";
+
 export interface ExecuteRequest {
   message: unknown;
   taskId: string;
@@ -43,8 +45,13 @@ export class ExecuteBody {
   }
 }
 
-/** Renames the fields that the contract names. All other fields, and all values, go through unchanged. */
+/** Renames the fields that the contract names. All other fields, and all values, keep their text. */
 function toExecuteBody(request: ExecuteRequest): string {
-  const entries = Object.entries(request).map(([name, value]) => [ENGINE_NAMES.get(name) ?? name, value]);
-  return JSON.stringify(Object.fromEntries(entries));
+  // Of a field that comes twice, the engine gets the one that the service has read: the last one.
+  const fields = new Map(splitObject(toJsonText(request)));
+  const members = Array.from(
+    fields,
+    ([name, json]) => `${JSON.stringify(ENGINE_NAMES.get(name) ?? name)}:${json}`,
+  );
+  return `{${members.join(",")}}`;
 }

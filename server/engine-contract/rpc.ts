@@ -1,5 +1,6 @@
 import { DomainError } from "../errors.ts";
 import { isDeeperThan } from "../json-depth.ts";
+import { findMember, toJsonText } from "../json-text.ts";
 import { Deadline } from "../time/deadline.ts";
 import type { EngineConnections } from "./connections.ts";
 import type { EngineAddress } from "./engine-address.ts";
@@ -22,6 +23,12 @@ export interface RpcTarget extends EngineAddress {
   interrupted: AbortSignal;
 }
 
+/** Parsing changes numbers: callers get the text. */
+export interface RpcResult {
+  value: unknown;
+  json: string;
+}
+
 const ANSWER_MAX_BYTES = 1024 * 1024;
 
 /**
@@ -34,13 +41,13 @@ export async function postRpc(
   connections: EngineConnections,
   { endpoint, apiKey, interrupted }: RpcTarget,
   request: RpcRequest,
-): Promise<unknown> {
+): Promise<RpcResult> {
   using deadline = new Deadline(request.timeoutMs, [interrupted, request.signal]);
   const result = await exchangeWithEngine(connections, endpoint, {
     method: "POST",
     path: "/rpc",
     headers: { "content-type": "application/json", accept: "application/json", "x-engine-key": apiKey },
-    body: JSON.stringify({ method: request.method, params: request.params }),
+    body: `{"method":${JSON.stringify(request.method)},"params":${toJsonText(request.params)}}`,
     maxBytes: ANSWER_MAX_BYTES,
     signal: deadline.signal,
   });
@@ -48,13 +55,15 @@ export async function postRpc(
   throw toExchangeFailure(result, request, { timedOut: deadline.hasPassed, interrupted });
 }
 
-function readAnswer(answer: EngineAnswer, apiKey: string, readOnly: boolean): unknown {
+function readAnswer(answer: EngineAnswer, apiKey: string, readOnly: boolean): RpcResult {
   const { status } = answer;
   const body = parseObject(answer.text);
   const engineError = body && findReportedError(status, body, apiKey);
   if (engineError || !body || status < 200 || status > 299 || !Object.hasOwn(body, "result")) {
     throw toAnswerFailure(answer, engineError, readOnly);
   }
-  if (!isDeeperThan(body["result"], RPC_MAX_DEPTH)) return body["result"];
+  const value = body["result"];
+  if (!isDeeperThan(value, RPC_MAX_DEPTH))
+    return { value, json: findMember(answer.text, "result") ?? "null" };
   throw new DomainError("ENGINE_ERROR", `the engine's answer nests deeper than ${RPC_MAX_DEPTH} levels`);
 }

@@ -4,7 +4,7 @@ import type { AuditAction } from "../audit/audit-entry.ts";
 import { acquireEngine } from "../engines/access/acquire-engine.ts";
 import type { HeldEngine } from "../engines/access/hold-engine.ts";
 import { DomainError, toErrorMessage } from "../errors.ts";
-import { postRpc, type RpcRequest } from "../engine-contract/rpc.ts";
+import { postRpc, type RpcRequest, type RpcResult } from "../engine-contract/rpc.ts";
 import { findUnknownOutcome } from "../engine-contract/unknown-outcome.ts";
 
 export interface CallEngineInput
@@ -26,7 +26,7 @@ const AUDITED_METHODS: ReadonlyMap<string, AuditAction> = new Map([
 export async function callEngine(
   ctx: RpcContext,
   input: CallEngineInput,
-): Promise<{ result: unknown; generation: number }> {
+): Promise<{ result: RpcResult; generation: number }> {
   const { productId, userId, timeoutMs, expectGeneration, readOnly = false, signal } = input;
   const startedAt = ctx.clock.now();
   using engine = await acquireEngine(ctx, { productId, userId, timeoutMs, expectGeneration, signal });

@@ -42,18 +42,17 @@ export const OPERATIONS = {
 } as const;
 
 /**
- * Calls one of `OPERATIONS` and checks the shape of its result. Throws what `callEngine` throws, and ENGINE_ERROR for
- * another shape.
+ * Calls one of `OPERATIONS`, checks the shape of its result and returns the result's JSON text. Throws what
+ * `callEngine` throws, and ENGINE_ERROR for another shape.
  */
-export async function callOperation<Schema extends z.ZodType>(
+export async function callOperation(
   ctx: RpcContext,
-  { method, readOnly, result: schema }: { method: string; readOnly: boolean; result: Schema },
+  { method, readOnly, result: schema }: { method: string; readOnly: boolean; result: z.ZodType },
   input: Pick<CallEngineInput, "productId" | "userId" | "signal"> & Partial<Pick<CallEngineInput, "params">>,
-): Promise<z.infer<Schema>> {
+): Promise<string> {
   const call = { params: {}, ...input, method, timeoutMs: OPERATION_TIMEOUT_MS, readOnly };
   const { result } = await callEngine(ctx, call);
-  const parsed = schema.safeParse(result);
-  if (parsed.success) return parsed.data;
+  if (schema.safeParse(result.value).success) return result.json;
   const effect = readOnly ? "" : "; the engine did apply the operation";
   const message = `the engine's answer to ${method} does not have the shape of the contract${effect}`;
   throw new DomainError("ENGINE_ERROR", message);

@@ -28,11 +28,12 @@ beforeEach(() => {
 });
 
 async function call(request: Partial<RpcRequest> = {}, endpoint = engine.url): Promise<unknown> {
-  return postRpc(
+  const result = await postRpc(
     connections,
     { endpoint, apiKey, interrupted: interruption.signal },
     { method: "skill.run", params: { a: 1 }, timeoutMs: 10_000, readOnly: false, ...request },
   );
+  return result.value;
 }
 
 async function failure(request: Partial<RpcRequest> = {}, endpoint = engine.url): Promise<DomainError> {

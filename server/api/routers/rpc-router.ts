@@ -1,8 +1,11 @@
 import { z } from "zod";
 import { callEngine } from "../../rpc/call-engine.ts";
+import { toJsonText, withSource } from "../../json-text.ts";
 import { callOperation, OPERATIONS } from "../../rpc/call-operation.ts";
+import type { RpcContext } from "../../rpc/rpc-context.ts";
 import { findUnknownOutcome } from "../../engine-contract/unknown-outcome.ts";
 import { Generation, IdempotencyKey, JsonObject, plainText, TimeoutMs, UserId } from "./field-schemas.ts";
+import type { StandIns } from "../trpc/stand-ins.ts";
 import { platformProcedure } from "../trpc/procedures.ts";
 import { type Mutation, type Operation, runOnce } from "../trpc/run-once.ts";
 
@@ -24,44 +27,72 @@ const procedure = platformProcedure("rpc");
 const readProcedure = procedure.input(z.strictObject({ userId: UserId }));
 const mutationProcedure = procedure.meta({ reachesEngine: true });
 
+/** Types a stand-in as the operation's result, whose shape `callOperation` has checked. */
+function standInFor<Schema extends z.ZodType>(_operation: { result: Schema }) {
+  return z.string().transform((standIn) => standIn as unknown as z.output<Schema>);
+}
+
 // A plain record, because `t.router` refuses the name `call`. The root router accepts it as a nested router.
 export const rpcRouter = {
   call: mutationProcedure
     .input(Call)
     .output(Answer)
-    .mutation(async (opts) => sendOnce(opts, callEngine)),
+    .mutation(async (opts) => {
+      const reply = await sendOnce(opts, async (ctx, input) => {
+        const { result, generation } = await callEngine(ctx, input);
+        return { json: result.json, generation };
+      });
+      return { result: opts.ctx.standIns.add(toText(reply)), generation: reply.generation };
+    }),
   setConfig: mutationProcedure
     .input(SetConfig)
-    .output(OPERATIONS.setConfig.result)
-    .mutation(async (opts) =>
-      sendOnce(opts, async (ctx, { productId, userId, config }) =>
-        callOperation(ctx, OPERATIONS.setConfig, { productId, userId, params: { config } }),
-      ),
-    ),
+    .output(standInFor(OPERATIONS.setConfig))
+    .mutation(async (opts) => {
+      const reply = await sendOnce(opts, async (ctx, { productId, userId, config }) => {
+        const params = withSource({ config }, `{"config":${toJsonText(config)}}`);
+        return { json: await callOperation(ctx, OPERATIONS.setConfig, { productId, userId, params }) };
+      });
+      return opts.ctx.standIns.add(toText(reply));
+    }),
   reload: mutationProcedure
     .input(Reload)
-    .output(OPERATIONS.reload.result)
-    .mutation(async (opts) =>
-      sendOnce(opts, async (ctx, { productId, userId }) =>
-        callOperation(ctx, OPERATIONS.reload, { productId, userId }),
-      ),
-    ),
+    .output(standInFor(OPERATIONS.reload))
+    .mutation(async (opts) => {
+      const reply = await sendOnce(opts, async (ctx, { productId, userId }) => ({
+        json: await callOperation(ctx, OPERATIONS.reload, { productId, userId }),
+      }));
+      return opts.ctx.standIns.add(toText(reply));
+    }),
   getConfig: readProcedure
-    .output(OPERATIONS.getConfig.result)
-    .query(async ({ ctx, input, signal }) =>
-      callOperation(ctx.call, OPERATIONS.getConfig, { ...input, productId: ctx.productId, signal }),
-    ),
+    .output(standInFor(OPERATIONS.getConfig))
+    .query(async (opts) => readOperation(opts, OPERATIONS.getConfig)),
   quotaState: readProcedure
-    .output(OPERATIONS.quotaState.result)
-    .query(async ({ ctx, input, signal }) =>
-      callOperation(ctx.call, OPERATIONS.quotaState, { ...input, productId: ctx.productId, signal }),
-    ),
+    .output(standInFor(OPERATIONS.quotaState))
+    .query(async (opts) => readOperation(opts, OPERATIONS.quotaState)),
   cacheState: readProcedure
-    .output(OPERATIONS.cacheState.result)
-    .query(async ({ ctx, input, signal }) =>
-      callOperation(ctx.call, OPERATIONS.cacheState, { ...input, productId: ctx.productId, signal }),
-    ),
+    .output(standInFor(OPERATIONS.cacheState))
+    .query(async (opts) => readOperation(opts, OPERATIONS.cacheState)),
 };
+
+interface Read {
+  ctx: { call: RpcContext; productId: string; standIns: StandIns };
+  input: { userId: string };
+  signal: AbortSignal | undefined;
+}
+
+type ReadOperation = Parameters<typeof callOperation>[1];
+
+async function readOperation({ ctx, input, signal }: Read, operation: ReadOperation): Promise<string> {
+  const { productId, standIns } = ctx;
+  return standIns.add(await callOperation(ctx.call, operation, { ...input, productId, signal }));
+}
+
+/** The text of a result. It is stored as a string under the idempotency key, so that a retry gets the same text. */
+function toText(reply: object): string {
+  if ("json" in reply && typeof reply.json === "string") return reply.json;
+  // A reply that an earlier version has stored.
+  return JSON.stringify("result" in reply ? reply.result : reply);
+}
 
 /**
  * `runOnce` for calls that have an effect in the engine. If the effect is unknown, OUTCOME_UNKNOWN is stored under the

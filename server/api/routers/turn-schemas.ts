@@ -32,7 +32,14 @@ const KnownRequest = z
   });
 
 /** The body of `/execute`, with known fields in camelCase. Unknown fields go to the engine unchanged. */
-export const ExecuteRequestSchema = plainObject<z.input<typeof KnownRequest>>().pipe(KnownRequest);
+export const ExecuteRequestSchema = plainObject<z.output<typeof KnownRequest>>().check((context) => {
+  // Not piped into the schema, because its copy of the request would not have the request's source text.
+  if (context.issues.length > 0) return;
+  const { error } = KnownRequest.safeParse(context.value);
+  for (const { path, message } of error?.issues ?? []) {
+    context.issues.push({ code: "custom", path, message, input: context.value });
+  }
+});
 
 export const EndSchema = z.object({
   status: z.enum(END_STATUSES),

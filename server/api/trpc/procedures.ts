@@ -7,6 +7,7 @@ import type { Scope } from "../../../db/platform-keys.ts";
 import type { Caller } from "../../keys/caller.ts";
 import { Slug } from "../routers/field-schemas.ts";
 import type { RequestContext } from "./request-context.ts";
+import { noteSources } from "./input-text.ts";
 import { t, type ProcedureMeta } from "./trpc.ts";
 
 /** No key needed. */
@@ -21,10 +22,12 @@ const productProcedure = t.procedure as unknown as ReturnType<typeof t.procedure
 
 /** For a product's keys with all of these scopes, and for operators who name a product. */
 export function platformProcedure(...scopes: readonly [Scope, ...Scope[]]) {
-  return productProcedure.use(async ({ ctx, getRawInput, next, type, meta }) =>
+  return productProcedure.use(async ({ ctx, getRawInput, next, type, meta, batchIndex }) =>
     runWithinLease(ctx, meta, async () => {
       const caller = await ctx.authenticate();
-      const { product, ...rest } = takeProduct(await getRawInput());
+      const rawInput = await getRawInput();
+      if (isObject(rawInput)) noteSources(rawInput, () => ctx.findInputText(batchIndex));
+      const { product, ...rest } = takeProduct(rawInput);
       const beginsWork = isWork(type, meta);
       const admission = await admitCall(ctx.app, caller, { access: scopes, beginsWork, product });
       return next({ ctx: { call: toCall(ctx, caller), ...admission }, ...rest });

@@ -1,11 +1,16 @@
 import type { AppContext } from "../../compose.ts";
 import type { RequestCaller } from "../http/request-caller.ts";
+import type { StandIns } from "./stand-ins.ts";
 import type { Readiness } from "../http/readiness.ts";
 
 /** What all calls of one HTTP request share. */
 export interface RequestContext extends RequestCaller {
   app: AppContext;
   requestId: string;
+  /** The JSON text of the input of one call, by its position in the batch. */
+  findInputText: (batchIndex: number) => string | undefined;
+  /** For JSON text that goes into the reply as it is. */
+  standIns: StandIns;
   readiness(): Promise<Readiness>;
   /** Aborts when the server closes. Open streams then end without an end event, so their readers resume elsewhere. */
   closing: AbortSignal;

@@ -13,6 +13,8 @@ import {
   serveSubscription,
   type SubscriptionCall,
 } from "./serve-subscription.ts";
+import { findInputText } from "./input-text.ts";
+import { StandIns } from "./stand-ins.ts";
 import { addRequestId } from "./trpc.ts";
 
 export const REQUEST_MAX_BYTES = 1024 * 1024;
@@ -61,8 +63,15 @@ async function answerCall(options: TrpcRouteOptions, call: HttpCall): Promise<Fa
   const caller = openCaller(options.app, request.headers.authorization, (name) => {
     request.actorName = name;
   });
-  const ctx: RequestContext = { ...options, ...caller, requestId: request.id };
-  if (!isSubscription(path) || isBatch(request)) return send(reply, await resolve(ctx, call, left.signal));
+  const ctx: RequestContext = {
+    ...options,
+    ...caller,
+    requestId: request.id,
+    findInputText: (batchIndex) => findInputText(request, batchIndex),
+    standIns: new StandIns(),
+  };
+  if (!isSubscription(path) || isBatch(request))
+    return send(reply, ctx.standIns, await resolve(ctx, call, left.signal));
   await serveSubscription({ path, request, reply, ctx, left: left.signal });
   return reply;
 }
@@ -93,14 +102,17 @@ function isBatch(request: FastifyRequest): boolean {
   return new URLSearchParams(toSearch(request.url)).get("batch") === "1";
 }
 
-async function send(reply: FastifyReply, response: Response): Promise<FastifyReply> {
+async function send(reply: FastifyReply, standIns: StandIns, response: Response): Promise<FastifyReply> {
   const { status, headers, body } = response;
-  if (headers.has("transfer-encoding")) return reply.send(response);
+  if (headers.has("transfer-encoding")) {
+    const lines = body?.pipeThrough(standIns.fillLines()).pipeThrough(new TextEncoderStream());
+    return reply.send(new Response(lines ?? null, { status, headers }));
+  }
   const allow = headers.get("allow");
   if (allow !== null) reply.header("allow", allow);
   reply.code(status).type("application/json");
   // Send the text in one write with its length. As a stream it would pass through three more layers in chunks.
-  return reply.send(body === null ? "" : await response.text());
+  return reply.send(body === null ? "" : standIns.fill(await response.text()));
 }
 
 function toFetchRequest(request: FastifyRequest, signal: AbortSignal): Request {
