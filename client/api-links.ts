@@ -9,8 +9,11 @@ import {
 } from "@trpc/client";
 import { EventSource, type FetchLike } from "eventsource";
 import type { AppRouter } from "../server/api/routers/router.ts";
+import { ConnectionError } from "./connection-error.ts";
+import type { ErrorShape } from "./enginehouse-error.ts";
+import { toErrorShape } from "./reply.ts";
 import { findRetryRule } from "./retry-rules.ts";
-import type { Transport } from "./transport.ts";
+import type { Answer, Transport } from "./transport.ts";
 
 /** Links need an address when they are created. The transport replaces it by the current replica's. */
 const BASE = "http://replica.invalid/trpc";
@@ -97,18 +100,31 @@ function toStreamFetch(transport: Transport): FetchLike {
   return async (input, init) => {
     const url = new URL(String(input));
     const lastEventId = init.headers["Last-Event-ID"];
-    return transport.send(
-      {
-        path: url.pathname.slice("/trpc/".length),
-        body: url.searchParams.get("input") ?? undefined,
-        headers: {
-          accept: "text/event-stream",
-          ...(lastEventId !== undefined && { "last-event-id": lastEventId }),
-        },
-        signal: init.signal,
-        isStream: true,
+    const request = {
+      path: url.pathname.slice("/trpc/".length),
+      body: url.searchParams.get("input") ?? undefined,
+      headers: {
+        accept: "text/event-stream",
+        ...(lastEventId !== undefined && { "last-event-id": lastEventId }),
       },
-      { mayRepeat: true },
-    );
+      signal: init.signal,
+      isStream: true,
+    };
+    return transport.send(request, { mayRepeat: true }).then(toStream, (error: unknown) => {
+      if (!(error instanceof ConnectionError) || error.failure.kind !== "foreign") throw error;
+      const { reason, message } = error;
+      const data = { reason, httpStatus: 400, code: "BAD_REQUEST", requestId: null, path: null };
+      return toErrorStream(toErrorShape(message, data as ErrorShape["data"]));
+    });
   };
+}
+
+function toStream(answer: Answer): Answer | Response {
+  return answer.reply !== undefined && "error" in answer.reply ? toErrorStream(answer.reply.error) : answer;
+}
+
+/** EventSource hides the answers that it takes for failures, or asks again for ever. tRPC reads this stream's error. */
+function toErrorStream(error: object): Response {
+  const headers = { "content-type": "text/event-stream" };
+  return new Response(`event: serialized-error\ndata: ${JSON.stringify(error)}\n\n`, { headers });
 }

@@ -6,18 +6,30 @@ export type Failure =
   | { kind: "refused" }
   /** The connection broke: a replica may have handled the request. */
   | { kind: "lost" }
-  /** A gateway answered instead of a replica. */
-  | { kind: "gateway"; status: number }
+  /** A gateway answered instead of a replica, with a status for trouble that may pass. */
+  | { kind: "gateway"; status: number; retryAfterMs?: number | undefined }
+  /** Something other than a replica answered, and will answer the same again. */
+  | { kind: "foreign"; reason: "UNEXPECTED_ANSWER" | "REQUEST_TOO_LARGE" }
   | { kind: "refusal"; reason: Reason; retryAfterMs?: number | undefined };
 
-/** No replica answered: the connection failed or broke, or a gateway answered. */
+/** No replica answered: the connection failed or broke, or something else answered. */
 export class ConnectionError extends Error {
-  readonly failure: Failure;
+  readonly failure: Exclude<Failure, { kind: "refusal" }>;
 
-  constructor(failure: Failure, message: string, cause?: unknown) {
+  constructor(failure: ConnectionError["failure"], message: string, cause?: unknown) {
     super(message, { cause });
     this.name = "ConnectionError";
     this.failure = failure;
+  }
+
+  get reason(): "CONNECTION_LOST" | "UNEXPECTED_ANSWER" | "REQUEST_TOO_LARGE" | "RATE_LIMITED" {
+    const { failure } = this;
+    if (failure.kind === "foreign") return failure.reason;
+    return failure.kind === "gateway" && failure.status === 429 ? "RATE_LIMITED" : "CONNECTION_LOST";
+  }
+
+  get retryAfterMs(): number | undefined {
+    return this.failure.kind === "gateway" ? this.failure.retryAfterMs : undefined;
   }
 }
 
@@ -36,7 +48,19 @@ export function toConnectionError(url: string, error: unknown): ConnectionError 
   const code = findCode(error);
   return REFUSED_CODES.includes(code)
     ? new ConnectionError({ kind: "refused" }, `${url} cannot be reached (${code})`, error)
-    : new ConnectionError({ kind: "lost" }, `the connection to ${url} broke`, error);
+    : new ConnectionError(
+        { kind: "lost" },
+        `the connection to ${url} broke (${code ?? toWhy(error)})`,
+        error,
+      );
+}
+
+/** The error after the last attempt, whose message tells how long the client has tried. */
+export function toGivenUp(last: ConnectionError, attempts: number, sinceMs: number): ConnectionError {
+  if (attempts === 1) return last;
+  const seconds = ((performance.now() - sinceMs) / 1_000).toFixed(1);
+  const message = `${last.message}; the client gave up after ${attempts} attempts in ${seconds} s`;
+  return new ConnectionError(last.failure, message, last);
 }
 
 function findCode(error: unknown): string | undefined {
@@ -44,4 +68,11 @@ function findCode(error: unknown): string | undefined {
     if ("code" in at && typeof at.code === "string") return at.code;
   }
   return undefined;
+}
+
+/** The message of the innermost cause: fetch itself says only that it failed. */
+function toWhy(error: unknown): string {
+  let why = String(error);
+  for (let at: unknown = error; at instanceof Error; at = at.cause) why = at.message;
+  return why;
 }

@@ -37,8 +37,9 @@ export interface Client {
  * Creates a client of one Enginehouse.
  *
  * The client sends a request again when a connection is refused or a replica shuts down. It also does so when a
- * connection breaks or a gateway answers 502, 503 or 504, unless the service could then act twice. For this, every
- * mutation but `rpc.call` has an idempotency key. Pauses grow, and the next attempt goes to the next replica.
+ * connection breaks or a gateway reports trouble that may pass (408, 429, 502 to 504, 520 to 530), unless the service
+ * could then act twice. For this, every mutation but `rpc.call` has an idempotency key. Pauses grow, and the next
+ * attempt goes to the next replica. The client follows no redirect.
  *
  * Throws a TypeError if the key or an address is malformed.
  */

@@ -42,7 +42,8 @@ export class EnginehouseError extends Error {
 
   /** Whether the same request may succeed later, unchanged. */
   get isTransient(): boolean {
-    return this.reason === "CONNECTION_LOST" || (this.#httpStatus ?? 0) >= 500;
+    const isPassing = this.reason === "CONNECTION_LOST" || this.reason === "RATE_LIMITED";
+    return isPassing || (this.#httpStatus ?? 0) >= 500;
   }
 }
 
@@ -54,6 +55,11 @@ export interface ErrorShape {
 /** Makes the error of a call that the server refused. */
 export function fromErrorShape({ message, data }: ErrorShape): EnginehouseError {
   return new EnginehouseError(data.reason, message, data);
+}
+
+function fromConnectionError(error: ConnectionError): EnginehouseError {
+  const { reason, message, retryAfterMs } = error;
+  return new EnginehouseError(reason, message, { retryAfterMs, cause: error });
 }
 
 /** Makes the error of a turn that failed or was interrupted. */
@@ -69,10 +75,12 @@ export function fromEnd(end: TurnEnd, gap?: TurnGap): EnginehouseError {
 /** Turns any error that `client.api` throws into an EnginehouseError. */
 export function toEnginehouseError(error: unknown): EnginehouseError {
   if (error instanceof EnginehouseError) return error;
+  if (error instanceof ConnectionError) return fromConnectionError(error);
   if (error instanceof TRPCClientError) {
-    const { data, message } = error as TRPCClientError<AppRouter>;
+    const { data, message, cause } = error as TRPCClientError<AppRouter>;
     if (data?.reason !== undefined) return fromErrorShape({ message, data });
-    if (error.cause instanceof EnginehouseError) return error.cause;
+    if (cause instanceof EnginehouseError) return cause;
+    if (cause instanceof ConnectionError) return fromConnectionError(cause);
   }
   const message = error instanceof Error ? error.message : String(error);
   return new EnginehouseError("CONNECTION_LOST", message, { cause: error });
@@ -88,5 +96,5 @@ export function findReason(error: unknown): FailureReason | undefined {
   const { data, cause } = error as TRPCClientError<AppRouter>;
   if (data?.reason !== undefined) return data.reason;
   if (cause instanceof EnginehouseError) return cause.reason;
-  return cause instanceof ConnectionError ? "CONNECTION_LOST" : undefined;
+  return cause instanceof ConnectionError ? cause.reason : undefined;
 }

@@ -15,7 +15,7 @@ import type { TurnBatch, TurnGap } from "./turn-event.ts";
  * Reads a turn from the cursor to its end, over as many connections and replicas as necessary. Each event arrives once
  * and in order. Returns after the end.
  *
- * Throws a refusal that a retry cannot change, CONNECTION_LOST when nothing arrived for `retry.streamForMs`, and the
+ * Throws a refusal that a retry cannot change, the last failure when nothing arrived for `retry.streamForMs`, and the
  * signal's reason when it aborts.
  */
 export async function* followTurn(
@@ -33,19 +33,20 @@ export async function* followTurn(
       yield* readOneConnection(transport, progress, signal);
       if (progress.hasEnded) return;
     } catch (error) {
-      if (!(error instanceof EnginehouseError && error.isTransient)) throw error;
+      if (!(error instanceof EnginehouseError) || !mayPass(error)) throw error;
       setback = error;
       replicas.leave(url);
     }
     setback ??= new EnginehouseError("CONNECTION_LOST", "the stream stopped before the turn's end");
     const { failures } = progress;
     const now = performance.now();
-    if (failures === 0) failingSince = now;
-    else if (now - failingSince > retry.streamForMs) throw toGivenUp(setback);
     const { retryAfterMs } = setback;
     // After progress there is no pause: a replica that drains hands its readers over by ending their streams.
-    if (failures > 0) {
-      await sleep(toDelayMs(retry, { failures, replicas: replicas.count, retryAfterMs }), signal);
+    if (failures === 0) failingSince = now;
+    else {
+      const delayMs = toDelayMs(retry, { failures, replicas: replicas.count, retryAfterMs });
+      if (now + delayMs - failingSince > retry.streamForMs) throw toGivenUp(setback);
+      await sleep(delayMs, signal);
     }
     progress.failures += 1;
   }
@@ -100,6 +101,11 @@ function dropKnown({ lastSeq, batch }: SequencedBatch, afterSeq: number): Sequen
 /** If the server does not know the cursor, the gap it reports ends before the cursor. */
 function isNew(gap: TurnGap, afterSeq: number): boolean {
   return gap.toSeq > afterSeq || gap.reason === "unknown_cursor";
+}
+
+/** A replica has answered before. So a page of a gateway may be gone at the next attempt, which only reads. */
+function mayPass(error: EnginehouseError): boolean {
+  return error.isTransient || error.reason === "UNEXPECTED_ANSWER";
 }
 
 function toGivenUp(setback: EnginehouseError): EnginehouseError {

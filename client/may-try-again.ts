@@ -17,6 +17,8 @@ export function mayTryAgain(failure: Failure, { mayRepeat, mayHaveArrived }: Att
       // A replica may have received the request, whatever status the gateway answered. Some gateways answer 503 when
       // the connection to a replica breaks.
       return mayRepeat;
+    case "foreign":
+      return false;
     case "refusal":
       if (failure.reason === "DRAINING") return true;
       if (failure.reason === "DATABASE_UNAVAILABLE") return mayRepeat;

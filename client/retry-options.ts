@@ -20,7 +20,7 @@ interface Setback {
   /** How many attempts in a row have failed, from 1. */
   failures: number;
   replicas: number;
-  /** The pause that the server asked for. */
+  /** The pause that the server or a gateway asked for. The caller limits it. */
   retryAfterMs?: number | undefined;
 }
 
@@ -30,5 +30,5 @@ export function toDelayMs(options: RetryOptions, { failures, replicas, retryAfte
   const round = failures / replicas - 1;
   const delayMs = Math.min(options.firstDelayMs * 2 ** Math.min(round, 30), options.maxDelayMs);
   const jittered = delayMs * (0.5 + Math.random() / 2);
-  return Math.max(jittered, Math.min(retryAfterMs, options.maxDelayMs));
+  return Math.max(jittered, retryAfterMs);
 }

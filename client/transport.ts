@@ -1,7 +1,8 @@
-import { ConnectionError, toConnectionError, type Failure } from "./connection-error.ts";
-import { findRefusalData, isGatewayAnswer } from "./error-reply.ts";
+import { ConnectionError, toConnectionError, toGivenUp, type Failure } from "./connection-error.ts";
+import { toForeignError } from "./foreign-answer.ts";
 import { mayTryAgain } from "./may-try-again.ts";
 import type { ReplicaUrls } from "./replica-urls.ts";
+import { parseReply, type Reply } from "./reply.ts";
 import { toDelayMs, type RetryOptions } from "./retry-options.ts";
 import { SignalFollowers } from "./signal-followers.ts";
 import { sleep } from "./sleep.ts";
@@ -29,7 +30,8 @@ export interface Answer extends Pick<
   Response,
   "ok" | "status" | "statusText" | "headers" | "url" | "redirected" | "body"
 > {
-  text(): Promise<string>;
+  /** undefined: the body is a stream. */
+  reply?: Reply | undefined;
   json(): Promise<unknown>;
 }
 
@@ -57,12 +59,14 @@ export class Transport {
     try {
       const response = await fetch(`${url}/trpc/${request.path}`, {
         method: "POST",
+        // A redirect to another origin would lose the key, and most kinds of redirect the body.
+        redirect: "manual",
         headers: { "content-type": "application/json", ...request.headers, authorization: `Bearer ${key}` },
         ...(request.body !== undefined && { body: request.body }),
         ...(request.signal !== undefined && { signal: request.signal }),
       });
-      if (response.ok && request.isStream === true) return response;
-      return await readWhole(url, response);
+      if (request.isStream === true && isEventStream(response)) return response;
+      return await readWhole({ url, key }, request, response);
     } catch (error) {
       request.signal?.throwIfAborted();
       replicas.leave(url);
@@ -81,59 +85,74 @@ export class Transport {
     for (let failures = 1; ; failures += 1) {
       const attempt = await this.#attempt(request);
       const { failure } = attempt;
-      if (failure === undefined) return attempt.answer();
+      if (failure === undefined) return attempt.answer(failures, 0);
       giveUpAt ??= performance.now() + retry.callForMs;
       const isFinal = !mayTryAgain(failure, { mayRepeat, mayHaveArrived });
-      const retryAfterMs = failure.kind === "refusal" ? failure.retryAfterMs : undefined;
+      const retryAfterMs = "retryAfterMs" in failure ? failure.retryAfterMs : undefined;
       const delayMs = toDelayMs(retry, { failures, replicas: replicas.count, retryAfterMs });
-      if (isFinal || performance.now() + delayMs > giveUpAt) return attempt.answer();
+      if (isFinal || performance.now() + delayMs > giveUpAt)
+        return attempt.answer(failures, giveUpAt - retry.callForMs);
       mayHaveArrived ||= failure.kind === "lost" || failure.kind === "gateway";
       await sleep(delayMs, request.signal);
     }
   }
 
-  async #attempt(
-    request: WireRequest,
-  ): Promise<{ failure: Failure | undefined; answer: () => Promise<Answer> }> {
+  async #attempt(request: WireRequest): Promise<Attempt> {
     const url = this.replicas.current;
     try {
       const response = await this.sendOnce(request);
-      const failure = response.ok ? undefined : toRefusal(await response.text());
+      const failure = toRefusal(response.reply);
       if (failure?.reason === "DRAINING") this.replicas.leave(url);
       return { failure, answer: () => Promise.resolve(response) };
     } catch (error) {
       if (!(error instanceof ConnectionError)) throw error;
-      return { failure: error.failure, answer: () => Promise.reject(error) };
+      return {
+        failure: error.failure,
+        answer: (attempts, sinceMs) => Promise.reject(toGivenUp(error, attempts, sinceMs)),
+      };
     }
   }
 }
 
-async function readWhole(url: string, response: Response): Promise<Answer> {
-  const text = await response.text();
-  if (isGatewayAnswer(response.status, text)) {
-    const message = `a gateway at ${url} answered ${response.status} instead of a replica`;
-    throw new ConnectionError({ kind: "gateway", status: response.status }, message);
-  }
-  return toAnswer(response, text);
+interface Attempt {
+  failure: Failure | undefined;
+  /** The answer, or its error, if this is the last attempt. `sinceMs` is when the first attempt failed. */
+  answer: (attempts: number, sinceMs: number) => Promise<Answer>;
+}
+
+function isEventStream({ ok, body, headers }: Response): boolean {
+  return ok && body !== null && headers.get("content-type")?.startsWith("text/event-stream") === true;
 }
 
 /** An answer whose body has arrived completely. It can be read more than once. */
-function toAnswer(answer: Answer, text: string): Answer {
-  const { ok, status, statusText, headers, url, redirected } = answer;
+async function readWhole(
+  { url, key }: { url: string; key: string },
+  { path, body = "", isStream }: WireRequest,
+  response: Response,
+): Promise<Answer> {
+  const text = await response.text();
+  const reply = parseReply(text, response.status);
+  if (reply === undefined || (isStream === true && "result" in reply)) {
+    // Some servers show the headers of a request that they refuse.
+    const shown = text.replaceAll(key, "[hidden]");
+    throw toForeignError({ url, path, sentCharacters: body.length, response, text: shown });
+  }
+  const { ok, status, statusText, headers, redirected } = response;
   return {
     ok,
     status,
     statusText,
     headers,
-    url,
+    url: response.url,
     redirected,
     body: null,
-    text: async () => text,
-    json: async () => JSON.parse(text) as unknown,
+    reply,
+    json: async () => reply,
   };
 }
 
-function toRefusal(text: string): (Failure & { kind: "refusal" }) | undefined {
-  const data = findRefusalData(text);
-  return data && { kind: "refusal", reason: data.reason, retryAfterMs: data.retryAfterMs };
+function toRefusal(reply: Reply | undefined): (Failure & { kind: "refusal" }) | undefined {
+  if (reply === undefined || "result" in reply) return undefined;
+  const { reason, retryAfterMs } = reply.error.data;
+  return { kind: "refusal", reason, retryAfterMs };
 }

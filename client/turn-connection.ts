@@ -143,23 +143,16 @@ async function openBody(
   { path, input }: StreamCall,
   signal: AbortSignal,
 ): Promise<ReadableStream<Uint8Array>> {
-  const response = await transport.sendOnce({
+  const { body, reply } = await transport.sendOnce({
     path,
     body: JSON.stringify(input),
     headers: { accept: "text/event-stream" },
     signal,
     isStream: true,
   });
-  const isStream = response.headers.get("content-type")?.startsWith("text/event-stream") === true;
-  if (response.ok && isStream && response.body !== null) return response.body;
-  throw toRefusal(await response.text(), response.status);
-}
-
-function toRefusal(text: string, status: number): EnginehouseError {
-  const { error } = parseJson(text) as { error?: Partial<ErrorShape> };
-  if (error?.data !== undefined) return fromErrorShape({ message: error.message ?? "", data: error.data });
-  const message = `the answer (status ${status}) is not an event stream: check the url`;
-  return new EnginehouseError("CONNECTION_LOST", message);
+  if (reply !== undefined && "error" in reply) throw fromErrorShape(reply.error);
+  if (body !== null) return body;
+  throw new EnginehouseError("CONNECTION_LOST", "the answer has no body");
 }
 
 function toBatch(message: EventSourceMessage): SequencedBatch {

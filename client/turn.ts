@@ -54,7 +54,12 @@ interface TurnContext {
 }
 
 /** After these the turn may not have started, and another attempt may start it. */
-const START_AGAIN: readonly string[] = ["CONNECTION_LOST", "DRAINING", "DATABASE_UNAVAILABLE"];
+const START_AGAIN: readonly string[] = [
+  "CONNECTION_LOST",
+  "RATE_LIMITED",
+  "DRAINING",
+  "DATABASE_UNAVAILABLE",
+];
 
 /**
  * The constructor begins to start the turn, and returns at once. If the caller reads the turn at once, one connection starts and reads

@@ -211,6 +211,15 @@ test("a base address may have a path, a slash at its end, or `/trpc`", async () 
   }
 });
 
+test("any number of calls at once is one request each, so no limit of batches can refuse them", async () => {
+  await using service = await openFailingService([]);
+  const { api } = createClient({ url: service.url, key: "key", retry });
+  const calls = Array.from({ length: 25 }, async () => api.engines.get.query({ userId: "ada" }));
+  expect(await Promise.all(calls)).toHaveLength(25);
+  expect(new Set(service.seen.map(({ url }) => url))).toEqual(new Set(["/trpc/engines.get"]));
+  expect(service.seen).toHaveLength(25);
+});
+
 test("a message of one megabyte arrives unchanged", async () => {
   await using service = await openFailingService([drop]);
   const client = createClient({ url: service.url, key: "key", retry });
@@ -219,4 +228,19 @@ test("a message of one megabyte arrives unchanged", async () => {
   await client.api.turns.start.mutate({ turnId, userId: "ada", request: { message, taskId: "task" } });
   const sent = service.seen[1]?.input["request"] as { message: string } | undefined;
   expect(sent?.message === message).toBe(true);
+});
+
+test("a number that JavaScript cannot hold is sent as it is written, with JSON.rawJSON", async (context) => {
+  const { rawJSON } = JSON as { rawJSON?: (text: string) => unknown };
+  context.skip(rawJSON === undefined, "this runtime has no JSON.rawJSON");
+  const bodies: unknown[] = [];
+  const recording: typeof fetch = async (url, init) => {
+    bodies.push(init?.body);
+    return fetch(url, init);
+  };
+  await using service = await openFailingService([]);
+  const { api } = createClient({ url: service.url, key: "key", retry, fetch: recording });
+  const params = { big: rawJSON?.("9007199254740993"), float: rawJSON?.("1.0") };
+  await api.rpc.call.mutate({ userId: "ada", method: "m", params });
+  expect(bodies).toEqual(['{"userId":"ada","method":"m","params":{"big":9007199254740993,"float":1.0}}']);
 });

@@ -161,8 +161,8 @@ test("an answer that is not an event stream is retried", async () => {
   await using service = await openFakeService(({ path, response }) => {
     if (path === "turns.start") return sendResult(response, {});
     connections += 1;
-    if (connections === 1) return void response.writeHead(200, { "content-type": "text/html" }).end("<html>");
-    if (connections === 2) return void response.writeHead(502).end("bad gateway");
+    if (connections === 1) return void response.writeHead(502).end("bad gateway");
+    if (connections === 2) return void response.writeHead(200, { "content-type": "text/html" }).end("<html>");
     startStream(response);
     response.end(CONNECTED + toSse({ lastSeq: 2, events: [toEvent(1)], end: toEnd(2) }) + RETURN);
   });

@@ -4,6 +4,7 @@ import { TRPC_ERROR_CODES_BY_KEY, type TRPC_ERROR_CODE_KEY } from "@trpc/server/
 import { z } from "zod";
 import { isDatabaseUnavailable } from "../../../db/postgres-error.ts";
 import { DomainError, type DomainErrorOptions, type InputIssue, type Reason } from "../../errors.ts";
+import { toBatchMessage } from "./batch-limit.ts";
 
 /** The tRPC code of each reason. Every failed reply gets its code and HTTP status from this table. */
 export const REASON_CODES = {
@@ -119,7 +120,8 @@ function fromTrpc(error: TRPCError): ApiError {
   if (httpStatus >= 500) return listed("INTERNAL", "internal error");
   const reason: Reason = code === "PAYLOAD_TOO_LARGE" ? "REQUEST_TOO_LARGE" : "INVALID_INPUT";
   // The message of a JSON parser quotes the input. Only a message of tRPC itself goes to the caller.
-  const message = cause === undefined ? cut(error.message) : "the request is not valid JSON";
+  const message =
+    toBatchMessage(error) ?? (cause === undefined ? cut(error.message) : "the request is not valid JSON");
   return { code, httpStatus, reason, message };
 }
 

@@ -13,6 +13,7 @@ import {
   serveSubscription,
   type SubscriptionCall,
 } from "./serve-subscription.ts";
+import { MAX_BATCH_SIZE } from "./batch-limit.ts";
 import { findInputText } from "./input-text.ts";
 import { StandIns } from "./stand-ins.ts";
 import { addRequestId } from "./trpc.ts";
@@ -21,7 +22,6 @@ export const REQUEST_MAX_BYTES = 1024 * 1024;
 const TURN_START_MAX_BYTES = 8 * 1024 * 1024;
 /** Procedures whose input holds a message, and so may be larger than others. */
 const TURN_STARTS = ["turns.start", "turns.execute"] as const;
-const MAX_BATCH_SIZE = 10;
 
 /** The headers that tRPC reads. It does not get `authorization`, so no error of tRPC can show the key. */
 const TRPC_HEADERS = ["content-type", "accept", "trpc-accept"] as const;

@@ -1,6 +1,8 @@
 import { once } from "node:events";
 import { connect } from "node:net";
+import { createTRPCClient, httpBatchLink } from "@trpc/client";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { AppRouter } from "../../../server/api/routers/router.ts";
 import { answer } from "../../rpc/hostile-engine.ts";
 import { ADMIN_KEY, type Api, openApi } from "../open-api.ts";
 
@@ -121,6 +123,7 @@ const startOf = (bytes: number) =>
     userId: "nobody",
     request: { message: "x".repeat(bytes), taskId: "t" },
   });
+const headers = () => ({ authorization: `Bearer ${key}` });
 const batch = async (count: number) => {
   const paths = Array.from({ length: count }, () => "health.live").join(",");
   return fetch(`${api.url}/trpc/${paths}?batch=1&input=${encodeURIComponent("{}")}`);
@@ -149,7 +152,27 @@ describe("limits", () => {
     expect(await ten.json()).toHaveLength(10);
     const eleven = await batch(11);
     expect(eleven.status).toBe(400);
-    expect(await eleven.text()).toContain('"reason":"INVALID_INPUT"');
+    const text = await eleven.text();
+    expect(text).toContain('"reason":"INVALID_INPUT"');
+    expect(text).toContain(
+      "a batch has at most 10 calls: send more batches (maxItems: 10 in tRPC's httpBatchLink)",
+    );
+  });
+
+  test("tRPC's own batching client splits its calls by the limits that the documentation names", async () => {
+    const links = [
+      httpBatchLink({ url: `${api.url}/trpc`, maxItems: 10, maxURLLength: 14_000, headers: headers() }),
+    ];
+    const client = createTRPCClient<AppRouter>({ links });
+    const userId = "u".repeat(128);
+    const calls = Array.from({ length: 25 }, async () =>
+      client.engines.list.query({ cursor: "c".repeat(900), limit: 1 }),
+    );
+    for (const outcome of await Promise.allSettled(calls)) {
+      expect(outcome).toMatchObject({ reason: { data: { reason: "INVALID_INPUT", path: "engines.list" } } });
+    }
+    const lists = Array.from({ length: 25 }, async () => client.turns.list.query({ userId }));
+    expect(await Promise.all(lists)).toHaveLength(25);
   });
 });
 
