@@ -3,6 +3,7 @@ import { openAuditAppends } from "./audit/append-audit.ts";
 import type { BaseContext } from "./context.ts";
 import { EngineConnections } from "./engine-contract/connections.ts";
 import { EngineHolds } from "./engines/access/engine-holds.ts";
+import { MemoryKills } from "./engines/reconcile/memory-kills.ts";
 import { Reconciler } from "./engines/reconcile/reconciler.ts";
 import { TakenPorts } from "./engines/reconcile/taken-ports.ts";
 import { RunningCalls } from "./idempotency/running-calls.ts";
@@ -42,9 +43,10 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
   const openedKeys = new OpenedKeys(keyring);
   const connections = stack.use(new EngineConnections());
   const takenPorts = new TakenPorts(base.clock);
+  const memoryKills = new MemoryKills(base.clock);
   const holds = new EngineHolds();
   const lease = stack.use(new LeaseGuard(base.replica));
-  const reconciler = new Reconciler({ ...base, connections, takenPorts });
+  const reconciler = new Reconciler({ ...base, connections, takenPorts, memoryKills });
   stack.defer(() => reconciler.close());
   const turns = new TurnRegistry(base);
   const turnLog = new TurnLog(base);
@@ -57,6 +59,7 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
     openedKeys,
     connections,
     takenPorts,
+    memoryKills,
     holds,
     lease,
     reconciler,

@@ -1,5 +1,6 @@
 import { recordActivity } from "../../db/engines.ts";
 import type { AppContext } from "../compose.ts";
+import { noteMemoryKill } from "../engines/reconcile/note-memory-kill.ts";
 import { resyncDueEngines } from "../engines/reconcile/resync-due-engines.ts";
 import { startLoop, type Loop } from "../time/loop.ts";
 import { startMaintenanceLoop } from "./maintenance-loop.ts";
@@ -17,6 +18,7 @@ export function startLoops(ctx: AppContext): Loop[] {
   const passEvents = async (signal: AbortSignal) => {
     for await (const { engineId, kind } of ctx.runtime.events(signal)) {
       ctx.log.debug({ engineId, event: kind }, "runtime event");
+      if (kind === "oom") await noteMemoryKill(ctx, engineId);
       ctx.reconciler.onRuntimeEvent(engineId);
     }
   };

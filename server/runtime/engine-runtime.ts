@@ -19,8 +19,11 @@ export interface EngineRuntime extends AsyncDisposable {
 
   /** Throws `unreachable` when nothing answers, `changed` when the daemon that answers has no marker of ours. */
   check(): Promise<void>;
-  /** Leaves the marker that `check` looks for. Called once, at the first start on a database. */
-  markInstance(): Promise<void>;
+  /**
+   * Leaves the marker that `check` looks for: at the first start on a database, and when an operator accepts another
+   * runtime. Throws `changed` if another daemon than the recorded one answers, unless `acceptsAnyHost` is true.
+   */
+  markInstance(options?: { acceptsAnyHost?: boolean }): Promise<void>;
 
   /** The id of a local image; undefined when the image is missing. Never pulls. */
   findImage(image: string): Promise<string | undefined>;
@@ -29,7 +32,10 @@ export interface EngineRuntime extends AsyncDisposable {
 
   /** Creates network, volume and container. Adopts a container of this instance with the same name. */
   ensure(spec: ContainerSpec): Promise<EnsuredContainer>;
-  /** Succeeds when the container runs already. Throws `port_taken` when the host port cannot be bound. */
+  /**
+   * Succeeds when the container runs already. Throws `port_taken` when the host port cannot be bound, and `unfit` when
+   * something is gone that the container was made with.
+   */
   start(containerId: string): Promise<void>;
   pause(containerId: string): Promise<void>;
   unpause(containerId: string): Promise<void>;
@@ -123,6 +129,10 @@ export interface ContainerObservation {
   startedAt: string | null;
   /** null while the container runs, when it never ran, and when its exit was not observed. */
   exitCode: number | null;
+  /**
+   * The kernel killed the last process that ended, because the container reached its memory limit. A runtime may forget
+   * this when the next process starts.
+   */
   oomKilled: boolean;
   /** How often the daemon restarted the container without our call. */
   restartCount: number;
@@ -130,6 +140,11 @@ export interface ContainerObservation {
   endpoint: string | null;
   /** null when the runtime publishes no host ports. */
   hostPort: number | null;
+  /**
+   * Why nobody can reach the container's process, for example because the container has no network. Only another
+   * container helps. null: no such defect is known.
+   */
+  defect: string | null;
   /** ENGINE_KEY_HASH in the container's own environment. */
   keyHash: string;
 }
@@ -160,11 +175,19 @@ export interface ContainerStats {
 }
 
 export type RuntimeFailureKind =
-  "unreachable" | "changed" | "image_missing" | "port_taken" | "no_such_container" | "conflict" | "refused";
+  | "unreachable"
+  | "changed"
+  | "image_missing"
+  | "port_taken"
+  | "no_such_container"
+  | "unfit"
+  | "conflict"
+  | "refused";
 
 /**
- * How a runtime call failed. `unreachable`: no answer in time, so the outcome is unknown. `conflict`: the name belongs
- * to a container or volume that is not ours. `refused`: the daemon answered no; the message has its reason.
+ * How a runtime call failed. `unreachable`: no answer in time, so the outcome is unknown. `unfit`: this container can
+ * never start again, for example because its network is gone, but another one can. `conflict`: the name belongs to a
+ * container or volume that is not ours. `refused`: the daemon answered no; the message has its reason.
  */
 export class RuntimeFailure extends Error {
   readonly kind: RuntimeFailureKind;

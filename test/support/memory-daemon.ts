@@ -20,6 +20,7 @@ export interface MemoryContainer {
   startedAt: string | null;
   exitCode: number | null;
   oomKilled: boolean;
+  defect: string | null;
   restartCount: number;
   engine: MemoryEngine | undefined;
   lines: LogLine[];
@@ -75,6 +76,7 @@ export class MemoryDaemon implements AsyncDisposable {
       startedAt: null,
       exitCode: null,
       oomKilled: false,
+      defect: null,
       restartCount: 0,
       engine: undefined,
       lines: [],
@@ -164,6 +166,7 @@ export function toMemoryObservation(container: MemoryContainer): ContainerObserv
     restartCount,
     endpoint: toLoopbackEndpoint(hostPort),
     hostPort,
+    defect: container.defect,
     keyHash,
   };
 }

@@ -29,6 +29,8 @@ export function toStatusReason(code: StatusReason, text: string): string {
   return `${code}: ${printable}`.slice(0, REASON_TEXT_LENGTH).toWellFormed();
 }
 
+export const STOPPED_BY_CALLER = toStatusReason("stopped_by_caller", "engines.stop");
+
 /** The code in front of a status reason; undefined for null or an unknown one. */
 export function findStatusReasonCode(statusReason: string | null): StatusReason | undefined {
   const code = statusReason?.split(":", 1)[0];

@@ -40,12 +40,14 @@ export async function provisionEngine(
   input: ProvisionEngineInput,
 ): Promise<{ engine: Engine; apiKey: string }> {
   const resumed = await findEarlierWork(input.idempotency, async (id) => findProvisioned(ctx, id));
+  const endsAtMs = performance.now() + (input.deadlineMs ?? 0);
   const { row, apiKey } = resumed ?? (await startProvision(ctx, input));
   if (!input.wait) {
     ctx.reconciler.start(row.id);
     return { engine: toEngine(ctx, row), apiKey };
   }
-  const booted = await awaitFirstBoot(ctx, row, input.deadlineMs);
+  const leftMs = Math.max(1, Math.ceil(endsAtMs - performance.now()));
+  const booted = await awaitFirstBoot(ctx, row, input.deadlineMs === undefined ? undefined : leftMs);
   if (booted.status === "failed") await failBoot(booted, input.idempotency);
   return { engine: toEngine(ctx, booted), apiKey };
 }
@@ -59,8 +61,9 @@ async function findProvisioned(ctx: OperationContext, id: string): Promise<Provi
 
 async function startProvision(ctx: OperationContext, input: ProvisionEngineInput): Promise<ProvisionedRow> {
   const choice = chooseImage(ctx, { caller: input.image, policy: input.policy.image });
-  const [imageId = null] = await callRuntime(() =>
-    Promise.all([ctx.runtime.findImage(choice.image), ctx.runtime.check()]),
+  const [imageId = null] = await callRuntime(
+    () => Promise.all([ctx.runtime.findImage(choice.image), ctx.runtime.check()]),
+    input.deadlineMs,
   );
   const limitOverrides = input.policy.resources ?? {};
   // An image that is not on the runtime host yet has no id: reconcile pulls it.

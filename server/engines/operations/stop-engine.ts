@@ -1,7 +1,7 @@
 import type { OperationContext } from "./operation-context.ts";
 import { orchNow, type EngineRow } from "../../../db/engines.ts";
 import { engineDestroying } from "../model/absent-engine-errors.ts";
-import { toStatusReason } from "../model/engine-status.ts";
+import { STOPPED_BY_CALLER } from "../model/engine-status.ts";
 import { toEngine, type Engine } from "../model/engine-view.ts";
 import type { DesiredStateChange } from "./record-desired-state.ts";
 import { runOperation, type GatedInput } from "./run-operation.ts";
@@ -29,7 +29,7 @@ function desireStop(row: EngineRow, graceSeconds: number): DesiredStateChange | 
     stopGraceMs: graceSeconds * 1000,
     nextRestartAt: null,
     nextCheckAt: orchNow,
-    statusReason: toStatusReason("stopped_by_caller", "engines.stop"),
+    statusReason: STOPPED_BY_CALLER,
   } as const;
   switch (row.status) {
     case "stopping":

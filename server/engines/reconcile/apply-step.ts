@@ -1,6 +1,7 @@
 import { afterMs, orchNow, updateEngineIf, type EnginePatch, type EngineRowAt } from "../../../db/engines.ts";
 import { RuntimeFailure, type ContainerObservation } from "../../runtime/engine-runtime.ts";
 import { toContainerSpec, toSpecHash } from "../model/engine-spec.ts";
+import { toStatusReason } from "../model/engine-status.ts";
 import { assignPort } from "./assign-port.ts";
 import { failEngine, hidePassedThrough } from "./fail-engine.ts";
 import { leaveTombstone } from "./leave-tombstone.ts";
@@ -33,7 +34,7 @@ export async function applyStep(ctx: ReconcileContext, input: ApplyStepInput): P
     case "steady":
       return toOutcome(await record(ctx, row, { ...RELEASED, nextCheckAt: afterMs(step.nextCheckMs) }));
     case "record_healthy":
-      return toOutcome(await recordStillHealthy(ctx, row, step.container));
+      return toOutcome(await recordStillHealthy(ctx, row, step));
     case "record_unhealthy":
       return toOutcome(await recordUnhealthy(ctx, row, step.why));
     case "ready":
@@ -71,7 +72,9 @@ async function changeEngine(
   const { row, wake } = input;
   switch (step.do) {
     case "move":
-      return recordMove(ctx, { row, move: step.move });
+      return recordMove(ctx, { row, move: step.move, ...toCause(step.why) });
+    case "renew":
+      return renewContainer(ctx, row, step.why);
     case "fail":
       return failEngine(ctx, row, step);
     case "leave_tombstone":
@@ -95,6 +98,21 @@ async function changeEngine(
     case "remove_data":
       return ctx.runtime.removeData(row.volumeName);
   }
+}
+
+/** Puts the cause of a boot that nobody asked for on the row and into the audit log. */
+function toCause(why: string | undefined) {
+  if (why === undefined) return {};
+  return { patch: { statusReason: toStatusReason("health_failed", why) }, metadata: { why } };
+}
+
+/** The next incarnation is created on the same volume. The present container is stopped and removed before its start. */
+async function renewContainer(ctx: ReconcileContext, row: EngineRowAt, why: string): Promise<void> {
+  ctx.log.warn({ engineId: row.id, incarnation: row.incarnation, why }, "making another container");
+  const patch = { processBeforeBoot: null, incarnation: row.incarnation + 1 };
+  if (row.status !== "running") await record(ctx, row, patch);
+  else
+    await recordMove(ctx, { row, move: "boot", ...toCause(why), patch: { ...toCause(why).patch, ...patch } });
 }
 
 function toGraceSeconds(ctx: ReconcileContext, row: EngineRowAt): number {
@@ -147,6 +165,11 @@ async function startContainer(
   try {
     await ctx.runtime.start(containerId);
   } catch (error) {
+    if (error instanceof RuntimeFailure && error.kind === "unfit") {
+      // A container that never ran is as good as a new one. So another one comes only after a pause.
+      if (container.startedAt === null) return refuseBoot(ctx, row, error);
+      return renewContainer(ctx, row, error.message);
+    }
     if (!(error instanceof RuntimeFailure) || error.kind !== "port_taken") return refuseBoot(ctx, row, error);
     const { id: engineId, hostPort, incarnation } = row;
     ctx.log.warn({ engineId, hostPort }, "the host port is taken; choosing another one");
@@ -167,6 +190,8 @@ async function refuseBoot(ctx: ReconcileContext, row: EngineRowAt, error: unknow
       throw error;
     case "image_missing":
       return failEngine(ctx, row, { code: "image_unavailable", why: error.message, retry: true });
+    case "unfit":
+      return failEngine(ctx, row, { code: "runtime_refused", why: error.message, retry: true, renew: true });
     case "port_taken":
     case "conflict":
     case "refused":

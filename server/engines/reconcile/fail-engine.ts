@@ -9,6 +9,8 @@ export interface Failure {
   why: string;
   /** Whether a restart may help. A first boot is never restarted: its caller gets the error instead. */
   retry: boolean;
+  /** The next boot makes another container on the same volume. */
+  renew?: boolean;
 }
 
 const LOG_TAIL = 20;
@@ -24,6 +26,7 @@ export async function failEngine(ctx: ReconcileContext, row: EngineRowAt, failur
     nextRestartAt: delayMs === null ? null : afterMs(delayMs),
     restartAttempts: row.restartAttempts + (delayMs === null ? 0 : 1),
     healthFailures: 0,
+    ...(failure.renew === true && { incarnation: row.incarnation + 1 }),
   };
   ctx.log.warn({ engineId: row.id, code, retryInMs: delayMs }, "engine failed");
   await recordMove(ctx, { row, move: "fail", patch, metadata: { code, nextRestartMs: delayMs } });

@@ -1,4 +1,4 @@
-import type { EngineRow } from "../../../db/engines.ts";
+import type { EngineRow, EngineRowAt } from "../../../db/engines.ts";
 import { probeHealth } from "../../engine-contract/health.ts";
 import type { ContainerObservation } from "../../runtime/engine-runtime.ts";
 import { findCurrent, type HealthObservation, type Observation } from "./plan-engine.ts";
@@ -17,8 +17,8 @@ export interface BootAnswer {
  * answer replaces the probe if its process still runs: a second probe of a fresh process takes 13 ms or more.
  */
 export async function observeEngine(
-  ctx: ProbeContext & Pick<ReconcileContext, "runtime">,
-  row: EngineRow,
+  ctx: ProbeContext & Pick<ReconcileContext, "runtime" | "memoryKills">,
+  row: EngineRowAt,
   answer?: BootAnswer,
 ): Promise<Observation> {
   const containers = await ctx.runtime.observe(row.id);
@@ -26,10 +26,11 @@ export async function observeEngine(
   const hasData = usesData(row, current) ? await ctx.runtime.hasData(row.volumeName) : true;
   // Another daemon has none of our containers. So absence counts only if the daemon is the one with our marker.
   if (current === undefined || !hasData) await ctx.runtime.check();
-  if (!shouldAnswer(row, current)) return { containers, hasData, health: null };
+  const seen = { containers, hasData, outOfMemory: ctx.memoryKills.hasKilled(row) };
+  if (!shouldAnswer(row, current)) return { ...seen, health: null };
   const isAnswered = answer?.processIdentity === current.processIdentity;
   const health = isAnswered ? answer.health : await observeHealth(ctx, current.endpoint);
-  return { containers, hasData, health };
+  return { ...seen, health };
 }
 
 /** One GET /health. Not ready: also when there is no endpoint yet, or when the signal aborts. */

@@ -1,3 +1,4 @@
+import { constants } from "node:os";
 import type { EngineRow } from "../../../db/engines.ts";
 import type { ContainerObservation } from "../../runtime/engine-runtime.ts";
 import type { StatusReason } from "../model/engine-status.ts";
@@ -8,6 +9,8 @@ export interface Observation {
   /** All containers of the engine, newest incarnation first. */
   containers: readonly ContainerObservation[];
   hasData: boolean;
+  /** The kernel has just killed the process on record, because it reached the memory limit. */
+  outOfMemory: boolean;
   /** null: the engine was not probed, because it is not expected to answer. */
   health: HealthObservation | null;
 }
@@ -17,9 +20,15 @@ export type HealthObservation = { ready: true; uptimeMs: number } | { ready: fal
 export type Step =
   | { do: "steady"; nextCheckMs: number }
   | { do: "wait_for_boot"; container: ContainerObservation; probeMs: number }
-  | { do: "move"; move: Exclude<Move, "fail" | "ready"> }
-  | { do: "ready" | "record_healthy"; container: ContainerObservation }
-  | { do: "fail"; code: StatusReason; why: string; retry: boolean }
+  /** `why`: the cause of a boot that nobody asked for. */
+  | { do: "move"; move: Exclude<Move, "fail" | "ready">; why?: string | undefined }
+  /** Begins a boot with another container on the same volume. */
+  | { do: "renew"; why: string }
+  | { do: "ready"; container: ContainerObservation }
+  /** `why`: how the process on record ended, if another one answers and the cause is known. */
+  | { do: "record_healthy"; container: ContainerObservation; why?: string | undefined }
+  /** `renew`: the next boot gets another container. */
+  | { do: "fail"; code: StatusReason; why: string; retry: boolean; renew?: boolean }
   | { do: "record_unhealthy"; why: string }
   | { do: "start" | "unpause" | "stop" | "remove"; container: ContainerObservation }
   | { do: "assign_port" | "free_address" | "resolve_image" | "create" | "remove_data" | "leave_tombstone" };
@@ -46,6 +55,7 @@ const BOOT_PROBE_MIN_MS = 10;
 const BOOT_PROBE_MAX_MS = 250;
 /** After this many restarts by the daemon, a boot fails. */
 const BOOT_CRASHES = 3;
+const SIGNAL_BASE = 128;
 
 /**
  * Chooses the next step from row and observation. It uses no clock and no I/O. Applying a step twice is harmless, so
@@ -123,36 +133,50 @@ function planBoot(row: EngineRow, seen: Observation, policy: PlanPolicy): Step {
   if (stale !== undefined) return toRemoval(stale);
   const isReplaced = current.processIdentity === row.processToReplace;
   if (isReplaced && mayRun(current)) return { do: "stop", container: current };
-  return planProcess(row, current, { ...policy, health: seen.health });
+  return planProcess(row, current, { ...policy, ...seen });
 }
 
 function planCreate(row: EngineRow, seen: Observation, policy: PlanPolicy): Step {
-  if (row.firstReadyAt !== null && !seen.hasData) {
-    const why = `the volume ${row.volumeName} is missing; the engine is not started on an empty volume`;
-    return { do: "fail", code: "volume_missing", why, retry: false };
-  }
+  if (row.firstReadyAt !== null && !seen.hasData) return toVolumeMissing(row);
   if (policy.publishesHostPorts && row.hostPort === null) return { do: "assign_port" };
   if (row.spec.imageId === null) return { do: "resolve_image" };
   return { do: "create" };
 }
 
+function toVolumeMissing(row: EngineRow): Step {
+  const why = `the volume ${row.volumeName} is missing; the engine is not started on an empty volume`;
+  return { do: "fail", code: "volume_missing", why, retry: false };
+}
+
 function planProcess(
   row: EngineRow,
   current: ContainerObservation,
-  given: PlanPolicy & Pick<Observation, "health">,
+  given: PlanPolicy & Pick<Observation, "health" | "outOfMemory">,
 ): Step {
   const bootMs = given.nowMs - toMs(row.bootStartedAt, given.nowMs);
+  const hasStarted = row.processBeforeBoot !== null && row.processBeforeBoot !== current.processIdentity;
   if (!mayRun(current)) {
-    const hasStarted = row.processBeforeBoot !== null && row.processBeforeBoot !== current.processIdentity;
-    if (!hasStarted) return { do: "start", container: current };
-    const why = `the engine exited while booting${toExitText(current)}`;
+    if (!hasStarted) {
+      return current.defect === null
+        ? { do: "start", container: current }
+        : { do: "renew", why: current.defect };
+    }
+    const why = `the engine exited while booting${toExitText(row, current, given)}`;
     return { do: "fail", code: "boot_exited", why, retry: true };
   }
   if (current.state === "paused") return { do: "unpause", container: current };
   if (given.health?.ready === true && current.state === "running") return { do: "ready", container: current };
+  // A container that answers is never replaced. The second container of one boot would have the same defect as the
+  // first, so only the next boot makes another one, after its pause.
+  if (current.defect !== null) {
+    const why = current.defect;
+    return hasStarted || given.startsOnEnsure
+      ? { do: "fail", code: "runtime_refused", why, retry: true, renew: true }
+      : { do: "renew", why };
+  }
   // The daemon counts restarts from our last start. In a boot that the daemon began, the count belongs to older boots.
   if (row.processBeforeBoot !== null && current.restartCount >= BOOT_CRASHES) {
-    const why = `the engine crashed ${current.restartCount} times while booting${toExitText(current)}`;
+    const why = `the engine crashed ${current.restartCount} times while booting${toExitText(row, current, given)}`;
     return { do: "fail", code: "boot_exited", why, retry: true };
   }
   if (bootMs < given.bootTimeoutMs) {
@@ -167,6 +191,7 @@ function planProcess(
 function planHealth(row: EngineRow, seen: Observation, policy: PlanPolicy): Step {
   const current = findCurrent(row, seen.containers);
   if (current === undefined) {
+    if (row.firstReadyAt !== null && !seen.hasData) return toVolumeMissing(row);
     return { do: "fail", code: "health_failed", why: "the container is missing", retry: true };
   }
   if (current.processIdentity === row.processToReplace) return { do: "move", move: "boot" };
@@ -174,12 +199,16 @@ function planHealth(row: EngineRow, seen: Observation, policy: PlanPolicy): Step
   const stale = seen.containers.find((container) => container !== current);
   if (stale !== undefined) return toRemoval(stale);
   if (!mayRun(current)) {
-    return { do: "fail", code: "health_failed", why: `the engine exited${toExitText(current)}`, retry: true };
+    const why = `the engine exited${toExitText(row, current, seen)}`;
+    return { do: "fail", code: "health_failed", why, retry: true };
   }
-  if (seen.health?.ready === true) return { do: "record_healthy", container: current };
-  // A restart by the daemon counts as a boot: the process gets the boot timeout, and callers wait for it.
   const isNewProcess = current.processIdentity !== row.processIdentity;
-  if (current.state === "restarting" || isNewProcess) return { do: "move", move: "boot" };
+  const why =
+    isNewProcess || current.state === "restarting" ? findRestartCause(row, current, seen) : undefined;
+  if (seen.health?.ready === true) return { do: "record_healthy", container: current, why };
+  if (current.defect !== null) return { do: "renew", why: current.defect };
+  // A restart by the daemon counts as a boot: the process gets the boot timeout, and callers wait for it.
+  if (current.state === "restarting" || isNewProcess) return { do: "move", move: "boot", why };
   return planUnhealthy(row, seen.health?.why ?? `the container is ${current.state}`, policy);
 }
 
@@ -213,9 +242,38 @@ function mayRun(container: ContainerObservation): boolean {
   return container.state !== "created" && container.state !== "exited";
 }
 
-function toExitText(container: ContainerObservation): string {
-  const code = container.exitCode === null ? "" : ` (exit code ${container.exitCode})`;
-  return container.oomKilled ? `${code}, out of memory` : code;
+/** The cause if a runtime has restarted the process for a known reason. */
+function findRestartCause(
+  row: EngineRow,
+  current: ContainerObservation,
+  { outOfMemory }: Pick<Observation, "outOfMemory">,
+): string | undefined {
+  if (!outOfMemory && !current.oomKilled) return undefined;
+  return `the engine ran ${toMemoryText(row)}; the runtime started it again`;
+}
+
+function toExitText(
+  row: EngineRow,
+  { exitCode, oomKilled }: ContainerObservation,
+  { outOfMemory }: Pick<Observation, "outOfMemory">,
+): string {
+  const code = exitCode === null ? "" : ` (exit code ${exitCode})`;
+  if (oomKilled || outOfMemory) return `${code}, ${toMemoryText(row)}`;
+  const signal = findSignal(exitCode);
+  if (signal === undefined) return code;
+  const guess = signal === "SIGKILL" ? ", perhaps by the kernel for lack of memory" : "";
+  return `${code}, killed by the signal ${signal}${guess}`;
+}
+
+function toMemoryText({ spec }: EngineRow): string {
+  const advice = "policy.resources.memoryMb sets the limit of engines that are provisioned later";
+  return `out of memory: its limit is ${spec.limits.memoryMb} MiB, and ${advice}`;
+}
+
+/** By the convention of shells and Docker, an exit code above 128 is 128 plus the number of the signal. */
+function findSignal(exitCode: number | null): string | undefined {
+  if (exitCode === null || exitCode <= SIGNAL_BASE) return undefined;
+  return Object.entries(constants.signals).find(([, number]) => number === exitCode - SIGNAL_BASE)?.[0];
 }
 
 function toMs(at: string | null, fallback: number): number {

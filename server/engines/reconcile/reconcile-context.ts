@@ -2,6 +2,7 @@ import type { BaseContext } from "../../context.ts";
 import type { EngineConnections } from "../../engine-contract/connections.ts";
 import type { Replica } from "../../replicas/replica.ts";
 import type { EngineRuntime } from "../../runtime/engine-runtime.ts";
+import type { MemoryKills } from "./memory-kills.ts";
 import type { TakenPorts } from "./taken-ports.ts";
 
 /** The objects that a reconcile uses. */
@@ -10,4 +11,5 @@ export interface ReconcileContext extends Pick<BaseContext, "db" | "config" | "l
   replica: Pick<Replica, "id" | "holdsLease">;
   connections: EngineConnections;
   takenPorts: TakenPorts;
+  memoryKills: MemoryKills;
 }

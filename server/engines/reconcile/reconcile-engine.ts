@@ -1,6 +1,7 @@
 import {
   afterMs,
   findEngineById,
+  orchNow,
   recordHealthy,
   takeEngineLease,
   updateEngineIf,
@@ -8,7 +9,9 @@ import {
   type EngineRowAt,
 } from "../../../db/engines.ts";
 import { RuntimeFailure } from "../../runtime/engine-runtime.ts";
+import { toStatusReason } from "../model/engine-status.ts";
 import { applyStep, type StepOutcome } from "./apply-step.ts";
+import { hidePassedThrough } from "./fail-engine.ts";
 import { observeEngine, observeHealth, type BootAnswer } from "./observe-engine.ts";
 import { planEngine } from "./plan-engine.ts";
 import type { ReconcileContext } from "./reconcile-context.ts";
@@ -96,9 +99,26 @@ async function runStep(
     if (error.kind === "no_such_container") return { kind: "again" };
     // A missing answer does not mean that the engine is gone. Only the lease and the time of the next check change.
     ctx.log.warn({ engineId: row.id, failure: error.kind, error: error.message }, "runtime call failed");
-    await releaseLease(ctx, row, { nextCheckAt: afterMs(RETRY_MS) });
-    return { kind: error.kind === "unreachable" || error.kind === "changed" ? "unreachable" : "refused" };
+    const isUnreachable = error.kind === "unreachable" || error.kind === "changed";
+    const patch = isUnreachable ? toUndecidedBoot(row) : toRefusal(ctx, row, error.message);
+    await releaseLease(ctx, row, { ...patch, nextCheckAt: afterMs(RETRY_MS) });
+    return { kind: isUnreachable ? "unreachable" : "refused" };
   }
+}
+
+/**
+ * A daemon that goes down may end its containers. So an exit that is observed afterwards is not the engine's fault: the
+ * boot begins anew with what the daemon has then, and gets its whole time.
+ */
+function toUndecidedBoot({ status }: EngineRowAt): EnginePatch {
+  const isBoot = status === "provisioning" || status === "starting";
+  return isBoot ? { processBeforeBoot: null, bootStartedAt: orchNow } : {};
+}
+
+/** Callers read the refused step's cause from the row. A failed engine keeps the reason of its failure. */
+function toRefusal(ctx: ReconcileContext, { status }: EngineRowAt, why: string): EnginePatch {
+  if (status === "running" || status === "failed") return {};
+  return { statusReason: toStatusReason("runtime_refused", hidePassedThrough(ctx, why)) };
 }
 
 async function releaseLease(ctx: ReconcileContext, row: EngineRowAt, patch?: EnginePatch): Promise<void> {

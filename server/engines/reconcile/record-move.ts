@@ -3,6 +3,7 @@ import { appendAudit } from "../../audit/append-audit.ts";
 import { SYSTEM_ACTOR, type AuditAction } from "../../audit/audit-entry.ts";
 import type { BaseContext } from "../../context.ts";
 import { moveEngine } from "../model/move-engine.ts";
+import { findStatusReasonCode, STOPPED_BY_CALLER } from "../model/engine-status.ts";
 import { MOVES, type Move } from "../model/moves.ts";
 
 export interface RecordMoveInput {
@@ -51,6 +52,8 @@ export async function recordMove(
 
 function toMovePatch(row: EngineRow, move: Move): EnginePatch {
   if (move === "boot") return BOOT_PATCH;
-  // The reason for stopping stays the reason for being stopped.
-  return move === "finish_stop" ? { statusReason: row.statusReason } : {};
+  if (move !== "finish_stop") return {};
+  // The reason for stopping stays the reason for being stopped. A step that the runtime refused on the way is no reason.
+  const isRefusal = findStatusReasonCode(row.statusReason) === "runtime_refused";
+  return { statusReason: isRefusal ? STOPPED_BY_CALLER : row.statusReason };
 }

@@ -9,6 +9,7 @@ import {
 } from "../../../db/engines.ts";
 import { appendAudit } from "../../audit/append-audit.ts";
 import { SYSTEM_ACTOR, type AuditAction } from "../../audit/audit-entry.ts";
+import { findStatusReasonCode, toStatusReason } from "../model/engine-status.ts";
 import type { ContainerObservation } from "../../runtime/engine-runtime.ts";
 import type { ReconcileContext } from "./reconcile-context.ts";
 import { NO_NEXT_KEY, recordMove } from "./record-move.ts";
@@ -31,19 +32,30 @@ export async function recordReady(
     firstReadyAt: row.firstReadyAt ?? orchNow,
     processToReplace: null,
     stopGraceMs: null,
+    ...toKeptReason(row),
   };
   const action = toReadyAction(row, container);
   return recordMove(ctx, { row, move: "ready", patch, action, metadata: { bootMs } });
 }
 
-/** Records a healthy probe and releases the lease. False: another writer won. */
+/** If the runtime began the boot for a known cause, the cause stays on the row of the running engine. */
+function toKeptReason({ status, statusReason }: EngineRow): EnginePatch {
+  const isCause = status === "starting" && findStatusReasonCode(statusReason) === "health_failed";
+  return isCause ? { statusReason } : {};
+}
+
+/**
+ * Records a healthy probe and releases the lease. `why`: how the process on record ended, if another one answered. False:
+ * another writer won.
+ */
 export async function recordStillHealthy(
   ctx: ReconcileContext,
   row: EngineRowAt,
-  container: ContainerObservation,
+  { container, why }: { container: ContainerObservation; why?: string | undefined },
 ): Promise<boolean> {
   const patch: EnginePatch = {
     ...toHealthyPatch(ctx, row, container),
+    ...(why !== undefined && { statusReason: toStatusReason("health_failed", why) }),
     ...(toMsSinceBoot(row) > RESTART_WINDOW_MS && { restartAttempts: 0 }),
   };
   const condition = { id: row.id, statusIn: ["running"] as const, fencingToken: row.fencingToken };
@@ -57,7 +69,7 @@ export async function recordStillHealthy(
       action: "engine.process_changed",
       userId: row.userId,
       engineId: row.id,
-      metadata: { generation: written.generation, restartCount: container.restartCount },
+      metadata: { generation: written.generation, restartCount: container.restartCount, why },
     });
     return true;
   });

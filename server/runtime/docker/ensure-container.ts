@@ -18,6 +18,16 @@ import {
 const ADOPT_RETRY_MS = 50;
 
 export async function ensureContainer(ctx: DockerContext, spec: ContainerSpec): Promise<EnsuredContainer> {
+  try {
+    return await ensureOnNetwork(ctx, spec);
+  } catch (error) {
+    // The network was removed after it was found. Now it is made again.
+    if (error instanceof RuntimeFailure && error.kind === "unfit") return ensureOnNetwork(ctx, spec);
+    throw error;
+  }
+}
+
+async function ensureOnNetwork(ctx: DockerContext, spec: ContainerSpec): Promise<EnsuredContainer> {
   const name = toContainerName(spec);
   const [networkRef] = await Promise.all([
     ensureNetwork(ctx, spec.network),

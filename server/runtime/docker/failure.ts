@@ -1,10 +1,25 @@
 import { toErrorMessage } from "../../errors.ts";
 import { RuntimeFailure, type RuntimeFailureKind } from "../engine-runtime.ts";
 
-/** What daemons of different versions answer if they cannot bind a host port. */
-const PORT_TAKEN =
-  /port is already allocated|address already in use|failed to bind (host )?port|ports are not available/i;
-const NAME_TAKEN = /name .* is already in use|volume name must be unique/i;
+/**
+ * What daemons of different versions say, and what it means. The first row whose status and text match decides; an
+ * answer without a row is `refused`. A row without a status holds for each status.
+ */
+const ANSWERS: readonly { status?: number; text: RegExp; kind: RuntimeFailureKind }[] = [
+  {
+    text: /port is already allocated|address already in use|failed to bind (host )?port|ports are not available/i,
+    kind: "port_taken",
+  },
+  // The daemon answers, but lost its own daemon for containers. So the outcome of the call is unknown.
+  { text: /containerd\.sock|transport is closing|ttrpc: closed/i, kind: "unreachable" },
+  { status: 404, text: /no such container/i, kind: "no_such_container" },
+  { status: 404, text: /no such image/i, kind: "image_missing" },
+  // A container keeps the id of its network. If that network was removed, also one of the same name does not help.
+  { text: /network \S+ not found/i, kind: "unfit" },
+  // A daemon that crashed can leave the container's old endpoint behind. Another container has another endpoint.
+  { status: 403, text: /endpoint with name \S+ already exists/i, kind: "unfit" },
+  { status: 409, text: /name .* is already in use|volume name must be unique/i, kind: "conflict" },
+];
 /** A proxy answers these statuses if the daemon behind it does not answer. */
 const GATEWAY_STATUSES = [502, 503, 504];
 
@@ -15,12 +30,15 @@ const GATEWAY_STATUSES = [502, 503, 504];
 export function toDockerFailure(error: unknown): RuntimeFailure {
   if (error instanceof RuntimeFailure) return error;
   const status = toHttpStatus(error);
-  if (status === undefined || GATEWAY_STATUSES.includes(status)) {
+  // The daemon itself may answer such a status too, and then its message is in the body.
+  const isFromProxy =
+    status !== undefined && GATEWAY_STATUSES.includes(status) && findDaemonMessage(error) === undefined;
+  if (status === undefined || isFromProxy) {
     const message = `the Docker daemon did not answer: ${toErrorMessage(error)}`;
     return new RuntimeFailure("unreachable", message, error);
   }
   // The daemon's error does not become the cause: a logger would print it, with secrets that `redactFailure` hides.
-  const message = toDaemonMessage(error);
+  const message = findDaemonMessage(error) ?? toErrorMessage(error).trim();
   return new RuntimeFailure(toFailureKind(status, message), message);
 }
 
@@ -49,15 +67,12 @@ export function redactFailure(failure: RuntimeFailure, secrets: readonly string[
 }
 
 function toFailureKind(status: number, message: string): RuntimeFailureKind {
-  if (PORT_TAKEN.test(message)) return "port_taken";
-  if (status === 404 && /no such container/i.test(message)) return "no_such_container";
-  if (status === 404 && /no such image/i.test(message)) return "image_missing";
-  if (status === 409 && NAME_TAKEN.test(message)) return "conflict";
-  return "refused";
+  const answer = ANSWERS.find((row) => (row.status ?? status) === status && row.text.test(message));
+  return answer?.kind ?? "refused";
 }
 
-/** The error has an HTTP status, so it is an object. */
-function toDaemonMessage(error: unknown): string {
+/** The error has an HTTP status, so it is an object. undefined: its body is not the JSON of a daemon. */
+function findDaemonMessage(error: unknown): string | undefined {
   const { json } = error as { json?: { message?: unknown } | null };
-  return typeof json?.message === "string" ? json.message : toErrorMessage(error).trim();
+  return typeof json?.message === "string" ? json.message : undefined;
 }

@@ -2,8 +2,10 @@ import type { NetworkInspectInfo } from "dockerode";
 import type { DockerContext } from "./context.ts";
 import { unlessStatus } from "./failure.ts";
 import { DOCKER_LABEL } from "./labels.ts";
+import { RuntimeFailure } from "../engine-runtime.ts";
 
 const ICC_OPTION = "com.docker.network.bridge.enable_icc";
+const UNPUBLISHED_DRIVERS = ["host", "null", "macvlan", "ipvlan"];
 
 /**
  * Creates the engines' network if it is missing, without traffic between containers.
@@ -16,10 +18,23 @@ export async function ensureNetwork(ctx: DockerContext, name: string): Promise<s
     return found.length > 0 ? found : createNetwork(ctx, name);
   });
   const [oldest] = existing;
+  if (oldest !== undefined) assertPublishing(oldest);
   if (oldest !== undefined && oldest.Options?.[ICC_OPTION] !== "false") {
     ctx.log.warn({ network: name }, "containers on the engines' network can reach each other");
   }
   return existing.length > 1 && oldest !== undefined ? oldest.Id : name;
+}
+
+/** On such a network a container starts, but the daemon publishes no port of it. So no boot would ever end. */
+function assertPublishing({ Name: name, Driver: driver, Internal: isInternal }: NetworkInspectInfo): void {
+  const problem = UNPUBLISHED_DRIVERS.includes(driver) ? `has the driver ${driver}` : "is internal";
+  if (!isInternal && !UNPUBLISHED_DRIVERS.includes(driver)) return;
+  const remedy =
+    "remove the network, so that the service makes it again, or name another ORCH_ENGINE_NETWORK";
+  throw new RuntimeFailure(
+    "refused",
+    `the network ${name} ${problem}, so the daemon publishes no port of an engine: ${remedy}`,
+  );
 }
 
 /** Keeps networks that others use or created. */

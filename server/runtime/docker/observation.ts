@@ -24,6 +24,7 @@ export function toObservation(inspected: ContainerInspectInfo): ContainerObserva
     restartCount: inspected.RestartCount,
     endpoint: toLoopbackEndpoint(hostPort),
     hostPort,
+    defect: findDefect(inspected, containerState),
     keyHash: config.Env.find((entry) => entry.startsWith(KEY_HASH))?.slice(KEY_HASH.length) ?? "",
   };
 }
@@ -39,6 +40,27 @@ function toContainerState(state: ContainerInspectInfo["State"]): ContainerState 
 /** null for Go's zero time. Milliseconds are enough to tell two starts of one container apart. */
 function toInstant(time: string): string | null {
   return time.startsWith("0001-") ? null : new Date(time).toISOString();
+}
+
+/** A person can detach a container from its network, and the daemon then starts it without one. */
+function findDefect(inspected: ContainerInspectInfo, state: ContainerState): string | null {
+  const { NetworkMode: network = "" } = inspected.HostConfig;
+  const { Networks: networks, Ports: published } = inspected.NetworkSettings;
+  // The mode is the network's id if several networks had its name.
+  const isAttached = Object.entries(networks).some(
+    ([name, { NetworkID: id }]) => name === network || id === network,
+  );
+  if (!isAttached) return `the container is not attached to its network ${network}`;
+  if (state !== "running" && state !== "paused") return null;
+  for (const [port, bindings] of Object.entries((inspected.HostConfig.PortBindings ?? {}) as object)) {
+    if (!hasEntry(bindings) || hasEntry((published as Partial<typeof published>)[port])) continue;
+    return `the daemon does not publish the container's port ${port}`;
+  }
+  return null;
+}
+
+function hasEntry(bindings: unknown): boolean {
+  return Array.isArray(bindings) && bindings.length > 0;
 }
 
 type PortBindings = Record<string, { HostPort?: string }[] | null> | null | undefined;

@@ -71,9 +71,10 @@ function toRuntime(
       if (!isMarked) await ctx.client.call((docker) => docker.ping());
       else if (!(await hasMarker(ctx))) throw toChanged(ctx.instanceId);
     },
-    markInstance: async () => {
+    markInstance: async ({ acceptsAnyHost = false } = {}) => {
       // If the runtime was opened from a recorded host, the daemon that answers now may be another one.
-      if (isRecorded && (await readHost(ctx.client)) !== host) throw toChanged(ctx.instanceId);
+      if (!acceptsAnyHost && isRecorded && (await readHost(ctx.client)) !== host)
+        throw toChanged(ctx.instanceId);
       await createMarker(ctx);
       isMarked = true;
     },

@@ -17,9 +17,25 @@ export async function hasVolume(ctx: DockerContext, volumeName: string): Promise
 
 export async function removeVolume(ctx: DockerContext, volumeName: string): Promise<void> {
   if ((await findOwnVolume(ctx, volumeName)) === undefined) return;
-  await ctx.client.call((docker, abortSignal) =>
-    docker.getVolume(volumeName).remove({ abortSignal }).catch(unlessStatus(404)),
+  try {
+    await ctx.client.call((docker, abortSignal) =>
+      docker.getVolume(volumeName).remove({ abortSignal }).catch(unlessStatus(404)),
+    );
+  } catch (error) {
+    const users = await findVolumeUsers(ctx, volumeName).catch(() => []);
+    // The cause is another one, or the daemon cannot name the users now.
+    if (users.length === 0) throw error;
+    const problem = `the volume ${volumeName} is in use by the container ${users.join(" and ")}`;
+    throw new RuntimeFailure("refused", `${problem}: remove that container`);
+  }
+}
+
+/** The containers with this volume, of every installation and of none. */
+async function findVolumeUsers({ client }: DockerContext, volumeName: string): Promise<string[]> {
+  const listed = await client.call((docker, abortSignal) =>
+    docker.listContainers({ all: true, filters: { volume: [volumeName] }, abortSignal }),
   );
+  return listed.map(({ Id: id, Names: [name] }) => `${name?.replace(/^\//, "") ?? ""} (${id.slice(0, 12)})`);
 }
 
 /** The volumes of this installation's engines, without the marker. */
@@ -38,8 +54,14 @@ export async function createMarker(ctx: DockerContext): Promise<void> {
   await createVolume(ctx, toMarkerName(ctx.instanceId), { [DOCKER_LABEL.instance]: ctx.instanceId });
 }
 
+/** A volume with the marker's name and without our label is no marker. */
 export async function hasMarker(ctx: DockerContext): Promise<boolean> {
-  return (await findOwnVolume(ctx, toMarkerName(ctx.instanceId))) !== undefined;
+  try {
+    return (await findOwnVolume(ctx, toMarkerName(ctx.instanceId))) !== undefined;
+  } catch (error) {
+    if (error instanceof RuntimeFailure && error.kind === "conflict") return false;
+    throw error;
+  }
 }
 
 /** If a volume has the name already, the daemon answers with that volume. Then its labels decide. */

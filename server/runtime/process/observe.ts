@@ -48,6 +48,7 @@ async function observeProcess(
     restartCount: 0,
     endpoint: toLoopbackEndpoint(spec.hostPort),
     hostPort: spec.hostPort,
+    defect: null,
     keyHash: spec.environment["ENGINE_KEY_HASH"] ?? "",
   };
 }

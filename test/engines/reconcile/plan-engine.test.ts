@@ -26,6 +26,9 @@ interface World {
   processes: number;
   /** Whether the engine answers probes with success while it runs. */
   healthy: boolean;
+  /** Whether each new container has a defect too. */
+  makesDefects: boolean;
+  outOfMemory: boolean;
 }
 
 const STATES = ["created", "running", "paused", "restarting", "exited"] as const;
@@ -35,6 +38,9 @@ const arbitraryContainer = fc.record({
   state: fc.constantFrom(...STATES),
   exitCode: fc.constantFrom(null, 0, 1),
   restartCount: fc.integer({ min: 0, max: 4 }),
+  oomKilled: fc.boolean(),
+  // Another container than the first one has no defect, unless `defects` says so.
+  defect: fc.constantFrom(null, null, "no network"),
 });
 
 const arbitraryWorld = fc
@@ -55,6 +61,8 @@ const arbitraryWorld = fc
     healthy: fc.boolean(),
     publishesHostPorts: fc.boolean(),
     startsOnEnsure: fc.boolean(),
+    makesDefects: fc.boolean(),
+    outOfMemory: fc.boolean(),
   })
   .map((given): World => {
     const { publishesHostPorts, startsOnEnsure } = given;
@@ -82,7 +90,9 @@ const arbitraryWorld = fc
     });
     const hasData = given.hasData || containers.length > 0;
     const runtime = { publishesHostPorts, startsOnEnsure };
-    return { row, runtime, containers, hasData, nowMs: 60_000, processes: 10, healthy: given.healthy };
+    const { healthy, makesDefects, outOfMemory } = given;
+    const world = { row, runtime, containers, hasData, nowMs: 60_000, processes: 10 };
+    return { ...world, healthy, makesDefects, outOfMemory };
   });
 
 const at = (ms: number) => new Date(ms).toISOString();
@@ -90,7 +100,7 @@ const at = (ms: number) => new Date(ms).toISOString();
 const toIdentity = ({ containerId, startedAt }: Container) => toProcessIdentity(containerId, startedAt);
 
 function toContainer(
-  given: Pick<Container, "incarnation" | "state" | "exitCode" | "restartCount">,
+  given: Pick<Container, "incarnation" | "state" | "exitCode" | "restartCount" | "oomKilled" | "defect">,
   { index, publishesHostPorts }: { index: number; publishesHostPorts: boolean },
 ): Container {
   return {
@@ -99,7 +109,6 @@ function toContainer(
     engineId: "engine",
     specHash: "hash",
     startedAt: given.state === "created" ? null : at(1_000 + index),
-    oomKilled: false,
     endpoint: ENDPOINT,
     hostPort: publishesHostPorts ? 9_001 : null,
     keyHash: "hash",
@@ -166,7 +175,7 @@ function toRow(changes: Partial<EngineRow>): EngineRow {
 
 function planNext(world: World): Step {
   const current = world.containers.find((container) => container.incarnation === world.row.incarnation);
-  const answers = current?.state === "running";
+  const answers = current?.state === "running" && current.defect === null;
   const health = !answers
     ? null
     : world.healthy
@@ -174,7 +183,8 @@ function planNext(world: World): Step {
       : ({ ready: false, why: "not yet" } as const);
   const containers = world.containers.map((one) => ({ ...one, processIdentity: toIdentity(one) }));
   const policy = { ...POLICY, ...world.runtime, nowMs: world.nowMs };
-  return planEngine(world.row, { containers, hasData: world.hasData, health }, policy);
+  const { hasData, outOfMemory } = world;
+  return planEngine(world.row, { containers, hasData, outOfMemory, health }, policy);
 }
 
 /** Models `applyStep`. Throws when a step would do harm. */
@@ -224,8 +234,17 @@ function apply(world: World, step: Step): void {
         nextRestartAt: retries ? at(world.nowMs + 5_000) : null,
         restartAttempts: row.restartAttempts + 1,
         healthFailures: 0,
+        incarnation: row.incarnation + (step.renew === true ? 1 : 0),
       });
     }
+    case "renew":
+      if (row.status !== "running") expect(["provisioning", "starting"]).toContain(row.status);
+      return patch({
+        status: row.status === "running" ? "starting" : row.status,
+        bootStartedAt: at(world.nowMs),
+        processBeforeBoot: null,
+        incarnation: row.incarnation + 1,
+      });
     case "assign_port":
       expect(world.runtime.publishesHostPorts, "only such a runtime needs a port").toBe(true);
       return patch({ hostPort: 9_002 });
@@ -239,8 +258,12 @@ function apply(world: World, step: Step): void {
       const { publishesHostPorts, startsOnEnsure } = world.runtime;
       if (startsOnEnsure) expect(world.containers, "one writer on the brain").toEqual([]);
       if (publishesHostPorts) expect(row.hostPort).not.toBeNull();
-      const state = startsOnEnsure ? "running" : "created";
-      const created = { incarnation: row.incarnation, state, exitCode: null, restartCount: 0 } as const;
+      const state = startsOnEnsure ? ("running" as const) : ("created" as const);
+      const defect = world.makesDefects && state === "running" ? "no network" : null;
+      const created = {
+        ...{ incarnation: row.incarnation, state, exitCode: null, restartCount: 0 },
+        ...{ oomKilled: false, defect },
+      } as const;
       const container = {
         ...toContainer(created, { index: 0, publishesHostPorts }),
         hostPort: row.hostPort,
@@ -258,6 +281,7 @@ function apply(world: World, step: Step): void {
         state: "running",
         startedAt: at((world.processes += 1)),
         exitCode: null,
+        defect: world.makesDefects ? "no network" : step.container.defect,
       });
     }
     case "unpause":
