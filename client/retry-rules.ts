@@ -38,6 +38,7 @@ const RULES: Readonly<Record<MutationPath, RetryRule>> = {
   "products.remove": "keyed",
   "platformKeys.issue": "keyed",
   "platformKeys.revoke": "keyed",
+  "fleet.acceptRuntime": "keyed",
 };
 
 /** `once` for a mutation that this version of the client does not know. */

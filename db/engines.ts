@@ -1,4 +1,4 @@
-import { and, asc, count, eq, getTableColumns, gt, inArray, sql, type SQL } from "drizzle-orm";
+import { and, asc, count, eq, getTableColumns, gt, inArray, ne, sql, type SQL } from "drizzle-orm";
 import type { Db } from "./client.ts";
 import { preparedPerPool } from "./prepared-statement.ts";
 import { engines, replicas } from "./schema.ts";
@@ -279,6 +279,17 @@ export async function recordActivity(db: Db, activity: ReadonlyMap<string, strin
   await db.execute(sql`update ${engines} set last_activity_at = greatest(last_activity_at, seen.at::timestamptz)
     from unnest(${sql.param([...activity.keys()])}::uuid[], ${sql.param([...activity.values()])}::text[])
       as seen(id, at) where ${engines.id} = seen.id`);
+}
+
+/** The volume of each engine on that runtime host, and whether the engine has ever been ready. */
+export async function listVolumesToKeep(
+  db: Db,
+  runtimeHost: string,
+): Promise<{ volumeName: string; wasReady: boolean }[]> {
+  return db
+    .select({ volumeName: engines.volumeName, wasReady: sql<boolean>`${engines.firstReadyAt} is not null` })
+    .from(engines)
+    .where(and(eq(engines.runtimeHost, runtimeHost), ne(engines.desired, "destroyed")));
 }
 
 /** At a start: makes every engine due, so that a resync finishes what the process before left unfinished. */

@@ -32,6 +32,8 @@ export const AUDIT_ACTIONS = [
   "engine_key.rotate_requested",
   "engine_key.rotated",
   "engine_key.revealed",
+  "runtime.accept_requested",
+  "runtime.accepted",
   "rpc.config_set",
   "rpc.reloaded",
 ] as const;

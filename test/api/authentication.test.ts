@@ -36,6 +36,7 @@ const NEEDS = {
   "platformKeys.issue": "operator",
   "platformKeys.list": "operator",
   "platformKeys.revoke": "operator",
+  "fleet.acceptRuntime": "operator",
   "audit.list": "read",
   "audit.verify": "read",
   "health.live": "nothing",

@@ -47,6 +47,7 @@ const GOOD: [string, "query" | "mutate", "product" | "operator", () => object][]
   ["platformKeys.issue", "mutate", "operator", () => ({ productId, name: "n" })],
   ["platformKeys.list", "query", "operator", () => ({ productId })],
   ["platformKeys.revoke", "mutate", "operator", () => ({ keyId: randomUUID() })],
+  ["fleet.acceptRuntime", "mutate", "operator", () => ({ reason: "the daemon was replaced" })],
   ["audit.list", "query", "product", () => ({ limit: 1 })],
   ["audit.verify", "query", "product", () => ({})],
   ["health.live", "query", "product", () => ({})],

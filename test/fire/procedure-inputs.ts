@@ -109,6 +109,7 @@ export const PROCEDURE_INPUTS: Readonly<Record<string, ToInput>> = {
     graceSeconds: 5,
     idempotencyKey,
   })),
+  "fleet.acceptRuntime": operator(() => ({ reason: "the daemon was replaced", idempotencyKey })),
   "audit.list": product({ userId: "ada", action: "engine.provisioned", fromSeq: 1, ...page }),
   "audit.verify": product({ fromSeq: 1, toSeq: 5 }),
   "health.live": product({}),

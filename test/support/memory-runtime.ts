@@ -132,7 +132,7 @@ export class MemoryRuntime implements EngineRuntime {
     });
   }
 
-  markInstance(): Promise<void> {
+  markInstance(_options?: { acceptsAnyHost?: boolean }): Promise<void> {
     return this.#call("markInstance", undefined, () => {
       this.daemon.markers.add(this.#instanceId);
       this.#marked = true;

@@ -1,6 +1,7 @@
 import { auditRouter } from "./audit-router.ts";
 import { engineKeysRouter } from "./engine-keys-router.ts";
 import { enginesRouter } from "./engines-router.ts";
+import { fleetRouter } from "./fleet-router.ts";
 import { healthRouter } from "./health-router.ts";
 import { platformKeysRouter } from "./platform-keys-router.ts";
 import { productsRouter } from "./products-router.ts";
@@ -15,6 +16,7 @@ export const appRouter = t.router({
   turns: turnsRouter,
   products: productsRouter,
   platformKeys: platformKeysRouter,
+  fleet: fleetRouter,
   audit: auditRouter,
   health: healthRouter,
 });

@@ -148,21 +148,17 @@ function toVolumeMissing(row: EngineRow): Step {
   return { do: "fail", code: "volume_missing", why, retry: false };
 }
 
-function planProcess(
-  row: EngineRow,
-  current: ContainerObservation,
-  given: PlanPolicy & Pick<Observation, "health" | "outOfMemory">,
-): Step {
-  const bootMs = given.nowMs - toMs(row.bootStartedAt, given.nowMs);
+type BootInput = PlanPolicy & Pick<Observation, "health" | "outOfMemory">;
+
+function planProcess(row: EngineRow, current: ContainerObservation, given: BootInput): Step {
   const hasStarted = row.processBeforeBoot !== null && row.processBeforeBoot !== current.processIdentity;
   if (!mayRun(current)) {
-    if (!hasStarted) {
-      return current.defect === null
-        ? { do: "start", container: current }
-        : { do: "renew", why: current.defect };
+    if (hasStarted) {
+      const why = `the engine exited while booting${toExitText(row, current, given)}`;
+      return { do: "fail", code: "boot_exited", why, retry: true };
     }
-    const why = `the engine exited while booting${toExitText(row, current, given)}`;
-    return { do: "fail", code: "boot_exited", why, retry: true };
+    if (current.defect !== null) return { do: "renew", why: current.defect };
+    return { do: "start", container: current };
   }
   if (current.state === "paused") return { do: "unpause", container: current };
   if (given.health?.ready === true && current.state === "running") return { do: "ready", container: current };
@@ -174,11 +170,16 @@ function planProcess(
       ? { do: "fail", code: "runtime_refused", why, retry: true, renew: true }
       : { do: "renew", why };
   }
+  return planWait(row, current, given);
+}
+
+function planWait(row: EngineRow, current: ContainerObservation, given: BootInput): Step {
   // The daemon counts restarts from our last start. In a boot that the daemon began, the count belongs to older boots.
   if (row.processBeforeBoot !== null && current.restartCount >= BOOT_CRASHES) {
     const why = `the engine crashed ${current.restartCount} times while booting${toExitText(row, current, given)}`;
     return { do: "fail", code: "boot_exited", why, retry: true };
   }
+  const bootMs = given.nowMs - toMs(row.bootStartedAt, given.nowMs);
   if (bootMs < given.bootTimeoutMs) {
     const probeMs = Math.min(BOOT_PROBE_MAX_MS, Math.max(BOOT_PROBE_MIN_MS, bootMs / 40));
     return { do: "wait_for_boot", container: current, probeMs };
@@ -202,14 +203,18 @@ function planHealth(row: EngineRow, seen: Observation, policy: PlanPolicy): Step
     const why = `the engine exited${toExitText(row, current, seen)}`;
     return { do: "fail", code: "health_failed", why, retry: true };
   }
-  const isNewProcess = current.processIdentity !== row.processIdentity;
-  const why =
-    isNewProcess || current.state === "restarting" ? findRestartCause(row, current, seen) : undefined;
+  return planLive(row, current, { ...policy, ...seen });
+}
+
+/** For the only container of a running engine, which runs or is restarted by the runtime. */
+function planLive(row: EngineRow, current: ContainerObservation, seen: PlanPolicy & Observation): Step {
+  const isRestarted = current.state === "restarting" || current.processIdentity !== row.processIdentity;
+  const why = isRestarted ? findRestartCause(row, current, seen) : undefined;
   if (seen.health?.ready === true) return { do: "record_healthy", container: current, why };
   if (current.defect !== null) return { do: "renew", why: current.defect };
   // A restart by the daemon counts as a boot: the process gets the boot timeout, and callers wait for it.
-  if (current.state === "restarting" || isNewProcess) return { do: "move", move: "boot", why };
-  return planUnhealthy(row, seen.health?.why ?? `the container is ${current.state}`, policy);
+  if (isRestarted) return { do: "move", move: "boot", why };
+  return planUnhealthy(row, seen.health?.why ?? `the container is ${current.state}`, seen);
 }
 
 function planUnhealthy(row: EngineRow, why: string, policy: PlanPolicy): Step {

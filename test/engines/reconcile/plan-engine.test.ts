@@ -39,7 +39,6 @@ const arbitraryContainer = fc.record({
   exitCode: fc.constantFrom(null, 0, 1),
   restartCount: fc.integer({ min: 0, max: 4 }),
   oomKilled: fc.boolean(),
-  // Another container than the first one has no defect, unless `defects` says so.
   defect: fc.constantFrom(null, null, "no network"),
 });
 
@@ -261,8 +260,12 @@ function apply(world: World, step: Step): void {
       const state = startsOnEnsure ? ("running" as const) : ("created" as const);
       const defect = world.makesDefects && state === "running" ? "no network" : null;
       const created = {
-        ...{ incarnation: row.incarnation, state, exitCode: null, restartCount: 0 },
-        ...{ oomKilled: false, defect },
+        incarnation: row.incarnation,
+        state,
+        exitCode: null,
+        restartCount: 0,
+        oomKilled: false,
+        defect,
       } as const;
       const container = {
         ...toContainer(created, { index: 0, publishesHostPorts }),
