@@ -112,3 +112,14 @@ test("a recorded marker is required from the first moment, and is left again by 
   expect(await start("process", expectChanged)).toBe(host);
   await access(join(home.path, marker));
 });
+
+test("with engines, a start without the marker serves all the same and leaves no marker: an operator has to accept the runtime", async () => {
+  await start("process");
+  await leaveTombstone();
+  const folders = await readdir(home.path, { recursive: true });
+  const marker = folders.find((name) => name.includes("marker-"));
+  if (marker === undefined) throw new Error("there is no marker");
+  await rm(join(home.path, marker));
+  await start("process", expectChanged);
+  await expect(access(join(home.path, marker))).rejects.toThrow("ENOENT");
+});

@@ -64,14 +64,21 @@ export async function openDockerHouse(): Promise<DockerHouse> {
   stack.defer(() => database.close());
   const { min: portMin, max: portMax } = takePortRange(HOUSE_PORTS);
   const config = testConfig({
-    ...{ engineImage: tag, engineNetwork: subject.network, catalogPath: subject.catalogPath },
-    ...{ portMin, portMax, healthIntervalMs: 1_000, masterKeys: generateMasterKeys() },
+    engineImage: tag,
+    engineNetwork: subject.network,
+    catalogPath: subject.catalogPath,
+    portMin,
+    portMax,
+    healthIntervalMs: 1_000,
+    masterKeys: generateMasterKeys(),
     limits: { memoryMb: 96, cpus: 1, pids: 64, readOnly: false, capAdd: [], user: null },
   });
   const productId = randomUUID();
   const warnings: DockerHouse["warnings"] = [];
   const log: Log = {
-    ...{ debug: () => {}, info: () => {}, error: () => {} },
+    debug: () => {},
+    info: () => {},
+    error: () => {},
     warn: (fields, message) => void warnings.push({ fields, message }),
     child: () => log,
   };

@@ -37,6 +37,10 @@ describe.skipIf(!isDockerAvailable() || !DAEMON_SOCKET)(
       if (container === undefined) throw new Error(`${userId} has no container`);
       return house.docker.getContainer(container.Id);
     };
+    const listStatuses = async () => {
+      const rows = await Promise.all(["stop", "restart", "destroy", "rotate", "start", "new"].map(findRow));
+      return rows.map((row) => row && { status: row.status, generation: row.generation });
+    };
     const accept = async () =>
       acceptRuntime(house.ctx, { reason: "the volumes were pruned", idempotency: NO_RECORD });
     /** Ends the engine's container as a daemon does that goes down. */
@@ -72,12 +76,8 @@ describe.skipIf(!isDockerAvailable() || !DAEMON_SOCKET)(
       // The service is restarted during the outage too.
       await house.reopen();
       await house.bringBack();
-      const statuses = async () => {
-        const rows = await Promise.all(["stop", "restart", "destroy", "rotate", "start", "new"].map(findRow));
-        return rows.map((row) => row && { status: row.status, generation: row.generation });
-      };
       await expect
-        .poll(statuses, patience)
+        .poll(listStatuses, patience)
         .toEqual([
           { status: "stopped", generation: 1 },
           { status: "running", generation: 2 },
