@@ -126,6 +126,7 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
             startedAt: null,
             exitCode: null,
             oomKilled: false,
+            defect: null,
             restartCount: 0,
             endpoint: `http://127.0.0.1:${spec.hostPort}`,
             hostPort: spec.hostPort,
