@@ -116,5 +116,10 @@ async function openKind(
   const shared = { instanceId: instance.id, marked: instance.runtimeHost !== null, log };
   if (kind === "docker") return openDockerRuntime({ ...shared, dockerHost: config.dockerHost, host });
   const command = config.engineCommand ?? [process.execPath, REFERENCE_ENGINE];
-  return openProcessRuntime({ ...shared, dataDir: config.dataDir, command });
+  return openProcessRuntime({
+    ...shared,
+    dataDir: config.dataDir,
+    command,
+    passthrough: config.passthrough,
+  });
 }

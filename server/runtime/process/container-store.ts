@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, readdir } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { isMissing, readJsonFile, writeJsonFile } from "../../json-file.ts";
 import {
@@ -17,8 +17,20 @@ import { removeFolder } from "./remove-folder.ts";
 export interface ProcessContainer {
   containerId: string;
   instanceId: string;
+  /** Its environment lacks the values of `passedNames`. */
   spec: ContainerSpec;
+  /**
+   * Names of the environment that the container got with values of this service's own environment. The values may be
+   * secrets, so they are not stored: each start takes them from the service's environment of that time.
+   */
+  passedNames: readonly string[];
 }
+
+/** What `container.json` holds. Containers of older versions have no `passedNames`, and hold all values. */
+type StoredContainer = Omit<ProcessContainer, "passedNames"> & Partial<Pick<ProcessContainer, "passedNames">>;
+
+/** Every other name in a container of an older version was passed through. */
+const NOT_PASSED = ["ENGINE_KEY_HASH", "SQLITE_DB_PATH", "CATALOG_DIR"];
 
 /** How the process that started at `startedAt` ended. */
 export interface ProcessExit {
@@ -27,32 +39,57 @@ export interface ProcessExit {
   exitCode: number | null;
 }
 
+export interface ContainerStoreOptions {
+  root: string;
+  instanceId: string;
+  /** The values that engines get from this service's own environment, by name. */
+  passthrough: Readonly<Record<string, string>>;
+}
+
 /**
  * The containers of the process runtime, as files in `<root>/containers/<name>/`:
  *
  *     container.json           the container; the folder's name is the container's, and so the mutex of `ensure`
  *     start                    the token of the latest start
  *     pid.<token>              written by a child that has not yet checked whether its start is the latest
- *     pid                      written by the engine's process
+ *     pid, cgroup              written by the engine's process; `cgroup` only if the start has a cgroup of its own
  *     exit.json                written by the replica that noticed the end of the process
  *     stdout.log, stderr.log, tmp/
+ *
+ * The empty files `<root>/names/<engine>/<name>` find the containers of one engine without a look at all others. Such a
+ * file exists before its container and after it, so it alone says nothing.
  */
 export class ContainerStore {
   readonly #root: string;
   readonly #instanceId: string;
+  readonly #passthrough: Readonly<Record<string, string>>;
 
-  constructor(root: string, instanceId: string) {
+  constructor({ root, instanceId, passthrough }: ContainerStoreOptions) {
     this.#root = root;
     this.#instanceId = instanceId;
+    this.#passthrough = passthrough;
+  }
+
+  /** The folder of all containers' folders. */
+  get containersPath(): string {
+    return join(this.#root, "containers");
   }
 
   async open(): Promise<void> {
-    await mkdir(join(this.#root, "containers"), { recursive: true, mode: 0o700 });
+    for (const folder of [this.containersPath, join(this.#root, "names")]) {
+      await mkdir(folder, { recursive: true, mode: 0o700 });
+    }
+    await this.#adoptOlderContainers();
+  }
+
+  /** The container's name, which is also the name of its folder. */
+  nameOf({ spec }: Pick<ProcessContainer, "spec">): string {
+    return toFileName(toContainerName(spec));
   }
 
   /** The path of a file in the container's folder, or of the folder. */
   pathOf({ spec }: Pick<ProcessContainer, "spec">, file = ""): string {
-    return join(this.#root, "containers", toFileName(toContainerName(spec)), file);
+    return join(this.containersPath, this.nameOf({ spec }), file);
   }
 
   logFilesOf(container: ProcessContainer): LogFile[] {
@@ -71,10 +108,23 @@ export class ContainerStore {
     }
     // With the random part, a late call for a removed container never meets the next container of that name.
     const containerId = `${name}.${randomBytes(4).toString("hex")}`;
-    const container = { containerId, instanceId: this.#instanceId, spec };
+    const passedNames = Object.keys(spec.environment).filter((name) =>
+      Object.hasOwn(this.#passthrough, name),
+    );
+    const container = toContainer({ containerId, instanceId: this.#instanceId, spec }, passedNames);
+    await this.#addName(container);
     await mkdir(this.pathOf(container), { recursive: true, mode: 0o700 });
     await writeJsonFile(this.pathOf(container, "container.json"), container);
     return { containerId, created: true };
+  }
+
+  /** The container's environment, with the values that the service passes through now. */
+  toEnvironment({ spec, passedNames }: ProcessContainer): Record<string, string> {
+    const passed = passedNames.flatMap((name) => {
+      const value = this.#passthrough[name];
+      return value === undefined ? [] : [[name, value] as const];
+    });
+    return { ...spec.environment, ...Object.fromEntries(passed) };
   }
 
   async find(containerId: string): Promise<ProcessContainer | undefined> {
@@ -89,15 +139,21 @@ export class ContainerStore {
     throw new RuntimeFailure("no_such_container", `this installation has no container ${containerId}`);
   }
 
+  /** The containers of one engine. */
+  async listOf(engineId: string): Promise<ProcessContainer[]> {
+    return this.#readOwn(await readFolder(this.#namesPath(engineId)));
+  }
+
   async list(): Promise<ProcessContainer[]> {
-    const names = await readdir(join(this.#root, "containers"));
-    const found = await Promise.all(names.filter(isFileName).map((name) => this.#read(name)));
-    const containers = found.filter((container) => container !== undefined);
-    return containers.filter(({ instanceId }) => instanceId === this.#instanceId);
+    return this.#readOwn(await readFolder(this.containersPath));
   }
 
   async remove(container: ProcessContainer): Promise<void> {
     await removeFolder(this.#root, this.pathOf(container));
+    const names = this.#namesPath(container.spec.engineId);
+    await rm(join(names, this.nameOf(container)), { force: true });
+    // It stays if the engine has another container.
+    await rmdir(names).catch(() => undefined);
   }
 
   /** The process of the container's latest start, running or not. undefined: the container was never started. */
@@ -124,9 +180,75 @@ export class ContainerStore {
     return (await readJsonFile(this.pathOf(container, "exit.json"))) as ProcessExit | undefined;
   }
 
+  /** The cgroup of the container's latest start. undefined: it has none. */
+  async readCgroup(container: ProcessContainer): Promise<string | undefined> {
+    try {
+      return (await readFile(this.pathOf(container, "cgroup"), "utf8")).trimEnd() || undefined;
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  }
+
+  #namesPath(engineId: string): string {
+    return join(this.#root, "names", toFileName(engineId));
+  }
+
+  async #addName(container: Pick<ProcessContainer, "spec">): Promise<void> {
+    const folder = this.#namesPath(container.spec.engineId);
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    await writeFile(join(folder, this.nameOf(container)), "", { mode: 0o600 });
+  }
+
+  /** One after the other, so that a listing of a thousand containers holds one descriptor. */
+  async #readOwn(names: readonly string[]): Promise<ProcessContainer[]> {
+    const containers: ProcessContainer[] = [];
+    for (const name of names.filter(isFileName)) {
+      const container = await this.#read(name);
+      if (container?.instanceId === this.#instanceId) containers.push(container);
+    }
+    return containers;
+  }
+
   async #read(name: string): Promise<ProcessContainer | undefined> {
+    const stored = await this.#readStored(name);
+    return stored && toContainer(stored, stored.passedNames ?? findPassedNames(stored));
+  }
+
+  async #readStored(name: string): Promise<StoredContainer | undefined> {
     // A folder without container.json was left by a creation that was cut short. The next `ensure` completes it.
-    const path = join(this.#root, "containers", toFileName(name), "container.json");
-    return (await readJsonFile(path)) as ProcessContainer | undefined;
+    const path = join(this.containersPath, toFileName(name), "container.json");
+    return (await readJsonFile(path)) as StoredContainer | undefined;
+  }
+
+  /** Gives containers of older versions their name file, and removes the secrets from their container.json. */
+  async #adoptOlderContainers(): Promise<void> {
+    for (const name of (await readFolder(this.containersPath)).filter(isFileName)) {
+      const stored = await this.#readStored(name);
+      if (stored === undefined) continue;
+      await this.#addName(stored);
+      if (stored.passedNames !== undefined) continue;
+      const container = toContainer(stored, findPassedNames(stored));
+      await writeJsonFile(this.pathOf(container, "container.json"), container);
+    }
+  }
+}
+
+function findPassedNames({ spec }: StoredContainer): string[] {
+  return Object.keys(spec.environment).filter((name) => !NOT_PASSED.includes(name));
+}
+
+function toContainer(stored: StoredContainer, passedNames: readonly string[]): ProcessContainer {
+  const kept = Object.entries(stored.spec.environment).filter(([name]) => !passedNames.includes(name));
+  return { ...stored, spec: { ...stored.spec, environment: Object.fromEntries(kept) }, passedNames };
+}
+
+/** A missing folder is empty. */
+async function readFolder(path: string): Promise<string[]> {
+  try {
+    return await readdir(path);
+  } catch (error) {
+    if (isMissing(error)) return [];
+    throw error;
   }
 }

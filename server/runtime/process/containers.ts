@@ -1,13 +1,14 @@
 import { randomBytes } from "node:crypto";
-import { once } from "node:events";
 import { mkdir, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { dirname, join } from "node:path";
 import { getHostPort, RuntimeFailure, type RuntimeEvent } from "../engine-runtime.ts";
+import { createCgroup } from "./cgroup.ts";
 import type { ProcessContainer } from "./container-store.ts";
 import type { ProcessContext } from "./context.ts";
 import { readEngineProcess, readProcessState, type EngineProcess } from "./engine-process.ts";
-import { killGroup, signalGroup, waitForState } from "./process-group.ts";
+import { assertPortFree } from "./port-check.ts";
+import { signalGroup, waitForState } from "./process-group.ts";
+import type { ProcessRow } from "./process-table.ts";
 import { spawnProcess } from "./spawn.ts";
 
 /** A signal takes effect within milliseconds, even on a loaded machine. */
@@ -34,13 +35,18 @@ export async function startProcess(ctx: ProcessContext, containerId: string): Pr
   // A replica that died during a start may have left a child that continues only now. See the script of `spawnProcess`.
   await killStrays(ctx, container);
   if ((await findLive(ctx, container)) !== undefined) return;
-  await rm(pidFile, { force: true });
+  const cgroupFile = store.pathOf(container, "cgroup");
+  for (const file of [pidFile, cgroupFile]) await rm(file, { force: true });
+  const cgroup =
+    ctx.cgroupParent && (await createCgroup(ctx.cgroupParent, `enginehouse-${containerId}-${token}`));
   const { engineProcess, exited } = await spawnProcess({
     command: ctx.command,
     environment: toEnvironment(ctx, container, tempPath),
     pidFile,
     tokenFile,
     token,
+    cgroup: cgroup ?? "",
+    cgroupFile,
     stdoutFile: store.pathOf(container, "stdout.log"),
     stderrFile: store.pathOf(container, "stderr.log"),
   });
@@ -52,13 +58,14 @@ export async function startProcess(ctx: ProcessContext, containerId: string): Pr
 }
 
 /** The whole environment of an engine's process. It has nothing of this replica's environment. */
-function toEnvironment(ctx: ProcessContext, { spec }: ProcessContainer, tempPath: string) {
+function toEnvironment(ctx: ProcessContext, container: ProcessContainer, tempPath: string) {
+  const { spec } = container;
   // The folder that takes the place of the container's /data.
   const dataPath = ctx.volumes.pathOf(spec.volumeName);
   return {
     PATH,
     LANG: "C.UTF-8",
-    ...spec.environment,
+    ...ctx.store.toEnvironment(container),
     HOME: dataPath,
     TMPDIR: tempPath,
     SQLITE_DB_PATH: join(dataPath, "brain.sqlite"),
@@ -92,12 +99,13 @@ export async function stopProcess(
   const container = await ctx.store.get(containerId);
   const live = await findLive(ctx, container);
   if (live === undefined) return;
+  const known = await ctx.remains.listBeforeStop(container, live.engineProcess);
   emit(ctx, container, "kill");
   signalGroup(live.engineProcess, "SIGTERM");
   // A paused process handles SIGTERM only after SIGCONT.
   signalGroup(live.engineProcess, "SIGCONT");
   await waitForState(live.engineProcess, "gone", graceSeconds * 1000);
-  await endProcess(ctx, container, live.engineProcess);
+  await endProcess(ctx, container, { ...live, known });
   emit(ctx, container, "stop");
 }
 
@@ -107,16 +115,16 @@ export async function killProcess(ctx: ProcessContext, containerId: string): Pro
   if (container === undefined) return;
   const engineProcess = await ctx.store.readProcess(container);
   if (engineProcess === undefined || (await readProcessState(engineProcess)) === "gone") return;
-  signalGroup(engineProcess, "SIGKILL");
+  const known = await ctx.remains.listBeforeStop(container, engineProcess);
   emit(ctx, container, "kill");
-  await waitForState(engineProcess, "gone", SIGNAL_TIMEOUT_MS);
+  await ctx.remains.end(container, engineProcess, known);
 }
 
 export async function removeProcess(ctx: ProcessContext, containerId: string): Promise<void> {
   const container = await ctx.store.find(containerId);
   if (container === undefined) return;
   const engineProcess = await ctx.store.readProcess(container);
-  if (engineProcess !== undefined) await endProcess(ctx, container, engineProcess);
+  if (engineProcess !== undefined) await endProcess(ctx, container, { engineProcess, known: [] });
   for (const file of ctx.store.logFilesOf(container)) ctx.logs.forget(file);
   await ctx.store.remove(container);
   emit(ctx, container, "destroy");
@@ -150,23 +158,22 @@ async function getLive(
   return { ...live, container };
 }
 
+/** The end is recorded only when nothing is left of the engine. `known`: see `EngineRemains.listBeforeStop`. */
 async function endProcess(
   ctx: ProcessContext,
   container: ProcessContainer,
-  engineProcess: EngineProcess,
+  { engineProcess, known }: { engineProcess: EngineProcess; known: readonly ProcessRow[] },
 ): Promise<void> {
-  if ((await readProcessState(engineProcess)) !== "gone") {
-    emit(ctx, container, "kill");
-    await killGroup(engineProcess);
-  }
+  if ((await readProcessState(engineProcess)) !== "gone") emit(ctx, container, "kill");
+  await ctx.remains.end(container, engineProcess, known);
   await ctx.watch.recordEnd(container, engineProcess);
 }
 
 /** A stray child may take the pid file just before it is killed. Then `findLive` finds the process gone. */
-async function killStrays({ store }: ProcessContext, container: ProcessContainer): Promise<void> {
-  for (const pidFile of await store.listStrayPidFiles(container)) {
+async function killStrays(ctx: ProcessContext, container: ProcessContainer): Promise<void> {
+  for (const pidFile of await ctx.store.listStrayPidFiles(container)) {
     const engineProcess = await readEngineProcess(pidFile);
-    if (engineProcess !== undefined) await killGroup(engineProcess);
+    if (engineProcess !== undefined) await ctx.remains.endGroup(engineProcess);
     await rm(pidFile, { force: true });
   }
 }
@@ -177,18 +184,6 @@ async function assertState(engineProcess: EngineProcess, state: "running" | "pau
     "refused",
     `the process ${engineProcess.pid} is not ${state} ${SIGNAL_TIMEOUT_MS} ms after the signal`,
   );
-}
-
-async function assertPortFree(port: number): Promise<void> {
-  const server = createServer();
-  try {
-    server.listen({ port, host: "127.0.0.1", exclusive: true });
-    await once(server, "listening");
-  } catch (error) {
-    throw new RuntimeFailure("port_taken", `the host port ${port} of 127.0.0.1 cannot be bound`, error);
-  }
-  server.close();
-  await once(server, "close");
 }
 
 function emit(ctx: ProcessContext, container: ProcessContainer, kind: RuntimeEvent["kind"]): void {

@@ -1,6 +1,6 @@
 import { readFile, stat } from "node:fs/promises";
 import { isMissing } from "../../json-file.ts";
-import { findProcess, listGroup, toLinuxRow, type ProcessRow } from "./process-table.ts";
+import { findProcess, readProcFile, toLinuxRow, type ProcessRow } from "./process-table.ts";
 
 /** The process of one start of a container, read from the pid file that this process wrote itself. */
 export interface EngineProcess {
@@ -35,32 +35,31 @@ export async function readEngineProcess(pidFile: string): Promise<EngineProcess 
 /** Answers `gone` if another process has the pid now. */
 export async function readProcessState(engineProcess: EngineProcess): Promise<EngineProcessState> {
   const row = await findProcess(engineProcess.pid);
-  if (row === undefined || row.state === "zombie" || !(await isSameProcess(engineProcess, row)))
-    return "gone";
+  if (row === undefined || row.state === "zombie" || !isSameProcess(engineProcess, row)) return "gone";
   return row.state === "stopped" ? "paused" : "running";
 }
 
 /**
- * The members of the process's group that still run. The system gives no new process a pid that names an existing
- * group. So if another process has our leader's pid, our group has ended.
+ * Whether a process group with the process's id can still be ours, by the process that has this pid now. The system gives
+ * no new process a pid that names an existing group. So if another process has our leader's pid, our group has ended.
  */
-export async function listEngineGroup(engineProcess: EngineProcess): Promise<ProcessRow[]> {
-  if (!(await isSameBoot(engineProcess))) return [];
-  const leader = await findProcess(engineProcess.pid);
-  if (leader !== undefined && !(await isSameProcess(engineProcess, leader))) return [];
-  return listGroup(engineProcess.pid);
+export function mayLeadGroup(engineProcess: EngineProcess, leader: ProcessRow | undefined): boolean {
+  return leader === undefined ? isSameBoot(engineProcess) : isSameProcess(engineProcess, leader);
 }
 
-async function isSameProcess(engineProcess: EngineProcess, row: ProcessRow): Promise<boolean> {
+/** Whether this row shows the process of this start, and no later process with the same pid. */
+function isSameProcess(engineProcess: EngineProcess, row: ProcessRow): boolean {
   if (row.startTicks !== null) {
-    return row.startTicks === engineProcess.startTicks && (await isSameBoot(engineProcess));
+    return row.startTicks === engineProcess.startTicks && isSameBoot(engineProcess);
   }
   return (row.startedAtMs ?? Infinity) <= Date.parse(engineProcess.startedAt) + START_TOLERANCE_MS;
 }
 
-/** Start ticks count from the boot, so after a reboot another process may have the same ticks by chance. */
-async function isSameBoot(engineProcess: EngineProcess): Promise<boolean> {
+/**
+ * False: the process ended with an earlier boot of the machine, and so did everything that it had started. Start ticks
+ * count from the boot, so after a reboot another process may have the same ticks by chance.
+ */
+export function isSameBoot(engineProcess: EngineProcess): boolean {
   if (process.platform !== "linux") return true;
-  const bootId = await readFile("/proc/sys/kernel/random/boot_id", "utf8").catch(() => "");
-  return bootId.trim() === engineProcess.bootId;
+  return readProcFile("/proc/sys/kernel/random/boot_id").trim() === engineProcess.bootId;
 }

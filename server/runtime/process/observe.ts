@@ -2,7 +2,7 @@ import type { ContainerObservation, ContainerStats } from "../engine-runtime.ts"
 import type { ProcessContainer } from "./container-store.ts";
 import { toLoopbackEndpoint, toProcessIdentity } from "../local-process.ts";
 import type { ProcessContext } from "./context.ts";
-import { listEngineGroup, readProcessState } from "./engine-process.ts";
+import { readProcessState } from "./engine-process.ts";
 import { readMemoryBytes } from "./process-table.ts";
 
 /** Newest incarnation first. Without `engineId`: of all engines of this instance. */
@@ -10,20 +10,23 @@ export async function observeProcesses(
   ctx: ProcessContext,
   engineId?: string,
 ): Promise<ContainerObservation[]> {
-  const containers = await ctx.store.list();
-  const wanted = containers.filter(({ spec }) => engineId === undefined || spec.engineId === engineId);
-  const observations = await Promise.all(wanted.map((container) => observeProcess(ctx, container)));
-  const present = observations.filter((observation) => observation !== undefined);
+  const containers = await (engineId === undefined ? ctx.store.list() : ctx.store.listOf(engineId));
+  const present: ContainerObservation[] = [];
+  for (const container of containers) {
+    const observation = await observeProcess(ctx, container);
+    if (observation !== undefined) present.push(observation);
+  }
   return present.sort((a, b) => b.incarnation - a.incarnation);
 }
 
-/** The sum over all processes of the group. */
+/** The sum over all processes that the engine has started. */
 export async function readProcessStats(ctx: ProcessContext, containerId: string): Promise<ContainerStats> {
-  const engineProcess = await ctx.store.readProcess(await ctx.store.get(containerId));
+  const container = await ctx.store.get(containerId);
+  const engineProcess = await ctx.store.readProcess(container);
   const stats = { memoryBytes: 0, cpuNanoseconds: 0n, networkBytes: 0n };
   if (engineProcess === undefined) return stats;
-  for (const member of await listEngineGroup(engineProcess)) {
-    stats.memoryBytes += await readMemoryBytes(member);
+  for (const member of await ctx.remains.listMembers(container, engineProcess)) {
+    stats.memoryBytes += readMemoryBytes(member);
     stats.cpuNanoseconds += member.cpuNanoseconds;
   }
   return stats;

@@ -1,20 +1,14 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { RuntimeFailure } from "../engine-runtime.ts";
-import {
-  listEngineGroup,
-  readProcessState,
-  type EngineProcess,
-  type EngineProcessState,
-} from "./engine-process.ts";
+import { readProcessState, type EngineProcess, type EngineProcessState } from "./engine-process.ts";
 
-const POLL_MS = 15;
-/** The kernel ends a killed process within milliseconds, unless the process hangs in a system call. */
-const KILL_TIMEOUT_MS = 5_000;
+const MIN_POLL_MS = 10;
+/** Long waits are for the grace of a stop. There may be a thousand of them. */
+const MAX_POLL_MS = 250;
 
 /** Signals all processes of the group. Does nothing if there are none. */
-export function signalGroup(engineProcess: EngineProcess, signal: NodeJS.Signals): void {
+export function signalGroup({ pid }: EngineProcess, signal: NodeJS.Signals): void {
   try {
-    process.kill(-engineProcess.pid, signal);
+    process.kill(-pid, signal);
   } catch (error) {
     // macOS answers EPERM for a group of zombies.
     const code = error instanceof Error && "code" in error ? error.code : undefined;
@@ -29,23 +23,11 @@ export async function waitForState(
   timeoutMs: number,
 ): Promise<boolean> {
   const deadline = performance.now() + timeoutMs;
-  for (;;) {
+  for (let pollMs = MIN_POLL_MS; ; pollMs = Math.min(pollMs * 1.2, MAX_POLL_MS)) {
     const present = await readProcessState(engineProcess);
+    const leftMs = deadline - performance.now();
     if (present === state) return true;
-    if (present === "gone" || performance.now() >= deadline) return false;
-    await sleep(POLL_MS);
-  }
-}
-
-/** Kills the members of the group that still run. Returns when all have ended. */
-export async function killGroup(engineProcess: EngineProcess): Promise<void> {
-  const deadline = performance.now() + KILL_TIMEOUT_MS;
-  while ((await listEngineGroup(engineProcess)).length > 0) {
-    if (performance.now() >= deadline) {
-      const message = `the process group ${engineProcess.pid} still runs ${KILL_TIMEOUT_MS} ms after SIGKILL`;
-      throw new RuntimeFailure("refused", message);
-    }
-    signalGroup(engineProcess, "SIGKILL");
-    await sleep(POLL_MS);
+    if (present === "gone" || leftMs <= 0) return false;
+    await sleep(Math.min(pollMs, leftMs));
   }
 }

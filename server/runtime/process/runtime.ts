@@ -4,7 +4,13 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { toErrorMessage } from "../../errors.ts";
 import type { Log } from "../../log.ts";
-import { RuntimeFailure, toContainerName, type EngineRuntime } from "../engine-runtime.ts";
+import {
+  RuntimeFailure,
+  toContainerName,
+  type ContainerSpec,
+  type EngineRuntime,
+  type EnsuredContainer,
+} from "../engine-runtime.ts";
 import { EventHub } from "../event-hub.ts";
 import {
   killProcess,
@@ -14,10 +20,13 @@ import {
   stopProcess,
   unpauseProcess,
 } from "./containers.ts";
+import { findOwnCgroup } from "./cgroup.ts";
 import { ContainerStore } from "./container-store.ts";
 import type { ProcessContext } from "./context.ts";
 import { ProcessLogs } from "./logs.ts";
 import { observeProcesses, readProcessStats } from "./observe.ts";
+import { ProcessScan } from "./process-scan.ts";
+import { EngineRemains } from "./remains.ts";
 import { VolumeStore } from "./volume-store.ts";
 import { ProcessWatch } from "./watch.ts";
 
@@ -29,26 +38,32 @@ export interface ProcessRuntimeOptions {
   dataDir: string;
   /** The program of every engine, by path or by a name that its PATH finds, and its arguments. */
   command: readonly string[];
+  /** The values that engines get from this service's own environment, by name. They are never stored. */
+  passthrough?: Readonly<Record<string, string>>;
+  /** False: engines get no cgroups of their own, as where the system lets us make none. */
+  useCgroups?: boolean;
   log: Pick<Log, "warn">;
 }
 
 /** Runs engines as processes of this machine. They outlive the replica, and the next replica finds them again. */
 export async function openProcessRuntime(options: ProcessRuntimeOptions): Promise<EngineRuntime> {
-  const { instanceId, log, command } = options;
+  const { instanceId, log, command, passthrough = {}, useCgroups = true } = options;
   await mkdir(options.dataDir, { recursive: true });
   const dataDir = await realpath(options.dataDir);
   const root = join(dataDir, "engines");
-  const store = new ContainerStore(root, instanceId);
+  const store = new ContainerStore({ root, instanceId, passthrough });
   await store.open();
   const volumes = new VolumeStore(root, instanceId);
   await volumes.open();
   const events = new EventHub();
   const logs = new ProcessLogs();
-  const watch = new ProcessWatch({ store, events, logs, log });
+  const remains = new EngineRemains(store, new ProcessScan(store.containersPath));
+  const watch = new ProcessWatch({ store, remains, events, logs, log });
   await watch.adoptAll();
   // By default the library rejects a call when 1,000 others wait for the same key.
   const locks = new AsyncLock({ maxPending: Infinity });
-  const ctx = { store, volumes, locks, events, logs, watch, command };
+  const cgroupParent = useCgroups ? findOwnCgroup() : undefined;
+  const ctx = { store, volumes, locks, events, logs, watch, remains, cgroupParent, command };
   return toRuntime(ctx, { host: `process:${await readMachineId()}:${dataDir}`, marked: options.marked });
 }
 
@@ -75,13 +90,7 @@ function toRuntime(ctx: ProcessContext, { host, marked }: { host: string; marked
       }),
     findImage: async (image) => image,
     resolveImage: async (image) => image,
-    ensure: (spec) =>
-      attempt(() =>
-        locks.acquire(toContainerName(spec), async () => {
-          await volumes.ensure(spec.volumeName, spec.engineId);
-          return store.ensure(spec);
-        }),
-      ),
+    ensure: (spec) => attempt(() => ensureContainer(ctx, spec)),
     start: (containerId) => withLock(containerId, () => startProcess(ctx, containerId)),
     pause: (containerId) => withLock(containerId, () => pauseProcess(ctx, containerId)),
     unpause: (containerId) => withLock(containerId, () => unpauseProcess(ctx, containerId)),
@@ -113,9 +122,22 @@ function toRuntime(ctx: ProcessContext, { host, marked }: { host: string; marked
   };
 }
 
+async function ensureContainer(
+  { store, volumes, locks }: ProcessContext,
+  spec: ContainerSpec,
+): Promise<EnsuredContainer> {
+  return locks.acquire(toContainerName(spec), async () => {
+    // Refuses a wrong name before anything is created.
+    store.nameOf({ spec });
+    await volumes.ensure(spec.volumeName, spec.engineId);
+    return store.ensure(spec);
+  });
+}
+
 /** Like a Docker daemon, refuses to remove a volume that a container uses. */
 async function removeData(ctx: ProcessContext, volumeName: string): Promise<void> {
-  const containers = await ctx.store.list();
+  const engineId = await ctx.volumes.findEngine(volumeName);
+  const containers = engineId === undefined ? [] : await ctx.store.listOf(engineId);
   const user = containers.find(({ spec }) => spec.volumeName === volumeName);
   if (user !== undefined) {
     const message = `the volume ${volumeName} is in use: remove the container ${user.containerId} first`;

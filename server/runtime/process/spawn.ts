@@ -15,6 +15,10 @@ export interface SpawnInput {
   tokenFile: string;
   /** The token of this start. */
   token: string;
+  /** The cgroup that the engine joins; empty: none. */
+  cgroup: string;
+  /** Gets the cgroup's path once the engine is in it. */
+  cgroupFile: string;
   stdoutFile: string;
   stderrFile: string;
 }
@@ -34,7 +38,8 @@ const PID_FILE_TIMEOUT_MS = 10_000;
  *
  * 1. The child writes `pid.<token>`.
  * 2. The child reads the token file, and ends if a later start has replaced its token.
- * 3. The child renames `pid.<token>` to `pid`, and becomes the engine.
+ * 3. The child joins its cgroup, if it has one. All processes that it starts are then in that cgroup too.
+ * 4. The child renames `pid.<token>` to `pid`, and becomes the engine.
  *
  * A later start writes its token first, then kills the children that `pid.*` names. So a delayed child reads the new
  * token, or the later start finds and kills the child. At most one of them becomes the engine.
@@ -47,8 +52,9 @@ stat= boot=
 [ -r /proc/sys/kernel/random/boot_id ] && read -r boot < /proc/sys/kernel/random/boot_id
 printf '%s\\n%s\\n%s\\n' "$$" "$boot" "$stat" > "$1.$3" || exit 125
 if ! read -r token < "$2" || [ "$token" != "$3" ]; then rm -f "$1.$3"; exit 125; fi
+if [ -n "$4" ] && { printf '%s' "$$" > "$4/cgroup.procs"; } 2>/dev/null; then printf '%s\\n' "$4" > "$5"; fi
 mv "$1.$3" "$1" || exit 125
-shift 3
+shift 5
 exec /usr/bin/env -u PWD -u OLDPWD -u SHLVL -u _ "$@"
 `;
 
@@ -58,7 +64,9 @@ export async function spawnProcess(input: SpawnInput): Promise<SpawnedProcess> {
   const stdout = await open(input.stdoutFile, "a", 0o600);
   const stderr = await open(input.stderrFile, "a", 0o600);
   try {
-    const args = ["-c", SCRIPT, "engine", input.pidFile, input.tokenFile, input.token, ...input.command];
+    const { pidFile, tokenFile, token, cgroup, cgroupFile } = input;
+    const own = [pidFile, tokenFile, token, cgroup, cgroupFile];
+    const args = ["-c", SCRIPT, "engine", ...own, ...input.command];
     const child = spawn("/bin/sh", args, {
       detached: true,
       env: { ...input.environment },

@@ -45,6 +45,11 @@ export class VolumeStore {
     return (await this.#readOwn(volumeName)) !== undefined && exists(this.pathOf(volumeName));
   }
 
+  /** The engine that the volume was made for. undefined: the volume does not exist. */
+  async findEngine(volumeName: string): Promise<string | undefined> {
+    return (await this.#readOwn(volumeName))?.engineId;
+  }
+
   async list(): Promise<VolumeObservation[]> {
     const entries = await readdir(join(this.#root, "volumes"), { withFileTypes: true });
     const observations: VolumeObservation[] = [];

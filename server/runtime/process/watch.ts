@@ -4,7 +4,7 @@ import type { EventHub } from "../event-hub.ts";
 import type { ContainerStore, ProcessContainer } from "./container-store.ts";
 import { readProcessState, type EngineProcess } from "./engine-process.ts";
 import type { ProcessLogs } from "./logs.ts";
-import { killGroup } from "./process-group.ts";
+import type { EngineRemains } from "./remains.ts";
 
 /** The end of a process that is not our child is noticed within this time. */
 const POLL_MS = 300;
@@ -20,6 +20,7 @@ interface WatchedProcess {
 
 export interface ProcessWatchOptions {
   store: ContainerStore;
+  remains: EngineRemains;
   events: EventHub;
   logs: ProcessLogs;
   log: Pick<Log, "warn">;
@@ -27,7 +28,7 @@ export interface ProcessWatchOptions {
 
 /**
  * Notices the end of every engine's process, also of processes that an earlier replica started. Records each end once:
- * kills the rest of the process group, as the end of a container's first process does; writes the exit; emits `die`.
+ * ends whatever the engine has left, as the end of a container's first process does; writes the exit; emits `die`.
  */
 export class ProcessWatch {
   readonly #options: ProcessWatchOptions;
@@ -118,9 +119,9 @@ export class ProcessWatch {
   }
 
   async #recordOnce({ container, engineProcess, exited }: WatchedProcess): Promise<void> {
-    const { store, events } = this.#options;
+    const { store, remains, events } = this.#options;
     const exitCode = exited === undefined ? null : await exited;
-    await killGroup(engineProcess);
+    await remains.end(container, engineProcess);
     // The end may have been recorded, or the container started again, during the wait.
     if (this.#watched.get(container.containerId)?.engineProcess !== engineProcess) return;
     await store.writeExit(container, { startedAt: engineProcess.startedAt, exitCode });

@@ -1,7 +1,7 @@
 import { execFile, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { mkdir, readdir, readFile, stat, utimes, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { promisify } from "node:util";
@@ -38,8 +38,15 @@ describe("the process runtime's engines", () => {
   let runtime: EngineRuntime;
   const orphans: number[] = [];
 
-  const open = (command: readonly string[] = COMMAND) =>
-    openProcessRuntime({ instanceId, marked: false, dataDir: dataDir.path, command, log: quietLog });
+  const open = (command: readonly string[] = COMMAND, passthrough: Record<string, string> = {}) =>
+    openProcessRuntime({
+      instanceId,
+      marked: false,
+      dataDir: dataDir.path,
+      command,
+      passthrough,
+      log: quietLog,
+    });
   const folderOf = (spec: ContainerSpec) =>
     join(dataDir.path, "engines", "containers", `engine-${spec.engineId}-${spec.incarnation}`);
 
@@ -78,6 +85,56 @@ describe("the process runtime's engines", () => {
       TMPDIR: join(folderOf(spec), "tmp"),
     });
     expect((await stat(environment["TMPDIR"] ?? "")).isDirectory()).toBe(true);
+  });
+
+  it("get passed-through values at each start from the service's environment, and no file holds such a value", async () => {
+    const first = "sk-first-secret";
+    const spec = await makeSpec({ environment: { OPENAI_API_KEY: first, GEMINI_API_KEY: first } });
+    await using early = await open(COMMAND, { OPENAI_API_KEY: first, GEMINI_API_KEY: first });
+    const containerId = await boot(early, spec);
+    expect((await about(spec)).environment).toMatchObject({ OPENAI_API_KEY: first, GEMINI_API_KEY: first });
+    expect(await filesWith(first)).toEqual([]);
+    await early.stop(containerId, 10);
+    // After a restart of the service, one value has changed and the other one is not passed through any more.
+    await using next = await open(COMMAND, { OPENAI_API_KEY: "sk-next" });
+    await next.start(containerId);
+    await untilHealthy(spec);
+    const { environment } = await about(spec);
+    expect(environment).toMatchObject({ OPENAI_API_KEY: "sk-next", ENGINE_KEY_HASH: FIXTURE_KEY_HASH });
+    expect(environment).not.toHaveProperty("GEMINI_API_KEY");
+    await next.remove(containerId);
+  });
+
+  it("of older versions are found, and lose the passed-through values in their files", async () => {
+    const secret = "sk-of-an-older-version";
+    const spec = await makeSpec({ environment: { OPENAI_API_KEY: secret } });
+    const container = { containerId: `engine-${spec.engineId}-1.0123abcd`, instanceId, spec };
+    await mkdir(folderOf(spec), { recursive: true });
+    await writeFile(join(folderOf(spec), "container.json"), JSON.stringify(container));
+    await using next = await open(COMMAND, { OPENAI_API_KEY: secret });
+    expect(await filesWith(secret)).toEqual([]);
+    expect(await observeOne(next, spec.engineId)).toMatchObject({
+      state: "created",
+      keyHash: FIXTURE_KEY_HASH,
+    });
+    await boot(next, spec);
+    expect((await about(spec)).environment).toMatchObject({ OPENAI_API_KEY: secret });
+    await next.remove(container.containerId);
+    expect(await next.observe(spec.engineId)).toEqual([]);
+  });
+
+  it("are found and listed without a look at other engines, and are gone once their folder is deleted by hand", async () => {
+    const [spec, other] = [await makeSpec(), await makeSpec()];
+    await runtime.ensure(spec);
+    await runtime.ensure(other);
+    await using next = await open();
+    // A listing of all containers would fail on this one.
+    await writeFile(join(folderOf(other), "container.json"), "not JSON");
+    expect(await next.observe(spec.engineId)).toHaveLength(1);
+    await rm(folderOf(spec), { recursive: true });
+    expect(await runtime.observe(spec.engineId)).toEqual([]);
+    expect(await next.observe(spec.engineId)).toEqual([]);
+    await rm(folderOf(other), { recursive: true });
   });
 
   it("have files that other users of the machine cannot read", async () => {
@@ -280,6 +337,15 @@ describe("the process runtime's engines", () => {
     expect(await failureOf(another.check())).toBe("changed");
     await runtime.check();
   });
+
+  async function filesWith(text: string): Promise<string[]> {
+    const entries = await readdir(dataDir.path, { recursive: true, withFileTypes: true });
+    const paths = entries
+      .filter((entry) => entry.isFile())
+      .map(({ parentPath, name }) => join(parentPath, name));
+    const contents = await Promise.all(paths.map((path) => readFile(path, "utf8").catch(() => "")));
+    return paths.filter((_, index) => contents[index]?.includes(text));
+  }
 
   function continueOrphans(): void {
     for (const orphan of orphans.splice(0)) process.kill(orphan, "SIGCONT");
