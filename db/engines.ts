@@ -1,5 +1,6 @@
 import { and, asc, count, eq, getTableColumns, gt, inArray, ne, sql, type SQL } from "drizzle-orm";
 import type { Db } from "./client.ts";
+import { findViolatedConstraint } from "./postgres-error.ts";
 import { preparedPerPool } from "./prepared-statement.ts";
 import { engines, replicas } from "./schema.ts";
 
@@ -114,6 +115,14 @@ export async function insertEngine(
   engine: NewEngine,
   ports?: PortRange,
 ): Promise<EngineRow | undefined> {
+  for (;;) {
+    const row = await tryInsertEngine(tx, engine, ports);
+    // No row: another transaction has just taken the same port. It is not free any more, so the tries end.
+    if (row !== undefined || ports === undefined) return row;
+  }
+}
+
+async function tryInsertEngine(tx: Db, engine: NewEngine, ports?: PortRange): Promise<EngineRow | undefined> {
   const [row] = await tx
     .insert(engines)
     .values({
@@ -124,6 +133,7 @@ export async function insertEngine(
       nextCheckAt: orchNow,
       bootStartedAt: orchNow,
     })
+    .onConflictDoNothing({ target: [engines.runtimeHost, engines.hostPort] })
     .returning()
     .prepare("insert_engine")
     .execute();
@@ -257,11 +267,22 @@ function freePort(runtimeHost: string, { min, max, except }: PortRange): SQL {
 }
 
 /**
- * Reserves a free host port for the engine; undefined: no port of the range is free. Ports are chosen at random,
- * because with the lowest first all callers would compete for one port. The unique index decides: a lost race throws
- * a violation of engines_host_port_key, and the caller tries again in a new transaction.
+ * Reserves a free host port for the engine; undefined: no port of the range is free. Ports are chosen at random, because
+ * with the lowest first all callers would compete for one port. The unique index decides: after a lost race, another
+ * port is tried.
  */
 export async function reservePort(db: Db, reservation: PortReservation): Promise<number | undefined> {
+  for (;;) {
+    try {
+      // Within a transaction this is a savepoint: the violation undoes only the try.
+      return await db.transaction(async (tx) => tryReservePort(tx, reservation));
+    } catch (error) {
+      if (findViolatedConstraint(error) !== "engines_host_port_key") throw error;
+    }
+  }
+}
+
+async function tryReservePort(db: Db, reservation: PortReservation): Promise<number | undefined> {
   const [row] = await db
     .update(engines)
     .set({ hostPort: freePort(reservation.runtimeHost, reservation) })

@@ -3,6 +3,7 @@ import { openAuditAppends } from "./audit/append-audit.ts";
 import type { BaseContext } from "./context.ts";
 import { EngineConnections } from "./engine-contract/connections.ts";
 import { EngineHolds } from "./engines/access/engine-holds.ts";
+import { FairSlots } from "./engines/reconcile/fair-slots.ts";
 import { MemoryKills } from "./engines/reconcile/memory-kills.ts";
 import { Reconciler } from "./engines/reconcile/reconciler.ts";
 import { TakenPorts } from "./engines/reconcile/taken-ports.ts";
@@ -44,6 +45,8 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
   const connections = stack.use(new EngineConnections());
   const takenPorts = new TakenPorts(base.clock);
   const memoryKills = new MemoryKills(base.clock);
+  // One connection for transactions stays free for the reconciler.
+  const recordSlots = new FairSlots(Math.max(1, Math.ceil(base.config.databasePool / 2) - 1));
   const holds = new EngineHolds();
   const lease = stack.use(new LeaseGuard(base.replica));
   const reconciler = new Reconciler({ ...base, connections, takenPorts, memoryKills });
@@ -60,6 +63,7 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
     connections,
     takenPorts,
     memoryKills,
+    recordSlots,
     holds,
     lease,
     reconciler,

@@ -2,6 +2,7 @@ import type { BaseContext, CallContext } from "../../context.ts";
 import type { Keyring } from "../../keys/keyring.ts";
 import type { EngineRuntime } from "../../runtime/engine-runtime.ts";
 import type { EngineHolds } from "../access/engine-holds.ts";
+import type { FairSlots } from "../reconcile/fair-slots.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
 import type { TakenPorts } from "../reconcile/taken-ports.ts";
 
@@ -12,4 +13,9 @@ export interface OperationContext extends BaseContext, CallContext {
   holds: EngineHolds;
   reconciler: Reconciler;
   takenPorts: TakenPorts;
+  /**
+   * For transactions that record an operation. Those of one product wait for each other's locks while they keep a
+   * database connection, so a thousand of them would take every connection from other products.
+   */
+  recordSlots: FairSlots;
 }

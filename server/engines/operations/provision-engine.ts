@@ -27,9 +27,6 @@ interface ProvisionedRow {
   apiKey: string;
 }
 
-/** Enough tries to get a port while many other provisions choose ports too. */
-const PORT_TRIES = 20;
-
 /**
  * Makes an engine, and returns it with its key. Throws what `recordProvision` and `chooseImage` throw, and
  * RUNTIME_UNREACHABLE or RUNTIME_CHANGED before anything is written. If the first boot fails, throws BOOT_FAILED,
@@ -69,35 +66,24 @@ async function startProvision(ctx: OperationContext, input: ProvisionEngineInput
   // An image that is not on the runtime host yet has no id: reconcile pulls it.
   const spec = { ...toEngineSpec(ctx.config, { ...choice, limitOverrides }), imageId };
   const key = createKey("engine");
-  for (let tries = 1; ; tries += 1) {
-    const row = await tryRecord(ctx, { ...input, spec, key }, tries);
-    if (row !== undefined) return { row, apiKey: key.plaintext };
-  }
+  return { row: await record(ctx, { ...input, spec, key }), apiKey: key.plaintext };
 }
 
-/** undefined: another provision has just taken the same port. */
-async function tryRecord(
+async function record(
   ctx: OperationContext,
   input: ProvisionEngineInput & { spec: EngineRow["spec"]; key: NewKey },
-  tries: number,
-): Promise<EngineRow | undefined> {
+): Promise<EngineRow> {
+  using _slot = await ctx.recordSlots.take(input.productId);
   try {
     const row = await ctx.db.transaction((tx) => recordProvision(ctx, tx, input));
     ctx.metrics.statusMoved(row.incarnation === 1 ? null : "failed", row.status);
     return row;
   } catch (error) {
-    switch (findViolatedConstraint(error)) {
-      case "engines_host_port_key":
-        if (tries < PORT_TRIES) return undefined;
-        throw error;
-      case "engines_product_user_key":
-        throw new DomainError(
-          "ENGINE_ALREADY_EXISTS",
-          "another call provisions this user's engine: use that one",
-        );
-      default:
-        throw error;
-    }
+    if (findViolatedConstraint(error) !== "engines_product_user_key") throw error;
+    throw new DomainError(
+      "ENGINE_ALREADY_EXISTS",
+      "another call provisions this user's engine: use that one",
+    );
   }
 }
 

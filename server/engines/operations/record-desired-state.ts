@@ -49,10 +49,11 @@ export interface RecordedRequest {
  * throws.
  */
 export async function recordDesiredState(
-  ctx: Pick<OperationContext, "db" | "metrics" | "actor" | "requestId">,
+  ctx: Pick<OperationContext, "db" | "metrics" | "actor" | "requestId" | "recordSlots">,
   input: OperationInput & { engineId?: string },
   request: DesiredStateRequest,
 ): Promise<RecordedRequest> {
+  using _slot = await ctx.recordSlots.take(input.productId);
   const { moved, ...recorded } = await ctx.db.transaction(async (tx) => {
     // Read without a lock, because the idempotency record has to be locked before the engine.
     const found = await findEngine(tx, input);

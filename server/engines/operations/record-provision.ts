@@ -1,7 +1,6 @@
 import { randomUUIDv7 } from "node:crypto";
 import type { Db } from "../../../db/client.ts";
 import {
-  reservePort,
   findEngine,
   insertEngine,
   lockEngine,
@@ -17,6 +16,7 @@ import { DomainError } from "../../errors.ts";
 import type { NewKey } from "../../keys/key-format.ts";
 import { engineDestroying } from "../model/absent-engine-errors.ts";
 import { moveEngine } from "../model/move-engine.ts";
+import { reserveHostPort } from "../reconcile/reserve-host-port.ts";
 import { BOOT_PATCH } from "../reconcile/record-move.ts";
 import { toSpecHash } from "../model/engine-spec.ts";
 import type { OperationContext } from "./operation-context.ts";
@@ -131,7 +131,7 @@ function toKeyColumns(ctx: RecordContext, input: { id: string; key: NewKey }) {
 async function withPort(ctx: RecordContext, tx: Db, row: EngineRow): Promise<EngineRow> {
   if (row.hostPort !== null || !ctx.runtime.publishesHostPorts) return row;
   const { portMin, portMax } = ctx.config;
-  const hostPort = await reservePort(tx, { id: row.id, runtimeHost: row.runtimeHost, ...toPortRange(ctx) });
+  const hostPort = await reserveHostPort(ctx, tx, row);
   if (hostPort === undefined) {
     throw new DomainError(
       "PORT_EXHAUSTION",

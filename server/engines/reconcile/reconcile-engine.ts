@@ -14,12 +14,13 @@ import { applyStep, type StepOutcome } from "./apply-step.ts";
 import { hidePassedThrough } from "./fail-engine.ts";
 import { observeEngine, observeHealth, type BootAnswer } from "./observe-engine.ts";
 import { planEngine } from "./plan-engine.ts";
+import type { Slot } from "./fair-slots.ts";
 import type { ReconcileContext } from "./reconcile-context.ts";
 import { spreadInterval } from "./spread-interval.ts";
 import type { BootsInProgress } from "./wait-for-boot.ts";
 
 /*
- *   take lease ─▶ read row ─▶ observe ─▶ plan (pure) ─▶ apply ─▶ record, if the row is unchanged ─▶ steady
+ *   take lease ─▶ wait for a slot ─▶ read row ─▶ observe ─▶ plan (pure) ─▶ apply ─▶ record, if the row is unchanged ─▶ steady
  *                    ▲                                               │
  *                    └───────────────────────────────────────────────┘
  *
@@ -39,15 +40,33 @@ export interface ReconcileInput {
   engineId: string;
   /** True for a resync. It needs no observation if the engine answers a probe. Only its failed probes are counted. */
   isResync: boolean;
+  /** Called when steps are needed: only those need a slot. */
+  onProbed(): void;
   /** Returns a new signal for one step. The signal aborts when the row should be read again. */
   wakeSignal(): AbortSignal;
   /** Called before each observation. That observation covers all runtime events so far. */
   onObserve(): void;
+  slots: ReconcileSlots;
   boots: BootsInProgress;
   closing: AbortSignal;
 }
 
+/** Bounds the reconciles that work at once. */
+export interface ReconcileSlots {
+  /** undefined: every slot is taken. */
+  tryTake(): Slot | undefined;
+  /** Waits for a slot, fairly between products. undefined: this replica is shutting down. */
+  wait(productId: string): Promise<Slot | undefined>;
+}
+
 const RETRY_MS = 2_000;
+/**
+ * A step that takes longer mostly waits: for the grace of a stop, for an image, for an answer that does not come. Such a
+ * reconcile gives its slot up and goes on without one.
+ */
+const STEP_HOLD_MS = 1_500;
+/** A boot is work of this machine too, so it keeps its slot for some time. A longer boot mostly waits. */
+const BOOT_HOLD_MS = 5_000;
 const UPTIME_TOLERANCE_MS = 2_000;
 
 /**
@@ -65,13 +84,30 @@ export async function reconcileEngine(
     return (await findEngineById(ctx.db, engineId)) === undefined ? "gone" : "no_lease";
   }
   if (input.isResync && (await recordIfHealthy(ctx, leased))) return "steady";
+  input.onProbed();
+  const free = input.slots.tryTake();
+  using slot = free ?? (await input.slots.wait(leased.productId));
+  if (slot === undefined) {
+    await releaseLease(ctx, leased);
+    return "no_lease";
+  }
+  // The row may have changed during the wait.
+  const row = free === undefined ? await findEngineById(ctx.db, engineId) : leased;
+  return runSteps(ctx, { ...input, leased, row, slot });
+}
 
-  let row: EngineRowAt | undefined = leased;
+async function runSteps(
+  ctx: ReconcileContext,
+  input: ReconcileInput & { leased: EngineRowAt; row: EngineRowAt | undefined; slot: Slot },
+): Promise<ReconcileOutcome> {
+  const { engineId, leased, slot } = input;
+  let { row } = input;
   let answer: BootAnswer | undefined;
   while (!input.closing.aborted) {
     if (row === undefined) return "gone";
     if (!ctx.replica.holdsLease() || row.fencingToken !== leased.fencingToken) return "no_lease";
-    const outcome = await runStep(ctx, { ...input, row, answer });
+    const hold = setTimeout(() => slot.release(), STEP_HOLD_MS);
+    const outcome = await runStep(ctx, { ...input, row, answer }).finally(() => clearTimeout(hold));
     if (outcome.kind !== "again") return outcome.kind;
     answer = outcome.answer;
     row = await findEngineById(ctx.db, engineId);
@@ -82,7 +118,7 @@ export async function reconcileEngine(
 
 async function runStep(
   ctx: ReconcileContext,
-  input: ReconcileInput & { row: EngineRowAt; answer: BootAnswer | undefined },
+  input: ReconcileInput & { row: EngineRowAt; slot: Slot; answer: BootAnswer | undefined },
 ): Promise<StepOutcome | { kind: "unreachable" | "refused" }> {
   const { row, boots } = input;
   const wake = AbortSignal.any([input.wakeSignal(), input.closing]);
@@ -93,6 +129,7 @@ async function runStep(
     const policy = { ...ctx.config, publishesHostPorts, startsOnEnsure, isResync: input.isResync };
     const step = planEngine(row, seen, { ...policy, nowMs: Date.parse(row.now) });
     ctx.log.debug({ engineId: row.id, status: row.status, step: step.do }, "next step");
+    if (step.do === "wait_for_boot" && toMsSinceBoot(row) > BOOT_HOLD_MS) input.slot.release();
     return await applyStep(ctx, { row, step, wake, boots });
   } catch (error) {
     if (!(error instanceof RuntimeFailure)) throw error;
@@ -137,6 +174,10 @@ async function recordIfHealthy(ctx: ReconcileContext, row: EngineRowAt): Promise
   if (!health.ready || health.uptimeMs < toMinUptimeMs(row)) return false;
   await recordHealthy(ctx.db, row, spreadInterval(ctx.config.healthIntervalMs));
   return true;
+}
+
+function toMsSinceBoot(row: EngineRowAt): number {
+  return Date.parse(row.now) - Date.parse(row.bootStartedAt ?? row.now);
 }
 
 /** An engine may count its uptime from its start or from the end of its boot. So the boot is not part of the minimum. */

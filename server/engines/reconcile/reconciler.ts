@@ -1,8 +1,10 @@
+import { availableParallelism } from "node:os";
 import { findEngineById } from "../../../db/engines.ts";
 import { toErrorMessage } from "../../errors.ts";
 import { abortable } from "../../time/abortable.ts";
+import { FairSlots } from "./fair-slots.ts";
 import type { ReconcileContext } from "./reconcile-context.ts";
-import { reconcileEngine, type ReconcileOutcome } from "./reconcile-engine.ts";
+import { reconcileEngine, type ReconcileOutcome, type ReconcileSlots } from "./reconcile-engine.ts";
 import type { BootsInProgress } from "./wait-for-boot.ts";
 
 interface RunningReconcile {
@@ -19,19 +21,38 @@ interface RunningReconcile {
 const CLOSE_MS = 10_000;
 const OBSERVE_NOW_MS = 1_000;
 
+/**
+ * Reconciles that work at once. Engines run on this machine: more boots and stops at once than it has cores for would
+ * slow all calls to engines.
+ */
+export function toReconcileSlots(cores: number): number {
+  return Math.max(4, 2 * cores);
+}
+
 /** Runs `reconcileEngine`, at most once at a time for each engine of this process. */
 export class Reconciler {
   readonly #ctx: ReconcileContext;
   readonly #running = new Map<string, RunningReconcile>();
   readonly #closing = new AbortController();
   readonly #boots: BootsInProgress = { count: 0 };
+  readonly #slots: ReconcileSlots;
   #resyncs = 0;
 
   constructor(ctx: ReconcileContext) {
     this.#ctx = ctx;
+    const slots = new FairSlots(toReconcileSlots(availableParallelism()));
+    const { signal } = this.#closing;
+    this.#slots = {
+      tryTake: () => slots.tryTake(),
+      wait: async (productId) =>
+        slots.take(productId, signal).catch((error: unknown) => {
+          if (signal.aborted) return undefined;
+          throw error;
+        }),
+    };
   }
 
-  /** Resyncs in progress. A boot that a resync leads to counts until it ends. */
+  /** Resyncs in progress. One that leads to work does not count any more: a slot bounds that work. */
   get resyncs(): number {
     return this.#resyncs;
   }
@@ -40,8 +61,10 @@ export class Reconciler {
   resync(engineId: string): void {
     if (this.#running.has(engineId)) return;
     this.#resyncs += 1;
-    this.#startLogged(engineId, true, () => {
-      this.#resyncs -= 1;
+    let isCounted = true;
+    this.#startLogged(engineId, () => {
+      if (isCounted) this.#resyncs -= 1;
+      isCounted = false;
     });
   }
 
@@ -50,7 +73,7 @@ export class Reconciler {
    * woken, reads the row again, and its outcome is returned. Rejects when the database fails.
    */
   async reconcile(engineId: string): Promise<ReconcileOutcome> {
-    return this.#reconcile(engineId, false);
+    return this.#reconcile(engineId);
   }
 
   /** Waits for the reconcile in progress without asking for another one. Starts one if there is none. */
@@ -60,7 +83,7 @@ export class Reconciler {
 
   /** Like `reconcile`, but does not wait. Errors are logged. */
   start(engineId: string): void {
-    this.#startLogged(engineId, false);
+    this.#startLogged(engineId);
   }
 
   /**
@@ -97,16 +120,17 @@ export class Reconciler {
     });
   }
 
-  #startLogged(engineId: string, isResync: boolean, onEnd?: () => void): void {
-    if (this.#closing.signal.aborted) return onEnd?.();
-    this.#reconcile(engineId, isResync)
+  /** `onProbed`: makes it a resync; called when the engine was probed, or when there was no probe. */
+  #startLogged(engineId: string, onProbed?: () => void): void {
+    if (this.#closing.signal.aborted) return onProbed?.();
+    this.#reconcile(engineId, onProbed)
       .catch((error: unknown) => {
         this.#ctx.log.error({ engineId, error: toErrorMessage(error) }, "reconcile failed");
       })
-      .finally(onEnd);
+      .finally(onProbed);
   }
 
-  async #reconcile(engineId: string, isResync: boolean): Promise<ReconcileOutcome> {
+  async #reconcile(engineId: string, onProbed?: () => void): Promise<ReconcileOutcome> {
     const running = this.#running.get(engineId);
     if (running !== undefined) {
       running.again = true;
@@ -120,19 +144,23 @@ export class Reconciler {
       wake: new AbortController(),
     };
     this.#running.set(engineId, begun);
-    begun.done = this.#run(engineId, begun, isResync);
+    begun.done = this.#run(engineId, begun, onProbed);
     return begun.done;
   }
 
-  async #run(engineId: string, running: RunningReconcile, isResync: boolean): Promise<ReconcileOutcome> {
+  async #run(
+    engineId: string,
+    running: RunningReconcile,
+    onProbed: (() => void) | undefined,
+  ): Promise<ReconcileOutcome> {
     let outcome: ReconcileOutcome;
     try {
       do {
         // Only the first round can be a resync: a later caller needs an observation.
-        const isResyncRound: boolean = isResync && !running.again;
+        const onProbedNow: (() => void) | undefined = running.again ? undefined : onProbed;
         running.again = false;
         running.wake = new AbortController();
-        outcome = await this.#reconcileOnce(engineId, running, isResyncRound);
+        outcome = await this.#reconcileOnce(engineId, running, onProbedNow);
       } while (running.again && outcome !== "gone" && !this.#closing.signal.aborted);
     } finally {
       this.#running.delete(engineId);
@@ -141,10 +169,16 @@ export class Reconciler {
     return outcome;
   }
 
-  #reconcileOnce(engineId: string, running: RunningReconcile, isResync: boolean): Promise<ReconcileOutcome> {
+  #reconcileOnce(
+    engineId: string,
+    running: RunningReconcile,
+    onProbed: (() => void) | undefined,
+  ): Promise<ReconcileOutcome> {
     return reconcileEngine(this.#ctx, {
       engineId,
-      isResync,
+      isResync: onProbed !== undefined,
+      onProbed: () => onProbed?.(),
+      slots: this.#slots,
       wakeSignal: () => {
         if (running.wake.signal.aborted) running.wake = new AbortController();
         return running.wake.signal;

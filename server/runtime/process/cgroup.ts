@@ -29,8 +29,7 @@ export function findOwnCgroup(): string | undefined {
 }
 
 /** undefined: the system refuses. Then the engine runs without a cgroup of its own. */
-export async function createCgroup(parent: string, name: string): Promise<string | undefined> {
-  const cgroup = join(parent, name);
+export async function createCgroup(cgroup: string): Promise<string | undefined> {
   return mkdir(cgroup).then(
     () => cgroup,
     () => undefined,

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { getHostPort, RuntimeFailure, type RuntimeEvent } from "../engine-runtime.ts";
 import { createCgroup } from "./cgroup.ts";
@@ -31,14 +31,15 @@ export async function startProcess(ctx: ProcessContext, containerId: string): Pr
   const pidFile = store.pathOf(container, "pid");
   const tokenFile = store.pathOf(container, "start");
   const token = randomBytes(8).toString("hex");
+  await removeLeftCgroup(ctx, container);
   await writeFile(tokenFile, `${token}\n`, { mode: 0o600 });
   // A replica that died during a start may have left a child that continues only now. See the script of `spawnProcess`.
   await killStrays(ctx, container);
   if ((await findLive(ctx, container)) !== undefined) return;
   const cgroupFile = store.pathOf(container, "cgroup");
   for (const file of [pidFile, cgroupFile]) await rm(file, { force: true });
-  const cgroup =
-    ctx.cgroupParent && (await createCgroup(ctx.cgroupParent, `enginehouse-${containerId}-${token}`));
+  const cgroupPath = toCgroupPath(ctx, container, token);
+  const cgroup = cgroupPath && (await createCgroup(cgroupPath));
   const { engineProcess, exited } = await spawnProcess({
     command: ctx.command,
     environment: toEnvironment(ctx, container, tempPath),
@@ -55,6 +56,22 @@ export async function startProcess(ctx: ProcessContext, containerId: string): Pr
   }
   ctx.watch.add(container, engineProcess, exited);
   emit(ctx, container, "start");
+}
+
+function toCgroupPath(
+  { cgroupParent }: ProcessContext,
+  { containerId }: ProcessContainer,
+  token: string,
+): string | undefined {
+  return cgroupParent && join(cgroupParent, `enginehouse-${containerId}-${token}`);
+}
+
+/** A replica that died in the latest start may have left a cgroup that no process has joined. */
+async function removeLeftCgroup(ctx: ProcessContext, container: ProcessContainer): Promise<void> {
+  const token = await readFile(ctx.store.pathOf(container, "start"), "utf8").catch(() => "");
+  const cgroup = token === "" ? undefined : toCgroupPath(ctx, container, token.trimEnd());
+  // It is gone already after a start that succeeded. With processes in it, it stays.
+  if (cgroup !== undefined) await rmdir(cgroup).catch(() => undefined);
 }
 
 /** The whole environment of an engine's process. It has nothing of this replica's environment. */
@@ -126,6 +143,7 @@ export async function removeProcess(ctx: ProcessContext, containerId: string): P
   const engineProcess = await ctx.store.readProcess(container);
   if (engineProcess !== undefined) await endProcess(ctx, container, { engineProcess, known: [] });
   for (const file of ctx.store.logFilesOf(container)) ctx.logs.forget(file);
+  await removeLeftCgroup(ctx, container);
   await ctx.store.remove(container);
   emit(ctx, container, "destroy");
 }
