@@ -23,15 +23,20 @@ export interface Database extends AsyncDisposable {
   readonly db: PostgresJsDatabase<typeof schema>;
   /** Shares its connections with the queries of `db`. */
   readonly raw: RawSql;
+  /**
+   * One connection for the heartbeat alone, without transactions. Nothing else may use it: a heartbeat that waits behind
+   * other statements loses the replica's lease.
+   */
+  readonly heartbeat: Db;
   close(): Promise<void>;
 }
 
-// Slow queries must not delay heartbeats and commits of the turn log. A small pool therefore gets spare connections.
-const EXTRA_QUERY_CONNECTIONS = 4;
+// Slow queries must not delay commits of the turn log. A small pool therefore gets spare connections.
+const EXTRA_QUERY_CONNECTIONS = 3;
 
 /**
- * Opens one client for queries and one for transactions. Connections are made on first use. The caller closes the
- * returned database.
+ * Opens one client for queries, one for transactions and one for heartbeats. Connections are made on first use. The
+ * caller closes the returned database.
  *
  * Queries and transactions cannot share a client, because of two defects of postgres.js:
  * - With its default pipeline, a quick query waits behind a slow one while other connections are idle. Queries
@@ -46,14 +51,16 @@ export function openDatabase(options: DatabaseOptions): Database {
     max: options.poolSize - transactionConnections + EXTRA_QUERY_CONNECTIONS,
     ...UNPIPELINED,
   });
+  const heartbeat = openClient(options, { max: 1, ...UNPIPELINED });
   // Drizzle sets the parsers of a client. Nothing else of this call is used.
   drizzle(transactions, { schema });
   const begin: Begin = async (work) => beginGuarded(transactions, work);
   const raw = Object.assign(queries, { begin }) as RawSql;
   const close = async () => {
-    await Promise.all([queries, transactions].map((client) => client.end({ timeout: 5 })));
+    await Promise.all([queries, transactions, heartbeat].map((client) => client.end({ timeout: 5 })));
   };
-  return { db: drizzle(raw, { schema }), raw, close, [Symbol.asyncDispose]: close };
+  const dbs = { db: drizzle(raw, { schema }), heartbeat: drizzle(heartbeat, { schema }) };
+  return { ...dbs, raw, close, [Symbol.asyncDispose]: close };
 }
 
 type Begin = <T>(work: (sql: postgres.TransactionSql) => Promise<T>) => Promise<unknown>;

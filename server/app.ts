@@ -1,5 +1,6 @@
 import { randomUUIDv7 } from "node:crypto";
 import { chmod, mkdir } from "node:fs/promises";
+import type { Database } from "../db/client.ts";
 import { lockDataDir } from "../db/data-dir-lock.ts";
 import { markAllDue } from "../db/engines.ts";
 import { ensureInstance } from "../db/instance.ts";
@@ -122,7 +123,7 @@ async function ensureCatalog(path: string): Promise<void> {
 }
 
 async function openReplica(
-  ctx: BaseContext & Pick<OpenAppInput, "signal" | "onFatal">,
+  ctx: BaseContext & Pick<Database, "heartbeat"> & Pick<OpenAppInput, "signal" | "onFatal">,
   runtimeHost: string,
   stack: AsyncDisposableStack,
 ): Promise<OwnReplica> {

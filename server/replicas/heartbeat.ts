@@ -1,10 +1,13 @@
+import type { Db } from "../../db/client.ts";
 import type { BaseContext } from "../context.ts";
 import { removeDeadReplicas } from "./remove-dead-replicas.ts";
 import type { OwnReplica } from "./replica.ts";
 
+export type HeartbeatContext = Pick<BaseContext, "config"> & { db: Db };
+
 export interface HeartbeatInput {
   replica: OwnReplica;
-  /** Ends the turns of dead replicas. If it fails, the next heartbeat calls it again with the same ids. */
+  /** Ends the turns of dead replicas. If it fails, it is called again with the same ids. */
   recoverTurnsOf(deadReplicaIds: string[]): Promise<unknown>;
 }
 
@@ -14,19 +17,22 @@ export interface HeartbeatInput {
  * no replica.
  */
 export class Heartbeat {
-  readonly #ctx: Pick<BaseContext, "db" | "config">;
+  readonly #ctx: HeartbeatContext;
   readonly #input: HeartbeatInput;
   /** Dead replicas whose rows are gone but whose turns may not be recovered yet. */
   readonly #deadToRecover = new Set<string>();
   #unbrokenSince = performance.now();
 
-  constructor(ctx: Pick<BaseContext, "db" | "config">, input: HeartbeatInput) {
+  constructor(ctx: HeartbeatContext, input: HeartbeatInput) {
     this.#ctx = ctx;
     this.#input = input;
   }
 
-  /** Stops after its own heartbeat if another replica has declared this one dead. */
-  async sendAndRecover(): Promise<void> {
+  /**
+   * Sends a heartbeat, and removes the rows of dead replicas. Stops after its own heartbeat if another replica has
+   * declared this one dead. True: there are dead replicas to recover from.
+   */
+  async send(): Promise<boolean> {
     const { replica } = this.#input;
     const heldBefore = replica.holdsLease();
     try {
@@ -35,13 +41,19 @@ export class Heartbeat {
       this.#unbrokenSince = performance.now();
       throw error;
     }
-    if (replica.isDeclaredDead) return;
+    if (replica.isDeclaredDead) return false;
     if (!heldBefore) this.#unbrokenSince = performance.now();
     const unbroken = performance.now() - this.#unbrokenSince >= this.#ctx.config.leaseMs;
     const { dead } = await removeDeadReplicas(this.#ctx, { ownId: replica.id, unbroken });
     for (const id of dead) this.#deadToRecover.add(id);
-    if (this.#deadToRecover.size === 0) return;
-    await this.#input.recoverTurnsOf([...this.#deadToRecover]);
-    this.#deadToRecover.clear();
+    return this.#deadToRecover.size > 0;
+  }
+
+  /** May take long, so no heartbeat waits for it. */
+  async recover(): Promise<void> {
+    const dead = [...this.#deadToRecover];
+    if (dead.length === 0) return;
+    await this.#input.recoverTurnsOf(dead);
+    for (const id of dead) this.#deadToRecover.delete(id);
   }
 }

@@ -1,3 +1,4 @@
+import type { Db } from "../../db/client.ts";
 import { lockReplicas, type ReplicaRowAge } from "../../db/replicas.ts";
 import type { BaseContext } from "../context.ts";
 import { removeDeadReplicas } from "./remove-dead-replicas.ts";
@@ -7,7 +8,11 @@ const POLL_MS = 250;
 /** How long a replica may take to close after its drain. */
 const CLOSE_MS = 40_000;
 
-type SoleContext = Pick<BaseContext, "db" | "config" | "log" | "clock"> & { runtimeHost: string };
+type SoleContext = Pick<BaseContext, "db" | "config" | "log" | "clock"> & {
+  /** The heartbeat's own database connection. */
+  heartbeat: Db;
+  runtimeHost: string;
+};
 
 /**
  * Registers this process as the only replica of its database. There can be only one, because the gate of an engine
@@ -42,6 +47,8 @@ async function tryRegister(ctx: SoleContext, unbroken: boolean): Promise<OwnRepl
   return ctx.db.transaction(async (tx) => {
     await lockReplicas(tx);
     const { alive } = await removeDeadReplicas({ ...ctx, db: tx }, { ownId: "", unbroken });
-    return alive[0] ?? registerReplica(ctx, { db: tx, runtimeHost: ctx.runtimeHost });
+    return (
+      alive[0] ?? registerReplica({ ...ctx, db: ctx.heartbeat }, { db: tx, runtimeHost: ctx.runtimeHost })
+    );
   });
 }

@@ -11,7 +11,7 @@ export interface Replica {
   holdsLease(): boolean;
 }
 
-type ReplicaContext = Pick<BaseContext, "db" | "config">;
+type ReplicaContext = Pick<BaseContext, "config"> & { db: Db };
 
 /** Further attempts are left to the heartbeat loop. */
 const MAX_ATTEMPTS = 3;

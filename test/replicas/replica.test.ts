@@ -1,8 +1,10 @@
+import { sql } from "drizzle-orm";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { openDatabase, type Database } from "../../db/client.ts";
 import { insertReplica } from "../../db/replicas.ts";
 import { systemClock } from "../../server/time/clock.ts";
 import type { Log } from "../../server/log.ts";
+import { Heartbeat } from "../../server/replicas/heartbeat.ts";
 import { registerSoleReplica } from "../../server/replicas/register-sole-replica.ts";
 import { removeDeadReplicas } from "../../server/replicas/remove-dead-replicas.ts";
 import { registerReplica } from "../../server/replicas/replica.ts";
@@ -73,7 +75,14 @@ test("of three replicas that start together, one registers and the others log th
   const starts = [1, 2, 3].map(() => {
     const waitedFor = new Set<unknown>();
     const log = logTo((fields) => "other" in fields && waitedFor.add(fields.other));
-    const soleCtx = { db: database.db, config: patient, log, clock: systemClock, runtimeHost: "host" };
+    const soleCtx = {
+      db: database.db,
+      heartbeat: database.heartbeat,
+      config: patient,
+      log,
+      clock: systemClock,
+      runtimeHost: "host",
+    };
     return { waitedFor, registered: registerSoleReplica(soleCtx, leaving.signal) };
   });
   const first = await Promise.race(starts.map(({ registered }) => registered));
@@ -84,4 +93,51 @@ test("of three replicas that start together, one registers and the others log th
   expect(answers.filter((answer) => answer.status === "fulfilled")).toHaveLength(1);
   for (const { waitedFor } of waiting()) expect([...waitedFor]).toEqual([first.id]);
   expect((await database.raw`select id from replicas`).map((row) => row["id"])).toEqual([first.id]);
+});
+
+test("a heartbeat arrives while every other connection is busy, and while dead replicas are recovered from", async () => {
+  const replica = await registerReplica(
+    { db: database.heartbeat, config },
+    { db: database.db, runtimeHost: "host" },
+  );
+  const gone = crypto.randomUUID();
+  await insertReplica(database.db, { id: gone, runtimeHost: "host", processIdentity: null });
+  await shiftDatabaseClock(home.url, "16 seconds");
+  const isRecovered = Promise.withResolvers<void>();
+  const recovered: string[][] = [];
+  const heartbeat = new Heartbeat(
+    { db: database.heartbeat, config: { ...config, leaseMs: 1 } },
+    {
+      replica,
+      recoverTurnsOf: async (ids) => {
+        recovered.push(ids);
+        await isRecovered.promise;
+      },
+    },
+  );
+  await using blocker = openDatabase({ url: home.url, poolSize: 2, applicationName: "blocker" });
+  const released = Promise.withResolvers<void>();
+  const locked = Promise.withResolvers<void>();
+  const blocking = blocker.db.transaction(async (tx) => {
+    await tx.execute(sql`select pg_advisory_xact_lock(42)`);
+    locked.resolve();
+    await released.promise;
+  });
+  await locked.promise;
+  // More statements and transactions than the pool has connections: all wait for the lock.
+  const waitForLock = sql`select pg_advisory_xact_lock_shared(42)`;
+  const flood = Array.from({ length: 20 }, async (_, index) =>
+    index % 2 === 0
+      ? database.db.execute(waitForLock)
+      : database.db.transaction(async (tx) => tx.execute(waitForLock)),
+  );
+  expect(await heartbeat.send()).toBe(true);
+  const recovering = heartbeat.recover();
+  expect(await heartbeat.send()).toBe(true);
+  expect(recovered).toEqual([[gone]]);
+  isRecovered.resolve();
+  await recovering;
+  expect(await heartbeat.send()).toBe(false);
+  released.resolve();
+  await Promise.all([blocking, ...flood]);
 });
