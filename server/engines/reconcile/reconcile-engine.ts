@@ -93,7 +93,7 @@ export async function reconcileEngine(
   }
   // The row may have changed during the wait.
   const row = free === undefined ? await findEngineById(ctx.db, engineId) : leased;
-  return runSteps(ctx, { ...input, leased, row, slot });
+  return await runSteps(ctx, { ...input, leased, row, slot });
 }
 
 async function runSteps(
@@ -106,8 +106,8 @@ async function runSteps(
   while (!input.closing.aborted) {
     if (row === undefined) return "gone";
     if (!ctx.replica.holdsLease() || row.fencingToken !== leased.fencingToken) return "no_lease";
-    const hold = setTimeout(() => slot.release(), STEP_HOLD_MS);
-    const outcome = await runStep(ctx, { ...input, row, answer }).finally(() => clearTimeout(hold));
+    const cancelRelease = ctx.clock.after(STEP_HOLD_MS, () => slot.release());
+    const outcome = await runStep(ctx, { ...input, row, answer }).finally(cancelRelease);
     if (outcome.kind !== "again") return outcome.kind;
     answer = outcome.answer;
     row = await findEngineById(ctx.db, engineId);

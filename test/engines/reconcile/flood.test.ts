@@ -1,0 +1,99 @@
+import { randomUUID } from "node:crypto";
+import { availableParallelism } from "node:os";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { findEngine } from "../../../db/engines.ts";
+import { insertProduct } from "../../../db/products.ts";
+import { destroyEngine } from "../../../server/engines/operations/destroy-engine.ts";
+import { provisionEngine } from "../../../server/engines/operations/provision-engine.ts";
+import { stopEngine } from "../../../server/engines/operations/stop-engine.ts";
+import { toReconcileSlots } from "../../../server/engines/reconcile/reconciler.ts";
+import { systemClock } from "../../../server/time/clock.ts";
+import { openHouse, openSite, toCall, type House, type Site } from "../open-house.ts";
+
+const SLOTS = toReconcileSlots(availableParallelism());
+const FLOOD = 3 * SLOTS;
+
+let site: Site;
+let house: House;
+let otherProduct: string;
+
+beforeEach(async () => {
+  site = await openSite({ config: { healthTimeoutMs: 60_000 }, ports: FLOOD + 2 });
+  house = await openHouse(site);
+  otherProduct = randomUUID();
+  await insertProduct(house.ctx.db, { id: otherProduct, slug: "other", name: "Other", policy: {} });
+});
+afterEach(async () => {
+  await house[Symbol.asyncDispose]();
+  await site[Symbol.asyncDispose]();
+});
+
+const users = Array.from({ length: FLOOD }, (_, index) => `user-${index}`);
+const provisionAll = () => Promise.all(users.map((user) => provisionEngine(house.ctx, toCall(house, user))));
+const ofOther = () => ({ ...toCall(house, "single"), productId: otherProduct });
+
+test("a flood of destroys works on a bounded number of engines, and lets another product's stop go first", async () => {
+  // No reconcile gives its slot up, however long a step of this test takes.
+  const clock = { ...systemClock, after: () => () => {} };
+  await house[Symbol.asyncDispose]();
+  house = await openHouse(site, { clock });
+  await provisionAll();
+  const { engine } = await provisionEngine(house.ctx, ofOther());
+  const engines = new Set<string>();
+  const opened = Promise.withResolvers<void>();
+  house.runtime.onCall = async ({ call, when, input }) => {
+    if (call !== "observe" || when !== "before") return;
+    engines.add(String(input));
+    await opened.promise;
+  };
+  const destroys = users.map((user) => destroyEngine(house.ctx, toCall(house, user)));
+  await expect.poll(() => engines.size).toBe(SLOTS);
+  const stop = stopEngine(house.ctx, ofOther());
+  const rowOfOther = () => findEngine(house.ctx.db, { productId: otherProduct, userId: "single" });
+  await expect.poll(async () => (await rowOfOther())?.leaseReplica).toBe(house.ctx.replica.id);
+  expect(engines.size, "no engine beyond the slots").toBe(SLOTS);
+  opened.resolve();
+  await Promise.all([stop, ...destroys]);
+  // The slots of the first engines are given to both products in turn.
+  expect([...engines].indexOf(engine.engineId)).toBeLessThanOrEqual(SLOTS + 1);
+});
+
+test("engines that only wait for the end of their grace keep no slot", async () => {
+  await provisionAll();
+  await provisionEngine(house.ctx, ofOther());
+  const opened = Promise.withResolvers<void>();
+  let stops = 0;
+  house.runtime.onCall = async ({ call, when }) => {
+    if (call !== "stop" || when !== "before" || (stops += 1) > FLOOD) return;
+    await opened.promise;
+  };
+  const flood = users.map((user) => stopEngine(house.ctx, toCall(house, user)));
+  // None of the stops ends, and yet all of them begin.
+  await expect.poll(() => stops).toBe(FLOOD);
+  await stopEngine(house.ctx, ofOther());
+  opened.resolve();
+  await Promise.all(flood);
+});
+
+test("as many provisions at once as there are ports all get one, and the next provision learns that none is free", async () => {
+  await using full = await openSite({ config: { healthTimeoutMs: 60_000 }, ports: 12 });
+  await using other = await openHouse(full);
+  const products = await Promise.all(
+    Array.from({ length: 4 }, async (_, index) => {
+      const id = randomUUID();
+      await insertProduct(other.ctx.db, { id, slug: `product-${index}`, name: "Product", policy: {} });
+      return id;
+    }),
+  );
+  const calls = products.flatMap((productId) =>
+    ["ada", "bob", "cyd"].map((user) => ({ ...toCall(other, user), productId })),
+  );
+  // A port that another program held a minute ago is free again.
+  other.ctx.takenPorts.add(full.config.portMin);
+  const provisioned = await Promise.allSettled(calls.map((call) => provisionEngine(other.ctx, call)));
+  const failed = provisioned.filter(({ status }) => status === "rejected");
+  expect(failed).toMatchObject([{ reason: { reason: "PORT_EXHAUSTION" } }]);
+  await expect(provisionEngine(other.ctx, toCall(other, "late"))).rejects.toMatchObject({
+    reason: "PORT_EXHAUSTION",
+  });
+});

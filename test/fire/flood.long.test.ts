@@ -1,0 +1,145 @@
+import { Agent, request as httpRequest } from "node:http";
+import { readFileSync } from "node:fs";
+import { json } from "node:stream/consumers";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import type { IncomingMessage } from "node:http";
+import { expect, test } from "vitest";
+import { ADMIN_KEY, callProcedure, startService } from "../service/spawn-service.ts";
+import { takePortRange } from "../support/ports.ts";
+import { openTempDir } from "../support/temp-dir.ts";
+import { openTestDatabase } from "../support/test-database.ts";
+
+const TINY_ENGINE = fileURLToPath(new URL("../support/tiny-engine.pl", import.meta.url));
+const FLOOD = Number(process.env["FLOOD"] ?? 900);
+/** The other tenant's calls a second. */
+const PACE_MS = 20;
+const QUIET_CALLS = 500;
+const FACTOR = 5;
+/** Below this, a delay is the machine's own noise. */
+const FLOOR_MS = 20;
+
+interface Caller {
+  url: string;
+  key: string;
+}
+
+interface Answer {
+  ok: boolean;
+  reason: string;
+  tookMs: number;
+}
+
+/** One connection for each call in flight, as a thousand clients have. */
+async function call(agent: Agent, { url, key }: Caller, procedure: string, input: object): Promise<Answer> {
+  const startedAt = performance.now();
+  const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    const sent = httpRequest(`${url}/trpc/${procedure}`, { method: "POST", agent, headers });
+    sent.once("response", resolve).once("error", reject).end(JSON.stringify(input));
+  });
+  const body = (await json(response)) as { error?: { message: string; data: { reason: string } } };
+  const reason = body.error === undefined ? "" : `${body.error.data.reason}: ${body.error.message}`;
+  return { ok: response.statusCode === 200, reason, tookMs: performance.now() - startedAt };
+}
+
+function p99(answers: readonly Answer[]): number {
+  const sorted = answers.map(({ tookMs }) => tookMs).sort((a, b) => a - b);
+  return sorted[Math.floor(sorted.length * 0.99)] ?? Infinity;
+}
+
+function countReasons(answers: readonly Answer[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const { ok, reason } of answers) if (!ok) counts[reason] = (counts[reason] ?? 0) + 1;
+  return counts;
+}
+
+async function registerProduct(url: string, slug: string): Promise<Caller> {
+  const { data } = await callProcedure({ url, key: ADMIN_KEY }, "products.register", { slug, name: slug });
+  return { url, key: String(data["apiKey"]) };
+}
+
+/** Seconds of CPU that the service itself has used. */
+function readCpuSeconds(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+test("a tenant that provisions and destroys many hundred engines at once leaves another tenant's calls quick", async (t) => {
+  if (process.platform !== "linux") return t.skip("reads /proc");
+  await using home = await openTempDir();
+  await using database = await openTestDatabase();
+  const { min, max } = takePortRange(FLOOD + 20);
+  await using service = await startService({
+    ORCH_DATA_DIR: home.path,
+    ORCH_DATABASE_URL: database.url,
+    ORCH_ADMIN_KEY: ADMIN_KEY,
+    ORCH_ENGINE_BACKEND: "process",
+    ORCH_ENGINE_COMMAND: `perl ${TINY_ENGINE}`,
+    ORCH_PORT_MIN: String(min),
+    ORCH_PORT_MAX: String(max),
+    ORCH_STOP_GRACE_S: "5",
+  });
+  using agent = Object.assign(new Agent({ keepAlive: true, maxSockets: Infinity }), {
+    [Symbol.dispose]: () => agent.destroy(),
+  });
+  const flooding = await registerProduct(service.url, "flooding");
+  const quiet = await registerProduct(service.url, "quiet");
+  expect(await call(agent, quiet, "engines.provision", { userId: "ada" })).toMatchObject({ ok: true });
+
+  /** The other tenant's calls until the work has ended, one after the other. */
+  const watch = async (until: Promise<unknown>, atLeast: number): Promise<Answer[]> => {
+    const answers: Answer[] = [];
+    let hasEnded = false;
+    void until.finally(() => (hasEnded = true)).catch(() => undefined);
+    while (!hasEnded || answers.length < atLeast) {
+      const rpc = { userId: "ada", method: "get_config", params: {} };
+      answers.push(await call(agent, quiet, "rpc.call", rpc));
+      await sleep(PACE_MS);
+    }
+    return answers;
+  };
+  const users = Array.from({ length: FLOOD }, (_, index) => `user-${index}`);
+  const flood = async (procedure: string, count: number) => {
+    const cpuBefore = readCpuSeconds(service.pid);
+    const startedAt = performance.now();
+    const work = Promise.all(
+      users.slice(0, count).map((userId) => call(agent, flooding, procedure, { userId })),
+    );
+    const watched = await watch(work, 0);
+    const answers = await work;
+    const seconds = (performance.now() - startedAt) / 1000;
+    const cpu = readCpuSeconds(service.pid) - cpuBefore;
+    return { answers, watched, seconds, cpu };
+  };
+
+  await watch(Promise.resolve(), 100);
+  const quietP99 = p99(await watch(Promise.resolve(), QUIET_CALLS));
+  const third = Math.floor(FLOOD / 3);
+  const cpuOf: Record<string, number> = {};
+  for (const [name, count] of [
+    ["small", third],
+    ["large", FLOOD],
+  ] as const) {
+    for (const procedure of ["engines.provision", "engines.destroy"]) {
+      const { answers, watched, seconds, cpu } = await flood(procedure, count);
+      cpuOf[`${procedure} ${name}`] = cpu / count;
+      // eslint-disable-next-line no-console
+      console.log(procedure, { count, seconds, cpu, quietP99, p99: p99(watched), calls: watched.length });
+      expect(countReasons(answers)).toEqual({});
+      expect(countReasons(watched)).toEqual({});
+      expect(p99(watched)).toBeLessThan(FACTOR * Math.max(quietP99, FLOOR_MS));
+    }
+  }
+  // The cost of one engine must not grow with the number of engines.
+  for (const procedure of ["engines.provision", "engines.destroy"]) {
+    expect(cpuOf[`${procedure} large`]).toBeLessThan(2 * (cpuOf[`${procedure} small`] ?? 0));
+  }
+  expect(await call(agent, flooding, "engines.provision", { userId: "last" })).toMatchObject({ ok: true });
+  for (const [caller, userId] of [
+    [flooding, "last"],
+    [quiet, "ada"],
+  ] as const) {
+    expect(await call(agent, caller, "engines.destroy", { userId })).toMatchObject({ ok: true });
+  }
+});
