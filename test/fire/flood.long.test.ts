@@ -88,16 +88,18 @@ test("a tenant that provisions and destroys many hundred engines at once leaves 
   expect(await call(agent, quiet, "engines.provision", { userId: "ada" })).toMatchObject({ ok: true });
 
   /** The other tenant's calls until the work has ended, one after the other. */
-  const watch = async (until: Promise<unknown>, atLeast: number): Promise<Answer[]> => {
+  const watch = async (hasEnded: () => boolean): Promise<Answer[]> => {
     const answers: Answer[] = [];
-    let hasEnded = false;
-    void until.finally(() => (hasEnded = true)).catch(() => undefined);
-    while (!hasEnded || answers.length < atLeast) {
+    while (!hasEnded()) {
       const rpc = { userId: "ada", method: "get_config", params: {} };
       answers.push(await call(agent, quiet, "rpc.call", rpc));
       await sleep(PACE_MS);
     }
     return answers;
+  };
+  const watchFor = async (calls: number) => {
+    let left = calls;
+    return watch(() => (left -= 1) < 0);
   };
   const users = Array.from({ length: FLOOD }, (_, index) => `user-${index}`);
   const flood = async (procedure: string, count: number) => {
@@ -106,15 +108,18 @@ test("a tenant that provisions and destroys many hundred engines at once leaves 
     const work = Promise.all(
       users.slice(0, count).map((userId) => call(agent, flooding, procedure, { userId })),
     );
-    const watched = await watch(work, 0);
+    let hasEnded = false;
+    const watching = watch(() => hasEnded);
     const answers = await work;
+    hasEnded = true;
+    const watched = await watching;
     const seconds = (performance.now() - startedAt) / 1000;
     const cpu = readCpuSeconds(service.pid) - cpuBefore;
     return { answers, watched, seconds, cpu };
   };
 
-  await watch(Promise.resolve(), 100);
-  const quietP99 = p99(await watch(Promise.resolve(), QUIET_CALLS));
+  await watchFor(100);
+  const quietP99 = p99(await watchFor(QUIET_CALLS));
   const third = Math.floor(FLOOD / 3);
   const cpuOf: Record<string, number> = {};
   for (const [name, count] of [
@@ -128,7 +133,7 @@ test("a tenant that provisions and destroys many hundred engines at once leaves 
       console.log(procedure, { count, seconds, cpu, quietP99, p99: p99(watched), calls: watched.length });
       expect(countReasons(answers)).toEqual({});
       expect(countReasons(watched)).toEqual({});
-      expect(p99(watched)).toBeLessThan(FACTOR * Math.max(quietP99, FLOOR_MS));
+      expect.soft(p99(watched)).toBeLessThan(FACTOR * Math.max(quietP99, FLOOR_MS));
     }
   }
   // The cost of one engine must not grow with the number of engines.

@@ -1,4 +1,5 @@
-import { open, stat, truncate, writeFile } from "node:fs/promises";
+import { statSync } from "node:fs";
+import { open, truncate, writeFile } from "node:fs/promises";
 import { isMissing } from "../../json-file.ts";
 import type { LogLine } from "../engine-runtime.ts";
 
@@ -28,13 +29,11 @@ export class ProcessLogs {
 
   /** Records the file's size, and cuts a file that is too large. Lines are dated as exactly as this is called often. */
   async sample({ path }: LogFile): Promise<void> {
-    try {
-      const { size, mtime } = await stat(path);
-      this.#add(path, { size, at: mtime.toISOString() });
-      if (size > MAX_FILE_BYTES) await this.#cut(path);
-    } catch (error) {
-      if (!isMissing(error)) throw error;
-    }
+    // Synchronously: a call through the thread pool costs eight times as much, and a thousand engines have two files each.
+    const file = statSync(path, { throwIfNoEntry: false });
+    if (file === undefined) return;
+    this.#add(path, { size: file.size, at: file.mtime.toISOString() });
+    if (file.size > MAX_FILE_BYTES) await this.#cut(path);
   }
 
   forget({ path }: LogFile): void {
