@@ -9,6 +9,7 @@ import { endRequest } from "./end-request.ts";
 import { answerMalformedHttp } from "./malformed-http.ts";
 import { openReadiness, type Readiness } from "./readiness.ts";
 import { refuse, refuseUnknownPath } from "./refuse.ts";
+import { UnsentAnswers } from "./unsent-answers.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
@@ -50,6 +51,7 @@ const KEEP_ALIVE_MS = 72_000;
 const TIMEOUTS: HttpTimeouts = { headersMs: 15_000, requestMs: 120_000, checkMs: 5_000 };
 const CLOSE_DEADLINE_MS = 10_000;
 const REAP_INTERVAL_MS = 50;
+const CONNECTION_BUFFER_BYTES = 16 * 1024;
 /** fastify's default is 100. A batch names up to ten procedures in one part of the path. */
 const PATH_PART_MAX_LENGTH = 2_000;
 
@@ -59,7 +61,7 @@ export async function openHttpServer(ctx: AppContext, options: HttpServerOptions
   const server = makeServer(ctx, { ...TIMEOUTS, ...options.timeouts });
   const endSilent = trackSilentConnections(server);
   const readiness = openReadiness(ctx);
-  mountTrpc(server, { app: ctx, readiness, closing: closing.signal });
+  mountTrpc(server, { app: ctx, readiness, closing: closing.signal, unsent: new UnsentAnswers() });
   mountHealth(server, readiness);
   const url = await listen(server, options);
 
@@ -98,6 +100,8 @@ function makeServer(ctx: AppContext, timeouts: HttpTimeouts): FastifyInstance {
     requestTimeout: timeouts.requestMs,
     http: {
       headersTimeout: timeouts.headersMs,
+      // Bounds what a connection holds of a reader that is behind.
+      highWaterMark: CONNECTION_BUFFER_BYTES,
       connectionsCheckingInterval: timeouts.checkMs,
       // Node refuses without a body. `requireHost` refuses with one.
       requireHostHeader: false,

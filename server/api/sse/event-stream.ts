@@ -1,10 +1,15 @@
 import type { OutgoingHttpHeaders } from "node:http";
+import type { Socket } from "node:net";
 import type { FastifyReply } from "fastify";
+import { cutConnection, STALL_MS, type UnsentAnswers } from "../http/unsent-answers.ts";
 
 /** A client may treat its connection as dead after this time without a byte. */
 export const SILENCE_MS = 30_000;
 const PING_INTERVAL_MS = SILENCE_MS / 2;
 const PING = toEvent("ping", "");
+/** Larger texts are sent in pieces of this size, each once the reader has taken the one before. */
+const PIECE_BYTES = 64 * 1024;
+const CLOSE_SOON_MS = 1_000;
 
 /** The headers of tRPC's own handler. */
 const HEADERS = {
@@ -14,53 +19,84 @@ const HEADERS = {
   "x-accel-buffering": "no",
 };
 
-/** A reply of server-sent events. Its head is sent with the first event. Pings keep the connection alive. */
+/**
+ * A reply of server-sent events. Its head is sent with the first event. Pings keep the connection alive. A reader that
+ * takes nothing for a minute, although bytes wait for it, loses its connection.
+ */
 export class EventStream {
   /** Undefined once the head was sent, so that an open stream does not hold it. */
   #reply: FastifyReply | undefined;
   readonly #response: FastifyReply["raw"];
-  /** Runs once the head was sent. */
-  #ping: NodeJS.Timeout | undefined;
+  readonly #socket: Socket;
+  readonly #unsent: UnsentAnswers;
+  /** Runs once the head was sent. It restarts with each write. */
+  #ticks: NodeJS.Timeout | undefined;
+  #cut: NodeJS.Timeout | undefined;
   #onRoom: (() => void) | undefined;
+  /** What the connection did not take yet of a large text. */
+  #rest: Buffer | undefined;
+  #isEnding = false;
+  /** At the last tick. */
+  #unsentBefore = 0;
+  #stalledMs = 0;
 
-  constructor(reply: FastifyReply) {
+  constructor(reply: FastifyReply, unsent: UnsentAnswers) {
     this.#reply = reply;
     this.#response = reply.raw;
+    this.#socket = reply.request.raw.socket;
+    this.#unsent = unsent;
     reply.hijack();
-    this.#response.once("close", () => {
-      clearTimeout(this.#ping);
-      this.#makeRoom();
-    });
-    this.#response.on("drain", () => this.#makeRoom());
+    this.#response.once("close", () => this.#onClose());
+    this.#response.on("drain", () => this.#onDrain());
     // A failed write closes the connection, and the close is handled above.
     this.#response.on("error", () => undefined);
   }
 
-  /**
-   * Sends events in one write. Returns false if the reader is slow: then await `untilRoom` before the next write.
-   * Events after the end, or after the reader has left, are dropped.
-   */
-  write(events: string): boolean {
-    if (this.#response.destroyed || this.#response.writableEnded) return true;
+  /** False while the reader is behind. Then await `untilRoom` before the next write. */
+  get hasRoom(): boolean {
+    if (this.#response.destroyed) return true;
+    return this.#rest === undefined && !this.#response.writableNeedDrain;
+  }
+
+  /** Sends events in one write, or in pieces if they are large. Drops them after the end, or if the reader has left. */
+  write(events: string): void {
+    if (this.#response.destroyed || this.#isEnding) return;
     this.#writeHead();
-    this.#ping?.refresh();
-    return this.#response.write(events);
+    this.#ticks?.refresh();
+    // A UTF-16 unit is three bytes at most, so the many small texts need no exact count.
+    if (this.#rest === undefined && events.length * 3 <= PIECE_BYTES) {
+      if (!this.#response.write(events)) this.#noteUnsent();
+      return;
+    }
+    const bytes = Buffer.from(events);
+    this.#rest = this.#rest ? Buffer.concat([this.#rest, bytes]) : bytes;
+    this.#sendRest();
   }
 
   /** Resolves when the reader has caught up, or the connection has closed. */
   async untilRoom(): Promise<void> {
-    if (!this.#response.writableNeedDrain || this.#response.destroyed) return;
+    if (this.hasRoom) return;
     await new Promise<void>((resolve) => {
       this.#onRoom = resolve;
     });
   }
 
+  /** The reader gets what was written before, at its own pace. */
   end(): void {
-    if (!this.#response.destroyed) {
-      this.#writeHead();
-      this.#response.end();
-    }
-    clearTimeout(this.#ping);
+    if (this.#response.destroyed || this.#isEnding) return;
+    this.#writeHead();
+    this.#isEnding = true;
+    if (this.#rest === undefined) this.#response.end();
+  }
+
+  /** The connection closes within a second, even if its reader does not take what was written. */
+  closeSoon(): void {
+    if (this.#response.closed) return;
+    this.#cut ??= setTimeout(() => cutConnection(this.#socket), CLOSE_SOON_MS);
+  }
+
+  get #unsentBytes(): number {
+    return this.#response.writableLength + (this.#rest?.length ?? 0);
   }
 
   #writeHead(): void {
@@ -68,7 +104,36 @@ export class EventStream {
     if (ours === undefined) return;
     this.#reply = undefined;
     this.#response.writeHead(200, { ...ours, ...HEADERS });
-    this.#ping = setTimeout(() => this.#sendPing(), PING_INTERVAL_MS);
+    this.#ticks = setTimeout(() => this.#tick(), PING_INTERVAL_MS);
+  }
+
+  #sendRest(): void {
+    while (this.#rest !== undefined && !this.#response.writableNeedDrain) {
+      const piece = this.#rest.subarray(0, PIECE_BYTES);
+      this.#rest = piece.length < this.#rest.length ? this.#rest.subarray(PIECE_BYTES) : undefined;
+      this.#response.write(piece);
+    }
+    if (this.#rest === undefined && this.#isEnding) this.#response.end();
+    this.#noteUnsent();
+  }
+
+  #noteUnsent(): void {
+    if (!this.hasRoom) this.#unsent.add(this.#response, { socket: this.#socket, bytes: this.#unsentBytes });
+  }
+
+  #onDrain(): void {
+    this.#stalledMs = 0;
+    this.#unsent.remove(this.#response);
+    this.#sendRest();
+    if (this.hasRoom) this.#makeRoom();
+  }
+
+  #onClose(): void {
+    clearTimeout(this.#ticks);
+    clearTimeout(this.#cut);
+    this.#rest = undefined;
+    this.#unsent.remove(this.#response);
+    this.#makeRoom();
   }
 
   #makeRoom(): void {
@@ -77,10 +142,15 @@ export class EventStream {
     resolve?.();
   }
 
-  #sendPing(): void {
-    // A reader that is behind has unread bytes, so it needs no ping.
-    if (this.#response.writableNeedDrain) this.#ping?.refresh();
-    else this.write(PING);
+  /** A reader that is behind has unread bytes, so it needs no ping. */
+  #tick(): void {
+    const unsentBytes = this.#unsentBytes;
+    this.#stalledMs = unsentBytes === this.#unsentBefore ? this.#stalledMs + PING_INTERVAL_MS : 0;
+    this.#unsentBefore = unsentBytes;
+    if (unsentBytes === 0) this.write(PING);
+    // A pipelined answer without the socket waits for the answers before it, not for the reader.
+    else if (this.#stalledMs >= STALL_MS && this.#response.socket !== null) cutConnection(this.#socket);
+    this.#ticks?.refresh();
   }
 }
 

@@ -3,6 +3,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { noteFailure } from "../http/note-failure.ts";
 import { toSearch } from "../http/request-url.ts";
 import { appRouter } from "../routers/router.ts";
+import type { UnsentAnswers } from "../http/unsent-answers.ts";
 import { EventStream, SILENCE_MS, toEvent } from "../sse/event-stream.ts";
 import { readInputText } from "./input-text.ts";
 import { toTrpcErrorShape } from "./api-error.ts";
@@ -21,6 +22,7 @@ export interface SubscriptionCall {
   request: FastifyRequest;
   reply: FastifyReply;
   ctx: RequestContext;
+  unsent: UnsentAnswers;
   /** Aborts when the caller leaves. */
   left: AbortSignal;
 }
@@ -41,35 +43,41 @@ export function isProcedure(path: string): boolean {
  * transformer, and expects tracked items of JSON text only.
  */
 export async function serveSubscription(call: SubscriptionCall): Promise<void> {
-  const { path, request, reply, ctx, left } = call;
-  const stream = new EventStream(reply);
+  const { path, request, reply, ctx, unsent, left } = call;
+  const stream = new EventStream(reply, unsent);
   let greeting = CONNECTED;
   const send = (events: string) => {
     const text = greeting + events;
     greeting = "";
-    return text === "" || stream.write(text);
+    if (text !== "") stream.write(text);
+  };
+  const sendItem = ({ value, done }: IteratorResult<TrackedEnvelope<string>, unknown>) => {
+    if (done !== true) send(toItem(value[0], value[1]));
+    return done !== true;
   };
   let read: { input: unknown } | undefined;
+  let items: AsyncIterator<TrackedEnvelope<string>> | undefined;
   try {
-    const items = await callTRPCProcedure({
+    const iterable: AsyncIterable<TrackedEnvelope<string>> = await callTRPCProcedure({
       router: appRouter,
       path,
       type: "subscription",
       getRawInput: async () => (read ??= { input: readInput(request) }).input,
-      ctx,
+      ctx: { ...ctx, connection: stream },
       signal: left,
       batchIndex: 0,
     });
+    items = iterable[Symbol.asyncIterator]();
     // Greet two turns of the event loop later, so that the queries for the first item are sent first.
     setImmediate(() => setImmediate(() => send("")));
-    for await (const [id, json] of items as AsyncIterable<TrackedEnvelope<string>>) {
-      if (!send(toItem(id, json))) await stream.untilRoom();
-    }
+    // Not `for await`: it would keep the last item in memory for as long as the stream waits for the next one.
+    while (sendItem(await items.next()));
     send(RETURNED);
   } catch (error) {
     // After an AbortError the stream ends without `return`, so the reader comes back for the rest.
     if (!isAbort(error)) send(toRefusal(error, call));
   } finally {
+    await items?.return?.();
     // Always end the stream: its pings would keep an abandoned stream open.
     stream.end();
   }

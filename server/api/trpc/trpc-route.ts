@@ -5,6 +5,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { noteFailure } from "../http/note-failure.ts";
 import { openCaller } from "../http/request-caller.ts";
 import { toSearch } from "../http/request-url.ts";
+import { cutConnection, STALL_MS, type UnsentAnswers } from "../http/unsent-answers.ts";
 import { appRouter } from "../routers/router.ts";
 import type { RequestContext } from "./request-context.ts";
 import {
@@ -22,11 +23,15 @@ export const REQUEST_MAX_BYTES = 1024 * 1024;
 const TURN_START_MAX_BYTES = 8 * 1024 * 1024;
 /** Procedures whose input holds a message, and so may be larger than others. */
 const TURN_STARTS = ["turns.start", "turns.execute"] as const;
+/** The kernel takes shorter answers at once, mostly. */
+const LARGE_ANSWER_LENGTH = 64 * 1024;
 
 /** The headers that tRPC reads. It does not get `authorization`, so no error of tRPC can show the key. */
 const TRPC_HEADERS = ["content-type", "accept", "trpc-accept"] as const;
 
-export type TrpcRouteOptions = Pick<RequestContext, "app" | "readiness" | "closing">;
+export interface TrpcRouteOptions extends Pick<RequestContext, "app" | "readiness" | "closing"> {
+  unsent: UnsentAnswers;
+}
 
 /** Serves the router at `/trpc`. */
 export function mountTrpc(server: FastifyInstance, options: TrpcRouteOptions): void {
@@ -63,16 +68,19 @@ async function answerCall(options: TrpcRouteOptions, call: HttpCall): Promise<Fa
   const caller = openCaller(options.app, request.headers.authorization, (name) => {
     request.actorName = name;
   });
+  const { unsent, ...shared } = options;
+  const standIns = new StandIns();
   const ctx: RequestContext = {
-    ...options,
+    ...shared,
     ...caller,
     requestId: request.id,
     findInputText: (batchIndex) => findInputText(request, batchIndex),
-    standIns: new StandIns(),
+    standIns,
   };
-  if (!isSubscription(path) || isBatch(request))
-    return send(reply, ctx.standIns, await resolve(ctx, call, left.signal));
-  await serveSubscription({ path, request, reply, ctx, left: left.signal });
+  if (!isSubscription(path) || isBatch(request)) {
+    return send(reply, await resolve(ctx, call, left.signal), { standIns, unsent });
+  }
+  await serveSubscription({ path, request, reply, ctx, unsent, left: left.signal });
   return reply;
 }
 
@@ -102,7 +110,16 @@ function isBatch(request: FastifyRequest): boolean {
   return new URLSearchParams(toSearch(request.url)).get("batch") === "1";
 }
 
-async function send(reply: FastifyReply, standIns: StandIns, response: Response): Promise<FastifyReply> {
+interface SendOptions {
+  standIns: StandIns;
+  unsent: UnsentAnswers;
+}
+
+async function send(
+  reply: FastifyReply,
+  response: Response,
+  { standIns, unsent }: SendOptions,
+): Promise<FastifyReply> {
   const { status, headers, body } = response;
   if (headers.has("transfer-encoding")) {
     const lines = body?.pipeThrough(standIns.fillLines()).pipeThrough(new TextEncoderStream());
@@ -112,7 +129,18 @@ async function send(reply: FastifyReply, standIns: StandIns, response: Response)
   if (allow !== null) reply.header("allow", allow);
   reply.code(status).type("application/json");
   // Send the text in one write with its length. As a stream it would pass through three more layers in chunks.
-  return reply.send(body === null ? "" : standIns.fill(await response.text()));
+  const text = body === null ? "" : standIns.fill(await response.text());
+  if (text.length > LARGE_ANSWER_LENGTH) boundUnsent(reply, text.length, unsent);
+  return reply.send(text);
+}
+
+/** A caller that does not take its answer must not hold it in memory for ever. */
+function boundUnsent({ raw: response, request }: FastifyReply, bytes: number, unsent: UnsentAnswers): void {
+  const { socket } = request.raw;
+  unsent.add(response, { socket, bytes });
+  response.once("close", () => unsent.remove(response));
+  // Node calls back only if the connection took no byte in this time.
+  response.setTimeout(STALL_MS, () => cutConnection(socket));
 }
 
 function toFetchRequest(request: FastifyRequest, signal: AbortSignal): Request {

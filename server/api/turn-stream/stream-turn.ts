@@ -4,12 +4,20 @@ import { Deadline } from "../../time/deadline.ts";
 import type { LiveTurn } from "../../turns/model/live-turn.ts";
 import { followTurn, type FollowContext } from "../../turns/read/follow-turn.ts";
 import { ReaderWake } from "../../turns/read/reader-wake.ts";
+import type { ReaderRoom } from "../../turns/read/reader-room.ts";
 import type { TurnBatch } from "../../turns/read/turn-batch.ts";
 import { CallerWatch, type WatchContext } from "./caller-watch.ts";
+
+/** The connection to a stream's reader. */
+export interface ReaderConnection extends ReaderRoom {
+  /** Closes within a second, even if the reader does not take what was written. */
+  closeSoon(): void;
+}
 
 interface StreamContext extends WatchContext {
   call: FollowContext & CallContext;
   productId: string;
+  connection?: ReaderConnection;
 }
 
 /** How long a started turn may take to its first event before the stream yields a batch without events. */
@@ -33,6 +41,8 @@ export interface StreamTurnInput<Item> {
  *
  * - The caller's key is refused: the last batch carries the end KEY_REVOKED, so that the reader does not come back.
  * - The caller leaves or the server closes: throws an AbortError, so that the reader resumes at another replica.
+ *
+ * After both, the connection closes soon, even if its reader is stalled.
  */
 export async function* streamTurn<Item>(
   ctx: StreamContext,
@@ -40,6 +50,15 @@ export async function* streamTurn<Item>(
 ): AsyncGenerator<Item, void, undefined> {
   const { turnId, start, encode } = input;
   let lastSeq = input.afterSeq;
+  let isOver = false;
+  let batches: ReturnType<typeof followTurn> | undefined;
+  // Neither `for await` nor a local keeps a batch: a suspended generator holds its locals, and a reader may stall.
+  const take = ({ value }: IteratorResult<TurnBatch, void>): TurnBatch => {
+    if (value === undefined) throw new Error("the batches of a turn ended without its end");
+    lastSeq = value.lastSeq;
+    isOver = value.end !== undefined;
+    return value;
+  };
   const watch = new CallerWatch(ctx, input.signal);
   try {
     let live: LiveTurn | undefined;
@@ -47,18 +66,29 @@ export async function* streamTurn<Item>(
       ({ live } = await abortable(start(), watch.signal));
       if (!(await hasEventSoon(live))) yield encode(turnId, { lastSeq, events: [] });
     }
-    const reader = { productId: ctx.productId, turnId, afterSeq: lastSeq, signal: watch.signal, live };
-    for await (const batch of followTurn(ctx.call, reader)) {
-      lastSeq = batch.lastSeq;
-      yield encode(turnId, batch);
-      if (batch.end) return;
-    }
+    const { productId, connection: room } = ctx;
+    batches = followTurn(ctx.call, {
+      productId,
+      turnId,
+      afterSeq: lastSeq,
+      signal: watch.signal,
+      room,
+      takeLive: () => {
+        const taken = live;
+        live = undefined;
+        return taken;
+      },
+    });
+    while (!isOver) yield encode(turnId, take(await batches.next()));
+    return;
   } catch (error) {
     // Once the watch has aborted the read, any error is a result of the abort. The watch has the reason.
     if (!watch.signal.aborted) throw error;
   } finally {
     watch[Symbol.dispose]();
+    await batches?.return();
   }
+  ctx.connection?.closeSoon();
   if (watch.refused === undefined) throw new DOMException("the stream continues elsewhere", "AbortError");
   yield encode(turnId, toRefusedBatch(watch.refused, lastSeq));
 }

@@ -3,11 +3,13 @@ import { isTurnLogRetired } from "../../../db/turn-partitions.ts";
 import { findTurn, type TurnKey, type TurnRow } from "../../../db/turns.ts";
 import type { Config } from "../../config/config.ts";
 import type { LeaseGuard } from "../../replicas/lease-guard.ts";
+import { abortable } from "../../time/abortable.ts";
 import { toBatches } from "../log/log-batches.ts";
 import type { LiveTurn } from "../model/live-turn.ts";
 import { parseEnd, type TurnEnd } from "../model/turn-end.ts";
 import { turnNotFound } from "../model/turn-view.ts";
 import type { TurnContext } from "../turn-context.ts";
+import type { ReaderRoom } from "./reader-room.ts";
 import { ReaderWake } from "./reader-wake.ts";
 import { BATCH_MAX_BYTES, type TurnBatch, type TurnGap } from "./turn-batch.ts";
 
@@ -21,8 +23,13 @@ export interface FollowTurnInput extends TurnKey {
   /** The reader's cursor; 0 reads everything. */
   afterSeq: number;
   signal: AbortSignal;
-  /** From the result of `startTurn`, so that it need not be looked up again. */
-  live?: LiveTurn | undefined;
+  /**
+   * Gives the turn of `startTurn`'s result, so that it need not be looked up again. A function that gives it up: an ended
+   * turn must leave memory even if its reader is stalled.
+   */
+  takeLive?: (() => LiveTurn | undefined) | undefined;
+  /** undefined: there is always room. */
+  room?: ReaderRoom | undefined;
 }
 
 /** `wait` is a function, so that a step that is never taken leaves no promise behind. */
@@ -45,10 +52,25 @@ export async function* followTurn(
   input: FollowTurnInput,
 ): AsyncGenerator<TurnBatch, void, void> {
   let cursor = input.afterSeq;
-  let { live } = input;
+  let isOver = false;
+  let live = input.takeLive?.();
+  const { room } = input;
+  const take = (batches: TurnBatch[]): TurnBatch => {
+    const batch = batches.shift();
+    if (batch === undefined) throw new Error("a step without a batch");
+    cursor = batch.lastSeq;
+    isOver = batch.end !== undefined;
+    return batch;
+  };
   using reader = new ReaderWake(input.signal);
   if (live) reader.join(live);
-  for (;;) {
+  while (!isOver) {
+    if (room && !room.hasRoom) {
+      // A reader that waits here, perhaps for long, holds neither a batch nor its turn. It finds the turn again, or the log.
+      live = undefined;
+      reader.leave();
+      await abortable(room.untilRoom(), input.signal);
+    }
     ctx.turns.throwIfHandedOver();
     input.signal.throwIfAborted();
     // Kept once found: a turn that has ended is still read to its end from memory.
@@ -60,13 +82,11 @@ export async function* followTurn(
       await step.wait();
       continue;
     }
-    for (const batch of step.batches) {
-      cursor = batch.lastSeq;
-      yield batch;
-      if (batch.end) return;
-      // The signal may have aborted while the reader handled the batch.
-      input.signal.throwIfAborted();
+    // The signal may abort while the reader handles a batch. Without room, what is left is read again later.
+    while (step.batches.length > 0 && !input.signal.aborted && room?.hasRoom !== false) {
+      yield take(step.batches);
     }
+    step.batches.length = 0;
   }
 }
 

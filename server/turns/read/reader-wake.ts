@@ -16,10 +16,15 @@ export class ReaderWake implements Disposable {
     signal.addEventListener("abort", this.wake);
   }
 
-  /** Call this once. Disposing leaves the source again. */
+  /** Joins one source at a time. Disposing leaves it. */
   join(source: WakeSource): void {
     this.#source = source;
     source.join(this);
+  }
+
+  leave(): void {
+    this.#source?.leave(this);
+    this.#source = undefined;
   }
 
   readonly wake = (): void => {
@@ -39,7 +44,7 @@ export class ReaderWake implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#source?.leave(this);
+    this.leave();
     this.#signal.removeEventListener("abort", this.wake);
   }
 }

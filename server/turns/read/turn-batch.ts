@@ -32,4 +32,4 @@ export interface TurnBatch {
 
 /** A batch holds no more than this, unless a single event is larger. */
 export const BATCH_MAX_EVENTS = 256;
-export const BATCH_MAX_BYTES = 256 * 1024;
+export const BATCH_MAX_BYTES = 64 * 1024;

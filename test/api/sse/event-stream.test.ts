@@ -1,14 +1,16 @@
 import { once } from "node:events";
 import { request, type IncomingMessage } from "node:http";
-import { connect, type AddressInfo } from "node:net";
+import { connect, type AddressInfo, type Socket } from "node:net";
 import { setImmediate } from "node:timers/promises";
 import { fastify, type FastifyReply } from "fastify";
-import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { UnsentAnswers } from "../../../server/api/http/unsent-answers.ts";
 import { EventStream } from "../../../server/api/sse/event-stream.ts";
 
 let send: (reply: FastifyReply) => FastifyReply;
-const server = fastify();
+const server = fastify({ http: { highWaterMark: 16 * 1024 } });
 let port = 0;
+let unsent = new UnsentAnswers();
 beforeAll(async () => {
   server.get("/", (_request, reply) => {
     reply.header("x-request-id", "r1");
@@ -26,7 +28,7 @@ afterAll(async () => {
 async function openStream(): Promise<EventStream> {
   const opened = Promise.withResolvers<EventStream>();
   send = (reply) => {
-    opened.resolve(new EventStream(reply));
+    opened.resolve(new EventStream(reply, unsent));
     return reply;
   };
   return opened.promise;
@@ -51,7 +53,7 @@ test("an item is sent in one chunk, after the headers of the reply and of tRPC",
     expect(text.toLowerCase()).toContain(`${header}\r\n`);
   }
   stream.end();
-  expect(stream.write("too late")).toBe(true);
+  stream.write("too late");
   await once(socket, "close");
   expect(text.endsWith("\r\n0\r\n\r\n")).toBe(true);
 });
@@ -102,7 +104,8 @@ test("a slow reader makes the writer wait, and later gets every byte", async () 
   const writing = (async () => {
     while (written < total) {
       written += 1;
-      if (!stream.write(PIECE)) await stream.untilRoom();
+      stream.write(PIECE);
+      await stream.untilRoom();
     }
     stream.end();
   })();
@@ -134,7 +137,7 @@ function watchRoom(stream: EventStream): { hasRoom: boolean } {
 /** Writes until the kernel's buffers are full, which is seen within a few turns of the event loop. Then only a reader makes room. */
 async function fillUp(stream: EventStream): Promise<{ hasRoom: boolean }> {
   for (;;) {
-    while (stream.write(PIECE));
+    while (stream.hasRoom) stream.write(PIECE);
     const watch = watchRoom(stream);
     for (let turn = 0; turn < 20; turn += 1) await setImmediate();
     if (!watch.hasRoom) return watch;
@@ -154,11 +157,126 @@ test("a reader that leaves releases the writer and the ping timer", async () => 
     await expect.poll(() => watch.hasRoom).toBe(true);
     expect(vi.getTimerCount()).toBe(0);
     // A write after the reader has left neither fails nor waits.
-    expect(stream.write(PIECE)).toBe(true);
+    stream.write(PIECE);
+    expect(stream.hasRoom).toBe(true);
     await stream.untilRoom();
     stream.end();
     expect(vi.getTimerCount()).toBe(0);
   } finally {
     vi.useRealTimers();
   }
+});
+
+/** A connection that never reads. */
+function openStalledReader(): { isClosed: () => boolean; socket: Socket } {
+  const socket = connect(port, "127.0.0.1");
+  socket.pause();
+  socket.on("error", () => {});
+  let isClosed = false;
+  socket.on("close", () => (isClosed = true));
+  socket.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+  return { socket, isClosed: () => isClosed };
+}
+
+async function countConnections(): Promise<number> {
+  return new Promise((resolve) => {
+    server.server.getConnections((_error, count) => resolve(count));
+  });
+}
+
+describe("a reader that takes nothing", () => {
+  test("makes the stream hold only a bounded number of bytes", async () => {
+    const opened = openStream();
+    const reader = openStalledReader();
+    const stream = await opened;
+    const watch = await fillUp(stream);
+    expect(unsent.totalBytes).toBeGreaterThan(0);
+    expect(unsent.totalBytes).toBeLessThanOrEqual(3 * PIECE.length);
+    reader.socket.destroy();
+    await expect.poll(() => watch.hasRoom).toBe(true);
+    expect(unsent.totalBytes).toBe(0);
+  });
+
+  test("is cut after a minute, and not before", async () => {
+    const before = await countConnections();
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    try {
+      const opened = openStream();
+      openStalledReader();
+      const watch = await fillUp(await opened);
+      vi.advanceTimersByTime(45_000);
+      for (let turn = 0; turn < 20; turn += 1) await setImmediate();
+      expect(watch.hasRoom).toBe(false);
+      vi.advanceTimersByTime(30_000);
+      await vi.waitUntil(() => watch.hasRoom, { interval: 5, timeout: 20_000 });
+      await vi.waitUntil(async () => (await countConnections()) === before, { interval: 5, timeout: 20_000 });
+      expect(vi.getTimerCount()).toBe(0);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  test("is not cut while it takes something now and then", async () => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    try {
+      const opened = openStream();
+      const { socket, isClosed } = openStalledReader();
+      const stream = await opened;
+      for (let minute = 0; minute < 4; minute += 1) {
+        const watch = await fillUp(stream);
+        vi.advanceTimersByTime(45_000);
+        socket.resume();
+        await vi.waitUntil(() => watch.hasRoom, { interval: 5, timeout: 20_000 });
+        socket.pause();
+      }
+      expect(isClosed()).toBe(false);
+      socket.destroy();
+      await vi.waitUntil(() => vi.getTimerCount() === 0, { interval: 5, timeout: 20_000 });
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  test("is cut within a second after the stream has to close soon", async () => {
+    const opened = openStream();
+    openStalledReader();
+    const stream = await opened;
+    const watch = await fillUp(stream);
+    stream.closeSoon();
+    stream.write("data: the last word\n\n");
+    stream.end();
+    await expect.poll(() => watch.hasRoom).toBe(true);
+    expect(unsent.totalBytes).toBe(0);
+  });
+
+  test("is cut early when all connections together hold too much, the longest stalled one first", async () => {
+    unsent = new UnsentAnswers(100_000);
+    try {
+      const watches: { hasRoom: boolean }[] = [];
+      for (let opened = 0; opened < 4; opened += 1) {
+        const stream = openStream();
+        openStalledReader();
+        watches.push(await fillUp(await stream));
+        watches[opened] = watchRoom(await stream);
+        (await stream).write("b".repeat(64 * 1024));
+      }
+      await expect.poll(() => watches.map(({ hasRoom }) => hasRoom)).toEqual([true, true, true, false]);
+      expect(unsent.totalBytes).toBeLessThanOrEqual(100_000);
+    } finally {
+      unsent = new UnsentAnswers();
+    }
+  });
+});
+
+test("a text larger than the connection's buffer arrives unchanged, and waits in pieces", async () => {
+  const opened = openStream();
+  const answered = open();
+  const stream = await opened;
+  const text = "é😀x".repeat(400_000);
+  stream.write(text);
+  stream.write("data: more\n\n");
+  stream.end();
+  expect(stream.hasRoom).toBe(false);
+  const chunks = (await (await answered).toArray()) as Buffer[];
+  expect(Buffer.concat(chunks).toString() === `${text}data: more\n\n`).toBe(true);
 });
