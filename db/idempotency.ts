@@ -112,6 +112,52 @@ export async function completeIdempotencyRecord(
   return (await completeStatement(db, { ...record })).length > 0;
 }
 
+export interface BoundedReply {
+  replySealed: string;
+  /** Stored instead, if the scope has no room left for the reply in this hour. */
+  substituteSealed: string;
+  maxBytesPerHour: number;
+}
+
+const completeBoundedStatement = toStatement<
+  {
+    [Name in keyof IdempotencyOwner | "replySealed" | "substituteSealed" | "bytes" | "maxBytes"]: string;
+  },
+  { key: string }
+>(
+  "idempotency_complete_bounded",
+  sql`with mine as (
+        select scope from idempotency
+        where scope = ${param("scope")} and key = ${param("key")} and state = 'running'
+          and replica_id = ${param("replicaId")}
+        for update
+      ), counted as (
+        insert into stored_bytes (scope, kind, hour, bytes)
+        select scope, 'replies', date_trunc('hour', orch_now(), 'UTC'), ${param("bytes")}::bigint from mine
+        on conflict (scope, kind, hour) do update set bytes = stored_bytes.bytes + excluded.bytes
+          where stored_bytes.bytes + excluded.bytes <= ${param("maxBytes")}::bigint
+        returning scope
+      )
+      update idempotency set state = 'done', reply_sealed = case
+        when exists (select from counted) then ${param("replySealed")} else ${param("substituteSealed")} end
+      where scope = (select scope from mine) and key = ${param("key")}
+      returning key`,
+);
+
+/**
+ * Stores the reply of a call if that keeps the scope's replies of this hour within `maxBytesPerHour`, else the
+ * substitute. False if another replica owns the record by now.
+ */
+export async function completeIdempotencyRecordWithin(
+  db: Db,
+  { scope, key, replicaId }: IdempotencyOwner,
+  { replySealed, substituteSealed, maxBytesPerHour }: BoundedReply,
+): Promise<boolean> {
+  const values = { scope, key, replicaId, replySealed, substituteSealed };
+  const limits = { bytes: String(replySealed.length), maxBytes: String(maxBytesPerHour) };
+  return (await completeBoundedStatement(db, { ...values, ...limits })).length > 0;
+}
+
 /** No replica has this id. A record that it owns may be taken over by any replica. */
 const NO_REPLICA = "00000000-0000-0000-0000-000000000000";
 

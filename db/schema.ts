@@ -301,6 +301,25 @@ export const turnEvents = pgTable(
   (table) => [primaryKey({ columns: [table.productId, table.turnId, table.firstSeq, table.turnStartedAt] })],
 );
 
+export const STORED_KINDS = ["replies", "turn_log"] as const;
+
+/** How many bytes were stored for a product or an operator in each hour. */
+export const storedBytes = pgTable(
+  "stored_bytes",
+  {
+    /** A product's id, or `operator:<name>`. */
+    scope: text().notNull(),
+    kind: text({ enum: STORED_KINDS }).notNull(),
+    /** When the hour began. */
+    hour: at("hour").notNull(),
+    bytes: long("bytes").notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.scope, table.kind, table.hour] }),
+    check("stored_bytes_kind_check", oneOf("kind", STORED_KINDS)),
+  ],
+);
+
 export const auditHeads = pgTable("audit_heads", {
   /** A product's id, or `platform`. */
   scope: text().primaryKey(),

@@ -26,7 +26,8 @@ export interface TurnAppend extends TurnKey {
 const SEPARATOR = "\u001e";
 
 /**
- * Commits the new events of many turns, in one statement. Returns the indexes of the turns that the owner still owned.
+ * Commits the new events of many turns, in one statement. Returns the indexes of the turns that the owner still owned,
+ * each with the bytes that its product has logged in this hour; 0 if this commit logged none.
  *
  * If its outcome is unknown, it may be repeated with the same events or more. A row with the same first event is
  * replaced, and a statement that arrives after a later one changes nothing.
@@ -35,11 +36,11 @@ export async function appendToTurnLog(
   raw: RawSql,
   ownerReplica: string,
   appends: readonly TurnAppend[],
-): Promise<Set<number>> {
+): Promise<Map<number, number>> {
   const chunks = appends.flatMap((append, index) =>
     append.chunks.map((chunk) => ({ turn: index + 1, ...chunk })),
   );
-  const rows = await raw<{ n: number }[]>`
+  const rows = await raw<{ n: number; logBytes: number }[]>`
     with head as (
       select * from unnest(
         ${appends.map((append) => append.productId)}::uuid[],
@@ -74,9 +75,17 @@ export async function appendToTurnLog(
       join owned using (n)
       on conflict (product_id, turn_id, first_seq, turn_started_at)
         do update set last_seq = excluded.last_seq, events = excluded.events
+      returning product_id, octet_length(events) as bytes
+    ), counted as (
+      insert into stored_bytes (scope, kind, hour, bytes)
+      select product_id::text, 'turn_log', date_trunc('hour', orch_now(), 'UTC'), sum(bytes)
+      from appended group by product_id order by product_id
+      on conflict (scope, kind, hour) do update set bytes = stored_bytes.bytes + excluded.bytes
+      returning scope, bytes
     )
-    select n::float8 as n from owned`;
-  return new Set(rows.map((row) => row.n - 1));
+    select n::float8 as n, coalesce(counted.bytes, 0)::float8 as "logBytes"
+    from owned left join counted on counted.scope = owned.product_id::text`;
+  return new Map(rows.map((row) => [row.n - 1, row.logBytes]));
 }
 
 /** Whether an append failed because no partition covers the turn's start. */

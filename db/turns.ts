@@ -45,20 +45,32 @@ export interface BegunTurn {
   engine: UsableEngine | undefined;
   /** undefined: no turn was inserted. */
   startedAt: string | undefined;
+  /** Set if the product has logged as much as it may in this hour: how long the hour still lasts. */
+  logFullForMs: number | undefined;
+}
+
+export interface BeginLimits {
+  expectGeneration: number | undefined;
+  /** For all turns of the product. */
+  logBytesPerHour: number;
 }
 
 /**
  * Reads the user's engine and inserts a turn for it, in one statement. Inserts nothing if the engine is not running or
- * has another generation than expected, or if the product already has a turn with this id.
+ * has another generation than expected, if the product already has a turn with this id, or if its log is full.
  */
 export async function beginTurn(
   raw: RawSql,
   turn: Omit<NewTurn, "engineId" | "generation">,
-  expectGeneration: number | undefined,
+  { expectGeneration, logBytesPerHour }: BeginLimits,
 ): Promise<BegunTurn> {
-  const [row] = await raw<(UsableEngine & { startedAt: string | null })[]>`
+  const [row] = await raw<(UsableEngine & { startedAt: string | null; logFullForMs: number | null })[]>`
     with engine as (
       select * from engines where product_id = ${turn.productId} and user_id = ${turn.userId}
+    ), full_log as (
+      select extract(epoch from hour + interval '1 hour' - orch_now())::float8 * 1000 as for_ms from stored_bytes
+      where scope = ${turn.productId} and kind = 'turn_log' and hour = date_trunc('hour', orch_now(), 'UTC')
+        and bytes >= ${logBytesPerHour}
     ), begun as (
       insert into turns (product_id, id, user_id, engine_id, generation, task_id, fingerprint, status,
         owner_replica, fencing_token, reserved_seq, started_at)
@@ -68,16 +80,17 @@ export async function beginTurn(
       from engine
       where engine.status = 'running'
         and engine.generation = coalesce(${expectGeneration ?? null}::integer, engine.generation)
+        and not exists (select from full_log)
       on conflict (product_id, id) do nothing
       returning started_at::text
     )
     select id, status, status_reason as "statusReason", desired, generation, endpoint,
       key_sealed as "keySealed", next_restart_at::text as "nextRestartAt",
-      (select started_at from begun) as "startedAt"
+      (select started_at from begun) as "startedAt", (select for_ms from full_log) as "logFullForMs"
     from engine`;
-  if (row === undefined) return { engine: undefined, startedAt: undefined };
-  const { startedAt, ...engine } = row;
-  return { engine, startedAt: startedAt ?? undefined };
+  if (row === undefined) return { engine: undefined, startedAt: undefined, logFullForMs: undefined };
+  const { startedAt, logFullForMs, ...engine } = row;
+  return { engine, startedAt: startedAt ?? undefined, logFullForMs: logFullForMs ?? undefined };
 }
 
 /** Deletes a turn that never reached its engine. */

@@ -126,6 +126,11 @@ export const SETTINGS = {
   turnRetentionMs: withDefault("ORCH_TURN_RETENTION_S", "10800", retentionSeconds),
   turnMaxBytes: withDefault("ORCH_TURN_MAX_BYTES", "67108864", wholeNumber(1, 1_099_511_627_776)),
   eventMaxBytes: withDefault("ORCH_EVENT_MAX_BYTES", "1048576", wholeNumber(1, 67_108_864)),
+  turnLogBytesPerHour: withDefault(
+    "ORCH_TURN_LOG_BYTES_PER_HOUR",
+    "2147483648",
+    wholeNumber(1, 1_099_511_627_776),
+  ),
   turnIdleTimeoutMs: withDefault("ORCH_TURN_IDLE_TIMEOUT_S", "600", seconds(0.05)),
 };
 

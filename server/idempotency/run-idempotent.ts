@@ -1,6 +1,7 @@
 import type { Db } from "../../db/client.ts";
 import {
   completeIdempotencyRecord,
+  completeIdempotencyRecordWithin,
   deleteExpiredIdempotencyRecord,
   findIdempotencyRecord,
   insertIdempotencyRecord,
@@ -18,7 +19,7 @@ import { DomainError, toErrorMessage } from "../errors.ts";
 import { toFingerprint } from "./fingerprint.ts";
 import { NO_RECORD, type IdempotencyRecord } from "./idempotency-record.ts";
 import type { RunningCall, RunningCalls } from "./running-calls.ts";
-import { openOutcome, sealOutcome, type Outcome } from "./sealed-outcome.ts";
+import { openOutcome, sealOutcome, toOutcomeText, type Outcome } from "./sealed-outcome.ts";
 
 /*
  *   no record ──insert──▶ running ──the work returns, or its outcome is unknown──▶ done: replayed for 24 hours
@@ -45,10 +46,18 @@ export interface IdempotentCall {
   input: unknown;
   /**
    * What a retry gets if the replica of the first attempt died. `resume`: the work runs again with `resumed: true`.
-   * `outcome_unknown`: an error, because a call into an engine may have had its effect.
+   * `outcome_unknown`: an error, because a call into an engine may have had its effect. An engine chooses the size of
+   * its answer, so only replies of such calls are bounded: a large one is not kept, and a retry gets the error too.
    */
   onLost: "resume" | "outcome_unknown";
 }
+
+/** Of JSON text, or of the message and details of an error. A reply is kept for 24 hours. */
+export const REPLY_MAX_LENGTH = 64 * 1024;
+/** For all replies of one scope. */
+export const REPLIES_MAX_BYTES_PER_HOUR = 64 * 1024 * 1024;
+/** Smaller replies are always kept, and not counted: their record itself takes about as much. */
+const SMALL_LENGTH = 1024;
 
 /**
  * Runs the work once per key: the same key with the same input gets the stored reply.
@@ -75,7 +84,8 @@ export async function runIdempotent<R>(
   const opened = await openRecord(ctx, { ...owner, ...running });
   if (opened.state === "done") return openOutcome(ctx.keyring, owner, opened.replySealed) as R;
   if (opened.resumed && call.onLost === "outcome_unknown") return await storeLostOutcome(ctx, owner);
-  return await runAndStore(ctx, { ...owner, ...opened }, work);
+  const isBounded = call.onLost === "outcome_unknown";
+  return await runAndStore(ctx, { ...owner, ...opened, isBounded }, work);
 }
 
 type OpenedRecord =
@@ -118,20 +128,19 @@ async function storeLostOutcome(ctx: IdempotencyContext, owner: IdempotencyOwner
     "OUTCOME_UNKNOWN",
     "the first attempt was cut off and may have had its effect: check the engine, then call with a new idempotency key",
   );
-  const replySealed = sealOutcome(ctx.keyring, owner, { error });
+  const replySealed = sealOutcome(ctx.keyring, owner, toOutcomeText({ error }));
   await completeIdempotencyRecord(ctx.db, { ...owner, replySealed });
   throw error;
 }
 
 async function runAndStore<R>(
   ctx: IdempotencyContext,
-  opened: IdempotencyOwner & Pick<IdempotencyRecord, "resumed" | "subject">,
+  opened: IdempotencyOwner & Pick<IdempotencyRecord, "resumed" | "subject"> & { isBounded: boolean },
   work: (idempotency: IdempotencyRecord) => Promise<R>,
 ): Promise<R> {
-  const { resumed, subject, scope, key, replicaId } = opened;
+  const { resumed, subject, scope, key, replicaId, isBounded } = opened;
   const owner = { scope, key, replicaId };
-  const complete = async (db: Db, outcome: Outcome) =>
-    completeIdempotencyRecord(db, { ...owner, replySealed: sealOutcome(ctx.keyring, owner, outcome) });
+  const complete = async (db: Db, outcome: Outcome) => store(ctx, owner, { db, outcome, isBounded });
   const note = async (db: Db, noted: string | null) =>
     setIdempotencySubject(db, { ...owner, subject: noted });
   let reply: R;
@@ -153,6 +162,35 @@ async function runAndStore<R>(
   // Changes nothing if the work has completed the record itself.
   await tryWrite(ctx, scope, async () => complete(ctx.db, { reply }));
   return reply;
+}
+
+/** A reply that holds a secret exists nowhere else, so only the replies of calls into an engine are bounded. */
+async function store(
+  ctx: IdempotencyContext,
+  owner: IdempotencyOwner,
+  { db, outcome, isBounded }: { db: Db; outcome: Outcome; isBounded: boolean },
+): Promise<boolean> {
+  const text = toOutcomeText(outcome);
+  const seal = (stored: string) => sealOutcome(ctx.keyring, owner, stored);
+  if (!isBounded || text.length <= SMALL_LENGTH) {
+    return completeIdempotencyRecord(db, { ...owner, replySealed: seal(text) });
+  }
+  const substituteSealed = seal(toOutcomeText({ error: toSubstitute(outcome) }));
+  if (text.length > REPLY_MAX_LENGTH) {
+    return completeIdempotencyRecord(db, { ...owner, replySealed: substituteSealed });
+  }
+  const reply = { replySealed: seal(text), substituteSealed, maxBytesPerHour: REPLIES_MAX_BYTES_PER_HOUR };
+  return completeIdempotencyRecordWithin(db, owner, reply);
+}
+
+/** What a retry gets instead of an outcome that is not kept. */
+function toSubstitute(outcome: Outcome): DomainError {
+  const message =
+    "error" in outcome
+      ? "the first call may have had its effect, and its error was too large to be kept"
+      : "the first call succeeded, and its reply was too large to be kept";
+  const remedy = "read the engine's state by another call, or call with a new idempotency key to act again";
+  return new DomainError("OUTCOME_UNKNOWN", `${message}: ${remedy}`);
 }
 
 /** A failed write does not change the work's own outcome: the record stays `running`, and a retry takes it over. */

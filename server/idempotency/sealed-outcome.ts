@@ -10,10 +10,14 @@ type StoredError = Pick<DomainError, "reason" | "message" | "engineError">;
 /** Binds a sealed outcome to its record: moved to another record, it does not open. */
 const toAssociatedData = ({ scope, key }: RecordKey) => `idempotency ${JSON.stringify([scope, key])}`;
 
+/** The outcome of a call as it is sealed. */
+export function toOutcomeText(outcome: Outcome): string {
+  return JSON.stringify("error" in outcome ? { error: toStored(outcome.error) } : outcome);
+}
+
 /** Seals the outcome of a call, because replies may hold plaintext keys. */
-export function sealOutcome(keyring: Keyring, record: RecordKey, outcome: Outcome): string {
-  const stored = "error" in outcome ? { error: toStored(outcome.error) } : outcome;
-  return keyring.seal(JSON.stringify(stored), toAssociatedData(record));
+export function sealOutcome(keyring: Keyring, record: RecordKey, outcomeText: string): string {
+  return keyring.seal(outcomeText, toAssociatedData(record));
 }
 
 /** Returns the sealed reply, or throws the sealed error. */

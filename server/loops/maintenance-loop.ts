@@ -1,5 +1,6 @@
 import { ensureAuditPartitions } from "../../db/audit-log.ts";
 import { removeExpiredIdempotencyRecords } from "../../db/idempotency.ts";
+import { removeOldStoredBytes } from "../../db/stored-bytes.ts";
 import { SYSTEM_ACTOR } from "../audit/audit-entry.ts";
 import type { AppContext } from "../compose.ts";
 import { destroyEngineIfAny } from "../engines/operations/destroy-engine-if-any.ts";
@@ -20,6 +21,7 @@ export function startMaintenanceLoop(ctx: AppContext): Loop {
     ["audit partitions", () => ensureAuditPartitions(ctx.db)],
     ["turn retention", (signal) => retireTurns(ctx, signal)],
     ["expired idempotency records", () => removeExpiredIdempotencyRecords(ctx.db)],
+    ["counts of stored bytes", () => removeOldStoredBytes(ctx.db)],
     ["tombstones", () => checkTombstones(ctx)],
     [
       "unfinished product removals",

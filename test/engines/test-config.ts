@@ -44,6 +44,7 @@ export function testConfig(changes: Partial<Config> = {}): Config {
     leaseMs: 600_000,
     turnRetentionMs: 10_800_000,
     turnMaxBytes: 67_108_864,
+    turnLogBytesPerHour: 2_147_483_648,
     eventMaxBytes: 1_048_576,
     turnIdleTimeoutMs: 600_000,
     ...changes,

@@ -115,6 +115,7 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
     const config = {
       eventMaxBytes: 1024 * 1024,
       turnMaxBytes: 64 * 1024 * 1024,
+      turnLogBytesPerHour: 2 ** 31,
       turnIdleTimeoutMs: 600_000,
       turnRetentionMs: 3 * 3_600_000,
       ...options.config,

@@ -79,8 +79,10 @@ export async function* streamTurn<Item>(
         return taken;
       },
     });
-    while (!isOver) yield encode(turnId, take(await batches.next()));
-    return;
+    for (;;) {
+      yield encode(turnId, take(await batches.next()));
+      if (isOver) return;
+    }
   } catch (error) {
     // Once the watch has aborted the read, any error is a result of the abort. The watch has the reason.
     if (!watch.signal.aborted) throw error;

@@ -1,12 +1,16 @@
 import { appendToTurnLog, isPartitionMissing } from "../../../db/turn-events.ts";
 import { ensureTurnPartitionAt } from "../../../db/turn-partitions.ts";
 import { isDatabaseUnavailable } from "../../../db/postgres-error.ts";
+import type { Config } from "../../config/config.ts";
 import { toErrorMessage } from "../../errors.ts";
 import type { LiveTurn, TurnCommit } from "../model/live-turn.ts";
+import { toEndCause, type EndCause } from "../model/turn-end.ts";
 import type { TurnContext } from "../turn-context.ts";
 import { chooseFairly } from "./choose-fairly.ts";
 
-type TurnLogOptions = Pick<TurnContext, "raw" | "clock" | "log" | "replica">;
+interface TurnLogOptions extends Pick<TurnContext, "raw" | "clock" | "log" | "replica"> {
+  config: Pick<Config, "turnLogBytesPerHour">;
+}
 
 const COMMIT_SPACING_MS = 50;
 const AGE_PER_BUSY_TURN_MS = 0.25;
@@ -21,6 +25,8 @@ const RETRY_MAX_MS = 1_000;
  *                               ▲───── failed: the same events and more ──┘
  *
  * While the database is away the turns keep their events, and their own limits make their engines wait.
+ *
+ * Each commit counts the bytes of its products in this hour. Beyond the limit, a turn that writes ends with LOG_LIMIT.
  */
 export class TurnLog {
   readonly #options: TurnLogOptions;
@@ -134,7 +140,7 @@ export class TurnLog {
   async #commit(batch: TurnCommit[], isRepaired = false): Promise<boolean> {
     try {
       const owned = await appendToTurnLog(this.#options.raw, this.#options.replica.id, batch);
-      batch.forEach((commit, index) => this.#markCommitted(commit, owned.has(index)));
+      batch.forEach((commit, index) => this.#markCommitted(commit, owned.get(index)));
       return true;
     } catch (error) {
       if (!isPartitionMissing(error) || isRepaired) return this.#recover(batch, error);
@@ -142,10 +148,14 @@ export class TurnLog {
     }
   }
 
-  #markCommitted(commit: TurnCommit, isOurs: boolean): void {
+  /** `logBytes` are those of the turn's product in this hour; undefined: the turn is not ours. */
+  #markCommitted(commit: TurnCommit, logBytes: number | undefined): void {
     const { turn } = commit;
-    if (isOurs) turn.markCommitted(commit, this.#options.clock.now());
-    else {
+    const { turnLogBytesPerHour: maxBytes } = this.#options.config;
+    if (logBytes !== undefined) {
+      turn.markCommitted(commit, this.#options.clock.now());
+      if (logBytes > maxBytes && commit.chunks.length > 0) turn.stop(toLogLimit(maxBytes));
+    } else {
       this.#options.log.warn(
         { turnId: turn.input.turnId },
         "the turn has another owner or is gone; reading it stops",
@@ -190,4 +200,10 @@ export class TurnLog {
     );
     return false;
   }
+}
+
+function toLogLimit(maxBytes: number): EndCause {
+  return toEndCause("failed", "LOG_LIMIT", {
+    message: `the events of this product's turns have reached ${maxBytes} bytes in this hour`,
+  });
 }

@@ -62,9 +62,11 @@ export async function* followTurn(
     isOver = batch.end !== undefined;
     return batch;
   };
+  const mayYield = () => !input.signal.aborted && room?.hasRoom !== false;
   using reader = new ReaderWake(input.signal);
   if (live) reader.join(live);
-  while (!isOver) {
+  for (;;) {
+    if (isOver) return;
     if (room && !room.hasRoom) {
       // A reader that waits here, perhaps for long, holds neither a batch nor its turn. It finds the turn again, or the log.
       live = undefined;
@@ -83,9 +85,7 @@ export async function* followTurn(
       continue;
     }
     // The signal may abort while the reader handles a batch. Without room, what is left is read again later.
-    while (step.batches.length > 0 && !input.signal.aborted && room?.hasRoom !== false) {
-      yield take(step.batches);
-    }
+    while (step.batches.length > 0 && mayYield()) yield take(step.batches);
     step.batches.length = 0;
   }
 }

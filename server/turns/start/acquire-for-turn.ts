@@ -5,10 +5,10 @@ import { DomainError } from "../../errors.ts";
 import { Deadline } from "../../time/deadline.ts";
 import type { LiveTurn, TurnRecord } from "../model/live-turn.ts";
 import type { TurnContext } from "../turn-context.ts";
-import { eraseTurn, recordIfRunning, recordTurn } from "./record-turn.ts";
+import { eraseTurn, recordIfRunning, recordTurn, type RecordContext } from "./record-turn.ts";
 import { toStopError } from "./stop-error.ts";
 
-type AcquireContext = TurnContext & HoldContext;
+type AcquireContext = RecordContext & HoldContext;
 
 export interface AcquireForTurnInput extends Pick<HoldInput, "expectGeneration"> {
   /** How long to wait for a boot or a closed gate. */
@@ -26,7 +26,7 @@ export interface AcquiredTurn {
  * database. Otherwise the row is erased before the wait for the engine. After a crash, a row that stayed would mean
  * that the engine may have the turn.
  *
- * @throws ENGINE_NOT_FOUND, what `holdEngine` throws, TURN_IN_PROGRESS, TurnTakenError, DEADLINE_EXCEEDED. For a turn
+ * @throws ENGINE_NOT_FOUND, what `holdEngine` throws, TURN_IN_PROGRESS, RATE_LIMITED, TurnTakenError, DEADLINE_EXCEEDED. For a turn
  * that was stopped: the result of `toStopError`.
  */
 export async function acquireForTurn(

@@ -8,6 +8,7 @@ import {
   type NewTurn,
   type TurnRow,
 } from "../../../db/turns.ts";
+import type { Config } from "../../config/config.ts";
 import { DomainError, toErrorMessage } from "../../errors.ts";
 import { RESERVE_AHEAD, type LiveTurn, type TurnRecord } from "../model/live-turn.ts";
 import type { TurnContext } from "../turn-context.ts";
@@ -23,22 +24,39 @@ export class TurnTakenError extends Error {
   }
 }
 
+export interface RecordContext extends TurnContext {
+  config: Pick<Config, "turnLogBytesPerHour">;
+}
+
 const ERASE_RETRY_MS = 1_000;
 const ERASE_ATTEMPTS = 300;
 
 /**
  * Reads the user's engine, and in the same statement writes the turn's row if that engine runs. `startedAt` undefined:
- * no row was written. Throws TURN_IN_PROGRESS when the task has a live turn, and TurnTakenError.
+ * no row was written. Throws TURN_IN_PROGRESS when the task has a live turn, RATE_LIMITED when the product's log is
+ * full for this hour, and TurnTakenError.
  */
 export async function recordIfRunning(
-  ctx: TurnContext,
+  ctx: RecordContext,
   turn: LiveTurn,
   expectGeneration: number | undefined,
 ): Promise<BegunTurn> {
   const row = toNewRow(ctx, turn);
-  const begun = await insert(ctx, row, () => beginTurn(ctx.raw, row, expectGeneration));
-  if (begun.startedAt === undefined) await requireNotTaken(ctx, turn);
+  const { turnLogBytesPerHour: logBytesPerHour } = ctx.config;
+  const limits = { expectGeneration, logBytesPerHour };
+  const begun = await insert(ctx, row, () => beginTurn(ctx.raw, row, limits));
+  if (begun.startedAt !== undefined) return begun;
+  // A start of a turn that exists joins it, whatever the limit.
+  await requireNotTaken(ctx, turn);
+  if (begun.logFullForMs !== undefined) throw logFull(logBytesPerHour, begun.logFullForMs);
   return begun;
+}
+
+function logFull(maxBytes: number, forMs: number): DomainError {
+  const message =
+    `the events of this product's turns have reached ${maxBytes} bytes in this hour: ` +
+    "start the turn when the next hour begins, or ask an operator to raise ORCH_TURN_LOG_BYTES_PER_HOUR";
+  return new DomainError("RATE_LIMITED", message, { retryAfterMs: Math.max(1, Math.ceil(forMs)) });
 }
 
 async function requireNotTaken(ctx: TurnContext, turn: LiveTurn): Promise<void> {

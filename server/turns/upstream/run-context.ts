@@ -10,7 +10,7 @@ import type { LingeringHolds } from "./lingering-holds.ts";
 
 /** What it takes to run a turn: its engine, its log and its limits. */
 export interface RunContext extends TurnContext {
-  config: Pick<Config, "eventMaxBytes" | "turnMaxBytes" | "turnIdleTimeoutMs">;
+  config: Pick<Config, "eventMaxBytes" | "turnMaxBytes" | "turnLogBytesPerHour" | "turnIdleTimeoutMs">;
   replica: Pick<Replica, "id" | "holdsLease">;
   reconciler: Pick<Reconciler, "observeNow">;
   connections: EngineConnections;
