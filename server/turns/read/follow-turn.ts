@@ -68,10 +68,13 @@ export async function* followTurn(
   for (;;) {
     if (isOver) return;
     if (room && !room.hasRoom) {
-      // A reader that waits here, perhaps for long, holds neither a batch nor its turn. It finds the turn again, or the log.
+      // A reader that waits here, perhaps for long, must not keep its turn in memory. It finds the turn again, or the log.
+      const weak = live && new WeakRef(live);
       live = undefined;
       reader.leave();
       await abortable(room.untilRoom(), input.signal);
+      live = weak?.deref();
+      if (live) reader.join(live);
     }
     ctx.turns.throwIfHandedOver();
     input.signal.throwIfAborted();
