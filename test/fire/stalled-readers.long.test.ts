@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
@@ -11,11 +11,11 @@ import { openInspector } from "./inspector.ts";
 
 const FLOOD_ENGINE = fileURLToPath(new URL("flood-engine.ts", import.meta.url));
 /** The kernel's buffers for each of them hold up to 2.5 MB on loopback, so more would need much of the machine's memory. */
-const READERS = 400;
+const READERS = 300;
 const ANSWERS = 20;
 /** Each stalled reader held 650 KB of this before the service bounded it. */
-const HEAP_MB = 160;
-const STALL_PATIENCE = { timeout: 200_000, interval: 500 };
+const HEAP_MB = 128;
+const STALL_PATIENCE = { timeout: 240_000, interval: 500 };
 
 interface Reader {
   socket: Socket;
@@ -96,12 +96,13 @@ test("readers and callers that take nothing cost little memory, are cut after a 
 
   const steady = dial(service.url, toRead(turnId, caller.key));
   // A slow reader that takes something all the time.
-  const sipping = setInterval(() => steady.socket.read(64 * 1024), 200);
+  const sipping = setInterval(() => steady.socket.read(), 200);
   const stalled = range(1, READERS).map((index) =>
     dial(service.url, toRead(turnId, index % 4 === 0 ? leaked.key : caller.key)),
   );
   const callers = range(1, ANSWERS).map(() => dial(service.url, toLargeCalls(caller.key)));
-  const openConnections = async () => (await inspector.measure()).descriptors - quiet.descriptors;
+  // Not by the inspector, which collects garbage: that often, it would leave no time for anything else.
+  const openConnections = async () => (await readdir(`/proc/${service.pid}/fd`)).length - quiet.descriptors;
   await expect.poll(openConnections, STALL_PATIENCE).toBeGreaterThanOrEqual(READERS + ANSWERS);
 
   // Others are served while the readers stall, and the heap stays far below its limit.
@@ -134,6 +135,8 @@ test("readers and callers that take nothing cost little memory, are cut after a 
 
   // Stalled readers do not hold up the end of the process either.
   await callProcedure(caller, "engines.destroy", { userId: "ada", whenBusy: "interrupt" });
+  // A process waits for its debugger before it exits.
+  inspector[Symbol.dispose]();
   expect(await service.signal("SIGTERM")).toBe(0);
   for (const { socket } of [steady, resumed, ...stalled, ...callers]) socket.destroy();
-}, 600_000);
+}, 900_000);
