@@ -69,12 +69,9 @@ export async function* followTurn(
     if (isOver) return;
     if (room && !room.hasRoom) {
       // A reader that waits here, perhaps for long, must not keep its turn in memory. It finds the turn again, or the log.
-      const weak = live && new WeakRef(live);
+      const left = live && new WeakRef(live);
       live = undefined;
-      reader.leave();
-      await abortable(room.untilRoom(), input.signal);
-      live = weak?.deref();
-      if (live) reader.join(live);
+      live = await rejoinWithRoom(room, reader, { left, signal: input.signal });
     }
     ctx.turns.throwIfHandedOver();
     input.signal.throwIfAborted();
@@ -91,6 +88,19 @@ export async function* followTurn(
     while (step.batches.length > 0 && mayYield()) yield take(step.batches);
     step.batches.length = 0;
   }
+}
+
+/** Leaves the turn until there is room. undefined: the turn has left memory, or there was none. */
+async function rejoinWithRoom(
+  room: ReaderRoom,
+  reader: ReaderWake,
+  { left, signal }: { left: WeakRef<LiveTurn> | undefined; signal: AbortSignal },
+): Promise<LiveTurn | undefined> {
+  reader.leave();
+  await abortable(room.untilRoom(), signal);
+  const live = left?.deref();
+  if (live) reader.join(live);
+  return live;
 }
 
 function joinLive(ctx: FollowContext, key: TurnKey, reader: ReaderWake): LiveTurn | undefined {
