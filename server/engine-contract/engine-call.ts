@@ -1,20 +1,23 @@
 import type { Dispatcher } from "undici";
 import { toErrorMessage } from "../errors.ts";
-import type { EngineConnections } from "./connections.ts";
+import type { CallConnection, EngineConnections } from "./connections.ts";
 
 /** Enough for a proxy that sends one interim answer a second for an hour. */
 const MAX_INTERIM_ANSWERS = 4_000;
 
 type Controller = Dispatcher.DispatchController;
+/** `origin` is the engine's endpoint. */
+export type CallRequest = Dispatcher.DispatchOptions & { origin: string };
 export type AnswerHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
 /**
- * One request to an engine, sent once. It does not wait behind other requests and follows no redirect. It handles
- * undici's events itself, because the streams that undici makes of an answer cost more.
+ * One request to an engine, sent once, on a connection of its own. It follows no redirect. It handles undici's events
+ * itself, because the streams that undici makes of an answer cost more.
  */
 export abstract class EngineCall<Answer> implements Dispatcher.DispatchHandler {
   readonly #answer = Promise.withResolvers<Answer>();
   readonly #connections: EngineConnections;
+  #connection: CallConnection | undefined;
   #controller: Controller | undefined;
   #abortError: Error | undefined;
   #interimAnswers = 0;
@@ -27,12 +30,12 @@ export abstract class EngineCall<Answer> implements Dispatcher.DispatchHandler {
    * Sends the request and resolves with its answer; call it once. The signal aborts the call until then. Rejects only
    * with an error that `onHead` throws.
    */
-  async send(request: Dispatcher.DispatchOptions, signal: AbortSignal): Promise<Answer> {
+  async send(request: CallRequest, signal: AbortSignal): Promise<Answer> {
     const onAbort = () => this.abort(signal.reason);
     signal.addEventListener("abort", onAbort, { once: true });
     try {
       if (signal.aborted) onAbort();
-      else this.#connections.dispatch(request, this);
+      else this.#open(request).send(request, this);
     } catch (error) {
       this.onFailed(error);
     }
@@ -48,6 +51,7 @@ export abstract class EngineCall<Answer> implements Dispatcher.DispatchHandler {
     this.#abortError = reason instanceof Error ? reason : new Error(toErrorMessage(reason));
     this.onFailed(this.#abortError);
     this.#controller?.abort(this.#abortError);
+    void this.#connection?.close();
   }
 
   /** False when there was no connection: the engine has not received the request. */
@@ -65,8 +69,10 @@ export abstract class EngineCall<Answer> implements Dispatcher.DispatchHandler {
   /** Called in any stage. It may be called a second time, also after the end of the answer. */
   protected abstract onFailed(error: unknown): void;
 
+  /** Called when the answer has ended properly. */
+  protected abstract onEnded(): void;
+
   abstract onResponseData(controller: Controller, chunk: Buffer): void;
-  abstract onResponseEnd(): void;
 
   onRequestStart(controller: Controller): void {
     if (this.#abortError) controller.abort(this.#abortError);
@@ -87,8 +93,19 @@ export abstract class EngineCall<Answer> implements Dispatcher.DispatchHandler {
     }
   }
 
+  onResponseEnd(): void {
+    this.#connection?.ended();
+    this.onEnded();
+  }
+
   onResponseError(_controller: unknown, error: unknown): void {
+    this.#connection?.ended();
     this.onFailed(error);
+  }
+
+  #open({ origin }: CallRequest): CallConnection {
+    this.#connection = this.#connections.open(origin);
+    return this.#connection;
   }
 
   /** An engine may send answers of status 1xx before the final one, but not without end. */

@@ -37,28 +37,21 @@ export async function exchangeWithEngine(
   request: EngineRequest,
 ): Promise<ExchangeResult> {
   const { method, path, headers = {}, body = null, signal, maxBytes } = request;
-  const reset = method !== "GET" && !connections.isKept(endpoint);
-  const exchange = new Exchange(connections, maxBytes, (keepAlive) => {
-    if (!reset) connections.noteAnnouncement(endpoint, keepAlive);
-  });
-  return exchange.send({ origin: endpoint, method, path, headers, body, reset }, signal);
+  const exchange = new Exchange(connections, maxBytes);
+  return exchange.send({ origin: endpoint, method, path, headers, body }, signal);
 }
-
-type KeepAliveListener = (header: AnswerHeaders[string]) => void;
 
 class Exchange extends EngineCall<ExchangeResult> {
   readonly #maxBytes: number;
-  readonly #onKeepAlive: KeepAliveListener;
   #hasAnswer = false;
   #status = 0;
   #contentType = "";
   #chunks: Buffer[] = [];
   #size = 0;
 
-  constructor(connections: EngineConnections, maxBytes: number, onKeepAlive: KeepAliveListener) {
+  constructor(connections: EngineConnections, maxBytes: number) {
     super(connections);
     this.#maxBytes = maxBytes;
-    this.#onKeepAlive = onKeepAlive;
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
@@ -67,14 +60,13 @@ class Exchange extends EngineCall<ExchangeResult> {
     else controller.abort(new Error(`the answer is longer than ${this.#maxBytes} bytes`));
   }
 
-  onResponseEnd(): void {
+  protected onEnded(): void {
     const text = Buffer.concat(this.#chunks).toString("utf8");
     this.answer({ kind: "answered", status: this.#status, contentType: this.#contentType, text });
   }
 
   protected onHead(_controller: unknown, status: number, headers: AnswerHeaders): void {
     this.#hasAnswer = true;
-    this.#onKeepAlive(headers["keep-alive"]);
     this.#status = status;
     this.#contentType = String(headers["content-type"] ?? "");
   }

@@ -1,8 +1,7 @@
-import type { Dispatcher } from "undici";
 import type { EngineErrorDetail } from "../errors.ts";
 import type { EngineConnections } from "./connections.ts";
 import type { EngineAddress } from "./engine-address.ts";
-import { type AnswerHeaders, EngineCall, explainFailure } from "./engine-call.ts";
+import { type AnswerHeaders, type CallRequest, EngineCall, explainFailure } from "./engine-call.ts";
 import { parseEngineError } from "./errors.ts";
 import type { EngineAnswer } from "./exchange.ts";
 import type { ExecuteBody } from "./execute-body.ts";
@@ -51,9 +50,8 @@ export async function sendExecute<Sink extends StreamSink>(
   { endpoint, apiKey }: EngineAddress,
   options: ExecuteOptions<Sink>,
 ): Promise<ExecuteAnswer<Sink>> {
-  const request: Dispatcher.DispatchOptions = {
+  const request: CallRequest = {
     origin: endpoint,
-    reset: !connections.isKept(endpoint),
     method: "POST",
     path: "/execute",
     headers: { "content-type": "application/json", accept: "text/event-stream", "x-engine-key": apiKey },
@@ -79,7 +77,7 @@ class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink
     else if (this.#errorAnswer) this.#addToError(this.#errorAnswer, chunk);
   }
 
-  onResponseEnd(): void {
+  protected onEnded(): void {
     if (this.#sink) this.#closeSink(this.#sink, true, "the engine ended the stream");
     else this.#answerError();
   }

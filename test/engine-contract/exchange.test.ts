@@ -1,9 +1,5 @@
-import { once } from "node:events";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
 import { EngineConnections } from "../../server/engine-contract/connections.ts";
-import { exchangeWithEngine } from "../../server/engine-contract/exchange.ts";
 import { probeHealth } from "../../server/engine-contract/health.ts";
 import {
   answer,
@@ -71,51 +67,4 @@ test("a free port, an invalid URL and an aborted probe are not ready, and the pr
   ]) {
     expect(await probing).toMatchObject({ ready: false });
   }
-});
-
-/** An engine that counts its connections and announces the given keep-alive time. */
-async function openCounting(keepAliveSeconds: number) {
-  let opened = 0;
-  const server = createServer((_request, response) => {
-    response.setHeader("content-type", "application/json").end('{"status":"ok"}');
-  });
-  server.keepAliveTimeout = keepAliveSeconds * 1_000;
-  server.on("connection", () => (opened += 1));
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  const post = async () =>
-    exchangeWithEngine(connections, url, {
-      method: "POST",
-      path: "/rpc",
-      body: "{}",
-      maxBytes: 100,
-      signal: AbortSignal.timeout(20_000),
-    });
-  const close = async () => {
-    server.closeAllConnections();
-    server.close();
-    await once(server, "close");
-  };
-  return { url, post, count: () => opened, [Symbol.asyncDispose]: close };
-}
-
-describe("a connection", () => {
-  test("is used again within the time that the engine announced", async () => {
-    await using counting = await openCounting(60);
-    await probeHealth(connections, counting.url, { timeoutMs: 20_000 });
-    for (let call = 0; call < 5; call += 1) expect(await counting.post()).toMatchObject({ status: 200 });
-    // A call may open a second connection when the first one is not free again yet.
-    expect(counting.count()).toBeLessThanOrEqual(2);
-  });
-
-  test("is never used again if the engine announced too short a time or was not probed yet", async () => {
-    await using brief = await openCounting(1);
-    await probeHealth(connections, brief.url, { timeoutMs: 20_000 });
-    for (let call = 0; call < 5; call += 1) expect(await brief.post()).toMatchObject({ status: 200 });
-    expect(brief.count()).toBe(6);
-    await using unknown = await openCounting(60);
-    for (let call = 0; call < 5; call += 1) expect(await unknown.post()).toMatchObject({ status: 200 });
-    expect(unknown.count()).toBe(5);
-  });
 });

@@ -13,6 +13,7 @@ export type Behaviour = (response: ServerResponse, request: IncomingMessage, bod
 /** An HTTP server that acts as an engine with any behaviour, good or bad. */
 export async function openHostileEngine(
   first: Behaviour = answer(200, { result: null }),
+  port = 0,
 ): Promise<HostileEngine> {
   let behaviour = first;
   const calls: string[] = [];
@@ -27,7 +28,7 @@ export async function openHostileEngine(
     request.on("error", () => {});
     response.on("error", () => {});
   });
-  server.listen(0, "127.0.0.1");
+  server.listen(port, "127.0.0.1");
   await once(server, "listening");
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("the server has no TCP port");

@@ -7,8 +7,6 @@ export interface Call {
   readonly text: string;
   readonly headers: IncomingMessage["headers"];
   readonly response: ServerResponse;
-  /** Of the connection of the call. */
-  readonly remotePort: number | undefined;
   readonly isClosed: boolean;
   /** Sends the status line of a stream. */
   open(): void;
@@ -87,7 +85,6 @@ function toCall(request: IncomingMessage, response: ServerResponse, text: string
     text,
     headers: request.headers,
     response,
-    remotePort: request.socket.remotePort,
     get isClosed() {
       return isClosed;
     },

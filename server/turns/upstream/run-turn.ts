@@ -48,7 +48,7 @@ export async function runTurn(ctx: RunContext, input: RunTurnInput): Promise<voi
 /** Returns a function that stops the clocks. The watchdog stops with the call. */
 function startClocks(ctx: RunContext, turn: LiveTurn, watchdog: IdleWatchdog): () => void {
   let stopAnswer: (() => void) | undefined;
-  // One turn of the event loop later, when a request on a kept connection has left: the timers must not delay it.
+  // One turn of the event loop later, when the connection has been asked for: the timers must not delay it.
   const start = setImmediate(() => {
     stopAnswer = ctx.clock.after(ctx.turnTiming.startAnswerMs, () => turn.answer());
     watchdog.start(() => {

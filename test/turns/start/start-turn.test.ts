@@ -199,23 +199,6 @@ test.each([
   }
 });
 
-test("a connection that the engine keeps open serves one turn after another", async () => {
-  world.engine.onCall = streamOf(started(), delta("a"), completed());
-  world.connections.noteAnnouncement(world.engine.url, "timeout=5");
-  const ports = new Set<number | undefined>();
-  try {
-    for (const _turn of [1, 2, 3]) {
-      const input = world.input();
-      await startTurn(world.ctx, input);
-      ports.add(world.engine.calls.at(-1)?.remotePort);
-      expect((await readAll(world.ctx, input)).end).toMatchObject({ status: "completed" });
-    }
-  } finally {
-    world.connections.noteAnnouncement(world.engine.url, undefined);
-  }
-  expect(ports.size).toBe(1);
-});
-
 describe("refusals before the stream", () => {
   const envelope = { error: "CODE", message: "why", details: { a: 1 } };
   test.each([
