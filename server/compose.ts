@@ -16,6 +16,7 @@ import { DrainState } from "./replicas/drain-state.ts";
 import { LeaseGuard } from "./replicas/lease-guard.ts";
 import type { Replica } from "./replicas/replica.ts";
 import type { EngineRuntime } from "./runtime/engine-runtime.ts";
+import { Secrets } from "./secrets/secrets.ts";
 import { closeTurns } from "./turns/drain-turns.ts";
 import { TurnLog } from "./turns/log/turn-log.ts";
 import { TURN_TIMING, type TurnTiming } from "./turns/model/turn-timing.ts";
@@ -42,7 +43,7 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
   const base = { ...given, db: database.db, raw: database.raw };
   const keyring = openKeyring(base.config.masterKeys ?? "");
   const openedKeys = new OpenedKeys(keyring);
-  const connections = stack.use(new EngineConnections());
+  const connections = stack.use(new EngineConnections(new Secrets(Object.values(base.config.passthrough))));
   const takenPorts = new TakenPorts(base.clock);
   const memoryKills = new MemoryKills(base.clock);
   // One connection for transactions stays free for the reconciler.

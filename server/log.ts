@@ -1,4 +1,5 @@
-import { pino, stdTimeFunctions, symbols, type DestinationStream } from "pino";
+import { pino, stdTimeFunctions, symbols, type DestinationStream, type LoggerOptions } from "pino";
+import { Secrets } from "./secrets/secrets.ts";
 
 export interface Log {
   debug(fields: object, message: string): void;
@@ -25,11 +26,12 @@ const SECRET_PATHS = [
   "connectionParams",
 ];
 
-/** Writes JSON lines to stdout, or readable lines for a terminal. */
-export function openLog(options: LogOptions): Log {
+/** Writes JSON lines to stdout, or readable lines for a terminal, without these secrets. */
+export function openLog(options: LogOptions, secrets = new Secrets([])): Log {
   const redact = { paths: SECRET_PATHS.flatMap((name) => [name, `*.${name}`]), censor: "[hidden]" };
   const formatters = { level: (level: string) => ({ level }) };
-  const settings = { level: options.level, redact, base: {}, timestamp: stdTimeFunctions.isoTime };
+  const hooks = { logMethod: toHidingMethod(secrets) };
+  const settings = { level: options.level, redact, base: {}, hooks, timestamp: stdTimeFunctions.isoTime };
   if (options.level === "silent") return pino(settings);
   if (!options.pretty) return pino({ ...settings, formatters }, openGatheredLines());
   return pino({
@@ -41,9 +43,23 @@ export function openLog(options: LogOptions): Log {
   });
 }
 
+/**
+ * Hides secrets in the fields of a line. Not in lines of level info: there is one for each request, and none has words
+ * of engines, runtimes or errors.
+ */
+function toHidingMethod(secrets: Secrets): LogFnHook {
+  return function hideAndLog(args, method, level) {
+    const [fields, ...rest] = args;
+    method.apply(this, level === INFO ? args : ([secrets.hideIn(fields), ...rest] as typeof args));
+  };
+}
+
+type LogFnHook = NonNullable<NonNullable<LoggerOptions["hooks"]>["logMethod"]>;
+
 const GATHER_MS = 5;
 const GATHER_MAX_LENGTH = 64 * 1024;
 const WARN = pino.levels.values["warn"] ?? 0;
+const INFO = pino.levels.values["info"] ?? 0;
 
 /**
  * Gathers the lines of a few milliseconds into one write, because a write per line costs a system call per request.

@@ -4,6 +4,7 @@ import { ConfigError, parseConfig, type Config } from "./config/config.ts";
 import { markSecretsShown } from "./boot/dev-secrets.ts";
 import { toErrorMessage } from "./errors.ts";
 import { openLog } from "./log.ts";
+import { Secrets } from "./secrets/secrets.ts";
 import { toWelcome } from "./boot/welcome.ts";
 
 /*
@@ -15,7 +16,7 @@ import { toWelcome } from "./boot/welcome.ts";
  */
 
 const { config, warnings } = readConfig();
-const log = openLog(config.log);
+const log = openLog(config.log, new Secrets(Object.values(config.passthrough)));
 for (const warning of warnings) log.warn({}, warning);
 
 const leaving = new AbortController();

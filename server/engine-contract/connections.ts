@@ -1,4 +1,5 @@
 import { buildConnector, Client, type Dispatcher } from "undici";
+import { Secrets } from "../secrets/secrets.ts";
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const CLOSED = new Error("the service closed the connection");
@@ -14,8 +15,14 @@ const CLOSED = new Error("the service closed the connection");
  * limit the time of a call.
  */
 export class EngineConnections implements AsyncDisposable {
+  /** What the words of engines must not carry to callers, logs and the database. */
+  readonly secrets: Secrets;
   readonly #running = new Set<CallConnection>();
   readonly #connect = buildConnector({ timeout: CONNECT_TIMEOUT_MS, allowH2: false });
+
+  constructor(secrets = new Secrets([])) {
+    this.secrets = secrets;
+  }
 
   /** The connection for one call. Throws if the endpoint is no URL. */
   open(endpoint: string): CallConnection {

@@ -1,5 +1,6 @@
 import type { EngineErrorDetail } from "../errors.ts";
 import { isDeeperThan } from "../json-depth.ts";
+import type { Secrets } from "../secrets/secrets.ts";
 import type { EngineAnswer } from "./exchange.ts";
 import { parseObject } from "./parse-object.ts";
 
@@ -12,22 +13,18 @@ const DETAILS_MAX_LENGTH = 64 * 1024;
 export type EngineEnvelope = Omit<EngineErrorDetail, "status">;
 
 /** Reads the error envelope of an answer to `/execute`. Without a message in it, the message is made of status and content type. */
-export function parseEngineError(answer: EngineAnswer, apiKey: string): EngineErrorDetail {
+export function parseEngineError(answer: EngineAnswer, secrets: Secrets): EngineErrorDetail {
   const { status, contentType, text } = answer;
-  const error = toEnvelope(parseObject(hideKey(text, apiKey)), `HTTP_${status}`);
+  const error = toEnvelope(parseObject(text), { defaultCode: `HTTP_${status}`, secrets });
   if (error.message !== "") return { status, ...error };
-  return { status, ...error, message: `the engine answered ${status} (${toMediaType(contentType)})` };
+  const mediaType = toMediaType(secrets.hide(contentType));
+  return { status, ...error, message: `the engine answered ${status} (${mediaType})` };
 }
 
 /** Reads the envelope in the data of an `error` event or of a lifecycle event of phase `errored`. */
-export function toEventError(data: unknown): EngineEnvelope {
-  const error = toEnvelope(data, "UNSPECIFIED");
+export function toEventError(data: unknown, secrets: Secrets): EngineEnvelope {
+  const error = toEnvelope(data, { defaultCode: "UNSPECIFIED", secrets });
   return error.message === "" ? { ...error, message: "the engine sent no error message" } : error;
-}
-
-/** An engine may echo the request that it got. Our errors must not carry its key. */
-export function hideKey(text: string, apiKey: string): string {
-  return text.replaceAll(apiKey, "[hidden]");
 }
 
 /** The media type of a content-type header, for a message. */
@@ -35,15 +32,23 @@ export function toMediaType(contentType: string): string {
   return (/^[\w.+/-]{1,60}/.exec(contentType) ?? ["no content type"])[0];
 }
 
-function toEnvelope(value: unknown, defaultCode: string): EngineEnvelope {
-  if (typeof value !== "object" || value === null) return { code: defaultCode, message: "" };
-  const { error, message, details } = value as { error?: unknown; message?: unknown; details?: unknown };
-  const code = typeof error === "string" && error !== "" ? error.slice(0, CODE_MAX_LENGTH) : defaultCode;
-  const text = typeof message === "string" ? message.slice(0, MESSAGE_MAX_LENGTH) : "";
-  return { code, message: text, ...toDetails(details) };
+interface EnvelopeOptions {
+  defaultCode: string;
+  /** An engine may repeat the request that it got, or its environment. Our errors must not carry its secrets. */
+  secrets: Secrets;
 }
 
-function toDetails(details: unknown): { details?: unknown } {
+function toEnvelope(value: unknown, { defaultCode, secrets }: EnvelopeOptions): EngineEnvelope {
+  if (typeof value !== "object" || value === null) return { code: defaultCode, message: "" };
+  const { error, message, details } = value as { error?: unknown; message?: unknown; details?: unknown };
+  const code =
+    typeof error === "string" && error !== "" ? secrets.hideInStart(error, CODE_MAX_LENGTH) : defaultCode;
+  const text = typeof message === "string" ? secrets.hideInStart(message, MESSAGE_MAX_LENGTH) : "";
+  return { code, message: text, ...toDetails(details, secrets) };
+}
+
+/** The details without secrets. None if they are too large or nest too deeply. */
+export function toDetails(details: unknown, secrets: Secrets): { details?: unknown } {
   if (details === undefined || details === null || isDeeperThan(details, DETAILS_MAX_DEPTH)) return {};
-  return JSON.stringify(details).length > DETAILS_MAX_LENGTH ? {} : { details };
+  return JSON.stringify(details).length > DETAILS_MAX_LENGTH ? {} : { details: secrets.hideIn(details) };
 }

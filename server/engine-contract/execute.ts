@@ -61,6 +61,7 @@ export async function sendExecute<Sink extends StreamSink>(
 }
 
 class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink>> {
+  readonly #connections: EngineConnections;
   readonly #apiKey: string;
   readonly #options: ExecuteOptions<Sink>;
   #sink: Sink | undefined;
@@ -68,6 +69,7 @@ class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink
 
   constructor(connections: EngineConnections, apiKey: string, options: ExecuteOptions<Sink>) {
     super(connections);
+    this.#connections = connections;
     this.#apiKey = apiKey;
     this.#options = options;
   }
@@ -122,7 +124,10 @@ class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink
     clearTimeout(answer.timer);
     const { status, contentType, chunks } = answer;
     const text = Buffer.concat(chunks).subarray(0, ERROR_BODY_MAX_BYTES).toString("utf8");
-    const error = parseEngineError({ status, contentType, text }, this.#apiKey);
+    const error = parseEngineError(
+      { status, contentType, text },
+      this.#connections.secrets.and(this.#apiKey),
+    );
     this.answer({ kind: status === 200 ? "not_a_stream" : "refused", error });
   }
 }

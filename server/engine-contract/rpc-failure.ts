@@ -1,6 +1,6 @@
 import { DomainError, type EngineErrorDetail, type Reason } from "../errors.ts";
-import { isDeeperThan } from "../json-depth.ts";
-import { hideKey, toMediaType } from "./errors.ts";
+import type { Secrets } from "../secrets/secrets.ts";
+import { toDetails, toMediaType } from "./errors.ts";
 import type { EngineAnswer, ExchangeResult } from "./exchange.ts";
 
 type FailedExchange = Extract<ExchangeResult, { kind: "failed" }>;
@@ -9,19 +9,24 @@ export const RPC_MAX_DEPTH = 128;
 const MESSAGE_MAX_LENGTH = 2_000;
 const UNKNOWN_EFFECT = "whether the call had its effect is unknown";
 
+export interface KnownSecrets {
+  secrets: Secrets;
+  /** The engine got it with the call. */
+  apiKey: string;
+}
+
 /** The contract's error envelope in the body of an answer to `/rpc`; undefined when there is none. */
 export function findReportedError(
   status: number,
   body: Readonly<Record<string, unknown>>,
-  apiKey: string,
+  { secrets, apiKey }: KnownSecrets,
 ): EngineErrorDetail | undefined {
   const { error: code, message, details } = body;
   if (typeof code !== "string") return undefined;
-  const clean = (text: string) => hideKey(text, apiKey).slice(0, MESSAGE_MAX_LENGTH);
+  const all = secrets.and(apiKey);
+  const clean = (words: string) => all.hideInStart(words, MESSAGE_MAX_LENGTH);
   const text = typeof message === "string" ? message : code;
-  const detail: EngineErrorDetail = { status, code: clean(code), message: clean(text) };
-  if (details === undefined || details === null || isDeeperThan(details, RPC_MAX_DEPTH)) return detail;
-  return { ...detail, details: JSON.parse(hideKey(JSON.stringify(details), apiKey)) as unknown };
+  return { status, code: clean(code), message: clean(text), ...toDetails(details, all) };
 }
 
 /** The error for the caller when an answer has no result. `engineError` is the answer's envelope, if it has one. */

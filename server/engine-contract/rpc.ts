@@ -6,7 +6,13 @@ import type { EngineConnections } from "./connections.ts";
 import type { EngineAddress } from "./engine-address.ts";
 import { exchangeWithEngine, type EngineAnswer } from "./exchange.ts";
 import { parseObject } from "./parse-object.ts";
-import { findReportedError, RPC_MAX_DEPTH, toAnswerFailure, toExchangeFailure } from "./rpc-failure.ts";
+import {
+  findReportedError,
+  type KnownSecrets,
+  RPC_MAX_DEPTH,
+  toAnswerFailure,
+  toExchangeFailure,
+} from "./rpc-failure.ts";
 
 export interface RpcRequest {
   method: string;
@@ -51,16 +57,19 @@ export async function postRpc(
     maxBytes: ANSWER_MAX_BYTES,
     signal: deadline.signal,
   });
-  if (result.kind === "answered") return readAnswer(result, apiKey, request.readOnly);
+  if (result.kind === "answered") {
+    return readAnswer(result, { secrets: connections.secrets, apiKey }, request.readOnly);
+  }
   throw toExchangeFailure(result, request, { timedOut: deadline.hasPassed, interrupted });
 }
 
-function readAnswer(answer: EngineAnswer, apiKey: string, readOnly: boolean): RpcResult {
+function readAnswer(answer: EngineAnswer, known: KnownSecrets, readOnly: boolean): RpcResult {
   const { status } = answer;
   const body = parseObject(answer.text);
-  const engineError = body && findReportedError(status, body, apiKey);
+  const engineError = body && findReportedError(status, body, known);
   if (engineError || !body || status < 200 || status > 299 || !Object.hasOwn(body, "result")) {
-    throw toAnswerFailure(answer, engineError, readOnly);
+    const contentType = known.secrets.and(known.apiKey).hide(answer.contentType);
+    throw toAnswerFailure({ ...answer, contentType }, engineError, readOnly);
   }
   const value = body["result"];
   if (!isDeeperThan(value, RPC_MAX_DEPTH))

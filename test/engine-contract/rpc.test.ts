@@ -178,3 +178,34 @@ test("after each kind of failure the next call succeeds", async () => {
     expect(await call()).toBe("fine");
   }
 });
+
+describe("the engine's key does not reach the caller through an error", () => {
+  const units = apiKey.replaceAll(/./g, (sign) => `\\u00${sign.charCodeAt(0).toString(16).toUpperCase()}`);
+  const forms = {
+    plain: apiKey,
+    escaped: units,
+    "escaped twice": units.replaceAll("\\", String.raw`\\`),
+    "in JSON in JSON": String.raw`{\"x-engine-key\":\"${apiKey}\"}`,
+    "in a URL": `/rpc?key=${apiKey.replace("_", "%5F")}`,
+    base64: Buffer.from(`Bearer ${apiKey}`).toString("base64"),
+    hex: Buffer.from(apiKey).toString("hex"),
+  };
+  test.each(Object.entries(forms))("that has it %s", async (_name, form) => {
+    const body = `{"error":"${form}","message":"bad ${form}!","details":{"${form}":["${form}"],"kept":1.5}}`;
+    engine.behave((response) => {
+      response.writeHead(500, { "content-type": "application/json" }).end(body);
+    });
+    const error = await failure();
+    expect(error.engineError).toMatchObject({ status: 500, details: { kept: 1.5 } });
+    const words = [error.message, JSON.stringify(error.engineError)].join(" ");
+    expect(words).toContain("[hidden]");
+    for (const secret of [apiKey, form, Buffer.from(apiKey.slice(3, 30)).toString("base64").slice(2, -4)]) {
+      expect(words).not.toContain(secret);
+    }
+  });
+
+  test("that has it in the content type", async () => {
+    engine.behave((response) => response.writeHead(500, { "content-type": `text/${apiKey}` }).end("no"));
+    expect((await failure()).message).not.toContain(apiKey);
+  });
+});

@@ -346,7 +346,7 @@ test("after the last word not even a line that is too long, in many pieces, can 
   });
   const watchdog = new IdleWatchdog(systemClock, 60_000);
   const source = { pause: () => {}, resume: () => {} };
-  const reader = new UpstreamReader(world.ctx, { turn, watchdog, source });
+  const reader = new UpstreamReader(world.ctx, { turn, watchdog, source, apiKey: "" });
   const pieces = Array.from({ length: 5 }, () => Buffer.alloc(EVENT_MAX_BYTES, "x"));
   for (const piece of [Buffer.from(`${done}data: `), ...pieces]) reader.onChunk(piece);
   reader.onClose(true, "");

@@ -3,6 +3,7 @@ import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { fastify, type FastifyInstance, type FastifyRequest } from "fastify";
 import type { AppContext } from "../../compose.ts";
+import { Secrets } from "../../secrets/secrets.ts";
 import { DomainError, toErrorMessage, type Reason } from "../../errors.ts";
 import { mountTrpc, REQUEST_MAX_BYTES } from "../trpc/trpc-route.ts";
 import { endRequest } from "./end-request.ts";
@@ -133,9 +134,12 @@ function makeServer(ctx: AppContext, timeouts: HttpTimeouts): FastifyInstance {
   return server;
 }
 
-/** Returns the caller's id if it is safe for a log line and a header, else a new id. */
+const OUR_KEYS = new Secrets([]);
+
+/** Returns the caller's id if it is safe for a log line and a header, and is no key of ours; else a new id. */
 function toRequestId(header: string | string[] | undefined): string {
-  return typeof header === "string" && /^[A-Za-z0-9._-]{1,64}$/.test(header) ? header : randomUUID();
+  if (typeof header !== "string" || !/^[A-Za-z0-9._-]{1,64}$/.test(header)) return randomUUID();
+  return OUR_KEYS.hide(header) === header ? header : randomUUID();
 }
 
 const ignore = () => undefined;

@@ -1,8 +1,17 @@
-const PATH_MAX_LENGTH = 200;
+import { Secrets } from "../../secrets/secrets.ts";
 
-/** Cuts a URL down for a log line: without the query, which may hold inputs, and at most 200 characters. */
+const PATH_MAX_LENGTH = 200;
+const SEARCHED_LENGTH = 600;
+/** A caller may put a key into the path by mistake. All keys of ours are secrets without being named. */
+const OUR_KEYS = new Secrets([]);
+/** Other keys: no path of ours has a long part with letters and digits. */
+const KEY_LIKE = /(?=[^/]*\d)(?=[^/]*[A-Za-z])[\w~+=-]{24,}/g;
+
+/** Cuts a URL down for a log line: without keys and the query, which may hold inputs, and at most 200 characters. */
 export function toPath(url: string): string {
-  return url.split("?", 1).join("").slice(0, PATH_MAX_LENGTH);
+  const path = OUR_KEYS.hideInStart(url.split("?", 1).join(""), SEARCHED_LENGTH);
+  // Cut last: the beginning of a key that is cut off would not be found.
+  return path.replaceAll(KEY_LIKE, "[hidden]").slice(0, PATH_MAX_LENGTH);
 }
 
 /** Returns the query of a URL with its question mark, or an empty text. Ignores a fragment, which no client should send. */

@@ -3,7 +3,7 @@ import { RuntimeFailure, type ContainerObservation } from "../../runtime/engine-
 import { toContainerSpec, toSpecHash } from "../model/engine-spec.ts";
 import { toStatusReason } from "../model/engine-status.ts";
 import { assignPort } from "./assign-port.ts";
-import { failEngine, hidePassedThrough } from "./fail-engine.ts";
+import { failEngine } from "./fail-engine.ts";
 import { leaveTombstone } from "./leave-tombstone.ts";
 import type { BootAnswer } from "./observe-engine.ts";
 import type { Step } from "./plan-engine.ts";
@@ -54,7 +54,10 @@ function toOutcome(isRecorded: boolean): StepOutcome {
 
 async function recordUnhealthy(ctx: ReconcileContext, row: EngineRowAt, why: string): Promise<boolean> {
   const healthFailures = row.healthFailures + 1;
-  ctx.log.warn({ engineId: row.id, healthFailures, why: hidePassedThrough(ctx, why) }, "health probe failed");
+  ctx.log.warn(
+    { engineId: row.id, healthFailures, why: ctx.connections.secrets.hide(why) },
+    "health probe failed",
+  );
   const nextCheckAt = afterMs(ctx.config.healthIntervalMs);
   return record(ctx, row, { ...RELEASED, healthFailures, nextCheckAt });
 }

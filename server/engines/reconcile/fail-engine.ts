@@ -14,11 +14,13 @@ export interface Failure {
 }
 
 const LOG_TAIL = 20;
+/** Of the last lines, the end is shown: it says why the process ended. */
+const LOG_TAIL_LENGTH = 1_500;
 
 /** Records the reason, with the container's last log lines, and the time of the next restart, if there is one. */
 export async function failEngine(ctx: ReconcileContext, row: EngineRowAt, failure: Failure): Promise<void> {
   const lastLines = await findLastLines(ctx, row);
-  const why = hidePassedThrough(ctx, `${failure.why}${lastLines}`);
+  const why = `${ctx.connections.secrets.hide(failure.why)}${lastLines}`;
   const { delayMs, spent } = planRestart(ctx, row, failure);
   const code = spent ? "restarts_spent" : failure.code;
   const patch: EnginePatch = {
@@ -44,23 +46,18 @@ function planRestart(
   return { delayMs, spent: false };
 }
 
-/** The end of the reason. Empty when the container is gone, or its log cannot be read. */
+/** The end of the reason, without secrets: an engine may log them, and callers see the reason. Empty when the container is gone, or its log cannot be read. */
 async function findLastLines(ctx: ReconcileContext, row: EngineRowAt): Promise<string> {
   // Until this boot has started a container, the recorded one belongs to an earlier boot.
   const isOfThisBoot = row.processBeforeBoot !== null || row.status === "running";
   if (row.containerId === null || !isOfThisBoot) return "";
   try {
     const lines = await ctx.runtime.logs(row.containerId, LOG_TAIL);
-    const text = lines.map(({ line }) => line).join("\n");
+    const whole = lines.map(({ line }) => line).join("\n");
+    const text = ctx.connections.secrets.hideInEnd(whole, LOG_TAIL_LENGTH);
     return text === "" ? "" : `; last log lines:\n${text}`;
   } catch (error) {
     ctx.log.debug({ engineId: row.id, error: toErrorMessage(error) }, "no last log lines");
     return "";
   }
-}
-
-/** Replaces passed-through secrets, because an engine may log them, and callers see the reason. */
-export function hidePassedThrough(ctx: Pick<ReconcileContext, "config">, text: string): string {
-  const secrets = Object.values(ctx.config.passthrough).filter((value) => value.length >= 4);
-  return secrets.reduce((shown, secret) => shown.replaceAll(secret, "[hidden]"), text);
 }

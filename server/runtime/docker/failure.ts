@@ -1,4 +1,5 @@
 import { toErrorMessage } from "../../errors.ts";
+import { Secrets } from "../../secrets/secrets.ts";
 import { RuntimeFailure, type RuntimeFailureKind } from "../engine-runtime.ts";
 
 /**
@@ -59,10 +60,7 @@ export function unlessStatus(...statuses: readonly number[]): (error: unknown) =
 
 /** Hides these values in the message, because a daemon may quote its input. */
 export function redactFailure(failure: RuntimeFailure, secrets: readonly string[]): RuntimeFailure {
-  let message = failure.message;
-  for (const secret of secrets) {
-    if (secret.length >= 8) message = message.replaceAll(secret, "[hidden]");
-  }
+  const message = new Secrets(secrets).hide(failure.message);
   return message === failure.message ? failure : new RuntimeFailure(failure.kind, message);
 }
 

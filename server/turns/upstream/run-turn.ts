@@ -90,7 +90,7 @@ async function sendAndRead(ctx: RunContext, input: RunTurnInput, watchdog: IdleW
     ctx.turnLog.touch(turn);
     ctx.lingeringHolds.releaseFinished({ ...held, taskId: turn.input.taskId });
     turn.answer();
-    return new UpstreamReader(ctx, { turn, watchdog, source });
+    return new UpstreamReader(ctx, { turn, watchdog, source, apiKey: held.apiKey });
   };
   const options = { body, onAccepted, signal: turn.stopSignal, errorBodyMs: ctx.turnTiming.errorBodyMs };
   const answer = await sendExecute(ctx.connections, held, options);

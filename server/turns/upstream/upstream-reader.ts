@@ -10,7 +10,7 @@ import type { RunContext } from "./run-context.ts";
 
 export type ReaderContext = Pick<
   RunContext,
-  "clock" | "config" | "isoTime" | "turns" | "turnLog" | "turnTiming"
+  "clock" | "config" | "connections" | "isoTime" | "turns" | "turnLog" | "turnTiming"
 >;
 
 export type UpstreamOutcome =
@@ -27,6 +27,8 @@ interface UpstreamReaderOptions {
   turn: LiveTurn;
   watchdog: IdleWatchdog;
   source: StreamSource;
+  /** Of the engine. Its errors may repeat the key. */
+  apiKey: string;
 }
 
 /**
@@ -38,6 +40,7 @@ export class UpstreamReader implements StreamSink {
   readonly #turn: LiveTurn;
   readonly #watchdog: IdleWatchdog;
   readonly #source: StreamSource;
+  readonly #apiKey: string;
   readonly #outcome = Promise.withResolvers<UpstreamOutcome>();
   /** Exists after a chunk that ends inside a character, until a chunk that does not. */
   #decoder: StringDecoder | undefined;
@@ -49,11 +52,12 @@ export class UpstreamReader implements StreamSink {
   #nowMs = 0;
   #at = "";
 
-  constructor(ctx: ReaderContext, { turn, watchdog, source }: UpstreamReaderOptions) {
+  constructor(ctx: ReaderContext, { turn, watchdog, source, apiKey }: UpstreamReaderOptions) {
     this.#ctx = ctx;
     this.#turn = turn;
     this.#watchdog = watchdog;
     this.#source = source;
+    this.#apiKey = apiKey;
     this.#maxEventBytes = ctx.config.eventMaxBytes;
     this.#parser = createParser({
       maxBufferSize: this.#maxEventBytes + PARSER_SLACK,
@@ -155,10 +159,10 @@ export class UpstreamReader implements StreamSink {
     switch (type) {
       case "thread_lifecycle":
         if (fieldOf(data, "phase") === "completed") this.#onTerminalEvent(COMPLETED);
-        else if (fieldOf(data, "phase") === "errored") this.#onTerminalEvent(toEngineFailure(data));
+        else if (fieldOf(data, "phase") === "errored") this.#onTerminalEvent(this.#toEngineFailure(data));
         break;
       case "error":
-        this.#onTerminalEvent(toEngineFailure(data));
+        this.#onTerminalEvent(this.#toEngineFailure(data));
         break;
       case "hitl_request":
         this.#watchdog.questionOpened(fieldOf(data, "request_id"));
@@ -176,6 +180,12 @@ export class UpstreamReader implements StreamSink {
     const end = () => this.#outcome.resolve({ kind: "ended", cause });
     const { clock, turnTiming } = this.#ctx;
     void clock.sleep(turnTiming.closeStreamMs, this.#turn.stopSignal).then(end, end);
+  }
+
+  #toEngineFailure(data: unknown): EndCause {
+    const engineError = toEventError(data, this.#ctx.connections.secrets.and(this.#apiKey));
+    const message = `the engine reported ${engineError.code}`;
+    return toEndCause("failed", "ENGINE_ERROR", { message, engineError, engineMayContinue: false });
   }
 
   #endTooLarge(reason: "EVENT_TOO_LARGE" | "TURN_TOO_LARGE", limit: number): void {
@@ -200,12 +210,6 @@ export class UpstreamReader implements StreamSink {
       this.#source.resume();
     });
   }
-}
-
-function toEngineFailure(data: unknown): EndCause {
-  const engineError = toEventError(data);
-  const message = `the engine reported ${engineError.code}`;
-  return toEndCause("failed", "ENGINE_ERROR", { message, engineError, engineMayContinue: false });
 }
 
 function fieldOf(data: unknown, name: string): unknown {

@@ -134,6 +134,37 @@ describe("ends", () => {
     expect(bare.end).toMatchObject({ reason: "ENGINE_ERROR", engineError: { code: "UNSPECIFIED" } });
   });
 
+  test.each([
+    ["plain", (key: string) => key],
+    ["escaped", (key: string) => key.replaceAll(/./g, (sign) => `\\u00${sign.charCodeAt(0).toString(16)}`)],
+    ["in JSON in JSON", (key: string) => String.raw`{\"key\":\"${key}\"}`],
+    ["in base64", (key: string) => Buffer.from(key).toString("base64")],
+  ])(
+    "an engine key that is %s in an error event is in no end, and the event stays as it was sent",
+    async (_how, encode) => {
+      let key = "";
+      let data = "";
+      world.engine.onCall = (call) => {
+        key = String(call.headers["x-engine-key"]);
+        const form = encode(key);
+        data = `{"error":"${form}","message":"no ${form}","details":{"${form}":"${form}"}}`;
+        streamOf(started(), `event: error\ndata: ${data}\n\n`)(call);
+      };
+      const input = world.input();
+      const { events, end } = await startAndRead(world, input);
+      expect(events.at(-1)?.data).toEqual(JSON.parse(data));
+      const { end: recorded } = await getTurn(world.ctx, input);
+      expect(end).toMatchObject({
+        reason: "ENGINE_ERROR",
+        engineError: { code: expect.stringContaining("[hidden]") },
+      });
+      for (const words of [JSON.stringify(end), JSON.stringify(recorded)]) {
+        expect(words).not.toContain(key);
+        expect(words).not.toContain(encode(key));
+      }
+    },
+  );
+
   test("events after the terminal event are dropped", async () => {
     const read = await relay(
       delta("a"),
