@@ -18,7 +18,13 @@ export function parseEngineError(answer: EngineAnswer, secrets: Secrets): Engine
   const error = toEnvelope(parseObject(text), { defaultCode: `HTTP_${status}`, secrets });
   if (error.message !== "") return { status, ...error };
   const mediaType = toMediaType(secrets.hide(contentType));
-  return { status, ...error, message: `the engine answered ${status} (${mediaType})` };
+  return { status, ...error, message: `the engine answered ${status} (${mediaType})${toHint(status)}` };
+}
+
+/** For the author of an engine whose answer has no envelope. */
+export function toHint(status: number): string {
+  if (status >= 500) return ": the last lines of the engine's log may say why";
+  return status >= 300 && status < 400 ? ": redirects are not followed" : "";
 }
 
 /** Reads the envelope in the data of an `error` event or of a lifecycle event of phase `errored`. */

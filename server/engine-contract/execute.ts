@@ -2,7 +2,7 @@ import type { EngineErrorDetail } from "../errors.ts";
 import type { EngineConnections } from "./connections.ts";
 import type { EngineAddress } from "./engine-address.ts";
 import { type AnswerHeaders, type CallRequest, EngineCall, explainFailure } from "./engine-call.ts";
-import { parseEngineError } from "./errors.ts";
+import { parseEngineError, toMediaType } from "./errors.ts";
 import type { EngineAnswer } from "./exchange.ts";
 import type { ExecuteBody } from "./execute-body.ts";
 
@@ -24,7 +24,7 @@ export type ExecuteAnswer<Sink extends StreamSink> =
   | { kind: "streaming"; sink: Sink; close(): void }
   | { kind: "refused"; error: EngineErrorDetail }
   /** Status 200 without an event stream. The engine may be running the turn. */
-  | { kind: "not_a_stream"; error: EngineErrorDetail }
+  | { kind: "not_a_stream"; contentType: string; error: EngineErrorDetail }
   /** There was no connection, so the engine has not received the request. */
   | { kind: "unreachable"; why: string }
   /** The request was sent and no answer came. */
@@ -124,11 +124,10 @@ class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink
     clearTimeout(answer.timer);
     const { status, contentType, chunks } = answer;
     const text = Buffer.concat(chunks).subarray(0, ERROR_BODY_MAX_BYTES).toString("utf8");
-    const error = parseEngineError(
-      { status, contentType, text },
-      this.#connections.secrets.and(this.#apiKey),
-    );
-    this.answer({ kind: status === 200 ? "not_a_stream" : "refused", error });
+    const secrets = this.#connections.secrets.and(this.#apiKey);
+    const error = parseEngineError({ status, contentType, text }, secrets);
+    if (status !== 200) this.answer({ kind: "refused", error });
+    else this.answer({ kind: "not_a_stream", contentType: toMediaType(secrets.hide(contentType)), error });
   }
 }
 

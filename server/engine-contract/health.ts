@@ -1,10 +1,10 @@
 import { Deadline } from "../time/deadline.ts";
 import type { EngineConnections } from "./connections.ts";
 import { exchangeWithEngine } from "./exchange.ts";
+import { explainNoHealth, explainNotReady } from "./explain-health.ts";
 import { parseObject } from "./parse-object.ts";
 
 const HEALTH_MAX_BYTES = 64 * 1024;
-const EXCERPT_MAX_LENGTH = 300;
 
 export type HealthProbe =
   { ready: true; body: Readonly<Record<string, unknown>> } | { ready: false; why: string };
@@ -23,19 +23,12 @@ export async function probeHealth(
     signal: deadline.signal,
   });
   if (result.kind === "failed") {
-    const why = deadline.hasPassed ? `no answer within ${options.timeoutMs} ms` : result.why;
+    const why = deadline.hasPassed
+      ? `no answer within ${options.timeoutMs} ms`
+      : explainNoHealth(result, endpoint);
     return { ready: false, why };
   }
   const body = parseObject(result.text);
   if (result.status === 200 && body?.["status"] === "ok") return { ready: true, body };
-  return { ready: false, why: `/health answered ${result.status}: ${toExcerpt(result.text)}` };
-}
-
-/** The beginning of an answer on one line, enough to recognise it in a log. */
-function toExcerpt(text: string): string {
-  const line = text
-    .slice(0, EXCERPT_MAX_LENGTH)
-    .replaceAll(/[\s\p{Cc}]+/gu, " ")
-    .trim();
-  return line === "" ? "an empty body" : line.toWellFormed();
+  return { ready: false, why: explainNotReady(result, connections.secrets) };
 }

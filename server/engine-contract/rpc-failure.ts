@@ -1,6 +1,6 @@
 import { DomainError, type EngineErrorDetail, type Reason } from "../errors.ts";
 import type { Secrets } from "../secrets/secrets.ts";
-import { toDetails, toMediaType } from "./errors.ts";
+import { toDetails, toHint, toMediaType } from "./errors.ts";
 import type { EngineAnswer, ExchangeResult } from "./exchange.ts";
 
 type FailedExchange = Extract<ExchangeResult, { kind: "failed" }>;
@@ -46,7 +46,7 @@ export function toAnswerFailure(
     return fail("NOT_SUPPORTED_BY_ENGINE", `the engine does not support /rpc (status ${status})`);
   }
   const answered = `status ${status}, ${toMediaType(contentType)}, ${Buffer.byteLength(text)} bytes`;
-  const message = `the engine's answer has neither a result nor an error (${answered})`;
+  const message = `the engine's answer is no JSON object with a result or an error (${answered})${toHint(status)}`;
   const cause = readOnly ? undefined : new DomainError("OUTCOME_UNKNOWN", UNKNOWN_EFFECT);
   return new DomainError("ENGINE_ERROR", message, { cause });
 }

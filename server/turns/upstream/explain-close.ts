@@ -1,13 +1,24 @@
 import { toErrorMessage } from "../../errors.ts";
 import type { LiveTurn } from "../model/live-turn.ts";
 import { toEndCause, type EndCause } from "../model/turn-end.ts";
+import { explainMissingEnd, type StreamSeen } from "./explain-missing-end.ts";
 import type { RunContext } from "./run-context.ts";
 
 type ExplainContext = Pick<RunContext, "clock" | "log" | "reconciler" | "turnTiming">;
 
 const CHECK_INTERVAL_MS = 250;
 
+const PROCESS_ENDED =
+  "the engine's process ended during the turn: the last lines of the engine's log say why";
+
 const STOPPED: readonly string[] = ["stopping", "stopped", "sleeping", "destroying"];
+
+export interface StreamClose {
+  /** True if the engine ended its answer properly. */
+  isClean: boolean;
+  why: string;
+  seen: StreamSeen;
+}
 
 type Fate = "same" | "ENGINE_RESTARTED" | "ENGINE_STOPPED";
 
@@ -18,7 +29,7 @@ type Fate = "same" | "ENGINE_RESTARTED" | "ENGINE_STOPPED";
 export async function explainClose(
   ctx: ExplainContext,
   turn: LiveTurn,
-  close: { isClean: boolean; why: string },
+  close: StreamClose,
 ): Promise<EndCause> {
   const { clock } = ctx;
   const until = close.isClean ? 0 : clock.now() + ctx.turnTiming.brokenMs;
@@ -32,7 +43,9 @@ export async function explainClose(
     });
   }
   return toEndCause("failed", "ENGINE_CLOSED", {
-    message: `the engine closed the stream without a terminal event (${close.why})`,
+    message: close.isClean
+      ? explainMissingEnd(close.seen)
+      : `the connection broke before the last event of the stream (${close.why})`,
     // An engine that ended its answer properly is done.
     engineMayContinue: !close.isClean,
   });
@@ -55,6 +68,6 @@ async function findFate(ctx: ExplainContext, turn: LiveTurn): Promise<Fate> {
 }
 
 function toInterrupted(reason: Exclude<Fate, "same">): EndCause {
-  const message = reason === "ENGINE_STOPPED" ? "the engine was stopped" : "the engine's process ended";
+  const message = reason === "ENGINE_STOPPED" ? "the engine was stopped" : PROCESS_ENDED;
   return toEndCause("interrupted", reason, { message, engineMayContinue: false });
 }

@@ -112,6 +112,10 @@ async function readStream(
     const fields = { turnId: turn.input.turnId, events: reader.droppedEvents };
     ctx.log.warn(fields, "events after the terminal event were dropped");
   }
+  if (!reader.hasStarted) {
+    const fields = { turnId: turn.input.turnId, engineId: turn.record?.engineId };
+    ctx.log.warn(fields, 'an engine\'s stream did not begin with thread_lifecycle and "phase": "started"');
+  }
   switch (outcome.kind) {
     case "ended":
       return outcome;
@@ -140,7 +144,7 @@ function toResult(turn: LiveTurn, answer: NotStreaming): Result {
     case "refused":
       return toRefused(turn, toRefusal(answer.error));
     case "not_a_stream": {
-      const message = "the engine did not answer with an event stream";
+      const message = `the engine answered 200 with ${answer.contentType}: a turn needs the content type text/event-stream`;
       const error = new DomainError("ENGINE_ERROR", message, { engineError: answer.error });
       return toRefused(turn, { isFinal: false, error });
     }

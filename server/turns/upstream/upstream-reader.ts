@@ -5,6 +5,8 @@ import { parseEventData } from "../../engine-contract/event-data.ts";
 import type { StreamSink, StreamSource } from "../../engine-contract/execute.ts";
 import type { LiveTurn } from "../model/live-turn.ts";
 import { COMPLETED, toEndCause, type EndCause } from "../model/turn-end.ts";
+import type { StreamClose } from "./explain-close.ts";
+import { describeMisread, type StreamSeen } from "./explain-missing-end.ts";
 import type { IdleWatchdog } from "./idle-watchdog.ts";
 import type { RunContext } from "./run-context.ts";
 
@@ -16,12 +18,15 @@ export type ReaderContext = Pick<
 export type UpstreamOutcome =
   /** A terminal event came, or a limit was exceeded. */
   | { kind: "ended"; cause: EndCause }
-  /** The stream closed without a terminal event; `isClean`: the engine ended its answer properly. */
-  | { kind: "closed"; isClean: boolean; why: string }
+  /** The stream closed without a terminal event. */
+  | ({ kind: "closed" } & StreamClose)
   | { kind: "stopped" };
 
 /** The parser's limit also counts a line's field name. `#isTooLarge` has the exact limit. */
 const PARSER_SLACK = 64;
+/** The longest end of line, twice. */
+const TAIL_LENGTH = 4;
+const SHOWN_LENGTH = 200;
 
 interface UpstreamReaderOptions {
   turn: LiveTurn;
@@ -49,6 +54,11 @@ export class UpstreamReader implements StreamSink {
   #cause: EndCause | undefined;
   #isCutOff = false;
   #droppedEvents = 0;
+  #events = 0;
+  #lastType = "";
+  #beginsWithStarted = false;
+  #misread: string | undefined;
+  #tail = "";
   #nowMs = 0;
   #at = "";
 
@@ -72,6 +82,11 @@ export class UpstreamReader implements StreamSink {
   /** Events after the terminal event. */
   get droppedEvents(): number {
     return this.#droppedEvents;
+  }
+
+  /** False if the stream has events and the first one is another. */
+  get hasStarted(): boolean {
+    return this.#events === 0 || this.#beginsWithStarted;
   }
 
   /** The caller closes the connection afterwards. Throws an error of our own while reading. */
@@ -103,7 +118,7 @@ export class UpstreamReader implements StreamSink {
 
   onClose(isClean: boolean, why: string): void {
     if (this.#cause) this.#outcome.resolve({ kind: "ended", cause: this.#cause });
-    else this.#outcome.resolve({ kind: "closed", isClean, why });
+    else this.#outcome.resolve({ kind: "closed", isClean, why, seen: this.#toSeen() });
   }
 
   #take(chunk: Buffer): void {
@@ -115,7 +130,10 @@ export class UpstreamReader implements StreamSink {
     this.#watchdog.received(now);
     const hadCause = this.#cause !== undefined;
     if (!hadCause) turn.addBytes(chunk.length);
-    this.#parser.feed(this.#decode(chunk));
+    const text = this.#decode(chunk);
+    this.#tail =
+      text.length < TAIL_LENGTH ? (this.#tail + text).slice(-TAIL_LENGTH) : text.slice(-TAIL_LENGTH);
+    this.#parser.feed(text);
     if (hadCause) return;
     if (turn.size > config.turnMaxBytes) this.#endTooLarge("TURN_TOO_LARGE", config.turnMaxBytes);
     turn.announce();
@@ -144,6 +162,9 @@ export class UpstreamReader implements StreamSink {
     }
     const { value, json } = parseEventData(message.data);
     this.#turn.append({ at: this.#at, type, json }, this.#nowMs);
+    if (this.#events === 0) this.#beginsWithStarted = isStarted(type, value);
+    this.#events += 1;
+    this.#lastType = type;
     this.#interpret(type, value);
   }
 
@@ -160,6 +181,8 @@ export class UpstreamReader implements StreamSink {
       case "thread_lifecycle":
         if (fieldOf(data, "phase") === "completed") this.#onTerminalEvent(COMPLETED);
         else if (fieldOf(data, "phase") === "errored") this.#onTerminalEvent(this.#toEngineFailure(data));
+        else if (fieldOf(data, "phase") !== "started")
+          this.#misread = describeMisread(data, (text) => this.#show(text));
         break;
       case "error":
         this.#onTerminalEvent(this.#toEngineFailure(data));
@@ -180,6 +203,14 @@ export class UpstreamReader implements StreamSink {
     const end = () => this.#outcome.resolve({ kind: "ended", cause });
     const { clock, turnTiming } = this.#ctx;
     void clock.sleep(turnTiming.closeStreamMs, this.#turn.stopSignal).then(end, end);
+  }
+
+  #toSeen(): StreamSeen {
+    return { events: this.#events, lastType: this.#lastType, misread: this.#misread, tail: this.#tail };
+  }
+
+  #show(text: string): string {
+    return this.#ctx.connections.secrets.and(this.#apiKey).hideInStart(text, SHOWN_LENGTH);
   }
 
   #toEngineFailure(data: unknown): EndCause {
@@ -210,6 +241,10 @@ export class UpstreamReader implements StreamSink {
       this.#source.resume();
     });
   }
+}
+
+function isStarted(type: string, data: unknown): boolean {
+  return type === "thread_lifecycle" && fieldOf(data, "phase") === "started";
 }
 
 function fieldOf(data: unknown, name: string): unknown {

@@ -298,6 +298,25 @@ describe("refusals before the stream", () => {
     expect((await getTurn(ctx, input)).end).toMatchObject({ reason: "ENGINE_REFUSED" });
   });
 
+  test("a turn without the content type of an event stream fails with both content types", async () => {
+    world.engine.onCall = (call) =>
+      call.response.writeHead(200, { "content-type": "text/plain" }).end(started());
+    const message = expect.stringMatching(/200 with text\/plain: .*text\/event-stream/);
+    await expect(startTurn(world.ctx, world.input())).rejects.toMatchObject({
+      reason: "ENGINE_ERROR",
+      message,
+    });
+  });
+
+  test("a crash in a handler points to the engine's log", async () => {
+    world.engine.onCall = (call) =>
+      call.response.writeHead(500, { "content-type": "text/html" }).end("<h1>Error</h1>");
+    const engineError = {
+      message: expect.stringMatching(/500 \(text\/html\): the last lines of the engine's log/),
+    };
+    await expect(startTurn(world.ctx, world.input())).rejects.toMatchObject({ engineError });
+  });
+
   test("an engine key that the engine echoes is hidden from the caller", async () => {
     world.engine.onCall = (call) =>
       answer(401, { error: "NO", message: `bad ${String(call.headers["x-engine-key"])}` })(call);

@@ -1,10 +1,10 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { cancelTurn } from "../../../server/turns/cancel-turn.ts";
 import { getTurn } from "../../../server/turns/read/get-turn.ts";
 import { startTurn } from "../../../server/turns/start/start-turn.ts";
 import { completed, delta, sse, started, streamOf } from "../engine-double.ts";
 import { openMovableClock } from "../movable-clock.ts";
-import { openTurnWorld, readAll, startAndRead, seqsOf, type TurnWorld } from "../turn-world.ts";
+import { openTurnWorld, readAll, startAndRead, seqsOf, silentLog, type TurnWorld } from "../turn-world.ts";
 
 let world: TurnWorld;
 beforeAll(async () => {
@@ -185,6 +185,54 @@ describe("ends", () => {
     expect(read.end).toMatchObject({ status: "completed" });
     await expect.poll(() => world.engine.calls.at(-1)?.isClosed).toBe(true);
   });
+
+  test("a stream that does not begin with started is a warning in the log, and the turn goes on", async () => {
+    const warn = vi.spyOn(silentLog, "warn");
+    try {
+      const { end } = await relay(delta("a"), completed());
+      expect(end).toMatchObject({ status: "completed" });
+      expect(warn).toHaveBeenCalledWith(expect.anything(), expect.stringContaining('"phase": "started"'));
+      warn.mockClear();
+      await relay(started(), completed());
+      expect(warn).not.toHaveBeenCalled();
+    } finally {
+      warn.mockRestore();
+    }
+  });
+
+  const lifecycle = (data: string) => `event: thread_lifecycle\ndata: ${data}\n\n`;
+  test.each([
+    [
+      "no last event",
+      [started(), delta("a")],
+      /the last of 2 events was text_delta; it must end with .*"completed"/,
+    ],
+    ["no text", [], /the stream was empty; it must end/],
+    ["no event", ["hello\n"], /no event came .*data: <json>/],
+    [
+      "a last event of invalid JSON",
+      [started(), lifecycle("{'phase': 'completed'}")],
+      /no JSON object: \{'phase': 'completed'\}/,
+    ],
+    [
+      "a last event of an unknown phase",
+      [started(), lifecycle('{"phase":"done"}')],
+      /unknown phase: \{"phase":"done"\}/,
+    ],
+    ["no empty line at its end", [started(), completed().trimEnd()], /an empty line ends each event/],
+    [
+      "an untyped last event",
+      [started(), 'data: {"phase":"completed"}\n\n'],
+      /without an "event:" line is a message/,
+    ],
+  ])(
+    "a stream with %s ends with a message that says what came and what the contract says",
+    async (_what, pieces, words) => {
+      const read = await relay(...pieces);
+      expect(read.end).toMatchObject({ reason: "ENGINE_CLOSED", message: expect.stringMatching(words) });
+      expect(read.end?.message).toContain("thread_lifecycle");
+    },
+  );
 
   test("a stream that ends without a terminal event is ENGINE_CLOSED, and its engine is done", async () => {
     const read = await relay(started(), delta("a"));
