@@ -1,6 +1,8 @@
 import { isDeeperThan } from "../json-depth.ts";
+import { hasMoreValuesThan } from "../json-values.ts";
 
 const MAX_DEPTH = 256;
+const MAX_VALUES = 50_000;
 
 export interface EventData {
   value: unknown;
@@ -9,10 +11,15 @@ export interface EventData {
 }
 
 /**
- * Parses the data of an event that an engine sent. Text that is not JSON counts as a string. JSON that nests too
- * deeply counts as a string too: a program that writes the parsed value again could overflow its stack.
+ * Parses the data of an event that an engine sent. Text that is not JSON counts as a string. So does JSON of very many
+ * values, because parsing it would hold the event loop. JSON that nests too deeply counts as a string too: a program
+ * that writes the parsed value again could overflow its stack.
  */
 export function parseEventData(text: string): EventData {
+  // A value takes at least one character, so the check skips nearly all events.
+  if (text.length > MAX_VALUES && hasMoreValuesThan(Buffer.from(text), MAX_VALUES)) {
+    return { value: text, json: JSON.stringify(text) };
+  }
   let value: unknown;
   try {
     value = JSON.parse(text);

@@ -1,4 +1,5 @@
 import { errors, type Dispatcher } from "undici";
+import { hasMoreValuesThan } from "../json-values.ts";
 import type { EngineConnections } from "./connections.ts";
 import { type AnswerHeaders, EngineCall, explainFailure } from "./engine-call.ts";
 
@@ -26,9 +27,11 @@ export type ExchangeResult =
  *
  * - `connecting`: there was no connection, so the engine has not received the request.
  * - `waiting`: the request was sent and no answer came, so the engine may have acted.
- * - `answering`: the answer broke off, was too long or was not HTTP.
+ * - `answering`: the answer broke off, was too long, had too many JSON values or was not HTTP.
  */
 export type ExchangeStage = "connecting" | "waiting" | "answering";
+
+const MAX_VALUES = 50_000;
 
 /** Sends one request and reads its whole answer. Never throws. */
 export async function exchangeWithEngine(
@@ -61,7 +64,13 @@ class Exchange extends EngineCall<ExchangeResult> {
   }
 
   protected onEnded(): void {
-    const text = Buffer.concat(this.#chunks).toString("utf8");
+    const bytes = Buffer.concat(this.#chunks);
+    // Before the answer is parsed: parsing and checking very many values would hold the event loop.
+    if (bytes.length > MAX_VALUES && hasMoreValuesThan(bytes, MAX_VALUES)) {
+      this.onFailed(new Error(`it has more than ${MAX_VALUES} JSON values, where each key counts as one`));
+      return;
+    }
+    const text = bytes.toString("utf8");
     this.answer({ kind: "answered", status: this.#status, contentType: this.#contentType, text });
   }
 

@@ -209,3 +209,31 @@ describe("the engine's key does not reach the caller through an error", () => {
     expect((await failure()).message).not.toContain(apiKey);
   });
 });
+
+describe("an answer of very many values is refused before it is parsed", () => {
+  const many = (count: number, item: string) => `[${Array(count).fill(item).join(",")}]`;
+  test.each([
+    ["empty lists", `{"result":${many(340_000, "[]")}}`],
+    ["keys", `{"result":{${Array.from({ length: 60_000 }, (_, n) => `"${n}":1`).join(",")}}}`],
+    ["values of an error", `{"error":"X","message":"","details":${many(60_000, "1")}}`],
+  ])("%s", async (_what, body) => {
+    const parse = vi.spyOn(JSON, "parse");
+    try {
+      engine.behave((response) => response.writeHead(200, { "content-type": "application/json" }).end(body));
+      const error = await failure();
+      expect(error).toMatchObject({
+        reason: "ENGINE_ERROR",
+        message: expect.stringContaining("50000 JSON values"),
+      });
+      expect(parse).not.toHaveBeenCalledWith(body);
+    } finally {
+      parse.mockRestore();
+    }
+  });
+
+  test("an answer below the bound arrives whole, also with commas and brackets in its strings", async () => {
+    const result = [...Array(40_000).fill(1), ",[{".repeat(50_000)] as unknown[];
+    engine.behave(answer(200, { result }));
+    expect(await call()).toEqual(result);
+  });
+});
