@@ -42,3 +42,23 @@ test("lines are written while the process runs", async () => {
     child.kill("SIGKILL");
   }
 });
+
+test("a warning carries no secret and no key of ours, however its fields nest and encode them", async () => {
+  const secret = 'pa"ss"word';
+  const key = `ehe_${"k".repeat(36)}`;
+  const fields = {
+    error: `bad ${JSON.stringify(secret)}`,
+    [secret]: [{ url: `/x/${key}?a=${encodeURIComponent(secret)}` }],
+    n: 1.5,
+  };
+  const text = `
+    import { openLog } from ${JSON.stringify(new URL("../server/log.ts", import.meta.url).href)};
+    import { Secrets } from ${JSON.stringify(new URL("../server/secrets/secrets.ts", import.meta.url).href)};
+    const log = openLog({ level: "info", pretty: false }, new Secrets([${JSON.stringify(secret)}]));
+    log.child({ loop: "x" }).warn(${JSON.stringify(fields)}, "failed");`;
+  const stdout = await new Promise<string>((resolve) => {
+    execFile(process.execPath, ["--input-type=module", "-e", text], (_error, out) => resolve(out));
+  });
+  expect(JSON.parse(stdout)).toMatchObject({ loop: "x", msg: "failed", n: 1.5 });
+  expect(stdout).not.toMatch(/pa\W*ss|%22|ehe_/);
+});

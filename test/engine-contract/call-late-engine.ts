@@ -31,7 +31,7 @@ type Kind = (connections: EngineConnections, endpoint: string, nonce: string) =>
 async function callRpc(...[connections, endpoint, nonce]: Parameters<Kind>): Promise<string> {
   const target = { endpoint, apiKey, interrupted: never };
   const request = { method: "skill.run", params: { nonce }, timeoutMs: 20_000, readOnly: false };
-  return postRpc(connections, target, request).then(String, String);
+  return postRpc(connections, target, request).then(({ value }) => String(value), String);
 }
 
 async function probe(...[connections, endpoint, nonce]: Parameters<Kind>): Promise<string> {

@@ -210,8 +210,9 @@ describe("the engine's key does not reach the caller through an error", () => {
   });
 });
 
+const many = (count: number, item: string) => `[${Array(count).fill(item).join(",")}]`;
+
 describe("an answer of very many values is refused before it is parsed", () => {
-  const many = (count: number, item: string) => `[${Array(count).fill(item).join(",")}]`;
   test.each([
     ["empty lists", `{"result":${many(340_000, "[]")}}`],
     ["keys", `{"result":{${Array.from({ length: 60_000 }, (_, n) => `"${n}":1`).join(",")}}}`],

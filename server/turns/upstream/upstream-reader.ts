@@ -57,7 +57,8 @@ export class UpstreamReader implements StreamSink {
   #events = 0;
   #lastType = "";
   #beginsWithStarted = false;
-  #misread: string | undefined;
+  /** The last `thread_lifecycle` that was not understood. */
+  #misread: { data: unknown } | undefined;
   #tail = "";
   #nowMs = 0;
   #at = "";
@@ -181,8 +182,7 @@ export class UpstreamReader implements StreamSink {
       case "thread_lifecycle":
         if (fieldOf(data, "phase") === "completed") this.#onTerminalEvent(COMPLETED);
         else if (fieldOf(data, "phase") === "errored") this.#onTerminalEvent(this.#toEngineFailure(data));
-        else if (fieldOf(data, "phase") !== "started")
-          this.#misread = describeMisread(data, (text) => this.#show(text));
+        else if (fieldOf(data, "phase") !== "started") this.#misread = { data };
         break;
       case "error":
         this.#onTerminalEvent(this.#toEngineFailure(data));
@@ -206,7 +206,8 @@ export class UpstreamReader implements StreamSink {
   }
 
   #toSeen(): StreamSeen {
-    return { events: this.#events, lastType: this.#lastType, misread: this.#misread, tail: this.#tail };
+    const misread = this.#misread && describeMisread(this.#misread.data, (text) => this.#show(text));
+    return { events: this.#events, lastType: this.#lastType, misread, tail: this.#tail };
   }
 
   #show(text: string): string {

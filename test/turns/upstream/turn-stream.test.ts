@@ -12,6 +12,8 @@ beforeAll(async () => {
 });
 afterAll(async () => world[Symbol.asyncDispose]());
 
+const lifecycle = (data: string) => `event: thread_lifecycle\ndata: ${data}\n\n`;
+
 /** Expects that a reader gets the same from memory and afterwards from the log. */
 async function relay(...pieces: (string | Buffer)[]) {
   world.engine.onCall = streamOf(...pieces);
@@ -200,7 +202,6 @@ describe("ends", () => {
     }
   });
 
-  const lifecycle = (data: string) => `event: thread_lifecycle\ndata: ${data}\n\n`;
   test.each([
     [
       "no last event",
