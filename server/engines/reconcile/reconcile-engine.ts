@@ -11,7 +11,6 @@ import {
 import { RuntimeFailure } from "../../runtime/engine-runtime.ts";
 import { toStatusReason } from "../model/engine-status.ts";
 import { applyStep, type StepOutcome } from "./apply-step.ts";
-import { hidePassedThrough } from "./fail-engine.ts";
 import { observeEngine, observeHealth, type BootAnswer } from "./observe-engine.ts";
 import { planEngine } from "./plan-engine.ts";
 import type { Slot } from "./fair-slots.ts";
@@ -155,7 +154,7 @@ function toUndecidedBoot({ status }: EngineRowAt): EnginePatch {
 /** Callers read the refused step's cause from the row. A failed engine keeps the reason of its failure. */
 function toRefusal(ctx: ReconcileContext, { status }: EngineRowAt, why: string): EnginePatch {
   if (status === "running" || status === "failed") return {};
-  return { statusReason: toStatusReason("runtime_refused", hidePassedThrough(ctx, why)) };
+  return { statusReason: toStatusReason("runtime_refused", ctx.connections.secrets.hide(why)) };
 }
 
 async function releaseLease(ctx: ReconcileContext, row: EngineRowAt, patch?: EnginePatch): Promise<void> {
