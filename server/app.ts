@@ -13,6 +13,7 @@ import { withDefaultImage } from "./boot/default-image.ts";
 import { ensureDevSecrets, toSecretsPath } from "./boot/dev-secrets.ts";
 import { hashKey } from "./keys/key-format.ts";
 import type { Log } from "./log.ts";
+import type { LogOutput } from "./log-output.ts";
 import { Metrics } from "./metrics.ts";
 import { startHeartbeatLoop } from "./loops/heartbeat-loop.ts";
 import { startLoops } from "./loops/start-loops.ts";
@@ -41,6 +42,8 @@ export interface App {
 export interface OpenAppInput {
   config: Config;
   log: Log;
+  /** The output of the log, whose failure shows in the readiness. */
+  output?: LogOutput;
   /** Called when the process must exit because another replica has declared it dead. */
   onFatal(why: string): void;
   /** Aborts the start. */
@@ -103,7 +106,8 @@ async function openParts(
   const instance = await ensureInstance(database.db, randomUUIDv7());
   const runtimeInput = { db: database.db, config, log, instance };
   const runtime = stack.use(await openRuntime(runtimeInput));
-  const base = { log, metrics: new Metrics(), clock: systemClock };
+  const base = { log, output: input.output, metrics: new Metrics(), clock: systemClock };
+  input.output?.onRecovered((lines) => base.metrics.logLinesDropped(lines));
   const replica = await openReplica({ ...database, ...input, ...base }, runtime.host, stack);
   await bindRuntime(runtimeInput, runtime);
   return {

@@ -12,6 +12,7 @@ import { openPlatformKeyInserts } from "./keys/issue-platform-key.ts";
 import { KeyStates } from "./keys/key-states.ts";
 import { openKeyring } from "./keys/keyring.ts";
 import { OpenedKeys } from "./keys/opened-keys.ts";
+import type { LogOutput } from "./log-output.ts";
 import { DrainState } from "./replicas/drain-state.ts";
 import { LeaseGuard } from "./replicas/lease-guard.ts";
 import type { Replica } from "./replicas/replica.ts";
@@ -32,6 +33,8 @@ export interface DomainParts extends Pick<BaseContext, "config" | "log" | "clock
   instanceId: string;
   runtime: EngineRuntime;
   replica: Replica;
+  /** undefined: the log is not written to an output of ours. */
+  output?: Pick<LogOutput, "error"> | undefined;
 }
 
 /**

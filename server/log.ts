@@ -1,4 +1,6 @@
 import { pino, stdTimeFunctions, symbols, type DestinationStream, type LoggerOptions } from "pino";
+import { prettyFactory } from "pino-pretty";
+import { openStdoutLines, type LogOutput } from "./log-output.ts";
 import { Secrets } from "./secrets/secrets.ts";
 
 export interface Log {
@@ -26,21 +28,32 @@ const SECRET_PATHS = [
   "connectionParams",
 ];
 
-/** Writes JSON lines to stdout, or readable lines for a terminal, without these secrets. */
-export function openLog(options: LogOptions, secrets = new Secrets([])): Log {
+interface LogTarget {
+  /** Default: stdout. */
+  output?: LogOutput;
+  /** No line above the level info shows these values. */
+  secrets?: Secrets;
+}
+
+/** Writes JSON lines to the output, or readable lines for a terminal. Warnings and errors are written at once. */
+export function openLog(options: LogOptions, { output, secrets = new Secrets([]) }: LogTarget = {}): Log {
   const redact = { paths: SECRET_PATHS.flatMap((name) => [name, `*.${name}`]), censor: "[hidden]" };
   const formatters = { level: (level: string) => ({ level }) };
   const hooks = { logMethod: toHidingMethod(secrets) };
   const settings = { level: options.level, redact, base: {}, hooks, timestamp: stdTimeFunctions.isoTime };
   if (options.level === "silent") return pino(settings);
-  if (!options.pretty) return pino({ ...settings, formatters }, openGatheredLines());
-  return pino({
-    ...settings,
-    transport: {
-      target: "pino-pretty",
-      options: { ignore: "pid,hostname", translateTime: "HH:MM:ss", singleLine: true },
-    },
-  });
+  const target = output ?? openStdoutLines();
+  const log: Log = options.pretty
+    ? pino(settings, toDestination(target, toReadable()))
+    : pino({ ...settings, formatters }, toDestination(target, String));
+  target.onRecovered((dropped) => log.warn(dropped, "log lines were dropped"));
+  return log;
+}
+
+function toReadable(): (line: string) => string {
+  const options = { ignore: "pid,hostname", translateTime: "HH:MM:ss", singleLine: true };
+  const format = prettyFactory(options);
+  return (line) => String(format(line));
 }
 
 /**
@@ -56,35 +69,16 @@ function toHidingMethod(secrets: Secrets): LogFnHook {
 
 type LogFnHook = NonNullable<NonNullable<LoggerOptions["hooks"]>["logMethod"]>;
 
-const GATHER_MS = 5;
-const GATHER_MAX_LENGTH = 64 * 1024;
 const WARN = pino.levels.values["warn"] ?? 0;
 const INFO = pino.levels.values["info"] ?? 0;
 
-/**
- * Gathers the lines of a few milliseconds into one write, because a write per line costs a system call per request.
- * Warnings and errors are written at once. So is the rest when the process exits, also by an uncaught exception. Only
- * SIGKILL loses the lines of the last milliseconds.
- */
-function openGatheredLines(): DestinationStream {
-  const stdout = pino.destination({ dest: 1, sync: true });
-  let lines = "";
-  let timer: NodeJS.Timeout | undefined;
-  const writeLines = () => {
-    clearTimeout(timer);
-    timer = undefined;
-    const text = lines;
-    lines = "";
-    if (text !== "") stdout.write(text);
-  };
-  process.on("exit", writeLines);
+function toDestination(output: LogOutput, format: (line: string) => string): DestinationStream {
   return {
+    // pino then sets `lastLevel` before each write.
     [symbols.needsMetadataGsym]: true,
     lastLevel: 0,
     write(line: string) {
-      lines += line;
-      if (this.lastLevel >= WARN || lines.length > GATHER_MAX_LENGTH) writeLines();
-      else timer ??= setTimeout(writeLines, GATHER_MS).unref();
+      output.write(format(line), this.lastLevel >= WARN);
     },
   } as DestinationStream & { lastLevel: number };
 }

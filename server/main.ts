@@ -1,9 +1,12 @@
+import { isatty } from "node:tty";
 import { isAbandonedTypeLookup } from "../db/postgres-error.ts";
+import { toErrorFields } from "./api/http/error-fields.ts";
 import { openApp, type App } from "./app.ts";
 import { ConfigError, parseConfig, type Config } from "./config/config.ts";
 import { markSecretsShown } from "./boot/dev-secrets.ts";
 import { toErrorMessage } from "./errors.ts";
 import { openLog } from "./log.ts";
+import { openStdoutLines } from "./log-output.ts";
 import { Secrets } from "./secrets/secrets.ts";
 import { toWelcome } from "./boot/welcome.ts";
 
@@ -16,7 +19,9 @@ import { toWelcome } from "./boot/welcome.ts";
  */
 
 const { config, warnings } = readConfig();
-const log = openLog(config.log, new Secrets(Object.values(config.passthrough)));
+const output = openStdoutLines();
+const secrets = new Secrets(Object.values(config.passthrough));
+const log = openLog(config.log, { output, secrets });
 for (const warning of warnings) log.warn({}, warning);
 
 const leaving = new AbortController();
@@ -27,6 +32,7 @@ let isOpen = false;
 const opening = openApp({
   config,
   log,
+  output,
   signal: leaving.signal,
   onFatal: (why) => {
     exitCode = 1;
@@ -52,10 +58,13 @@ process.on("unhandledRejection", (error) => {
     log.warn({ error: toErrorMessage(error) }, "a new database connection broke");
     return;
   }
-  // The effect of the failed work is unknown, so exit. The next start continues from what the database has.
-  exitCode = 1;
-  log.error({ error: toErrorMessage(error) }, "unhandled rejection");
-  void leave("an unhandled rejection");
+  leaveAfter(error, "an unhandled rejection");
+});
+process.on("uncaughtException", (error) => leaveAfter(error, "an uncaught exception"));
+// Node would write a warning to stderr, and wait there if the reader of stderr does not read.
+process.removeAllListeners("warning");
+process.on("warning", ({ name, message }) => {
+  log.info({ warning: name, detail: message }, "Node.js warning");
 });
 
 try {
@@ -81,8 +90,15 @@ async function announce({ url, newAdminKey: adminKey, secretsPath }: App): Promi
   isOpen = true;
   log.info({ url, ...(secretsPath !== undefined && { secretsPath }) }, "listening");
   if (adminKey === undefined || secretsPath === undefined) return;
-  process.stdout.write(toWelcome({ url, adminKey, secretsPath, showsKey: process.stdout.isTTY }));
+  output.write(toWelcome({ url, adminKey, secretsPath, showsKey: isatty(1) }));
   await markSecretsShown(config.dataDir);
+}
+
+/** The effect of the failed work is unknown, so exit. The next start continues from what the database has. */
+function leaveAfter(error: unknown, why: string): void {
+  exitCode = 1;
+  log.error(toErrorFields(error), why);
+  void leave(why);
 }
 
 /** Waits for a start that is under way, because what it has opened must be closed. */

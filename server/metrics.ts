@@ -1,4 +1,5 @@
 import type { EngineStatus } from "./engines/model/engine-status.ts";
+import type { DroppedLines } from "./log-output.ts";
 
 /** Receives what a Metrics object reports. A method must not throw: it runs in the middle of the domain's work. */
 export interface MetricsListener {
@@ -6,6 +7,8 @@ export interface MetricsListener {
   statusMoved?(from: EngineStatus | null, to: EngineStatus | null): void;
   loopTicked?(tick: LoopTick): void;
   requestEnded?(request: EndedRequest): void;
+  /** Once the log's output works again. */
+  logLinesDropped?(lines: DroppedLines): void;
 }
 
 export interface LoopTick {
@@ -42,5 +45,9 @@ export class Metrics {
 
   requestEnded(request: EndedRequest): void {
     for (const listener of this.#listeners) listener.requestEnded?.(request);
+  }
+
+  logLinesDropped(lines: DroppedLines): void {
+    for (const listener of this.#listeners) listener.logLinesDropped?.(lines);
   }
 }

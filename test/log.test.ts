@@ -54,7 +54,7 @@ test("a warning carries no secret and no key of ours, however its fields nest an
   const text = `
     import { openLog } from ${JSON.stringify(new URL("../server/log.ts", import.meta.url).href)};
     import { Secrets } from ${JSON.stringify(new URL("../server/secrets/secrets.ts", import.meta.url).href)};
-    const log = openLog({ level: "info", pretty: false }, new Secrets([${JSON.stringify(secret)}]));
+    const log = openLog({ level: "info", pretty: false }, { secrets: new Secrets([${JSON.stringify(secret)}]) });
     log.child({ loop: "x" }).warn(${JSON.stringify(fields)}, "failed");`;
   const stdout = await new Promise<string>((resolve) => {
     execFile(process.execPath, ["--input-type=module", "-e", text], (_error, out) => resolve(out));

@@ -2,6 +2,7 @@ import { findSchemaState } from "../../../db/migrate.ts";
 import type { BaseContext } from "../../context.ts";
 import type { DrainState } from "../../replicas/drain-state.ts";
 import type { EngineRuntime } from "../../runtime/engine-runtime.ts";
+import type { LogOutput } from "../../log-output.ts";
 import { toErrorMessage } from "../../errors.ts";
 
 export const SUBSYSTEM_STATES = ["ok", "degraded", "draining", "failed"] as const;
@@ -12,7 +13,11 @@ export interface Readiness {
   subsystems: Record<string, SubsystemState>;
 }
 
-type ReadinessContext = Pick<BaseContext, "raw" | "log"> & { runtime: EngineRuntime; drain: DrainState };
+type ReadinessContext = Pick<BaseContext, "raw" | "log"> & {
+  runtime: EngineRuntime;
+  drain: DrainState;
+  output?: Pick<LogOutput, "error"> | undefined;
+};
 
 const CHECK_TIMEOUT_MS = 3_000;
 /** How long a check is reused. Readiness needs no key, so callers must not be able to load the database with it. */
@@ -29,6 +34,7 @@ export function openReadiness(ctx: ReadinessContext): () => Promise<Readiness> {
       database: schemaState.ok ? "ok" : "failed",
       migrations: toMigrationState(schemaState),
       runtime: runtimeState.ok ? "ok" : "degraded",
+      log: ctx.output?.error === undefined ? "ok" : "degraded",
     } as const satisfies Record<string, SubsystemState>;
     return { ok: Object.values(subsystems).every(isUsable), subsystems };
   };
