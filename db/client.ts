@@ -2,7 +2,10 @@ import { setImmediate } from "node:timers/promises";
 import { drizzle, type PostgresJsDatabase, type PostgresJsQueryResultHKT } from "drizzle-orm/postgres-js";
 import type { PgDatabase } from "drizzle-orm/pg-core";
 import postgres from "postgres";
+import { isReadOnlyRefusal } from "./postgres-error.ts";
+import { openRenewingClient, type OnParameter, type RenewingClient } from "./renewing-client.ts";
 import * as schema from "./schema.ts";
+import { SESSION_SETTINGS } from "./session-settings.ts";
 
 /** A pool or a transaction. Every statement function accepts both. */
 export type Db = PgDatabase<PostgresJsQueryResultHKT, typeof schema>;
@@ -46,21 +49,43 @@ const EXTRA_QUERY_CONNECTIONS = 3;
  */
 export function openDatabase(options: DatabaseOptions): Database {
   const transactionConnections = Math.max(1, Math.ceil(options.poolSize / 2));
-  const transactions = openClient(options, { max: transactionConnections });
-  const queries = openClient(options, {
+  const transactions = openRenewing(options, { max: transactionConnections });
+  const queries = openRenewing(options, {
     max: options.poolSize - transactionConnections + EXTRA_QUERY_CONNECTIONS,
     ...UNPIPELINED,
   });
-  const heartbeat = openClient(options, { max: 1, ...UNPIPELINED });
-  // Drizzle sets the parsers of a client. Nothing else of this call is used.
-  drizzle(transactions, { schema });
-  const begin: Begin = async (work) => beginGuarded(transactions, work);
-  const raw = Object.assign(queries, { begin }) as RawSql;
-  const close = async () => {
-    await Promise.all([queries, transactions, heartbeat].map((client) => client.end({ timeout: 5 })));
+  const heartbeat = openRenewing(options, { max: 1, ...UNPIPELINED });
+  const clients = [queries, transactions, heartbeat];
+  const begin: Begin = async (work) => {
+    try {
+      return await beginGuarded(transactions.sql, work);
+    } catch (error) {
+      // The transaction itself may have become read-only; the server does not report that.
+      if (isReadOnlyRefusal(error)) for (const client of clients) client.renew();
+      throw error;
+    }
   };
-  const dbs = { db: drizzle(raw, { schema }), heartbeat: drizzle(heartbeat, { schema }) };
+  const raw = withBegin(queries.sql, begin);
+  const close = async () => {
+    await Promise.all(clients.map(async (client) => client.close()));
+  };
+  const dbs = { db: drizzle(raw, { schema }), heartbeat: drizzle(heartbeat.sql, { schema }) };
   return { ...dbs, raw, close, [Symbol.asyncDispose]: close };
+}
+
+function openRenewing(options: DatabaseOptions, pool: PoolOptions): RenewingClient {
+  return openRenewingClient((onParameter) => {
+    const client = openClient(options, { ...pool, onparameter: onParameter });
+    // Drizzle sets the parsers of a client. Nothing else of this call is used.
+    drizzle(client, { schema });
+    return client;
+  });
+}
+
+function withBegin(client: postgres.Sql, begin: Begin): RawSql {
+  return new Proxy(client, {
+    get: (target, name) => (name === "begin" ? begin : (Reflect.get(target, name) as unknown)),
+  });
 }
 
 type Begin = <T>(work: (sql: postgres.TransactionSql) => Promise<T>) => Promise<unknown>;
@@ -93,7 +118,17 @@ async function beginGuarded<T>(
 // Not in the types of postgres.js.
 const UNPIPELINED = { max_pipeline: 0 };
 
-function openClient(options: DatabaseOptions, pool: { max: number; max_pipeline?: number }): postgres.Sql {
+export interface PoolOptions {
+  max: number;
+  max_pipeline?: number;
+  onparameter?: OnParameter;
+}
+
+/** A postgres.js client whose sessions have the settings that this service needs. The caller ends it. */
+export function openClient(
+  options: Pick<DatabaseOptions, "url" | "applicationName">,
+  pool: PoolOptions,
+): postgres.Sql {
   const settings = {
     ...pool,
     connect_timeout: 10,
@@ -102,7 +137,7 @@ function openClient(options: DatabaseOptions, pool: { max: number; max_pipeline?
     backoff: () => 0.2 + Math.random() * 0.2,
     connection: {
       application_name: options.applicationName,
-      TimeZone: "UTC",
+      ...SESSION_SETTINGS,
       statement_timeout: 30_000,
       lock_timeout: 10_000,
       idle_in_transaction_session_timeout: 30_000,

@@ -1,3 +1,4 @@
+import { checkServer } from "./check-server.ts";
 import { migrateDatabase } from "./migrate.ts";
 
 const url = process.env["ORCH_MIGRATION_DATABASE_URL"] || process.env["ORCH_DATABASE_URL"];
@@ -13,6 +14,7 @@ if (url) {
 
 async function run(databaseUrl: string): Promise<void> {
   try {
+    await checkServer(databaseUrl);
     const { applied } = await migrateDatabase({ url: databaseUrl, log: print });
     print(applied === 0 ? "nothing to apply, the schema is current" : `${applied} migrations applied`);
   } catch (error) {

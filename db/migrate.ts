@@ -1,5 +1,6 @@
 import postgres from "postgres";
 import { readMigrations, type Migration } from "./migration-files.ts";
+import { SESSION_SETTINGS } from "./session-settings.ts";
 
 /** `unknown`: the database has a migration that this code does not know. */
 export type SchemaState = "current" | "pending" | "unknown";
@@ -94,7 +95,8 @@ async function withConnection<T>(url: string, work: (sql: postgres.Sql) => Promi
     onnotice: () => {},
     connection: {
       application_name: "enginehouse-migrate",
-      TimeZone: "UTC",
+      ...SESSION_SETTINGS,
+      lock_timeout: 10_000,
       // A migration that rewrites a table takes long. One that hangs must not hold its locks for ever.
       statement_timeout: 30 * 60 * 1000,
       idle_in_transaction_session_timeout: 60 * 1000,

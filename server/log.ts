@@ -51,9 +51,7 @@ export function openLog(options: LogOptions, { output, secrets = new Secrets([])
 }
 
 function toReadable(): (line: string) => string {
-  const options = { ignore: "pid,hostname", translateTime: "HH:MM:ss", singleLine: true };
-  const format = prettyFactory(options);
-  return (line) => String(format(line));
+  return prettyFactory({ ignore: "pid,hostname", translateTime: "HH:MM:ss", singleLine: true });
 }
 
 /**

@@ -1,4 +1,4 @@
-import { findPostgresError, isDatabaseUnavailable } from "../../db/postgres-error.ts";
+import { findPostgresError, isConflict, isDatabaseUnavailable } from "../../db/postgres-error.ts";
 import { DomainError } from "../errors.ts";
 
 /** Writes all items in one transaction. Returns one result for each item, in the same order. */
@@ -83,5 +83,5 @@ function unanswered(ms: number): DomainError {
 
 /** True if Postgres refused the statement, so nothing was written. A lost reply may hide a commit. */
 function isRefusal(error: unknown): boolean {
-  return findPostgresError(error) !== undefined && !isDatabaseUnavailable(error);
+  return isConflict(error) || (findPostgresError(error) !== undefined && !isDatabaseUnavailable(error));
 }

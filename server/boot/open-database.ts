@@ -1,3 +1,4 @@
+import { checkServer } from "../../db/check-server.ts";
 import { openDatabase, type Database } from "../../db/client.ts";
 import { openEmbeddedPostgres } from "../../db/embedded/embedded-postgres.ts";
 import { findSchemaState, migrateDatabase } from "../../db/migrate.ts";
@@ -29,6 +30,7 @@ async function openMigrated(
   stack: AsyncDisposableStack,
 ): Promise<Database> {
   const url = config.databaseUrl ?? stack.use(await openEmbedded(config, log)).url;
+  await checkServer(url);
   if (config.migrateOnBoot) {
     const { applied } = await migrateDatabase({ url: config.migrationDatabaseUrl ?? url });
     log.info({ applied }, "the database schema is up to date");

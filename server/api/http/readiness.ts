@@ -1,3 +1,4 @@
+import { checkWritable } from "../../../db/check-server.ts";
 import { findSchemaState } from "../../../db/migrate.ts";
 import type { BaseContext } from "../../context.ts";
 import type { DrainState } from "../../replicas/drain-state.ts";
@@ -25,7 +26,10 @@ const REUSE_MS = 1_000;
 
 /** Checks the subsystems that calls need. A dead runtime only degrades, or a balancer would cut every stream. */
 export function openReadiness(ctx: ReadinessContext): () => Promise<Readiness> {
-  const schema = shareCheck(ctx, "database", async () => findSchemaState(ctx.raw));
+  const schema = shareCheck(ctx, "database", async () => {
+    await checkWritable(ctx.raw);
+    return findSchemaState(ctx.raw);
+  });
   const runtime = shareCheck(ctx, "runtime", async () => ctx.runtime.check());
   return async () => {
     const [schemaState, runtimeState] = await Promise.all([schema(), runtime()]);
@@ -61,13 +65,23 @@ function shareCheck<Value>(
   let running: Promise<Checked<Value>> | undefined;
   let last: { checked: Checked<Value>; until: number } | undefined;
 
+  let failure: string | undefined;
+
+  /** Logs each change once. A probe asks every few seconds, and an outage may last for hours. */
+  const report = (error: string | undefined) => {
+    if (error === failure) return;
+    failure = error;
+    if (error === undefined) ctx.log.info({ subsystem }, "readiness check works again");
+    else ctx.log.warn({ subsystem, error }, "readiness check failed");
+  };
   const run = async (): Promise<Checked<Value>> => {
     let found: Checked<Value>;
     try {
       found = { ok: true, value: await check() };
+      report(undefined);
     } catch (error) {
-      ctx.log.warn({ subsystem, error: toErrorMessage(error) }, "readiness check failed");
       found = { ok: false };
+      report(toErrorMessage(error));
     }
     last = { checked: found, until: performance.now() + REUSE_MS };
     running = undefined;

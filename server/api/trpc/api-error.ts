@@ -2,7 +2,7 @@ import { TRPCError } from "@trpc/server";
 import { getHTTPStatusCodeFromError } from "@trpc/server/http";
 import { TRPC_ERROR_CODES_BY_KEY, type TRPC_ERROR_CODE_KEY } from "@trpc/server/rpc";
 import { z } from "zod";
-import { isDatabaseUnavailable } from "../../../db/postgres-error.ts";
+import { findDatabaseTrouble } from "../../../db/postgres-error.ts";
 import { DomainError, type DomainErrorOptions, type InputIssue, type Reason } from "../../errors.ts";
 import { toBatchMessage } from "./batch-limit.ts";
 
@@ -76,8 +76,9 @@ export function toApiError(error: unknown): ApiError {
   if (error instanceof DomainError) return fromDomain(error);
   if (error instanceof TRPCError) return fromTrpc(error);
   if (isFrameworkRefusal(error)) return fromFramework(error);
-  if (isDatabaseUnavailable(error)) {
-    return listed("DATABASE_UNAVAILABLE", "the database is unavailable: try again later", {
+  const trouble = findDatabaseTrouble(error);
+  if (trouble !== undefined) {
+    return listed("DATABASE_UNAVAILABLE", `the database ${trouble}: try again later`, {
       retryAfterMs: DATABASE_RETRY_AFTER_MS,
     });
   }
