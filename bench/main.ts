@@ -1,4 +1,5 @@
 import { parseArgs } from "node:util";
+import { exitIfAnswered } from "../cli/command-line.ts";
 import { toTable } from "./measure-table.ts";
 import { BENCHMARKS } from "./benchmarks.ts";
 import type { Measure } from "./measure.ts";
@@ -12,6 +13,16 @@ import { describeMachine, writeResults } from "./results.ts";
  * The table shows a missed bound, which is not a failure. Exit codes: 0, 1 when a benchmark could not run, 2 for an
  * unknown name, 130 after a signal.
  */
+
+exitIfAnswered({
+  usage: `
+npm run bench                                    all benchmarks
+npm run bench relay-50 rpc-call                  some of them
+npm run bench relay-50 -- --cpu-prof=profiles    the service leaves a CPU profile
+
+Benchmarks: ${BENCHMARKS.map(({ name }) => name).join(", ")}`,
+  takes: (argument) => !argument.startsWith("-") || argument.startsWith("--cpu-prof="),
+});
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,

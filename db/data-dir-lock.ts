@@ -1,7 +1,8 @@
-import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
+import { makeDirectory } from "./make-directory.ts";
 import { findProcess, isSameProcess } from "./process-identity.ts";
 
 export interface DataDirLock extends AsyncDisposable {
@@ -27,7 +28,7 @@ const retryPauseMs = 50;
  */
 export async function lockDataDir(dataDir: string): Promise<DataDirLock> {
   const dir = resolve(dataDir);
-  await mkdir(dir, { recursive: true, mode: 0o700 });
+  await makeDirectory(dir, 0o700);
   for (let attempt = 1; ; attempt += 1) {
     const database = tryLock(dir);
     if (database) return holdLock(dir, database);

@@ -1,5 +1,16 @@
 import { checkServer } from "./check-server.ts";
+import { exitIfAnswered } from "../cli/command-line.ts";
 import { migrateDatabase } from "./migrate.ts";
+
+const SETTINGS = ["ORCH_MIGRATION_DATABASE_URL", "ORCH_DATABASE_URL"];
+exitIfAnswered({
+  settings: SETTINGS,
+  usage: `
+npm run db:migrate    bring the schema of the database up to date
+
+The database is ORCH_MIGRATION_DATABASE_URL, or ORCH_DATABASE_URL if that is not set. Exit codes: 0 when the schema is
+current, 1 when a migration failed, 2 when no database is configured.`,
+});
 
 const url = process.env["ORCH_MIGRATION_DATABASE_URL"] || process.env["ORCH_DATABASE_URL"];
 

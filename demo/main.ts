@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { mkdtempSync, realpathSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
+import { exitIfAnswered } from "../cli/command-line.ts";
 import { chooseRuntime } from "./choose-runtime.ts";
 import { DemoService } from "./demo-service.ts";
 import { findLeftovers } from "./find-leftovers.ts";
@@ -20,6 +21,14 @@ import { removeTraces, type Traces } from "./traces.ts";
  * DEMO_BACKEND=docker|process chooses the runtime of the engines. DEMO_FAST=1 makes the engine answer without pauses.
  * Exit codes: 0 success, 1 failure, 128 + n after signal n.
  */
+
+exitIfAnswered({
+  usage: `
+npm run demo    play the whole story against the real service, and remove everything again
+
+  DEMO_BACKEND=docker|process    the runtime of the engines
+  DEMO_FAST=1                    the engine answers without pauses`,
+});
 
 const TOKEN_DELAY_MS = 25;
 

@@ -1,16 +1,20 @@
 import { randomUUIDv7 } from "node:crypto";
-import { chmod, mkdir } from "node:fs/promises";
+import { chmod } from "node:fs/promises";
 import type { Database } from "../db/client.ts";
+import { makeDirectory } from "../db/make-directory.ts";
 import { lockDataDir } from "../db/data-dir-lock.ts";
 import { markAllDue } from "../db/engines.ts";
 import { ensureInstance } from "../db/instance.ts";
 import { openHttpServer } from "./api/http/http-server.ts";
+import { abortable } from "./time/abortable.ts";
 import { systemClock } from "./time/clock.ts";
 import { composeDomain, type AppContext, type DomainParts } from "./compose.ts";
 import type { Config } from "./config/config.ts";
 import type { BaseContext } from "./context.ts";
+import { openDataDir, type DataDir } from "./boot/data-dir.ts";
 import { withDefaultImage } from "./boot/default-image.ts";
 import { ensureDevSecrets, toSecretsPath } from "./boot/dev-secrets.ts";
+import { toErrorMessage } from "./errors.ts";
 import { hashKey } from "./keys/key-format.ts";
 import type { Log } from "./log.ts";
 import type { LogOutput } from "./log-output.ts";
@@ -52,13 +56,14 @@ export interface OpenAppInput {
 
 const DECLARED_DEAD = "declared dead by another replica";
 
-/** Starts the service. If a step throws, everything that was opened is closed again. */
+/** Starts the service. If a step throws or the signal aborts, everything that was opened is closed again. */
 export async function openApp(input: OpenAppInput): Promise<App> {
   await using stack = new AsyncDisposableStack();
-  const { config, ...secrets } = await withSecrets(input.config, stack);
+  const { signal } = input;
+  const { config, dataDir, ...secrets } = await withSecrets(input, stack);
   const parts = await openParts({ ...input, config }, stack);
-  const ctx = composeDomain(parts, stack);
-  await takeOverWork(ctx, parts.replica, input.signal);
+  const ctx = composeDomain({ ...parts, dataDir }, stack);
+  await abortable(takeOverWork(ctx, parts.replica, signal), signal);
   for (const loop of startLoops(ctx)) stack.use(loop);
   const server = await openHttpServer(ctx, { host: config.host, port: config.port });
   stack.defer(() => server.close());
@@ -71,14 +76,15 @@ export async function openApp(input: OpenAppInput): Promise<App> {
 
 /** Locks the data directory if it is used, and generates the keys that a development start was not given. */
 async function withSecrets(
-  config: Config,
+  { config, signal }: Pick<OpenAppInput, "config" | "signal">,
   stack: AsyncDisposableStack,
-): Promise<Pick<App, "newAdminKey" | "secretsPath"> & { config: Config }> {
+): Promise<Pick<App, "newAdminKey" | "secretsPath"> & { config: Config; dataDir: DataDir | undefined }> {
   const none = { config, newAdminKey: undefined, secretsPath: undefined };
-  if (config.production) return none;
-  await mkdir(config.dataDir, { recursive: true, mode: 0o700 });
-  stack.use(await lockDataDir(config.dataDir));
-  if (config.masterKeys !== undefined && config.adminKeyHash !== undefined) return none;
+  if (config.production) return { ...none, dataDir: undefined };
+  const holdsDatabase = config.databaseUrl === undefined;
+  const dataDir = await abortable(openDataDir(config.dataDir, { holdsDatabase }), signal);
+  stack.use(await abortable(lockDataDir(config.dataDir), signal));
+  if (config.masterKeys !== undefined && config.adminKeyHash !== undefined) return { ...none, dataDir };
   const secrets = await ensureDevSecrets(config.dataDir);
   const showKey = !secrets.isShown && config.adminKeyHash === undefined;
   return {
@@ -87,6 +93,7 @@ async function withSecrets(
       masterKeys: config.masterKeys ?? secrets.masterKeys,
       adminKeyHash: config.adminKeyHash ?? hashKey(secrets.adminKey),
     },
+    dataDir,
     newAdminKey: showKey ? secrets.adminKey : undefined,
     secretsPath: toSecretsPath(config.dataDir),
   };
@@ -101,15 +108,15 @@ async function openParts(
   stack: AsyncDisposableStack,
 ): Promise<DomainParts & { replica: OwnReplica }> {
   const { config, log, signal } = input;
-  await ensureCatalog(config.catalogPath);
-  const database = await openMigratedDatabase({ config, log }, stack);
-  const instance = await ensureInstance(database.db, randomUUIDv7());
+  await abortable(ensureCatalog(config.catalogPath), signal);
+  const database = await openMigratedDatabase({ config, log, signal }, stack);
+  const instance = await abortable(ensureInstance(database.db, randomUUIDv7()), signal);
   const runtimeInput = { db: database.db, config, log, instance };
-  const runtime = stack.use(await openRuntime(runtimeInput));
+  const runtime = stack.use(await abortable(openRuntime(runtimeInput), signal));
   const base = { log, output: input.output, metrics: new Metrics(), clock: systemClock };
   input.output?.onRecovered((lines) => base.metrics.logLinesDropped(lines));
   const replica = await openReplica({ ...database, ...input, ...base }, runtime.host, stack);
-  await bindRuntime(runtimeInput, runtime);
+  await abortable(bindRuntime(runtimeInput, runtime), signal);
   return {
     ...base,
     config: await withDefaultImage(config, { runtime, log, signal }),
@@ -122,8 +129,12 @@ async function openParts(
 
 /** Engines run as other users, and must be able to read the directory whatever our umask is. */
 async function ensureCatalog(path: string): Promise<void> {
-  const created = await mkdir(path, { recursive: true });
-  if (created !== undefined) await chmod(path, 0o755);
+  try {
+    if (await makeDirectory(path)) await chmod(path, 0o755);
+  } catch (error) {
+    const problem = `the catalog directory ${path} cannot be made (${toErrorMessage(error)})`;
+    throw new Error(`${problem}: set ORCH_CATALOG_MOUNT_PATH to a directory`, { cause: error });
+  }
 }
 
 async function openReplica(

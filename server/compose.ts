@@ -1,5 +1,6 @@
 import type { Database } from "../db/client.ts";
 import { openAuditAppends } from "./audit/append-audit.ts";
+import type { DataDir } from "./boot/data-dir.ts";
 import type { BaseContext } from "./context.ts";
 import { EngineConnections } from "./engine-contract/connections.ts";
 import { EngineHolds } from "./engines/access/engine-holds.ts";
@@ -35,6 +36,8 @@ export interface DomainParts extends Pick<BaseContext, "config" | "log" | "clock
   replica: Replica;
   /** undefined: the log is not written to an output of ours. */
   output?: Pick<LogOutput, "error"> | undefined;
+  /** undefined: nothing is written in it. */
+  dataDir?: DataDir | undefined;
 }
 
 /**

@@ -1,7 +1,10 @@
 import { isatty } from "node:tty";
+import { exitIfAnswered } from "../cli/command-line.ts";
 import { isAbandonedTypeLookup } from "../db/postgres-error.ts";
 import { toErrorFields } from "./api/http/error-fields.ts";
 import { openApp, type App } from "./app.ts";
+import { SETTINGS } from "./config/settings.ts";
+import { USAGE } from "./config/usage.ts";
 import { ConfigError, parseConfig, type Config } from "./config/config.ts";
 import { markSecretsShown } from "./boot/dev-secrets.ts";
 import { toErrorMessage } from "./errors.ts";
@@ -12,11 +15,13 @@ import { toWelcome } from "./boot/welcome.ts";
 
 /*
  * Exit codes: 0 after a signal and a clean close; 1 when the start failed or the process had to exit; 2 for an invalid
- * configuration.
+ * configuration or argument.
  *
  * Signals: the first one drains and closes, a second one ends the drain, a third one exits at once. A signal during the
- * start aborts the start.
+ * start aborts the start. SIGHUP comes when the terminal closes, SIGQUIT from Ctrl-\.
  */
+
+exitIfAnswered({ usage: USAGE, settings: Object.values(SETTINGS).map(({ name }) => name) });
 
 const { config, warnings } = readConfig();
 const output = openStdoutLines();
@@ -42,15 +47,22 @@ const opening = openApp({
 
 /** A terminal and npm may both pass on the same signal. */
 const SAME_SIGNAL_MS = 500;
+/** A start that was aborted closes what it has opened within this time. */
+const START_CLOSE_MS = 15_000;
 let lastSignalAt = -SAME_SIGNAL_MS;
 
-for (const signal of ["SIGTERM", "SIGINT"] as const) {
+for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const) {
   process.on(signal, () => {
     if (performance.now() - lastSignalAt < SAME_SIGNAL_MS) return;
     lastSignalAt = performance.now();
     if (leaving.signal.aborted) hurryUp(signal);
     else void leave(signal);
   });
+}
+
+// By default, SIGUSR1 opens Node's debugger to every program of this machine, and SIGUSR2 ends the process.
+for (const signal of ["SIGUSR1", "SIGUSR2"] as const) {
+  process.on(signal, () => log.info({ signal }, "signal ignored"));
 }
 
 process.on("unhandledRejection", (error) => {
@@ -106,7 +118,9 @@ async function leave(why: string): Promise<void> {
   if (leaving.signal.aborted) return;
   leaving.abort(new Error(`stopped by ${why}`));
   log.info({ why }, "stopping");
+  const late = isOpen ? undefined : setTimeout(() => exitWithoutClosing(why), START_CLOSE_MS);
   const app = await opening.catch(() => undefined);
+  clearTimeout(late);
   try {
     await app?.close(hurry.signal);
   } catch (error) {
@@ -118,10 +132,12 @@ async function leave(why: string): Promise<void> {
 
 /** Ends the drain. Exits at once if a start hangs, or if this is the third signal. */
 function hurryUp(signal: NodeJS.Signals): void {
-  if (hurry.signal.aborted || !isOpen) {
-    log.warn({ why: signal }, "exiting without closing");
-    process.exit(1);
-  }
+  if (hurry.signal.aborted || !isOpen) exitWithoutClosing(signal);
   log.info({ why: signal }, "ending the drain");
   hurry.abort(new Error(`hurried by ${signal}`));
+}
+
+function exitWithoutClosing(why: string): never {
+  log.warn({ why }, "exiting without closing");
+  process.exit(1);
 }

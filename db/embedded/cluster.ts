@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import type { PostgresBinaries } from "./binaries.ts";
 import { giveTree, postgresEnvironment, toCommand, type Launcher } from "./launcher.ts";
+import { makeDirectory } from "../make-directory.ts";
 import { findProcess } from "../process-identity.ts";
 
 /** The files of one Postgres cluster, all inside the data directory. */
@@ -23,6 +24,7 @@ interface InitialiseInput {
   readonly binaries: PostgresBinaries;
   readonly launcher: Launcher;
   readonly durable: boolean;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** undefined: this data directory has no cluster yet. */
@@ -36,7 +38,7 @@ export async function findCluster(dataDir: string): Promise<Cluster | undefined>
 /** Creates a cluster under a draft name and then renames it, so a crash leaves either a complete cluster or none. */
 export async function initialiseCluster(input: InitialiseInput): Promise<Cluster> {
   const { dataDir, binaries, launcher } = input;
-  await mkdir(dataDir, { recursive: true, mode: 0o700 });
+  await makeDirectory(dataDir, 0o700);
   await removeAbandonedDrafts(dataDir);
   const draftDir = await mkdtemp(join(dataDir, `${draftPrefix}${process.pid}-`));
   try {
@@ -47,7 +49,7 @@ export async function initialiseCluster(input: InitialiseInput): Promise<Cluster
     await runInitdb(input, draft);
     await renameUnlessTaken(draftDir, join(dataDir, "postgres"));
   } finally {
-    await rm(draftDir, { recursive: true, force: true });
+    await rm(draftDir, { recursive: true, force: true, maxRetries: 10 });
   }
   const cluster = await findCluster(dataDir);
   if (cluster === undefined) throw new Error(`${binaries.initdb} left no cluster in ${dataDir}`);
@@ -69,8 +71,13 @@ async function runInitdb(input: InitialiseInput, draft: Cluster): Promise<void> 
     durable ? "--sync-method=fsync" : "--no-sync",
   ]);
   try {
-    await promisify(execFile)(command, args, { env: postgresEnvironment, cwd: draft.dir });
+    await promisify(execFile)(command, args, {
+      env: postgresEnvironment,
+      cwd: draft.dir,
+      signal: input.signal,
+    });
   } catch (error) {
+    input.signal?.throwIfAborted();
     const output = error instanceof Error && "stderr" in error ? String(error.stderr).trim() : "";
     throw new Error(`initdb failed in ${draft.dir}: ${output || String(error)}`, { cause: error });
   }

@@ -1,10 +1,10 @@
-import { mkdir } from "node:fs/promises";
 import { resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { getPostgresBinaries } from "./binaries.ts";
 import { clusterUser, findCluster, initialiseCluster, type Cluster } from "./cluster.ts";
 import { getLauncher } from "./launcher.ts";
 import { findPostmaster, stopPostmaster, waitUntilReady, type Postmaster } from "./postmaster.ts";
+import { makeDirectory } from "../make-directory.ts";
 import { PostmasterStartError, startPostmaster } from "./start-postmaster.ts";
 
 export interface EmbeddedPostgres extends AsyncDisposable {
@@ -27,6 +27,8 @@ interface EmbeddedPostgresInput {
   readonly adopt?: boolean;
   /** False: faster, but a crash of the machine may lose data. */
   readonly durable?: boolean;
+  /** Aborts the opening. Nothing keeps running then. */
+  readonly signal?: AbortSignal;
 }
 
 const readyTimeoutMs = 120_000;
@@ -39,8 +41,8 @@ const retryPauseMs = 300;
  */
 export async function openEmbeddedPostgres(input: EmbeddedPostgresInput): Promise<EmbeddedPostgres> {
   const dataDir = resolve(input.dataDir);
-  await mkdir(dataDir, { recursive: true, mode: 0o700 });
-  const opened = await openCluster({ ...input, dataDir });
+  await makeDirectory(dataDir, 0o700);
+  const opened = await openOrStop({ ...input, dataDir });
   const { process, port } = opened.postmaster;
   input.log?.(`Postgres ${opened.adopted ? "adopted" : "started"}: process ${process.pid}, port ${port}`);
 
@@ -65,8 +67,19 @@ interface OpenedCluster {
   readonly adopted: boolean;
 }
 
+async function openOrStop(input: EmbeddedPostgresInput): Promise<OpenedCluster> {
+  try {
+    return await openCluster(input);
+  } catch (error) {
+    const cluster = input.signal?.aborted ? await findCluster(input.dataDir) : undefined;
+    const running = cluster && (await findPostmaster(cluster.pgdata));
+    if (running !== undefined) await stopPostmaster(running);
+    throw error;
+  }
+}
+
 async function openCluster(input: EmbeddedPostgresInput): Promise<OpenedCluster> {
-  const { dataDir, log, durable = true } = input;
+  const { dataDir, log, signal, durable = true } = input;
   const deadlineAt = Date.now() + readyTimeoutMs;
   const existing = await findCluster(dataDir);
   const running = existing && (await adoptPostmaster(existing, input, deadlineAt));
@@ -75,16 +88,16 @@ async function openCluster(input: EmbeddedPostgresInput): Promise<OpenedCluster>
   const binaries = await getPostgresBinaries();
   const launcher = await getLauncher(binaries.postgres);
   if (!existing) log?.(`creating a Postgres cluster in ${dataDir}`);
-  const cluster = existing ?? (await initialiseCluster({ dataDir, binaries, launcher, durable }));
+  const cluster = existing ?? (await initialiseCluster({ dataDir, binaries, launcher, durable, signal }));
   for (let attempt = 1; ; attempt += 1) {
     try {
-      const postmaster = await startPostmaster({ cluster, binaries, launcher, durable, deadlineAt });
+      const postmaster = await startPostmaster({ cluster, binaries, launcher, durable, deadlineAt, signal });
       return { cluster, postmaster, adopted: false };
     } catch (error) {
       if (!isTransient(error) || attempt === startAttempts) throw error;
       log?.(`Postgres did not start (attempt ${attempt} of ${startAttempts})`);
     }
-    await delay(retryPauseMs);
+    await delay(retryPauseMs, undefined, { signal });
     const started = await adoptPostmaster(cluster, input, deadlineAt);
     if (started) return started;
   }
@@ -92,13 +105,13 @@ async function openCluster(input: EmbeddedPostgresInput): Promise<OpenedCluster>
 
 async function adoptPostmaster(
   cluster: Cluster,
-  { adopt = true }: EmbeddedPostgresInput,
+  { adopt = true, signal }: EmbeddedPostgresInput,
   deadlineAt: number,
 ): Promise<OpenedCluster | undefined> {
   const running = await findPostmaster(cluster.pgdata);
   if (!running) return undefined;
   if (!adopt) throw new Error(`Postgres already runs on ${cluster.pgdata} (process ${running.pid}): stop it`);
-  const postmaster = await waitUntilReady(cluster.pgdata, running, deadlineAt);
+  const postmaster = await waitUntilReady(cluster.pgdata, running, { deadlineAt, signal });
   return postmaster && { cluster, postmaster, adopted: true };
 }
 

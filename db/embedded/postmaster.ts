@@ -40,9 +40,10 @@ export async function findPostmaster(pgdata: string): Promise<ProcessIdentity | 
 export async function waitUntilReady(
   pgdata: string,
   process: Pick<ProcessIdentity, "pid" | "startedAt">,
-  deadlineAt: number,
+  { deadlineAt, signal }: { deadlineAt: number; signal?: AbortSignal | undefined },
 ): Promise<Postmaster | undefined> {
   while (await isSameProcess(process)) {
+    signal?.throwIfAborted();
     const pidFile = await readPidFile(pgdata);
     if (pidFile?.pid === process.pid && pidFile.status === "ready") return { process, port: pidFile.port };
     if (Date.now() > deadlineAt) {

@@ -5,7 +5,7 @@ import { createServer } from "node:net";
 import type { PostgresBinaries } from "./binaries.ts";
 import type { Cluster } from "./cluster.ts";
 import { giveTree, postgresEnvironment, toCommand, type Launcher } from "./launcher.ts";
-import { disownStalePidFile, waitUntilReady, type Postmaster } from "./postmaster.ts";
+import { disownStalePidFile, stopPostmaster, waitUntilReady, type Postmaster } from "./postmaster.ts";
 import { findProcess } from "../process-identity.ts";
 
 interface StartInput {
@@ -14,6 +14,7 @@ interface StartInput {
   readonly launcher: Launcher;
   readonly durable: boolean;
   readonly deadlineAt: number;
+  readonly signal?: AbortSignal | undefined;
 }
 
 const maxLogBytes = 5 * 1024 * 1024;
@@ -33,10 +34,11 @@ export async function startPostmaster(input: StartInput): Promise<Postmaster> {
   const child = await spawnPostmaster(input);
   const identity = await findProcess(child.pid ?? 0);
   try {
-    const ready = identity && (await waitUntilReady(cluster.pgdata, identity, input.deadlineAt));
+    const ready = identity && (await waitUntilReady(cluster.pgdata, identity, input));
     if (ready !== undefined) return ready;
   } catch (error) {
     child.kill("SIGQUIT");
+    if (input.signal?.aborted && identity) await stopPostmaster(identity);
     throw error;
   }
   const output = (await readFile(cluster.logFile)).subarray(logOffset).toString().trim();

@@ -1,4 +1,4 @@
-import { mkdir } from "node:fs/promises";
+import { makeDirectory } from "../../db/make-directory.ts";
 import { resolve } from "node:path";
 import { z } from "zod";
 import { readJsonFile, writeJsonFile } from "../json-file.ts";
@@ -35,7 +35,7 @@ export async function markSecretsShown(dataDir: string): Promise<void> {
 }
 
 async function writeSecrets(dataDir: string, secrets: DevSecrets): Promise<void> {
-  await mkdir(dataDir, { recursive: true, mode: 0o700 });
+  await makeDirectory(dataDir, 0o700);
   await writeJsonFile(toSecretsPath(dataDir), secrets);
 }
 

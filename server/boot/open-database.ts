@@ -4,15 +4,23 @@ import { openEmbeddedPostgres } from "../../db/embedded/embedded-postgres.ts";
 import { findSchemaState, migrateDatabase } from "../../db/migrate.ts";
 import { isDatabaseUnavailable } from "../../db/postgres-error.ts";
 import type { Config } from "../config/config.ts";
+import { abortable } from "../time/abortable.ts";
 import { toErrorMessage } from "../errors.ts";
 import type { Log } from "../log.ts";
+
+interface OpenDatabaseInput {
+  config: Config;
+  log: Log;
+  /** Aborts the start, also while Postgres does not answer. */
+  signal: AbortSignal;
+}
 
 /**
  * Opens the configured database, or an embedded one in the data directory. Migrates it if the configuration says so. The
  * stack closes it. Throws if the schema is not the one of this version.
  */
 export async function openMigratedDatabase(
-  input: { config: Config; log: Log },
+  input: OpenDatabaseInput,
   stack: AsyncDisposableStack,
 ): Promise<Database> {
   try {
@@ -26,19 +34,19 @@ export async function openMigratedDatabase(
 }
 
 async function openMigrated(
-  { config, log }: { config: Config; log: Log },
+  { config, log, signal }: OpenDatabaseInput,
   stack: AsyncDisposableStack,
 ): Promise<Database> {
-  const url = config.databaseUrl ?? stack.use(await openEmbedded(config, log)).url;
-  await checkServer(url);
+  const url = config.databaseUrl ?? stack.use(await openEmbedded(config, log, signal)).url;
+  await abortable(checkServer(url), signal);
   if (config.migrateOnBoot) {
-    const { applied } = await migrateDatabase({ url: config.migrationDatabaseUrl ?? url });
+    const { applied } = await abortable(migrateDatabase({ url: config.migrationDatabaseUrl ?? url }), signal);
     log.info({ applied }, "the database schema is up to date");
   }
   const database = stack.use(
     openDatabase({ url, poolSize: config.databasePool, applicationName: "enginehouse" }),
   );
-  const state = await findSchemaState(database.raw);
+  const state = await abortable(findSchemaState(database.raw), signal);
   if (state === "current") return database;
   const problem = {
     pending: "migrations pending: run `npm run db:migrate`, or set ORCH_MIGRATE_ON_BOOT=true",
@@ -47,6 +55,6 @@ async function openMigrated(
   throw new Error(`the database has ${problem[state]}`);
 }
 
-async function openEmbedded({ dataDir }: Config, log: Log) {
-  return openEmbeddedPostgres({ dataDir, log: (message) => log.info({}, message) });
+async function openEmbedded({ dataDir }: Config, log: Log, signal: AbortSignal) {
+  return openEmbeddedPostgres({ dataDir, signal, log: (message) => log.info({}, message) });
 }

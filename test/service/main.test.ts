@@ -1,7 +1,5 @@
 import { execFile } from "node:child_process";
-import { once } from "node:events";
 import { stat, writeFile } from "node:fs/promises";
-import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
@@ -136,28 +134,6 @@ test("a second signal ends the drain at once: turns end interrupted, and the exi
   const turn = await callProcedure({ url: second.url, key }, "turns.get", { turnId });
   expect(turn.data).toMatchObject({ status: "interrupted", end: { reason: "DRAINING" } });
   await callProcedure({ url: second.url, key }, "engines.destroy", { userId: "ada", whenBusy: "interrupt" });
-});
-
-test("a second signal ends a start that hangs", async () => {
-  await using home = await openTempDir();
-  const taken = Promise.withResolvers<void>();
-  const silent = createServer(() => taken.resolve()).listen(0, "127.0.0.1");
-  await once(silent, "listening");
-  const { port } = silent.address() as AddressInfo;
-  const service = spawnService({
-    ORCH_DATA_DIR: home.path,
-    ORCH_ADMIN_KEY: ADMIN_KEY,
-    ORCH_DATABASE_URL: `postgres://nobody:nothing@127.0.0.1:${port}/nothing`,
-  });
-  await taken.promise;
-  const hurry = setInterval(() => void service.signal("SIGINT"), 200);
-  try {
-    expect(await service.exited).toBe(1);
-    expect(service.output()).toContain("exiting without closing");
-  } finally {
-    clearInterval(hurry);
-    silent.close();
-  }
 });
 
 test("of two starts at once on one data directory, one serves and the other fails with its pid", async () => {

@@ -2,6 +2,7 @@ import { checkWritable } from "../../../db/check-server.ts";
 import { findSchemaState } from "../../../db/migrate.ts";
 import type { BaseContext } from "../../context.ts";
 import type { DrainState } from "../../replicas/drain-state.ts";
+import type { DataDir } from "../../boot/data-dir.ts";
 import type { EngineRuntime } from "../../runtime/engine-runtime.ts";
 import type { LogOutput } from "../../log-output.ts";
 import { toErrorMessage } from "../../errors.ts";
@@ -18,6 +19,7 @@ type ReadinessContext = Pick<BaseContext, "raw" | "log"> & {
   runtime: EngineRuntime;
   drain: DrainState;
   output?: Pick<LogOutput, "error"> | undefined;
+  dataDir?: DataDir | undefined;
 };
 
 const CHECK_TIMEOUT_MS = 3_000;
@@ -31,13 +33,16 @@ export function openReadiness(ctx: ReadinessContext): () => Promise<Readiness> {
     return findSchemaState(ctx.raw);
   });
   const runtime = shareCheck(ctx, "runtime", async () => ctx.runtime.check());
+  const { dataDir } = ctx;
+  const storage = dataDir && shareCheck(ctx, "dataDir", () => dataDir.check());
   return async () => {
-    const [schemaState, runtimeState] = await Promise.all([schema(), runtime()]);
+    const [schemaState, runtimeState, stored] = await Promise.all([schema(), runtime(), storage?.()]);
     const subsystems = {
       process: ctx.drain.draining ? "draining" : "ok",
       database: schemaState.ok ? "ok" : "failed",
       migrations: toMigrationState(schemaState),
       runtime: runtimeState.ok ? "ok" : "degraded",
+      dataDir: stored?.ok === false ? (dataDir?.holdsDatabase ? "failed" : "degraded") : "ok",
       log: ctx.output?.error === undefined ? "ok" : "degraded",
     } as const satisfies Record<string, SubsystemState>;
     return { ok: Object.values(subsystems).every(isUsable), subsystems };
