@@ -24,6 +24,7 @@ export async function registerSoleReplica(ctx: SoleContext, signal: AbortSignal)
   const { drainDelayMs, drainMs, leaseMs } = ctx.config;
   const startedAt = performance.now();
   const maxWaitMs = drainDelayMs + drainMs + leaseMs + CLOSE_MS;
+  let waitsFor: string | undefined;
   for (;;) {
     // An unregistered replica sends no heartbeats. Instead it must have waited for one lease.
     const unbroken = performance.now() - startedAt > leaseMs;
@@ -34,7 +35,13 @@ export async function registerSoleReplica(ctx: SoleContext, signal: AbortSignal)
         `replica ${other.id} already serves this database (last heartbeat ${other.heartbeatAt}): stop it first`,
       );
     }
-    ctx.log.info({ other: other.id, heartbeatAt: other.heartbeatAt }, "waiting for another replica to leave");
+    if (other.id !== waitsFor) {
+      ctx.log.info(
+        { other: other.id, heartbeatAt: other.heartbeatAt },
+        "waiting for another replica to leave",
+      );
+    }
+    waitsFor = other.id;
     await ctx.clock.sleep(POLL_MS, signal);
   }
 }
