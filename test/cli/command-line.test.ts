@@ -51,8 +51,9 @@ test.each([
   expect(answer?.text).toContain(text);
 });
 
+const takes = (argument: string) => argument === "relay";
+
 test("a program may take arguments of its own", () => {
-  const takes = (argument: string) => argument === "relay";
   expect(answerArguments(["relay"], { ...program, takes })).toBeUndefined();
   expect(answerArguments(["relay", "other"], { ...program, takes })?.text).toContain('"other"');
 });

@@ -143,7 +143,7 @@ describe("the data directory", () => {
     await using database = await openTestDatabase();
     const dataDir = join(home.path, "data");
     await using service = await startService(toEnvironment(dataDir, database.url));
-    const readiness = async () => (await (await fetch(`${service.url}/readyz`)).json()) as unknown;
+    const readiness = async () => (await fetch(`${service.url}/readyz`)).json();
     await expect.poll(readiness).toMatchObject({ ok: true, subsystems: { dataDir: "ok" } });
     await rm(dataDir, { recursive: true });
     await expect.poll(readiness).toMatchObject({ ok: true, subsystems: { dataDir: "degraded" } });
