@@ -8,7 +8,7 @@ const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 /** Runs a program of the project without any setting. A program that starts its work fails or is ended. */
 async function run(program: string, ...args: string[]) {
   return new Promise<{ code: unknown; stdout: string; stderr: string }>((resolve) => {
-    const options = { cwd: ROOT, env: { PATH: process.env["PATH"] }, timeout: 60_000 };
+    const options = { cwd: ROOT, env: { PATH: process.env["PATH"] }, timeout: 250_000 };
     execFile(process.execPath, [program, ...args], options, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : error.code, stdout, stderr });
     });
