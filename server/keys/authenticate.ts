@@ -17,17 +17,18 @@ const BOOTSTRAP: OperatorCaller = {
 };
 
 /**
- * Returns the caller that this key belongs to.
+ * Returns the caller that this key belongs to. `address` is where the key came from; it bounds how many unknown keys are
+ * looked up.
  *
- * @throws INVALID_KEY, KEY_EXPIRED, KEY_REVOKED; DATABASE_UNAVAILABLE if the key cannot be checked now. Open streams
- *   continue after DATABASE_UNAVAILABLE.
+ * @throws INVALID_KEY, KEY_EXPIRED, KEY_REVOKED; RATE_LIMITED, DATABASE_UNAVAILABLE if the key cannot be checked now.
+ *   Open streams continue after these two.
  */
-export async function authenticate(ctx: KeyContext, bearer: string): Promise<Caller> {
+export async function authenticate(ctx: KeyContext, bearer: string, address?: string): Promise<Caller> {
   const hash = hashKey(bearer);
   // The bootstrap operator's key may have any format, also that of a platform key. So compare it first, by its hash.
   if (isBootstrapKey(ctx, hash)) return BOOTSTRAP;
   if (findKeyKind(bearer) !== "platform") throw invalidKey();
-  const state = await getKeyState(ctx, hash);
+  const state = await getKeyState(ctx, hash, address);
   if (state === undefined || state.productRemoved) throw invalidKey();
   if (state.revoked) throw new DomainError("KEY_REVOKED", "this key was revoked: use another key");
   if (state.expired) throw new DomainError("KEY_EXPIRED", "this key has expired: use another key");
@@ -50,9 +51,13 @@ function isBootstrapKey(ctx: KeyContext, hash: string): boolean {
   return given.length === known.length && timingSafeEqual(given, known);
 }
 
-async function getKeyState(ctx: KeyContext, hash: string): Promise<PlatformKeyState | undefined> {
+async function getKeyState(
+  ctx: KeyContext,
+  hash: string,
+  address: string | undefined,
+): Promise<PlatformKeyState | undefined> {
   try {
-    return await ctx.keyStates.find(hash);
+    return await ctx.keyStates.find(hash, address);
   } catch (error) {
     if (!isDatabaseUnavailable(error)) throw error;
     throw new DomainError("DATABASE_UNAVAILABLE", "the key cannot be checked: the database is unavailable", {

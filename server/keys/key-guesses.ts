@@ -1,0 +1,103 @@
+import { LRUCache } from "lru-cache";
+import { DomainError } from "../errors.ts";
+
+/** How many unknown keys one address may send at once, and then per second. */
+const BURST = 50;
+const PER_SECOND = 5;
+/** The same for all addresses together. */
+const BURST_OF_ALL = 500;
+const PER_SECOND_OF_ALL = 50;
+/** A debt beyond this is forgiven: calls that run at the same time may all fail. */
+const MAX_DEBT_BURSTS = 4;
+const MAX_ADDRESSES = 10_000;
+const MAX_REFUSED = 20_000;
+/** A refused key that comes again after this time is more than a guess: a guesser has no reason to repeat a key. */
+const RETURN_AFTER_MS = 500;
+/** An answered guess costs a query and a refused one nothing, so a refused caller waits at least this long. */
+const MIN_RETRY_AFTER_MS = 1_000;
+
+interface Rate {
+  burst: number;
+  perSecond: number;
+}
+const RATE: Rate = { burst: BURST, perSecond: PER_SECOND };
+const RATE_OF_ALL: Rate = { burst: BURST_OF_ALL, perSecond: PER_SECOND_OF_ALL };
+
+/**
+ * Bounds how many unknown keys are looked up, for each address and in all. Only a key that turns out to be unknown is
+ * charged, so valid keys use nothing up, however many arrive at once.
+ *
+ * A key that was refused and comes again is charged to a second allowance. So a valid key gets through at its second
+ * attempt, although somebody at the same address guesses keys.
+ */
+export class KeyGuesses {
+  readonly #addresses = new LRUCache<string, Allowance>({ max: MAX_ADDRESSES });
+  readonly #all = new Allowance(RATE_OF_ALL);
+  /** When each refused key was refused first, by its hash. */
+  readonly #refused = new LRUCache<string, number>({ max: MAX_REFUSED });
+
+  /**
+   * Returns the allowances to charge if the key turns out to be unknown.
+   *
+   * @throws RATE_LIMITED if the address, or all addresses together, sent too many unknown keys.
+   */
+  admit(address: string, hash: string, now: number): Charge {
+    const refusedAt = this.#refused.get(hash);
+    const isBack = refusedAt !== undefined && now >= refusedAt + RETURN_AFTER_MS;
+    const allowances = isBack ? [this.#of(`again ${address}`)] : [this.#of(address), this.#all];
+    const waitMs = Math.max(...allowances.map((allowance) => allowance.toWaitMs(now)));
+    if (waitMs === 0) return { allowances };
+    if (refusedAt === undefined) this.#refused.set(hash, now);
+    throw new DomainError(
+      "RATE_LIMITED",
+      "too many unknown keys came from this address, so this key is not looked up now: try again later",
+      { retryAfterMs: Math.max(waitMs, MIN_RETRY_AFTER_MS) },
+    );
+  }
+
+  #of(name: string): Allowance {
+    const known = this.#addresses.get(name);
+    if (known !== undefined) return known;
+    const allowance = new Allowance(RATE);
+    this.#addresses.set(name, allowance);
+    return allowance;
+  }
+}
+
+export interface Charge {
+  allowances: readonly Allowance[];
+}
+
+export function chargeGuess({ allowances }: Charge, now: number): void {
+  for (const allowance of allowances) allowance.charge(now);
+}
+
+/** Refills steadily up to its burst. It may go into debt, because a charge comes after the look-up. */
+class Allowance {
+  readonly #rate: Rate;
+  #left: number;
+  #at = 0;
+
+  constructor(rate: Rate) {
+    this.#rate = rate;
+    this.#left = rate.burst;
+  }
+
+  /** 0: something is left. */
+  toWaitMs(now: number): number {
+    this.#refill(now);
+    return this.#left >= 1 ? 0 : Math.ceil(((1 - this.#left) / this.#rate.perSecond) * 1_000);
+  }
+
+  charge(now: number): void {
+    this.#refill(now);
+    this.#left = Math.max(this.#left - 1, -MAX_DEBT_BURSTS * this.#rate.burst);
+  }
+
+  #refill(now: number): void {
+    // A clock that was set back adds nothing.
+    const elapsedMs = Math.max(0, now - this.#at);
+    this.#left = Math.min(this.#rate.burst, this.#left + (elapsedMs / 1_000) * this.#rate.perSecond);
+    this.#at = now;
+  }
+}
