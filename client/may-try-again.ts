@@ -20,7 +20,8 @@ export function mayTryAgain(failure: Failure, { mayRepeat, mayHaveArrived }: Att
     case "foreign":
       return false;
     case "refusal":
-      if (failure.reason === "DRAINING") return true;
+      // The replica refused before it began anything.
+      if (failure.reason === "DRAINING" || failure.reason === "RATE_LIMITED") return true;
       if (failure.reason === "DATABASE_UNAVAILABLE") return mayRepeat;
       // The running call is an earlier attempt of this client. A later attempt gets its answer.
       return failure.reason === "IDEMPOTENCY_IN_PROGRESS" && mayRepeat && mayHaveArrived;

@@ -201,14 +201,20 @@ describe("free-form JSON", () => {
       (await api.mutate("rpc.call", { key, input: { userId: "ada", method: "m", params } })).body;
     expect((await call({ list: nested(63) })).result).toBeDefined();
     expect((await call({ list: nested(64) })).error.data.reason).toBe("INVALID_INPUT");
-    const text = `{"userId":"ada","method":"m","params":{"a":${"[".repeat(200_000)}${"]".repeat(200_000)}}}`;
     const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
     for (const path of ["rpc.call", "engines.get", "turns.start"]) {
-      const response = await fetch(`${api.url}/trpc/${path}`, { method: "POST", headers, body: text });
-      expect(await response.text(), path).toContain('"reason":"INVALID_INPUT"');
+      const send = async (body: string) =>
+        (await fetch(`${api.url}/trpc/${path}`, { method: "POST", headers, body })).text();
+      expect(await send(toDeepCall(45_000)), path).toContain('"reason":"INVALID_INPUT"');
+      expect(await send(toDeepCall(200_000)), path).toContain('"reason":"REQUEST_TOO_LARGE"');
     }
   });
 });
+
+/** A call whose parameters nest too deep to be made with JSON.stringify. */
+function toDeepCall(depth: number): string {
+  return `{"userId":"ada","method":"m","params":{"a":${"[".repeat(depth)}${"]".repeat(depth)}}}`;
+}
 
 test("a turn's request with a field in the engine's spelling is refused", async () => {
   const input = { turnId, userId: "ada", request: { ...request, task_id: "other" } };

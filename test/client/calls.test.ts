@@ -33,11 +33,14 @@ const bareJson = ({ response }: Exchange) => {
 const refuse = (reason: string) => (exchange: Exchange) => sendRefusal(exchange.response, reason);
 
 test("a query is sent again after each kind of network failure", async () => {
-  const failures = [drop, half, bare(502), bare(503), bare(504), bareJson, refuse("DRAINING")];
-  await using service = await openFailingService([...failures, refuse("DATABASE_UNAVAILABLE")]);
+  const failures = [drop, half, bare(502), bare(503), bare(504), bareJson];
+  await using service = await openFailingService([
+    ...failures,
+    ...["DRAINING", "RATE_LIMITED", "DATABASE_UNAVAILABLE"].map(refuse),
+  ]);
   const { api } = createClient({ url: service.url, key: "key", retry });
   expect(await api.engines.get.query({ userId: "ada" })).toEqual({ done: true });
-  expect(service.seen).toHaveLength(9);
+  expect(service.seen).toHaveLength(10);
 });
 
 test("a mutation has one idempotency key for all its attempts", async () => {
@@ -84,10 +87,10 @@ test.each([
 });
 
 test("a call into an engine is sent again if the replica refused it unhandled, or if it has a key", async () => {
-  await using service = await openFailingService([refuse("DRAINING")]);
+  await using service = await openFailingService([refuse("DRAINING"), refuse("RATE_LIMITED")]);
   const { api } = createClient({ url: service.url, key: "key", retry });
   await api.rpc.call.mutate({ userId: "ada", method: "set" });
-  expect(service.seen).toHaveLength(2);
+  expect(service.seen).toHaveLength(3);
   await using other = await openFailingService([drop]);
   const keyed = createClient({ url: other.url, key: "key", retry });
   await keyed.api.rpc.call.mutate({ userId: "ada", method: "set", idempotencyKey: "once" });

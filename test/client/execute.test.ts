@@ -196,7 +196,8 @@ test("a start whose answer is lost is sent again with the same id before the tur
       starts += 1;
       if (starts === 1) return void response.socket?.resetAndDestroy();
       if (starts === 2) return sendRefusal(response, "DRAINING");
-      if (starts === 3) return void response.writeHead(503).end("no backend");
+      if (starts === 3) return sendRefusal(response, "RATE_LIMITED");
+      if (starts === 4) return void response.writeHead(503).end("no backend");
       return sendResult(response, {});
     }
     startStream(response);
@@ -204,7 +205,7 @@ test("a start whose answer is lost is sent again with the same id before the tur
   });
   const turn = createClient({ url: service.url, key: "key", retry }).execute(input);
   await turn.text();
-  expect(starts).toBe(4);
+  expect(starts).toBe(5);
   expect(new Set(service.seen.map(({ input: sent }) => sent["turnId"]))).toEqual(new Set([turn.turnId]));
 });
 

@@ -69,6 +69,7 @@ export function sendResult(response: ServerResponse, data: unknown): void {
 const STATUSES: Readonly<Record<string, number>> = {
   DRAINING: 503,
   DATABASE_UNAVAILABLE: 503,
+  RATE_LIMITED: 429,
   ENGINE_UNHEALTHY: 503,
   ENGINE_NOT_FOUND: 404,
   TURN_NOT_FOUND: 404,

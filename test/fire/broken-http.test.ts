@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Api, openApi } from "../api/open-api.ts";
+import { ADMIN_KEY, type Api, openApi } from "../api/open-api.ts";
 import { judgeConnection } from "./judge-reply.ts";
 import { sendBytes } from "./raw-connection.ts";
 
@@ -20,8 +20,10 @@ afterAll(async () => {
 const lines = (...all: string[]) => `${all.join("\r\n")}\r\n\r\n`;
 const get = (target: string, ...headers: string[]) =>
   lines(`GET ${target} HTTP/1.1`, "host: x", "connection: close", ...headers);
+/** With a key, because the body of a caller without one is not read. */
+const sender = ["host: x", "connection: close", `authorization: Bearer ${ADMIN_KEY}`];
 const post = (body: string, ...headers: string[]) =>
-  `${lines("POST /trpc/health.live HTTP/1.1", "host: x", "connection: close", ...headers)}${body}`;
+  `${lines("POST /trpc/health.live HTTP/1.1", ...sender, ...headers)}${body}`;
 const json = "content-type: application/json";
 const sized = (body: string) => `content-length: ${Buffer.byteLength(body)}`;
 const batchOf = (count: number) => Array.from({ length: count }, () => "health.live").join(",");
@@ -191,9 +193,9 @@ describe("a connection that still waits for a reply", () => {
 /** Closes the connection after the server has accepted the request, in the middle of the body. */
 async function leaveUpload(path: string, requestId: string): Promise<void> {
   const socket = connect(Number(new URL(api.url).port), "127.0.0.1");
-  const sender = [`authorization: Bearer ${key}`, `x-request-id: ${requestId}`];
+  const owner = [`authorization: Bearer ${key}`, `x-request-id: ${requestId}`];
   const upload = [json, "content-length: 500000", "expect: 100-continue"];
-  socket.write(lines(`POST /trpc/${path} HTTP/1.1`, "host: x", ...sender, ...upload));
+  socket.write(lines(`POST /trpc/${path} HTTP/1.1`, "host: x", ...owner, ...upload));
   await once(socket, "data");
   socket.write(" ".repeat(200_000), () => socket.destroy());
   await once(socket, "close");

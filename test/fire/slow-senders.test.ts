@@ -1,7 +1,7 @@
 import { connect, type Socket } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type HttpServer, openHttpServer } from "../../server/api/http/http-server.ts";
-import { type Api, openApi } from "../api/open-api.ts";
+import { ADMIN_KEY, type Api, openApi } from "../api/open-api.ts";
 import { judgeConnection } from "./judge-reply.ts";
 
 let api: Api;
@@ -39,7 +39,8 @@ async function drip(first: string, byte: string): Promise<string> {
   return closed.promise;
 }
 
-const body = "content-type: application/json\r\ncontent-length: 100000\r\n";
+const sender = `authorization: Bearer ${ADMIN_KEY}\r\ncontent-type: application/json\r\n`;
+const body = `${sender}content-length: 100000\r\n`;
 const slow: [string, string, string][] = [
   ["nothing", "", ""],
   ["a request line that does not end", "GET /", "x"],
@@ -48,7 +49,7 @@ const slow: [string, string, string][] = [
   ["a body byte by byte", `POST /trpc/rpc.call HTTP/1.1\r\nhost: x\r\n${body}\r\n`, " "],
   [
     "chunks byte by byte",
-    "POST /trpc/turns.start HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n",
+    `POST /trpc/turns.start HTTP/1.1\r\nhost: x\r\n${sender}transfer-encoding: chunked\r\n\r\n`,
     "1\r\n \r\n",
   ],
 ];

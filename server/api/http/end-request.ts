@@ -3,7 +3,7 @@ import type { BaseContext } from "../../context.ts";
 import { toPath } from "./request-url.ts";
 
 /** Load balancers and supervisors call these every few seconds. */
-const QUIET_PATHS: ReadonlySet<string> = new Set(["/healthz", "/readyz"]);
+export const QUIET_PATHS: ReadonlySet<string> = new Set(["/healthz", "/readyz"]);
 
 type EndContext = Pick<BaseContext, "log" | "metrics">;
 

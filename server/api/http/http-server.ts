@@ -1,15 +1,20 @@
 import { randomUUID } from "node:crypto";
-import type { ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import { fastify, type FastifyInstance, type FastifyRequest } from "fastify";
+import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import type { AppContext } from "../../compose.ts";
 import { Secrets } from "../../secrets/secrets.ts";
 import { DomainError, toErrorMessage, type Reason } from "../../errors.ts";
 import { mountTrpc, REQUEST_MAX_BYTES } from "../trpc/trpc-route.ts";
-import { endRequest } from "./end-request.ts";
+import { BodyBudget, type HeldBytes } from "./body-budget.ts";
+import { Connections } from "./connections.ts";
+import { endRequest, QUIET_PATHS } from "./end-request.ts";
 import { answerMalformedHttp } from "./malformed-http.ts";
+import { findProcessLimits, toMaxBodyBytes, toMaxConnections } from "./process-limits.ts";
+import { sendRawRefusal } from "./raw-refusal.ts";
 import { openReadiness, type Readiness } from "./readiness.ts";
 import { refuse, refuseUnknownPath } from "./refuse.ts";
+import { toPath } from "./request-url.ts";
 import { UnsentAnswers } from "./unsent-answers.ts";
 
 declare module "fastify" {
@@ -20,6 +25,14 @@ declare module "fastify" {
     procedure: string | null;
     /** Why the request failed; of a batch, the reason of the last failed call. null if nothing has failed. */
     reason: Reason | null;
+    /** After this time the failed request may succeed. */
+    retryAfterMs: number | null;
+    /** Why the body was not read, although the caller is known. */
+    refusal: DomainError | null;
+    /** What the body takes of the budget, until the response closes. */
+    heldBytes: HeldBytes | null;
+    /** Asks for the body. null: the client sends it without being asked. */
+    sendContinue: (() => void) | null;
   }
 }
 
@@ -28,6 +41,15 @@ export interface HttpServerOptions {
   /** 0 picks a free one. */
   port: number;
   timeouts?: Partial<HttpTimeouts>;
+  /** By default they come from the limits of the process. */
+  bounds?: Partial<HttpBounds>;
+}
+
+export interface HttpBounds {
+  /** Connections that are served at the same time. */
+  connections: number;
+  /** Bytes of all request bodies that are held at the same time. */
+  bodyBytes: number;
 }
 
 /** How long a client may take to send a request, in milliseconds. */
@@ -53,23 +75,34 @@ const TIMEOUTS: HttpTimeouts = { headersMs: 15_000, requestMs: 120_000, checkMs:
 const CLOSE_DEADLINE_MS = 10_000;
 const REAP_INTERVAL_MS = 50;
 const CONNECTION_BUFFER_BYTES = 16 * 1024;
+const CROWDED_LOG_INTERVAL_MS = 10_000;
+const CROWDED_STATUS = "429 Too Many Requests";
+const CROWDED = {
+  reason: "RATE_LIMITED",
+  message: "this replica has as many connections as it serves: try again later or at another replica",
+  retryAfterMs: 1_000,
+} as const;
 /** fastify's default is 100. A batch names up to ten procedures in one part of the path. */
 const PATH_PART_MAX_LENGTH = 2_000;
 
 /** Listens, and serves until closed. */
 export async function openHttpServer(ctx: AppContext, options: HttpServerOptions): Promise<HttpServer> {
   const closing = new AbortController();
-  const server = makeServer(ctx, { ...TIMEOUTS, ...options.timeouts });
-  const endSilent = trackSilentConnections(server);
+  const bounds = { ...toBounds(ctx), ...options.bounds };
+  const connections = new Connections(bounds.connections);
+  const server = makeServer(ctx, { timeouts: { ...TIMEOUTS, ...options.timeouts }, connections });
+  boundConnections(ctx, server, connections);
   const readiness = openReadiness(ctx);
-  mountTrpc(server, { app: ctx, readiness, closing: closing.signal, unsent: new UnsentAnswers() });
+  const budget = new BodyBudget(bounds.bodyBytes);
+  const unsent = new UnsentAnswers();
+  mountTrpc(server, { app: ctx, readiness, closing: closing.signal, connections, budget, unsent });
   mountHealth(server, readiness);
   const url = await listen(server, options);
 
   let closed: Promise<void> | undefined;
   const close = async (deadlineMs = CLOSE_DEADLINE_MS) => {
     closing.abort();
-    closed ??= closeServer(server, { deadlineMs, endSilent });
+    closed ??= closeServer(server, { deadlineMs, connections });
     await closed;
   };
   return { url, close, [Symbol.asyncDispose]: close };
@@ -88,8 +121,20 @@ async function listen(server: FastifyInstance, { host, port }: HttpServerOptions
   }
 }
 
-function makeServer(ctx: AppContext, timeouts: HttpTimeouts): FastifyInstance {
-  const pending = new WeakMap<Socket, Set<ServerResponse>>();
+function toBounds({ config }: Pick<AppContext, "config">): HttpBounds {
+  const { openFiles, memoryBytes } = findProcessLimits();
+  return {
+    connections: toMaxConnections(openFiles, config.databasePool),
+    bodyBytes: toMaxBodyBytes(memoryBytes),
+  };
+}
+
+interface ServerParts {
+  timeouts: HttpTimeouts;
+  connections: Connections;
+}
+
+function makeServer(ctx: AppContext, { timeouts, connections }: ServerParts): FastifyInstance {
   const server = fastify({
     bodyLimit: REQUEST_MAX_BYTES,
     routerOptions: { maxParamLength: PATH_PART_MAX_LENGTH },
@@ -107,31 +152,73 @@ function makeServer(ctx: AppContext, timeouts: HttpTimeouts): FastifyInstance {
       // Node refuses without a body. `requireHost` refuses with one.
       requireHostHeader: false,
     },
-    clientErrorHandler: (error, socket) => answerMalformedHttp(error, socket, pending.get(socket)),
+    clientErrorHandler: (error, socket) => {
+      if (connections.isAnsweredEarly(socket)) socket.destroy();
+      else answerMalformedHttp(error, socket, connections.pendingOf(socket));
+    },
     frameworkErrors: (error, request, reply) => refuse(ctx.log, error, { request, reply }),
   });
-  server.decorateRequest("actorName", null);
-  server.decorateRequest("procedure", null);
-  server.decorateRequest("reason", null);
+  for (const name of ["actorName", "procedure", "reason", "retryAfterMs"]) server.decorateRequest(name, null);
+  for (const name of ["refusal", "heldBytes", "sendContinue"]) server.decorateRequest(name, null);
   server.addHook("onRequest", async (request, reply) => {
     const startedAt = performance.now();
     const { socket } = request.raw;
-    pending.set(socket, (pending.get(socket) ?? new Set()).add(reply.raw));
+    const { healthOnly } = connections.begin(socket, reply.raw);
     // fastify's `onResponse` does not run when the caller leaves, but every response closes.
     reply.raw.once("close", () => {
-      pending.get(socket)?.delete(reply.raw);
+      connections.end(socket, reply.raw);
+      request.heldBytes?.release();
       endRequest(ctx, { request, reply, durationMs: performance.now() - startedAt });
     });
     // A failed write closes the response, which is handled above. Without a listener it would end the process.
     reply.raw.on("error", ignore);
     reply.header("x-request-id", request.id);
+    if (healthOnly) requireHealth(request, reply);
     requireHost(request);
+    if (awaitsContinue(request)) {
+      // A client that is not asked for its body may send it or not, so this connection cannot be used again.
+      reply.header("connection", "close");
+      request.sendContinue = () => {
+        reply.removeHeader("connection");
+        reply.raw.writeContinue();
+      };
+    }
   });
   server.setErrorHandler((error, request, reply) => refuse(ctx.log, error, { request, reply }));
   server.setNotFoundHandler(refuseUnknownPath);
-  // Ignore `Expect` headers. Node would refuse them without a body.
-  server.server.on("checkExpectation", (request, response) => server.routing(request, response));
+  // Node would refuse an unknown `Expect` header without a body, and ask for every body before its caller is known.
+  const serve = (request: IncomingMessage, response: ServerResponse) => server.routing(request, response);
+  server.server.on("checkExpectation", serve);
+  server.server.on("checkContinue", serve);
   return server;
+}
+
+function awaitsContinue({ headers }: FastifyRequest): boolean {
+  return headers.expect !== undefined && /^100-continue$/i.test(headers.expect);
+}
+
+function boundConnections(ctx: AppContext, server: FastifyInstance, connections: Connections): void {
+  let loggedAt = -CROWDED_LOG_INTERVAL_MS;
+  server.server.on("connection", (socket: Socket) => {
+    const closedBefore = connections.closedCount;
+    if (connections.admit(socket) === "refused")
+      sendRawRefusal(socket, { status: CROWDED_STATUS, ...CROWDED });
+    if (connections.closedCount === closedBefore) return;
+    if (performance.now() - loggedAt < CROWDED_LOG_INTERVAL_MS) return;
+    loggedAt = performance.now();
+    const { max, closedCount: closed } = connections;
+    ctx.log.warn(
+      { max, closed },
+      "connections were closed, because there are as many as this process serves",
+    );
+  });
+}
+
+function requireHealth(request: FastifyRequest, reply: FastifyReply): void {
+  reply.header("connection", "close");
+  if (QUIET_PATHS.has(toPath(request.url))) return;
+  const { reason, message, retryAfterMs } = CROWDED;
+  throw new DomainError(reason, message, { retryAfterMs });
 }
 
 const OUR_KEYS = new Secrets([]);
@@ -157,33 +244,18 @@ function mountHealth(server: FastifyInstance, readiness: () => Promise<Readiness
   });
 }
 
-/**
- * Clients open connections before they send a request, and some never send one. Node counts such a connection as busy,
- * so a close would wait for it. Returns a function that ends the connections that have not sent a byte.
- */
-function trackSilentConnections(server: FastifyInstance): () => void {
-  const sockets = new Set<Socket>();
-  server.server.on("connection", (socket) => {
-    sockets.add(socket);
-    socket.once("close", () => sockets.delete(socket));
-  });
-  return () => {
-    for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
-  };
-}
-
 interface CloseServerOptions {
   deadlineMs: number;
-  endSilent: () => void;
+  connections: Connections;
 }
 
 async function closeServer(server: FastifyInstance, options: CloseServerOptions): Promise<void> {
-  const { deadlineMs, endSilent } = options;
+  const { deadlineMs, connections } = options;
   const cut = setTimeout(() => server.server.closeAllConnections(), deadlineMs);
   // A connection whose call ends after the close began becomes idle, and would stay open until its keep-alive ends.
   const reap = setInterval(() => {
     server.server.closeIdleConnections();
-    endSilent();
+    connections.endSilent();
   }, REAP_INTERVAL_MS);
   try {
     await server.close();

@@ -1,12 +1,6 @@
-import { randomUUID } from "node:crypto";
 import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-
-interface Refusal {
-  status: string;
-  reason: "INVALID_INPUT" | "REQUEST_TOO_LARGE";
-  message: string;
-}
+import { type RawRefusal, sendRawRefusal } from "./raw-refusal.ts";
 
 /**
  * Answers bytes that are no valid HTTP request, or a request that stays incomplete, and closes the connection.
@@ -21,17 +15,7 @@ export function answerMalformedHttp(
     socket.destroy();
     return;
   }
-  const { status, reason, message } = toRefusal("code" in error ? error.code : undefined);
-  const requestId = randomUUID();
-  const body = JSON.stringify({ error: { reason, message, requestId } });
-  const head = [
-    `HTTP/1.1 ${status}`,
-    "connection: close",
-    "content-type: application/json",
-    `content-length: ${Buffer.byteLength(body)}`,
-    `x-request-id: ${requestId}`,
-  ];
-  socket.end(`${head.join("\r\n")}\r\n\r\n${body}`, () => socket.destroy());
+  sendRawRefusal(socket, toRefusal("code" in error ? error.code : undefined));
 }
 
 /** True if the client waits for another response: it would take our status line for a part of that response. */
@@ -42,7 +26,7 @@ function awaitsOtherResponse(pending: ReadonlySet<ServerResponse>): boolean {
   return more.length > 0 || response.req.complete || response.headersSent;
 }
 
-function toRefusal(code: unknown): Refusal {
+function toRefusal(code: unknown): RawRefusal {
   switch (code) {
     case "HPE_HEADER_OVERFLOW":
       return {

@@ -16,8 +16,9 @@ export interface FailedCall {
  * Other failures are the caller's own, so the request's log line is enough.
  */
 export function noteFailure(log: Log, error: unknown, { request, path, left }: FailedCall): void {
-  const { reason } = toApiError(error);
+  const { reason, retryAfterMs } = toApiError(error);
   request.reason = reason;
+  request.retryAfterMs = retryAfterMs ?? null;
   if (reason !== "INTERNAL" && reason !== "DATABASE_UNAVAILABLE") return;
   const fields = { requestId: request.id, path, reason, ...toErrorFields(error) };
   // When a caller leaves, its call is cut off and fails in many harmless ways.

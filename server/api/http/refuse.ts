@@ -2,6 +2,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import type { Log } from "../../log.ts";
 import { type ApiError, toApiError, toProtocolError, toTrpcErrorShape } from "../trpc/api-error.ts";
 import { noteFailure } from "./note-failure.ts";
+import { toRetryAfter } from "./raw-refusal.ts";
 import { toPath } from "./request-url.ts";
 
 interface Exchange {
@@ -14,9 +15,15 @@ export function refuse(log: Log, error: unknown, { request, reply }: Exchange): 
   noteFailure(log, error, { request, path: toPath(request.url), left: reply.raw.destroyed });
   // No hook has run for a URL that fastify cannot parse, so set the header here, too.
   reply.header("x-request-id", request.id);
+  addRetryAfter({ request, reply });
   const path = findProcedurePath(request.url);
   if (path === undefined) sendRaw(toApiError(error), { request, reply });
   else sendTrpc(error, path, { request, reply });
+}
+
+/** For proxies and for callers that do not read the body of a refusal. */
+export function addRetryAfter({ request, reply }: Exchange): void {
+  if (request.retryAfterMs !== null) reply.header("retry-after", toRetryAfter(request.retryAfterMs));
 }
 
 export function refuseUnknownPath(request: FastifyRequest, reply: FastifyReply): void {

@@ -10,16 +10,20 @@ export interface RequestCaller {
   reauthenticate(): Promise<Caller>;
 }
 
-/** `onKnown` receives the name of a caller whose key was accepted. */
-export function openCaller(
-  app: AppContext,
-  authorization: string | undefined,
-  onKnown: (name: string) => void,
-): RequestCaller {
+export interface CallerInput {
+  authorization: string | undefined;
+  /** See `toCallerAddress`. */
+  address: string;
+  /** Called each time when the key was accepted. */
+  onKnown: (caller: Caller) => void;
+}
+
+/** Reads the key only, so it works before the body has arrived. */
+export function openCaller(app: AppContext, { authorization, address, onKnown }: CallerInput): RequestCaller {
   let checked: Promise<Caller> | undefined;
   const check = async () => {
-    const caller = await authenticate(app, readBearer(authorization));
-    onKnown(caller.actor.name);
+    const caller = await authenticate(app, readBearer(authorization), address);
+    onKnown(caller);
     return caller;
   };
   return { authenticate: async () => (checked ??= check()), reauthenticate: check };

@@ -71,7 +71,13 @@ export async function serveSubscription(call: SubscriptionCall): Promise<void> {
     // Greet two turns of the event loop later, so that the queries for the first item are sent first.
     setImmediate(() => setImmediate(() => send("")));
     // Not `for await`: it would keep the last item in memory for as long as the stream waits for the next one.
-    while (sendItem(await items.next()));
+    while (sendItem(await items.next())) {
+      if (read === undefined) continue;
+      // The call has begun. A stream may last for hours, so drop its input, which may be large.
+      read = undefined;
+      request.body = undefined;
+      request.heldBytes?.release();
+    }
     send(RETURNED);
   } catch (error) {
     // After an AbortError the stream ends without `return`, so the reader comes back for the rest.

@@ -1,9 +1,14 @@
-import { isUtf8 } from "node:buffer";
-import { TRPCError } from "@trpc/server";
 import { resolveResponse } from "@trpc/server/http";
+import type { IncomingMessage } from "node:http";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { BodyBudget } from "../http/body-budget.ts";
+import { toCallerAddress } from "../http/caller-address.ts";
+import type { Connections } from "../http/connections.ts";
+import { LargeBodies } from "../http/large-bodies.ts";
 import { noteFailure } from "../http/note-failure.ts";
-import { openCaller } from "../http/request-caller.ts";
+import { readBody } from "../http/read-body.ts";
+import { addRetryAfter } from "../http/refuse.ts";
+import { openCaller, type RequestCaller } from "../http/request-caller.ts";
 import { toSearch } from "../http/request-url.ts";
 import { cutConnection, STALL_MS, type UnsentAnswers } from "../http/unsent-answers.ts";
 import { appRouter } from "../routers/router.ts";
@@ -29,18 +34,27 @@ const LARGE_ANSWER_LENGTH = 64 * 1024;
 /** The headers that tRPC reads. It does not get `authorization`, so no error of tRPC can show the key. */
 const TRPC_HEADERS = ["content-type", "accept", "trpc-accept"] as const;
 
+declare module "fastify" {
+  interface FastifyRequest {
+    /** The caller of this request. null until the body or the call asks for it. */
+    caller: RequestCaller | null;
+  }
+}
+
 export interface TrpcRouteOptions extends Pick<RequestContext, "app" | "readiness" | "closing"> {
+  connections: Connections;
+  budget: BodyBudget;
   unsent: UnsentAnswers;
 }
 
 /** Serves the router at `/trpc`. */
 export function mountTrpc(server: FastifyInstance, options: TrpcRouteOptions): void {
   server.removeAllContentTypeParsers();
-  server.addContentTypeParser("application/json", { parseAs: "buffer" }, (_request, body, done) => {
-    // Decoding replaces invalid UTF-8 by U+FFFD, which would silently change a caller's text. So refuse it.
-    if (Buffer.isBuffer(body) && isUtf8(body)) done(null, body.toString("utf8"));
-    else done(new TRPCError({ code: "BAD_REQUEST", message: "the body is not valid UTF-8" }));
-  });
+  server.decorateRequest("caller", null);
+  const bodyContext = { ...options, largeBodies: new LargeBodies() };
+  server.addContentTypeParser("application/json", async (request: FastifyRequest, payload: IncomingMessage) =>
+    readBody(bodyContext, { request, payload, caller: getCaller(options, request) }),
+  );
   const answer = async (path: string, request: FastifyRequest, reply: FastifyReply) =>
     answerCall(options, { path, request, reply });
   const method = ["GET", "POST"];
@@ -65,23 +79,36 @@ async function answerCall(options: TrpcRouteOptions, call: HttpCall): Promise<Fa
   reply.raw.once("close", () => {
     if (!reply.raw.writableFinished) left.abort();
   });
-  const caller = openCaller(options.app, request.headers.authorization, (name) => {
-    request.actorName = name;
-  });
-  const { unsent, ...shared } = options;
+  if (request.refusal !== null) throw request.refusal;
+  const { app, readiness, closing, unsent } = options;
   const standIns = new StandIns();
   const ctx: RequestContext = {
-    ...shared,
-    ...caller,
+    app,
+    readiness,
+    closing,
+    ...getCaller(options, request),
     requestId: request.id,
     findInputText: (batchIndex) => findInputText(request, batchIndex),
     standIns,
   };
   if (!isSubscription(path) || isBatch(request)) {
-    return send(reply, await resolve(ctx, call, left.signal), { standIns, unsent });
+    return send(call, await resolve(ctx, call, left.signal), { standIns, unsent });
   }
   await serveSubscription({ path, request, reply, ctx, unsent, left: left.signal });
   return reply;
+}
+
+/** A request's body and its call share one check of the key. */
+function getCaller({ app, connections }: TrpcRouteOptions, request: FastifyRequest): RequestCaller {
+  request.caller ??= openCaller(app, {
+    authorization: request.headers.authorization,
+    address: toCallerAddress(request.raw, app.config.trustProxy),
+    onKnown: ({ actor }) => {
+      request.actorName = actor.name;
+      connections.noteKnown(request.raw.socket);
+    },
+  });
+  return request.caller;
 }
 
 async function resolve(
@@ -116,11 +143,12 @@ interface SendOptions {
 }
 
 async function send(
-  reply: FastifyReply,
+  { request, reply }: HttpCall,
   response: Response,
   { standIns, unsent }: SendOptions,
 ): Promise<FastifyReply> {
   const { status, headers, body } = response;
+  addRetryAfter({ request, reply });
   if (headers.has("transfer-encoding")) {
     const lines = body?.pipeThrough(standIns.fillLines()).pipeThrough(new TextEncoderStream());
     return reply.send(new Response(lines ?? null, { status, headers }));

@@ -1,0 +1,208 @@
+import { isUtf8 } from "node:buffer";
+import type { IncomingMessage } from "node:http";
+import { TRPCError } from "@trpc/server";
+import type { FastifyRequest } from "fastify";
+import type { AppContext } from "../../compose.ts";
+import { DomainError } from "../../errors.ts";
+import { hasMoreValuesThan } from "../../json-values.ts";
+import type { Caller } from "../../keys/caller.ts";
+import type { BodyBudget, HeldBytes, Refused } from "./body-budget.ts";
+import type { Connections } from "./connections.ts";
+import type { LargeBodies } from "./large-bodies.ts";
+import type { RequestCaller } from "./request-caller.ts";
+
+/** Each value costs time in every step from the parser to the engine, so their number is bounded like the bytes. */
+const JSON_MAX_VALUES = 50_000;
+/** A larger body waits for its turn. */
+const LARGE_BYTES = 256 * 1024;
+const FIRST_CHUNKED_BYTES = 64 * 1024;
+/** The rest of a refused body is read and dropped up to here, so that its sender reads the refusal. */
+const MAX_DISCARDED_BYTES = 16 * 1024 * 1024;
+const BUSY_RETRY_AFTER_MS = 1_000;
+
+export interface BodyContext {
+  app: Pick<AppContext, "lease">;
+  budget: BodyBudget;
+  largeBodies: LargeBodies;
+  connections: Connections;
+}
+
+export interface BodyToRead {
+  request: FastifyRequest;
+  payload: IncomingMessage;
+  caller: Pick<RequestCaller, "authenticate">;
+}
+
+/** Stands for a body that is not read. Also valid as the inputs of a batch. */
+const NO_INPUT = "{}";
+
+/**
+ * Reads the body of a caller whose key is accepted. Any other caller's body is dropped as it arrives, and its call gets
+ * an empty input. Sets `request.refusal` if the body itself is refused.
+ */
+export async function readBody(ctx: BodyContext, body: BodyToRead): Promise<string> {
+  const { request, payload } = body;
+  const length = toLength(request);
+  if (length === 0) return "";
+  const { bodyLimit } = request.routeOptions;
+  if (length !== undefined && length > bodyLimit) {
+    // More than we would drop: let fastify close the connection.
+    if (length > MAX_DISCARDED_BYTES) throw tooLarge(bodyLimit);
+    return refuseBody(ctx, body, tooLarge(bodyLimit));
+  }
+  const caller = await findCaller(ctx, body);
+  if (caller === undefined) return discard(ctx, body);
+  const owner = caller.kind === "platform_key" ? caller.productId : caller.actor.name;
+  const held = ctx.budget.hold(owner, length ?? FIRST_CHUNKED_BYTES);
+  if (typeof held === "string") return refuseBody(ctx, body, noRoom(held));
+  request.heldBytes = held;
+  request.sendContinue?.();
+  const received = await receive(payload, { length, maxBytes: bodyLimit, held });
+  if (received === "too large") return refuseBody(ctx, body, tooLarge(bodyLimit));
+  if (received === "no room") return refuseBody(ctx, body, noRoom("caller"));
+  if (received.length > LARGE_BYTES) {
+    await ctx.largeBodies.enter(owner);
+    if (request.raw.socket.destroyed) return NO_INPUT;
+  }
+  return decode(received);
+}
+
+/** undefined: the body has no stated length, and comes in chunks. */
+function toLength({ headers }: FastifyRequest): number | undefined {
+  if (headers["transfer-encoding"] !== undefined) return undefined;
+  return Number(headers["content-length"] ?? 0);
+}
+
+/** undefined: no key, or one that is not accepted. The call itself answers why, in the form of its protocol. */
+async function findCaller(ctx: BodyContext, { caller }: BodyToRead): Promise<Caller | undefined> {
+  try {
+    return await ctx.app.lease.run(async () => caller.authenticate());
+  } catch {
+    // The call asks for its caller again and gets the same error.
+    return undefined;
+  }
+}
+
+function refuseBody(ctx: BodyContext, body: BodyToRead, refusal: DomainError): string {
+  body.request.refusal = refusal;
+  body.request.heldBytes?.release();
+  return discard(ctx, body);
+}
+
+/** Drops the rest of the body as it arrives, for a sender who has its answer or gets it now. */
+function discard({ connections }: BodyContext, { request, payload }: BodyToRead): string {
+  const { socket } = request.raw;
+  connections.noteAnsweredEarly(socket);
+  let leftBytes = MAX_DISCARDED_BYTES;
+  payload.on("data", (chunk: Buffer) => {
+    leftBytes -= chunk.length;
+    if (leftBytes < 0) socket.destroy();
+  });
+  payload.on("error", () => undefined);
+  payload.resume();
+  return NO_INPUT;
+}
+
+interface Reception {
+  length: number | undefined;
+  maxBytes: number;
+  held: HeldBytes;
+}
+
+/** Rejects if the sender leaves. */
+async function receive(
+  payload: IncomingMessage,
+  reception: Reception,
+): Promise<Buffer | "too large" | "no room"> {
+  const { promise, resolve, reject } = Promise.withResolvers<Buffer | "too large" | "no room">();
+  const buffer = new BodyBuffer(reception);
+  const onData = (chunk: Buffer) => {
+    const failure = buffer.append(chunk);
+    if (failure !== undefined) resolve(failure);
+  };
+  const onEnd = () => resolve(buffer.bytes);
+  payload.on("data", onData);
+  payload.on("end", onEnd);
+  payload.on("error", reject);
+  // Its error came before we listened.
+  if (payload.destroyed) reject(new Error("the sender left"));
+  try {
+    return await promise;
+  } finally {
+    payload.off("data", onData);
+    payload.off("end", onEnd);
+    payload.off("error", reject);
+  }
+}
+
+/** The received bytes in one piece. Pieces that are joined at the end would need the memory twice. */
+class BodyBuffer {
+  readonly #reception: Reception;
+  #buffer: Buffer | undefined;
+  #length = 0;
+
+  constructor(reception: Reception) {
+    this.#reception = reception;
+  }
+
+  get bytes(): Buffer {
+    return this.#buffer?.subarray(0, this.#length) ?? Buffer.alloc(0);
+  }
+
+  append(chunk: Buffer): "too large" | "no room" | undefined {
+    const { length, maxBytes } = this.#reception;
+    const needed = this.#length + chunk.length;
+    if (needed > maxBytes) return "too large";
+    if (chunk.length === length) {
+      this.#buffer = chunk;
+    } else {
+      const room = this.#makeRoom(needed);
+      if (room === undefined) return "no room";
+      chunk.copy(room, this.#length);
+    }
+    this.#length = needed;
+    return undefined;
+  }
+
+  #makeRoom(needed: number): Buffer | undefined {
+    const current = this.#buffer;
+    if (current !== undefined && current.length >= needed) return current;
+    const { length, maxBytes, held } = this.#reception;
+    const size =
+      length ?? Math.min(maxBytes, Math.max(FIRST_CHUNKED_BYTES, needed, 2 * (current?.length ?? 0)));
+    if (!held.resize(size)) return undefined;
+    const next = Buffer.allocUnsafeSlow(size);
+    current?.copy(next, 0, 0, this.#length);
+    this.#buffer = next;
+    return next;
+  }
+}
+
+function decode(bytes: Buffer): string {
+  // Decoding replaces invalid UTF-8 by U+FFFD, which would silently change a caller's text. So refuse it.
+  if (!isUtf8(bytes)) throw new TRPCError({ code: "BAD_REQUEST", message: "the body is not valid UTF-8" });
+  // Fewer bytes cannot hold more values.
+  if (bytes.length > JSON_MAX_VALUES && hasMoreValuesThan(bytes, JSON_MAX_VALUES)) {
+    throw new DomainError(
+      "REQUEST_TOO_LARGE",
+      `the request has more than ${JSON_MAX_VALUES} JSON values, where each key counts as one: send fewer`,
+    );
+  }
+  return bytes.toString("utf8");
+}
+
+function tooLarge(maxBytes: number): DomainError {
+  return new DomainError(
+    "REQUEST_TOO_LARGE",
+    `the request body is larger than this path allows: send at most ${maxBytes} bytes`,
+  );
+}
+
+function noRoom(refused: Refused): DomainError {
+  const whose = refused === "caller" ? "your other requests" : "other requests";
+  return new DomainError(
+    "RATE_LIMITED",
+    `${whose} hold all the memory that there is for request bodies: send this request again later`,
+    { retryAfterMs: BUSY_RETRY_AFTER_MS },
+  );
+}
