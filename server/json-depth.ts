@@ -6,7 +6,13 @@ export function isDeeperThan(value: unknown, limit: number): boolean {
   let level = [value].filter(isContainer);
   for (let depth = 0; level.length > 0; depth += 1) {
     if (depth === limit) return true;
-    level = level.flatMap((container) => Object.values(container).filter(isContainer));
+    const next: object[] = [];
+    for (const container of level) {
+      // Lists are read in place: a list of values for each of many small ones would take most of the time.
+      const values: readonly unknown[] = Array.isArray(container) ? container : Object.values(container);
+      for (const inner of values) if (isContainer(inner)) next.push(inner);
+    }
+    level = next;
   }
   return false;
 }

@@ -150,7 +150,8 @@ test("beyond the reserve for health, a connection is refused only if all of the 
 test("an operator reads in the log that connections were closed for this reason", async () => {
   await using crowd = await openCrowd();
   await times(3 * MAX, () => crowd.dial());
-  const find = () => api.logged.find((line) => line.includes("as many as this process serves"));
+  const { logged } = api;
+  const find = () => logged.find((line) => line.includes("as many as this process serves"));
   await expect.poll(find).toBeDefined();
   expect(JSON.parse(find() ?? "{}")).toMatchObject({ level: "warn", max: MAX });
 });
