@@ -1,9 +1,10 @@
-/** No pause is longer. */
-const MAX_PAUSE_MS = 250;
+/** After each body, how much longer than its work the event loop is left to others. */
+const PAUSE_FACTOR = 3;
+const MAX_PAUSE_MS = 1_000;
 
 /**
  * Lets one large body be worked on at a time. Parsing, checking and encoding a large body holds the event loop, so after
- * each one the loop is left to others for as long as that body took. Callers take turns: the one with many bodies waits
+ * each one the loop is left to others for three times as long. Callers take turns: the one with many bodies waits
  * for itself only. The bytes of waiting bodies count as held (see BodyBudget), which bounds the queue.
  */
 export class LargeBodies {
@@ -29,7 +30,7 @@ export class LargeBodies {
     setImmediate(() =>
       setImmediate(() =>
         setImmediate(() => {
-          const pauseMs = Math.min(performance.now() - startedAt, MAX_PAUSE_MS);
+          const pauseMs = Math.min(PAUSE_FACTOR * (performance.now() - startedAt), MAX_PAUSE_MS);
           setTimeout(() => this.#leave(), pauseMs);
         }),
       ),
