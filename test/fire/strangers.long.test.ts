@@ -173,11 +173,8 @@ test("20,000 well-formed unknown keys leave the median of another tenant near th
         refusals.set(response.status, (refusals.get(response.status) ?? 0) + 1);
       }
     };
-    let isOver = false;
-    const workers = Promise.all(Array.from({ length: 40 }, worker)).then(() => {
-      isOver = true;
-    });
-    const median = await measureMedian(caller, () => isOver);
+    const workers = Promise.all(Array.from({ length: 40 }, worker));
+    const median = await measureMedian(caller, () => sent >= count);
     await workers;
     return median;
   };
@@ -213,9 +210,9 @@ test("costly requests of one tenant leave calls of another one answered, and the
   // The costliest request that is allowed: the largest body with the most keys.
   const costliest = toCostlyBody(24_900, "k".repeat(300));
   const reasons = new Set<string>();
-  let isOver = false;
+  const over = new AbortController();
   const workers = Array.from({ length: 10 }, async () => {
-    while (!isOver) {
+    while (!over.signal.aborted) {
       const { reason, retryAfterMs = 0 } = await send(costliest);
       reasons.add(reason);
       await pause(retryAfterMs);
@@ -226,7 +223,7 @@ test("costly requests of one tenant leave calls of another one answered, and the
       expect((await callProcedure({ url: service.url, key }, "engines.list", {})).status).toBe(200);
     }
   } finally {
-    isOver = true;
+    over.abort();
     await Promise.all(workers);
   }
   expect([...reasons].filter((reason) => reason !== "RATE_LIMITED")).toEqual(["ENGINE_NOT_FOUND"]);
