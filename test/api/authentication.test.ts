@@ -167,7 +167,14 @@ test("health needs no key", async () => {
   // Poll: on a loaded machine a check may take too long, and then counts as failed.
   await expect.poll(ready).toEqual({
     ok: true,
-    subsystems: { process: "ok", database: "ok", migrations: "ok", runtime: "ok" },
+    subsystems: {
+      process: "ok",
+      database: "ok",
+      migrations: "ok",
+      runtime: "ok",
+      log: "ok",
+      dataDir: "ok",
+    },
   });
 });
 
