@@ -2,6 +2,7 @@ import type { Benchmark } from "./benchmark.ts";
 import { auditedChanges } from "./benchmarks/audited-changes.ts";
 import { enginesGet } from "./benchmarks/engines-get.ts";
 import { firstEvent } from "./benchmarks/first-event.ts";
+import { flood } from "./benchmarks/flood.ts";
 import { provision } from "./benchmarks/provision.ts";
 import { quietStreams } from "./benchmarks/quiet-streams.ts";
 import { relay200, relay50 } from "./benchmarks/relay.ts";
@@ -17,4 +18,5 @@ export const BENCHMARKS: readonly Benchmark[] = [
   provision,
   quietStreams,
   auditedChanges,
+  flood,
 ];

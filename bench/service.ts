@@ -15,8 +15,11 @@ import { readCpu, type CpuReading } from "./cpu-meter.ts";
 import { openProgram, type Program } from "./program.ts";
 
 export interface ServiceInput {
-  /** The engine to run: the bench engine, which costs almost nothing, or the reference engine. */
-  engine: "bench" | "reference";
+  /**
+   * The engine to run: the bench engine, which costs almost nothing; the reference engine; or the tiny engine, of which a
+   * thousand fit on a small machine.
+   */
+  engine: "bench" | "reference" | "tiny";
   /** The reference engine's image. With it the engines run in Docker, otherwise as processes. */
   dockerImage?: string;
 }
@@ -44,6 +47,13 @@ export interface Product {
 
 const ENTRY = fileURLToPath(new URL("../server/main.ts", import.meta.url));
 const BENCH_ENGINE = fileURLToPath(new URL("engine-main.ts", import.meta.url));
+const ENGINE_COMMANDS = {
+  bench: quote([process.execPath, BENCH_ENGINE]),
+  reference: undefined,
+  tiny: quote(["perl", fileURLToPath(new URL("../engine/tiny-engine.pl", import.meta.url))]),
+};
+/** Outside the ranges of the tests and of other benchmarks, with some ports to spare. */
+const TINY_PORTS = { min: 31_000, max: 32_099 };
 const SILENT = { info: () => undefined, warn: () => undefined };
 
 /** Disposing stops the service and removes everything that it made. */
@@ -102,7 +112,7 @@ interface EnvironmentInput extends ServiceInput {
 }
 
 async function toEnvironment(input: EnvironmentInput): Promise<Record<string, string | undefined>> {
-  const ports = await findPortRange();
+  const ports = input.engine === "tiny" ? TINY_PORTS : await findPortRange();
   const { PATH, HOME, TMPDIR, DOCKER_HOST } = process.env;
   return {
     PATH,
@@ -119,7 +129,7 @@ async function toEnvironment(input: EnvironmentInput): Promise<Record<string, st
     ORCH_ENGINE_BACKEND: input.dockerImage === undefined ? "process" : "docker",
     ORCH_ENGINE_IMAGE: input.dockerImage,
     ORCH_ENGINE_NETWORK: input.network,
-    ORCH_ENGINE_COMMAND: input.engine === "bench" ? quote([process.execPath, BENCH_ENGINE]) : undefined,
+    ORCH_ENGINE_COMMAND: ENGINE_COMMANDS[input.engine],
     ORCH_DRAIN_S: "0",
     ORCH_LOG_PRETTY: "false",
   };
