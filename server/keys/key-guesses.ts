@@ -7,8 +7,9 @@ const PER_SECOND = 5;
 /** The same for all addresses together. */
 const BURST_OF_ALL = 500;
 const PER_SECOND_OF_ALL = 50;
-/** A debt beyond this is forgiven: calls that run at the same time may all fail. */
-const MAX_DEBT_BURSTS = 4;
+/** Refused keys that come again, from all addresses together. */
+const BURST_OF_REPEATS = 100;
+const PER_SECOND_OF_REPEATS = 10;
 const MAX_ADDRESSES = 10_000;
 const MAX_REFUSED = 20_000;
 /** A refused key that comes again after this time is more than a guess: a guesser has no reason to repeat a key. */
@@ -22,31 +23,38 @@ interface Rate {
 }
 const RATE: Rate = { burst: BURST, perSecond: PER_SECOND };
 const RATE_OF_ALL: Rate = { burst: BURST_OF_ALL, perSecond: PER_SECOND_OF_ALL };
+const RATE_OF_REPEATS: Rate = { burst: BURST_OF_REPEATS, perSecond: PER_SECOND_OF_REPEATS };
 
 /**
- * Bounds how many unknown keys are looked up, for each address and in all. Only a key that turns out to be unknown is
- * charged, so valid keys use nothing up, however many arrive at once.
+ * Bounds how many unknown keys are looked up, for each address and in all. Each look-up takes from the allowances
+ * before it begins, and gives back if the key turns out to be valid. So valid keys use nothing up.
  *
- * A key that was refused and comes again is charged to a second allowance. So a valid key gets through at its second
- * attempt, although somebody at the same address guesses keys.
+ * A key that was refused and comes again has allowances of its own. So a valid key gets through at its second attempt,
+ * although somebody at the same address guesses keys.
  */
 export class KeyGuesses {
   readonly #addresses = new LRUCache<string, Allowance>({ max: MAX_ADDRESSES });
   readonly #all = new Allowance(RATE_OF_ALL);
+  readonly #allRepeats = new Allowance(RATE_OF_REPEATS);
   /** When each refused key was refused first, by its hash. */
   readonly #refused = new LRUCache<string, number>({ max: MAX_REFUSED });
 
   /**
-   * Returns the allowances to charge if the key turns out to be unknown.
+   * Takes from the allowances, and returns them. Give back if the key turns out to be valid, or was not looked up.
    *
    * @throws RATE_LIMITED if the address, or all addresses together, sent too many unknown keys.
    */
-  admit(address: string, hash: string, now: number): Charge {
+  admit(address: string, hash: string, now: number): readonly Allowance[] {
     const refusedAt = this.#refused.get(hash);
     const isBack = refusedAt !== undefined && now >= refusedAt + RETURN_AFTER_MS;
-    const allowances = isBack ? [this.#of(`again ${address}`)] : [this.#of(address), this.#all];
+    const allowances = isBack
+      ? [this.#of(`again ${address}`), this.#allRepeats]
+      : [this.#of(address), this.#all];
     const waitMs = Math.max(...allowances.map((allowance) => allowance.toWaitMs(now)));
-    if (waitMs === 0) return { allowances };
+    if (waitMs === 0) {
+      for (const allowance of allowances) allowance.take();
+      return allowances;
+    }
     if (refusedAt === undefined) this.#refused.set(hash, now);
     throw new DomainError(
       "RATE_LIMITED",
@@ -64,15 +72,7 @@ export class KeyGuesses {
   }
 }
 
-export interface Charge {
-  allowances: readonly Allowance[];
-}
-
-export function chargeGuess({ allowances }: Charge, now: number): void {
-  for (const allowance of allowances) allowance.charge(now);
-}
-
-/** Refills steadily up to its burst. It may go into debt, because a charge comes after the look-up. */
+/** Refills steadily up to its burst. */
 class Allowance {
   readonly #rate: Rate;
   #left: number;
@@ -89,9 +89,13 @@ class Allowance {
     return this.#left >= 1 ? 0 : Math.ceil(((1 - this.#left) / this.#rate.perSecond) * 1_000);
   }
 
-  charge(now: number): void {
-    this.#refill(now);
-    this.#left = Math.max(this.#left - 1, -MAX_DEBT_BURSTS * this.#rate.burst);
+  /** Only if there is nothing to wait for. */
+  take(): void {
+    this.#left -= 1;
+  }
+
+  giveBack(): void {
+    this.#left = Math.min(this.#rate.burst, this.#left + 1);
   }
 
   #refill(now: number): void {

@@ -2,7 +2,7 @@ import { LRUCache } from "lru-cache";
 import { findPlatformKeyState, recordKeyUsed, type PlatformKeyState } from "../../db/platform-keys.ts";
 import type { BaseContext } from "../context.ts";
 import { toErrorMessage } from "../errors.ts";
-import { chargeGuess, KeyGuesses } from "./key-guesses.ts";
+import { KeyGuesses } from "./key-guesses.ts";
 
 /** How long a key's state from the database is used. A revocation has effect after this time at the latest. */
 const REMEMBER_MS = 500;
@@ -12,11 +12,14 @@ const REMEMBER_UNKNOWN_MS = 5_000;
 /** Bounds the memory that made-up keys with a valid checksum can take. */
 const MAX_UNKNOWN = 10_000;
 
-interface Remembered {
+interface Asked {
   state: Promise<PlatformKeyState | undefined>;
   until: number;
-  /** The database has this key. Its next look-ups are no guesses. */
-  isFound: boolean;
+}
+
+function isFresh(asked: Asked | undefined, now: number): boolean {
+  // If the clock was set back, a state must not be used for longer.
+  return asked !== undefined && asked.until > now && asked.until <= now + REMEMBER_MS;
 }
 
 /**
@@ -25,7 +28,10 @@ interface Remembered {
  */
 export class KeyStates {
   readonly #ctx: Pick<BaseContext, "db" | "clock" | "log">;
-  readonly #remembered = new LRUCache<string, Remembered>({ max: MAX_REMEMBERED });
+  /** Keys that the database has, so that their next look-ups are no guesses. */
+  readonly #known = new LRUCache<string, Asked>({ max: MAX_REMEMBERED });
+  /** Look-ups without an answer yet. The guesses among them are bounded, and they displace no known key. */
+  readonly #pending = new Map<string, Asked>();
   /** The hashes of unknown keys, and until when they count as unknown. */
   readonly #unknown = new LRUCache<string, number>({ max: MAX_UNKNOWN });
   readonly #guesses = new KeyGuesses();
@@ -44,37 +50,40 @@ export class KeyStates {
    */
   async find(hash: string, address?: string): Promise<PlatformKeyState | undefined> {
     const now = this.#ctx.clock.now();
-    const known = this.#remembered.get(hash);
-    // If the clock was set back, a state must not be used for longer.
-    if (known !== undefined && known.until > now && known.until <= now + REMEMBER_MS) return known.state;
+    const known = this.#known.get(hash);
+    const fresh = [known, this.#pending.get(hash)].find((each) => isFresh(each, now));
+    if (fresh !== undefined) return fresh.state;
     if (this.#isUnknown(hash, now)) return undefined;
-    const isFound = known?.isFound === true;
-    const isGuess = !isFound && address !== undefined;
-    const charge = isGuess ? this.#guesses.admit(address, hash, now) : undefined;
-    const asked = { state: findPlatformKeyState(this.#ctx.db, hash), until: now + REMEMBER_MS, isFound };
-    this.#remembered.set(hash, asked);
+    const isGuess = known === undefined && address !== undefined;
+    const taken = isGuess ? this.#guesses.admit(address, hash, now) : [];
+    const asked = { state: findPlatformKeyState(this.#ctx.db, hash), until: now + REMEMBER_MS };
+    this.#pending.set(hash, asked);
+    let isUnknown = false;
     try {
       const state = await asked.state;
-      asked.isFound = state !== undefined;
-      if (asked.isFound) return state;
-      if (charge !== undefined) chargeGuess(charge, now);
-      this.#unknown.set(hash, now + REMEMBER_UNKNOWN_MS);
-      this.#forget(hash, asked);
-      return undefined;
-    } catch (error) {
-      if (isFound) asked.until = 0;
-      else this.#forget(hash, asked);
-      throw error;
+      isUnknown = state === undefined;
+      this.#note(hash, { asked, isUnknown, now });
+      return state;
+    } finally {
+      if (!isUnknown) for (const allowance of taken) allowance.giveBack();
+      if (this.#pending.get(hash) === asked) this.#pending.delete(hash);
     }
+  }
+
+  #note(hash: string, { asked, isUnknown, now }: { asked: Asked; isUnknown: boolean; now: number }): void {
+    if (isUnknown) {
+      this.#known.delete(hash);
+      this.#unknown.set(hash, now + REMEMBER_UNKNOWN_MS);
+      return;
+    }
+    const known = this.#known.peek(hash);
+    // A slow query must not replace the answer of a later one.
+    if (known === undefined || known.until <= asked.until) this.#known.set(hash, asked);
   }
 
   #isUnknown(hash: string, now: number): boolean {
     const until = this.#unknown.get(hash);
     return until !== undefined && until > now && until <= now + REMEMBER_UNKNOWN_MS;
-  }
-
-  #forget(hash: string, asked: Remembered): void {
-    if (this.#remembered.peek(hash) === asked) this.#remembered.delete(hash);
   }
 
   /** Writes the time of the key's last use in the background. A failure is logged and does not fail the call. */
@@ -89,7 +98,8 @@ export class KeyStates {
 
   /** Makes the next look-up of every key query the database. */
   clear(): void {
-    for (const known of this.#remembered.values()) known.until = 0;
+    for (const known of this.#known.values()) known.until = 0;
+    for (const asked of this.#pending.values()) asked.until = 0;
     this.#unknown.clear();
   }
 }

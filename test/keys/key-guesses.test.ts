@@ -96,11 +96,29 @@ describe("unknown keys from one address", () => {
     await expect(refused).rejects.toMatchObject({ reason: "RATE_LIMITED", retryAfterMs: 1_000 });
   });
 
-  test("that arrive all at once are charged, too", async () => {
+  test("that arrive all at once reach the database fifty times, and their number leaves no debt", async () => {
     const watched = watch();
-    await Promise.all(Array.from({ length: 200 }, async () => guess(watched, "a")));
+    const reasons = await Promise.all(Array.from({ length: 2_000 }, async () => guess(watched, "a")));
+    expect(reasons.filter((reason) => reason === "INVALID_KEY").length).toBe(50);
+    expect(watched.queries()).toBe(50);
     watched.now.ms += 10_000;
-    expect(await guess(watched, "a")).toBe("RATE_LIMITED");
+    await Promise.all(Array.from({ length: 200 }, async () => guess(watched, "a")));
+    expect(watched.queries()).toBe(100);
+  });
+
+  test("that come again after a refusal are limited together, from however many addresses", async () => {
+    const watched = watch();
+    const keys = Array.from({ length: 1_200 }, (_, index) => ({
+      key: createKey("platform").plaintext,
+      address: `again-${index % 40}`,
+    }));
+    const sendAll = async () =>
+      Promise.all(keys.map(async ({ key, address }) => reasonOf(authenticate(watched.ctx, key, address))));
+    await sendAll();
+    expect(watched.queries()).toBe(500);
+    watched.now.ms += 600;
+    await sendAll();
+    expect(watched.queries()).toBe(600);
   });
 
   test("are not charged while the database is away", async () => {
@@ -142,6 +160,22 @@ describe("a valid key behind the address of a guesser", () => {
     expect(await reasonOf(authenticate(watched.ctx, apiKey, "a"))).toBe("DATABASE_UNAVAILABLE");
     watched.breakDatabase(false);
     await guessMany(watched, "a", 100);
+    expect(await reasonOf(authenticate(watched.ctx, apiKey, "a"))).toBe("known");
+  });
+
+  test("that was used before is not forgotten, however many look-ups wait for the database", async () => {
+    const watched = watch();
+    const { apiKey } = await addProduct(ctx);
+    expect(await reasonOf(authenticate(watched.ctx, apiKey, "a"))).toBe("known");
+    watched.now.ms += 501;
+    await guessMany(watched, "a", 100);
+    watched.breakDatabase(true);
+    const { keyStates } = watched.ctx;
+    const lookUps = Array.from({ length: 10_001 }, async (_, index) =>
+      reasonOf(keyStates.find(`hash ${index}`)),
+    );
+    await Promise.all(lookUps);
+    watched.breakDatabase(false);
     expect(await reasonOf(authenticate(watched.ctx, apiKey, "a"))).toBe("known");
   });
 
