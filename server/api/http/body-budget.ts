@@ -6,17 +6,25 @@ const CALLER_SHARE = 1 / 4;
 /** Room for a body of the largest size, whatever the total. */
 const MIN_CALLER_BYTES = 16 * 1024 * 1024;
 
+/** Counting each piece that arrives would cost more than it tells. */
+const STEP_BYTES = 64 * 1024;
+
 /** The bytes that one body holds. */
 export interface HeldBytes {
-  /** Changes the number of bytes. False: the budget has no room, and nothing is changed. */
-  resize(bytes: number): boolean;
+  /** So many bytes are held now. Returns which budget has no room for them; then nothing is changed. */
+  grow(bytes: number): Refused | undefined;
   /** May be called more than once. */
   release(): void;
 }
 
 export type Refused = "caller" | "total";
 
-/** Bounds the bytes of the request bodies that are held at the same time: for each caller, and in all. */
+/**
+ * Bounds the bytes of the request bodies that are held at the same time: for each caller, and in all.
+ *
+ * A caller's own bound counts the stated length of each body from its head on. The total counts what has arrived, so
+ * that callers who send slowly, or nothing, do not take the room of others.
+ */
 export class BodyBudget {
   readonly #totalBytes: number;
   readonly #callerBytes: number;
@@ -28,36 +36,49 @@ export class BodyBudget {
     this.#callerBytes = Math.min(totalBytes, Math.max(MIN_CALLER_BYTES, totalBytes * CALLER_SHARE));
   }
 
+  /** The bytes that have arrived. */
   get usedBytes(): number {
     return this.#used;
   }
 
-  /** Returns the held bytes, or which budget has no room for them. */
-  hold(caller: string, bytes: number): HeldBytes | Refused {
-    let held = 0;
-    const refused = this.#findRefusal(caller, { bytes, held });
-    if (refused !== undefined) return refused;
-    const resize = (next: number): boolean => {
-      if (next > held && this.#findRefusal(caller, { bytes: next, held }) !== undefined) return false;
-      this.#add(caller, next - held);
-      held = next;
-      return true;
+  /** Returns the held bytes of a body with this stated length, or which budget has no room for it. */
+  hold(caller: string, statedBytes: number): HeldBytes | Refused {
+    if (!this.#hasRoomFor(caller, { size: statedBytes, more: statedBytes })) return "caller";
+    let reserved = statedBytes;
+    let arrived = 0;
+    this.#reserve(caller, reserved);
+    const grow = (bytes: number): Refused | undefined => {
+      if (bytes <= arrived) return undefined;
+      const next = Math.max(bytes, Math.min(statedBytes, Math.ceil(bytes / STEP_BYTES) * STEP_BYTES));
+      const size = Math.max(next, reserved);
+      if (!this.#hasRoomFor(caller, { size, more: size - reserved })) return "caller";
+      if (this.#used + next - arrived > this.#totalBytes * toShare(size)) return "total";
+      this.#reserve(caller, size - reserved);
+      this.#used += next - arrived;
+      reserved = size;
+      arrived = next;
+      return undefined;
     };
-    resize(bytes);
-    return { resize, release: () => void resize(0) };
+    const release = () => {
+      this.#reserve(caller, -reserved);
+      this.#used -= arrived;
+      reserved = 0;
+      arrived = 0;
+    };
+    return { grow, release };
   }
 
-  #findRefusal(caller: string, { bytes, held }: { bytes: number; held: number }): Refused | undefined {
-    const share = bytes > SMALL_BYTES ? SHARE_OF_LARGE : 1;
-    const more = bytes - held;
-    if ((this.#callers.get(caller) ?? 0) + more > this.#callerBytes * share) return "caller";
-    return this.#used + more > this.#totalBytes * share ? "total" : undefined;
+  #hasRoomFor(caller: string, { size, more }: { size: number; more: number }): boolean {
+    return more === 0 || (this.#callers.get(caller) ?? 0) + more <= this.#callerBytes * toShare(size);
   }
 
-  #add(caller: string, bytes: number): void {
-    this.#used += bytes;
+  #reserve(caller: string, bytes: number): void {
     const used = (this.#callers.get(caller) ?? 0) + bytes;
     if (used === 0) this.#callers.delete(caller);
     else this.#callers.set(caller, used);
   }
+}
+
+function toShare(bodyBytes: number): number {
+  return bodyBytes > SMALL_BYTES ? SHARE_OF_LARGE : 1;
 }

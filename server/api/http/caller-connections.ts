@@ -34,7 +34,7 @@ interface Connection {
  * the oldest that never had an accepted key, then the one of a known caller that was quiet for longest. An address that
  * has many connections without a known key loses its own. If all are busy, the new connection may ask for health only.
  */
-export class Connections {
+export class CallerConnections {
   readonly #max: number;
   readonly #all = new Map<Socket, Connection>();
   /** Each set is in the order in which its connections became quiet. */

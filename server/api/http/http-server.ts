@@ -6,14 +6,15 @@ import type { AppContext } from "../../compose.ts";
 import { Secrets } from "../../secrets/secrets.ts";
 import { DomainError, toErrorMessage, type Reason } from "../../errors.ts";
 import { mountTrpc, REQUEST_MAX_BYTES } from "../trpc/trpc-route.ts";
-import { BodyBudget, type HeldBytes } from "./body-budget.ts";
-import { Connections } from "./connections.ts";
+import { BodyBudget } from "./body-budget.ts";
+import { CallerConnections } from "./caller-connections.ts";
 import { endRequest, QUIET_PATHS } from "./end-request.ts";
 import { answerMalformedHttp } from "./malformed-http.ts";
 import { findProcessLimits, toMaxBodyBytes, toMaxConnections } from "./process-limits.ts";
 import { sendRawRefusal } from "./raw-refusal.ts";
 import { openReadiness, type Readiness } from "./readiness.ts";
 import { refuse, refuseUnknownPath } from "./refuse.ts";
+import { RequestBody } from "./request-body.ts";
 import { toPath } from "./request-url.ts";
 import { UnsentAnswers } from "./unsent-answers.ts";
 
@@ -27,12 +28,8 @@ declare module "fastify" {
     reason: Reason | null;
     /** After this time the failed request may succeed. */
     retryAfterMs: number | null;
-    /** Why the body was not read, although the caller is known. */
-    refusal: DomainError | null;
-    /** What the body takes of the budget, until the response closes. */
-    heldBytes: HeldBytes | null;
-    /** Asks for the body. null: the client sends it without being asked. */
-    sendContinue: (() => void) | null;
+    /** null: fastify refused the request before it looked for its route. */
+    incoming: RequestBody | null;
   }
 }
 
@@ -89,7 +86,7 @@ const PATH_PART_MAX_LENGTH = 2_000;
 export async function openHttpServer(ctx: AppContext, options: HttpServerOptions): Promise<HttpServer> {
   const closing = new AbortController();
   const bounds = { ...toBounds(ctx), ...options.bounds };
-  const connections = new Connections(bounds.connections);
+  const connections = new CallerConnections(bounds.connections);
   const server = makeServer(ctx, { timeouts: { ...TIMEOUTS, ...options.timeouts }, connections });
   boundConnections(ctx, server, connections);
   const readiness = openReadiness(ctx);
@@ -131,7 +128,7 @@ function toBounds({ config }: Pick<AppContext, "config">): HttpBounds {
 
 interface ServerParts {
   timeouts: HttpTimeouts;
-  connections: Connections;
+  connections: CallerConnections;
 }
 
 function makeServer(ctx: AppContext, { timeouts, connections }: ServerParts): FastifyInstance {
@@ -158,16 +155,18 @@ function makeServer(ctx: AppContext, { timeouts, connections }: ServerParts): Fa
     },
     frameworkErrors: (error, request, reply) => refuse(ctx.log, error, { request, reply }),
   });
-  for (const name of ["actorName", "procedure", "reason", "retryAfterMs"]) server.decorateRequest(name, null);
-  for (const name of ["refusal", "heldBytes", "sendContinue"]) server.decorateRequest(name, null);
+  const names = ["actorName", "procedure", "reason", "retryAfterMs", "incoming"];
+  for (const name of names) server.decorateRequest(name, null);
   server.addHook("onRequest", async (request, reply) => {
     const startedAt = performance.now();
     const { socket } = request.raw;
     const { healthOnly } = connections.begin(socket, reply.raw);
+    const incoming = new RequestBody();
+    request.incoming = incoming;
     // fastify's `onResponse` does not run when the caller leaves, but every response closes.
     reply.raw.once("close", () => {
       connections.end(socket, reply.raw);
-      request.heldBytes?.release();
+      incoming[Symbol.dispose]();
       endRequest(ctx, { request, reply, durationMs: performance.now() - startedAt });
     });
     // A failed write closes the response, which is handled above. Without a listener it would end the process.
@@ -178,7 +177,7 @@ function makeServer(ctx: AppContext, { timeouts, connections }: ServerParts): Fa
     if (awaitsContinue(request)) {
       // A client that is not asked for its body may send it or not, so this connection cannot be used again.
       reply.header("connection", "close");
-      request.sendContinue = () => {
+      incoming.sendContinue = () => {
         reply.removeHeader("connection");
         reply.raw.writeContinue();
       };
@@ -197,7 +196,7 @@ function awaitsContinue({ headers }: FastifyRequest): boolean {
   return headers.expect !== undefined && /^100-continue$/i.test(headers.expect);
 }
 
-function boundConnections(ctx: AppContext, server: FastifyInstance, connections: Connections): void {
+function boundConnections(ctx: AppContext, server: FastifyInstance, connections: CallerConnections): void {
   let loggedAt = -CROWDED_LOG_INTERVAL_MS;
   server.server.on("connection", (socket: Socket) => {
     const closedBefore = connections.closedCount;
@@ -246,7 +245,7 @@ function mountHealth(server: FastifyInstance, readiness: () => Promise<Readiness
 
 interface CloseServerOptions {
   deadlineMs: number;
-  connections: Connections;
+  connections: CallerConnections;
 }
 
 async function closeServer(server: FastifyInstance, options: CloseServerOptions): Promise<void> {

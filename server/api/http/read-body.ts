@@ -7,8 +7,9 @@ import { DomainError } from "../../errors.ts";
 import { hasMoreValuesThan } from "../../json-values.ts";
 import type { Caller } from "../../keys/caller.ts";
 import type { BodyBudget, HeldBytes, Refused } from "./body-budget.ts";
-import type { Connections } from "./connections.ts";
+import type { CallerConnections } from "./caller-connections.ts";
 import type { LargeBodies } from "./large-bodies.ts";
+import { RequestBody } from "./request-body.ts";
 import type { RequestCaller } from "./request-caller.ts";
 
 /** Each value costs time in every step from the parser to the engine, so their number is bounded like the bytes. */
@@ -21,14 +22,14 @@ const MAX_DISCARDED_BYTES = 16 * 1024 * 1024;
 const BUSY_RETRY_AFTER_MS = 1_000;
 
 export interface BodyContext {
-  app: Pick<AppContext, "lease">;
+  app: { lease: Pick<AppContext["lease"], "run"> };
   budget: BodyBudget;
-  largeBodies: LargeBodies;
-  connections: Connections;
+  largeBodies: Pick<LargeBodies, "enter">;
+  connections: Pick<CallerConnections, "noteAnsweredEarly">;
 }
 
 export interface BodyToRead {
-  request: FastifyRequest;
+  request: Pick<FastifyRequest, "raw" | "headers" | "routeOptions" | "incoming">;
   payload: IncomingMessage;
   caller: Pick<RequestCaller, "authenticate">;
 }
@@ -38,37 +39,57 @@ const NO_INPUT = "{}";
 
 /**
  * Reads the body of a caller whose key is accepted. Any other caller's body is dropped as it arrives, and its call gets
- * an empty input. Sets `request.refusal` if the body itself is refused.
+ * an empty input. Sets `incoming.refusal` if the body itself is refused.
  */
 export async function readBody(ctx: BodyContext, body: BodyToRead): Promise<string> {
   const { request, payload } = body;
+  const incoming = (request.incoming ??= new RequestBody());
   const length = toLength(request);
   if (length === 0) return "";
   const { bodyLimit } = request.routeOptions;
   if (length !== undefined && length > bodyLimit) {
     // More than we would drop: let fastify close the connection.
     if (length > MAX_DISCARDED_BYTES) throw tooLarge(bodyLimit);
-    return refuseBody(ctx, body, tooLarge(bodyLimit));
+    return refuseBody(ctx, body, { incoming, refusal: tooLarge(bodyLimit) });
   }
   const caller = await findCaller(ctx, body);
+  if (incoming.isClosed) return NO_INPUT;
   if (caller === undefined) return discard(ctx, body);
   const owner = caller.kind === "platform_key" ? caller.productId : caller.actor.name;
-  const held = ctx.budget.hold(owner, length ?? FIRST_CHUNKED_BYTES);
-  if (typeof held === "string") return refuseBody(ctx, body, noRoom(held));
-  request.heldBytes = held;
-  request.sendContinue?.();
-  const received = await receive(payload, { length, maxBytes: bodyLimit, held });
-  if (received === "too large") return refuseBody(ctx, body, tooLarge(bodyLimit));
-  if (received === "no room") return refuseBody(ctx, body, noRoom("caller"));
-  if (received.length > LARGE_BYTES) {
-    await ctx.largeBodies.enter(owner);
-    if (request.raw.socket.destroyed) return NO_INPUT;
+  try {
+    return await incoming.read(async () => {
+      const received = await receiveHeld(ctx, { incoming, payload, owner, length, maxBytes: bodyLimit });
+      if (received instanceof DomainError) return refuseBody(ctx, body, { incoming, refusal: received });
+      if (received.length > LARGE_BYTES) await ctx.largeBodies.enter(owner, incoming.closed);
+      return decode(received);
+    });
+  } catch (error) {
+    // The sender left, so nobody reads an error.
+    if (incoming.isClosed) return NO_INPUT;
+    throw error;
   }
-  return decode(received);
+}
+
+interface HeldReception extends Omit<Reception, "held"> {
+  incoming: RequestBody;
+  payload: IncomingMessage;
+  owner: string;
+}
+
+/** Returns the body, or why it is refused. */
+async function receiveHeld(ctx: BodyContext, reception: HeldReception): Promise<Buffer | DomainError> {
+  const { incoming, payload, owner, length, maxBytes } = reception;
+  const held = ctx.budget.hold(owner, length ?? FIRST_CHUNKED_BYTES);
+  if (typeof held === "string") return noRoom(held);
+  incoming.keep(held);
+  incoming.sendContinue?.();
+  const received = await receive(payload, { length, maxBytes, held });
+  if (typeof received !== "string") return received;
+  return received === "too large" ? tooLarge(maxBytes) : noRoom(received);
 }
 
 /** undefined: the body has no stated length, and comes in chunks. */
-function toLength({ headers }: FastifyRequest): number | undefined {
+function toLength({ headers }: Pick<FastifyRequest, "headers">): number | undefined {
   if (headers["transfer-encoding"] !== undefined) return undefined;
   return Number(headers["content-length"] ?? 0);
 }
@@ -83,9 +104,13 @@ async function findCaller(ctx: BodyContext, { caller }: BodyToRead): Promise<Cal
   }
 }
 
-function refuseBody(ctx: BodyContext, body: BodyToRead, refusal: DomainError): string {
-  body.request.refusal = refusal;
-  body.request.heldBytes?.release();
+interface RefusedBody {
+  incoming: RequestBody;
+  refusal: DomainError;
+}
+
+function refuseBody(ctx: BodyContext, body: BodyToRead, { incoming, refusal }: RefusedBody): string {
+  incoming.refusal = refusal;
   return discard(ctx, body);
 }
 
@@ -113,8 +138,8 @@ interface Reception {
 async function receive(
   payload: IncomingMessage,
   reception: Reception,
-): Promise<Buffer | "too large" | "no room"> {
-  const { promise, resolve, reject } = Promise.withResolvers<Buffer | "too large" | "no room">();
+): Promise<Buffer | "too large" | Refused> {
+  const { promise, resolve, reject } = Promise.withResolvers<Buffer | "too large" | Refused>();
   const buffer = new BodyBuffer(reception);
   const onData = (chunk: Buffer) => {
     const failure = buffer.append(chunk);
@@ -149,28 +174,30 @@ class BodyBuffer {
     return this.#buffer?.subarray(0, this.#length) ?? Buffer.alloc(0);
   }
 
-  append(chunk: Buffer): "too large" | "no room" | undefined {
-    const { length, maxBytes } = this.#reception;
+  append(chunk: Buffer): "too large" | Refused | undefined {
+    const { length, maxBytes, held } = this.#reception;
     const needed = this.#length + chunk.length;
     if (needed > maxBytes) return "too large";
-    if (chunk.length === length) {
-      this.#buffer = chunk;
-    } else {
-      const room = this.#makeRoom(needed);
-      if (room === undefined) return "no room";
-      chunk.copy(room, this.#length);
-    }
+    const size = this.#toSize(needed);
+    // The system gives memory to a buffer as it is filled, so only what has arrived counts.
+    const refused = held.grow(length === undefined ? size : needed);
+    if (refused !== undefined) return refused;
+    if (chunk.length === length) this.#buffer = chunk;
+    else chunk.copy(this.#makeRoom(size), this.#length);
     this.#length = needed;
     return undefined;
   }
 
-  #makeRoom(needed: number): Buffer | undefined {
+  #toSize(needed: number): number {
+    const { length, maxBytes } = this.#reception;
+    const current = this.#buffer?.length ?? 0;
+    if (length !== undefined || current >= needed) return length ?? current;
+    return Math.min(maxBytes, Math.max(FIRST_CHUNKED_BYTES, needed, 2 * current));
+  }
+
+  #makeRoom(size: number): Buffer {
     const current = this.#buffer;
-    if (current !== undefined && current.length >= needed) return current;
-    const { length, maxBytes, held } = this.#reception;
-    const size =
-      length ?? Math.min(maxBytes, Math.max(FIRST_CHUNKED_BYTES, needed, 2 * (current?.length ?? 0)));
-    if (!held.resize(size)) return undefined;
+    if (current !== undefined && current.length >= size) return current;
     const next = Buffer.allocUnsafeSlow(size);
     current?.copy(next, 0, 0, this.#length);
     this.#buffer = next;

@@ -76,7 +76,7 @@ export async function serveSubscription(call: SubscriptionCall): Promise<void> {
       // The call has begun. A stream may last for hours, so drop its input, which may be large.
       read = undefined;
       request.body = undefined;
-      request.heldBytes?.release();
+      request.incoming?.drop();
     }
     send(RETURNED);
   } catch (error) {

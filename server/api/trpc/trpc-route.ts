@@ -3,7 +3,7 @@ import type { IncomingMessage } from "node:http";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { BodyBudget } from "../http/body-budget.ts";
 import { toCallerAddress } from "../http/caller-address.ts";
-import type { Connections } from "../http/connections.ts";
+import type { CallerConnections } from "../http/caller-connections.ts";
 import { LargeBodies } from "../http/large-bodies.ts";
 import { noteFailure } from "../http/note-failure.ts";
 import { readBody } from "../http/read-body.ts";
@@ -42,7 +42,7 @@ declare module "fastify" {
 }
 
 export interface TrpcRouteOptions extends Pick<RequestContext, "app" | "readiness" | "closing"> {
-  connections: Connections;
+  connections: CallerConnections;
   budget: BodyBudget;
   unsent: UnsentAnswers;
 }
@@ -79,7 +79,7 @@ async function answerCall(options: TrpcRouteOptions, call: HttpCall): Promise<Fa
   reply.raw.once("close", () => {
     if (!reply.raw.writableFinished) left.abort();
   });
-  if (request.refusal !== null) throw request.refusal;
+  if (request.incoming?.refusal !== undefined) throw request.incoming.refusal;
   const { app, readiness, closing, unsent } = options;
   const standIns = new StandIns();
   const ctx: RequestContext = {

@@ -1,7 +1,7 @@
 import type { ServerResponse } from "node:http";
 import { connect, type Socket } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { Connections } from "../../../server/api/http/connections.ts";
+import { CallerConnections } from "../../../server/api/http/caller-connections.ts";
 import { type HttpServer, openHttpServer } from "../../../server/api/http/http-server.ts";
 import { toMaxBodyBytes, toMaxConnections } from "../../../server/api/http/process-limits.ts";
 import { judgeConnection } from "../../fire/judge-reply.ts";
@@ -132,7 +132,7 @@ test("when all connections are busy, health is answered and everything else is R
 });
 
 test("beyond the reserve for health, a connection is refused only if all of the reserve is busy, too", () => {
-  const connections = new Connections(MAX);
+  const connections = new CallerConnections(MAX);
   const join = (isBusy: boolean) => {
     const socket = { remoteAddress: "192.0.2.1", once: () => {}, destroy: () => {} } as unknown as Socket;
     const turned = connections.admit(socket);
@@ -157,7 +157,7 @@ test("an operator reads in the log that connections were closed for this reason"
 });
 
 test("an address with many quiet connections loses its own, and not those of others", () => {
-  const connections = new Connections(MAX);
+  const connections = new CallerConnections(MAX);
   const closed: string[] = [];
   const join = (name: string, remoteAddress: string) => {
     const socket = { remoteAddress, once: () => {}, destroy: () => closed.push(name) };
