@@ -17,7 +17,7 @@ export type RawSql = postgres.Sql;
 
 export interface DatabaseOptions {
   url: string;
-  /** `ORCH_DB_POOL`. The process opens at most `poolSize` + 4 connections. */
+  /** `ORCH_DB_POOL`. The process opens at most `poolSize` + 4 connections, and twice as many while it renews them. */
   poolSize: number;
   applicationName: string;
 }

@@ -1,3 +1,6 @@
+/** Each value costs time in every step from the parser to the engine, so their number is bounded like the bytes. */
+export const JSON_MAX_VALUES = 50_000;
+
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 /** Longer strings are searched for their end by native code. A native call for each short string would cost more. */

@@ -1,8 +1,7 @@
 import { isDeeperThan } from "../json-depth.ts";
-import { hasMoreValuesThan } from "../json-values.ts";
+import { hasMoreValuesThan, JSON_MAX_VALUES } from "../json-values.ts";
 
 const MAX_DEPTH = 256;
-const MAX_VALUES = 50_000;
 
 export interface EventData {
   value: unknown;
@@ -17,7 +16,7 @@ export interface EventData {
  */
 export function parseEventData(text: string): EventData {
   // A value takes at least one character, so the check skips nearly all events.
-  if (text.length > MAX_VALUES && hasMoreValuesThan(Buffer.from(text), MAX_VALUES)) {
+  if (text.length > JSON_MAX_VALUES && hasMoreValuesThan(Buffer.from(text), JSON_MAX_VALUES)) {
     return { value: text, json: JSON.stringify(text) };
   }
   let value: unknown;

@@ -1,5 +1,5 @@
 import { errors, type Dispatcher } from "undici";
-import { hasMoreValuesThan } from "../json-values.ts";
+import { hasMoreValuesThan, JSON_MAX_VALUES } from "../json-values.ts";
 import type { EngineConnections } from "./connections.ts";
 import { type AnswerHeaders, EngineCall, explainFailure } from "./engine-call.ts";
 
@@ -30,8 +30,6 @@ export type ExchangeResult =
  * - `answering`: the answer broke off, was too long, had too many JSON values or was not HTTP.
  */
 export type ExchangeStage = "connecting" | "waiting" | "answering";
-
-const MAX_VALUES = 50_000;
 
 /** Sends one request and reads its whole answer. Never throws. */
 export async function exchangeWithEngine(
@@ -66,8 +64,10 @@ class Exchange extends EngineCall<ExchangeResult> {
   protected onEnded(): void {
     const bytes = Buffer.concat(this.#chunks);
     // Before the answer is parsed: parsing and checking very many values would hold the event loop.
-    if (bytes.length > MAX_VALUES && hasMoreValuesThan(bytes, MAX_VALUES)) {
-      this.onFailed(new Error(`it has more than ${MAX_VALUES} JSON values, where each key counts as one`));
+    if (bytes.length > JSON_MAX_VALUES && hasMoreValuesThan(bytes, JSON_MAX_VALUES)) {
+      this.onFailed(
+        new Error(`it has more than ${JSON_MAX_VALUES} JSON values, where each key counts as one`),
+      );
       return;
     }
     const text = bytes.toString("utf8");

@@ -153,3 +153,6 @@ function isPlainObject(value: unknown): value is Readonly<Record<string, unknown
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === Object.prototype;
 }
+
+/** Hides the keys of this service, which are secrets without being named. */
+export const OUR_KEYS = new Secrets([]);

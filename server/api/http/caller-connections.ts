@@ -10,7 +10,8 @@ const ADDRESS_SHARE = 1 / 4;
 /**
  *   silent ──a complete head──▶ busy ──all answered──▶ stranger, or known if a key was accepted ──a head──▶ busy
  *
- * `silent`: no complete request yet. `stranger` and `known`: between two requests. Only busy connections are never cut.
+ * The first, third and fourth are quiet: `silent` without a complete request yet, `stranger` and `known` between two
+ * requests. Only busy connections are never cut. `silent` and `stranger` together are those without a known key.
  */
 const QUIET_STATES = ["silent", "stranger", "known"] as const;
 type QuietState = (typeof QUIET_STATES)[number];
@@ -22,7 +23,7 @@ interface Connection {
   state: QuietState | "busy";
   isKnown: boolean;
   /** Over the bound: it may ask for health only. */
-  isGuest: boolean;
+  healthOnly: boolean;
   /** The last request was answered before its body had arrived. */
   wasAnsweredEarly: boolean;
 }
@@ -43,10 +44,10 @@ export class CallerConnections {
     stranger: new Set<Connection>(),
     known: new Set<Connection>(),
   };
-  readonly #quietGuests = new Set<Connection>();
-  /** Quiet connections without a known key. */
-  readonly #unprovenOf = new Map<string, Set<Connection>>();
-  #guests = 0;
+  readonly #quietHealthOnly = new Set<Connection>();
+  /** By address group: the `silent` and `stranger` ones. */
+  readonly #withoutKeyOf = new Map<string, Set<Connection>>();
+  #healthOnlyCount = 0;
   #closed = 0;
 
   constructor(max: number) {
@@ -69,17 +70,17 @@ export class CallerConnections {
       pending: new Set(),
       state: "silent",
       isKnown: false,
-      isGuest: false,
+      healthOnly: false,
       wasAnsweredEarly: false,
     };
-    if (!this.#hasRoom() && !this.#close(this.#findVictim(connection.addressGroup))) {
-      const hasSeat = this.#guests < RESERVED || this.#close(first(this.#quietGuests));
-      if (!hasSeat) {
+    if (!this.#hasRoom() && !this.#close(this.#findOldest(connection.addressGroup))) {
+      const hasPlace = this.#healthOnlyCount < RESERVED || this.#close(first(this.#quietHealthOnly));
+      if (!hasPlace) {
         this.#closed += 1;
         return "refused";
       }
-      connection.isGuest = true;
-      this.#guests += 1;
+      connection.healthOnly = true;
+      this.#healthOnlyCount += 1;
     }
     this.#all.set(socket, connection);
     this.#rest(connection, "silent");
@@ -93,10 +94,10 @@ export class CallerConnections {
     // Refused, and about to close.
     if (connection === undefined) return { healthOnly: true };
     this.#wake(connection);
-    if (connection.isGuest && this.#hasRoom()) this.#dropGuest(connection);
+    if (connection.healthOnly && this.#hasRoom()) this.#endHealthOnly(connection);
     connection.pending.add(response);
     connection.wasAnsweredEarly = false;
-    return { healthOnly: connection.isGuest };
+    return { healthOnly: connection.healthOnly };
   }
 
   /** Call it once for each response that `begin` got, when it has closed. */
@@ -138,61 +139,61 @@ export class CallerConnections {
   }
 
   #hasRoom(): boolean {
-    return this.#all.size - this.#guests < this.#max;
+    return this.#all.size - this.#healthOnlyCount < this.#max;
   }
 
-  #findVictim(addressGroup: string): Connection | undefined {
-    const own = this.#unprovenOf.get(addressGroup);
+  #findOldest(addressGroup: string): Connection | undefined {
+    const own = this.#withoutKeyOf.get(addressGroup);
     if (own !== undefined && own.size > this.#max * ADDRESS_SHARE) return first(own);
     for (const state of QUIET_STATES) {
-      const victim = first(this.#quiet[state]);
-      if (victim !== undefined) return victim;
+      const oldest = first(this.#quiet[state]);
+      if (oldest !== undefined) return oldest;
     }
     return undefined;
   }
 
-  #close(victim: Connection | undefined): boolean {
-    if (victim === undefined) return false;
+  #close(oldest: Connection | undefined): boolean {
+    if (oldest === undefined) return false;
     this.#closed += 1;
-    this.#remove(victim);
-    victim.socket.destroy();
+    this.#remove(oldest);
+    oldest.socket.destroy();
     return true;
   }
 
   #rest(connection: Connection, state: QuietState): void {
     connection.state = state;
-    if (connection.isGuest) {
-      this.#quietGuests.add(connection);
+    if (connection.healthOnly) {
+      this.#quietHealthOnly.add(connection);
       return;
     }
     this.#quiet[state].add(connection);
     if (state === "known") return;
-    const own = this.#unprovenOf.get(connection.addressGroup);
+    const own = this.#withoutKeyOf.get(connection.addressGroup);
     if (own) own.add(connection);
-    else this.#unprovenOf.set(connection.addressGroup, new Set([connection]));
+    else this.#withoutKeyOf.set(connection.addressGroup, new Set([connection]));
   }
 
   #wake(connection: Connection): void {
     const { state, addressGroup } = connection;
     if (state === "busy") return;
     connection.state = "busy";
-    this.#quietGuests.delete(connection);
+    this.#quietHealthOnly.delete(connection);
     this.#quiet[state].delete(connection);
-    const own = this.#unprovenOf.get(addressGroup);
+    const own = this.#withoutKeyOf.get(addressGroup);
     own?.delete(connection);
-    if (own?.size === 0) this.#unprovenOf.delete(addressGroup);
+    if (own?.size === 0) this.#withoutKeyOf.delete(addressGroup);
   }
 
   #remove(connection: Connection): void {
     if (this.#all.get(connection.socket) !== connection) return;
     this.#all.delete(connection.socket);
     this.#wake(connection);
-    if (connection.isGuest) this.#dropGuest(connection);
+    if (connection.healthOnly) this.#endHealthOnly(connection);
   }
 
-  #dropGuest(connection: Connection): void {
-    connection.isGuest = false;
-    this.#guests -= 1;
+  #endHealthOnly(connection: Connection): void {
+    connection.healthOnly = false;
+    this.#healthOnlyCount -= 1;
   }
 }
 

@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import type { AppContext } from "../../compose.ts";
-import { Secrets } from "../../secrets/secrets.ts";
+import { OUR_KEYS } from "../../secrets/secrets.ts";
 import { DomainError, toErrorMessage, type Reason } from "../../errors.ts";
 import { mountTrpc, REQUEST_MAX_BYTES } from "../trpc/trpc-route.ts";
 import { BodyBudget } from "./body-budget.ts";
@@ -219,8 +219,6 @@ function requireHealth(request: FastifyRequest, reply: FastifyReply): void {
   const { reason, message, retryAfterMs } = CROWDED;
   throw new DomainError(reason, message, { retryAfterMs });
 }
-
-const OUR_KEYS = new Secrets([]);
 
 /** Returns the caller's id if it is safe for a log line and a header, and is no key of ours; else a new id. */
 function toRequestId(header: string | string[] | undefined): string {

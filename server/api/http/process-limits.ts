@@ -38,8 +38,9 @@ const MAX_CONNECTIONS = 10_000;
 const MIN_CONNECTIONS = 16;
 /** The database, the log, the data directory, and what libraries open. */
 const OWN_FILES = 64;
-/** Each connection pool of the database, and there are several. */
-const POOLS = 4;
+/** `openDatabase` opens so many connections beyond its pool. It opens all a second time while it replaces them. */
+const DATABASE_EXTRA = 4;
+const DATABASE_TIMES = 2;
 
 /**
  * How many connections of callers to serve. A call may need a second descriptor for its engine, so callers get half of
@@ -47,7 +48,8 @@ const POOLS = 4;
  */
 export function toMaxConnections(openFiles: number | undefined, databasePool: number): number {
   if (openFiles === undefined) return MAX_CONNECTIONS;
-  const half = Math.floor((openFiles - OWN_FILES - POOLS * databasePool) / 2);
+  const ownFiles = OWN_FILES + DATABASE_TIMES * (databasePool + DATABASE_EXTRA);
+  const half = Math.floor((openFiles - ownFiles) / 2);
   return Math.min(MAX_CONNECTIONS, Math.max(MIN_CONNECTIONS, half));
 }
 

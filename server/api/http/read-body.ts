@@ -4,7 +4,7 @@ import { TRPCError } from "@trpc/server";
 import type { FastifyRequest } from "fastify";
 import type { AppContext } from "../../compose.ts";
 import { DomainError } from "../../errors.ts";
-import { hasMoreValuesThan } from "../../json-values.ts";
+import { hasMoreValuesThan, JSON_MAX_VALUES } from "../../json-values.ts";
 import type { Caller } from "../../keys/caller.ts";
 import type { BodyBudget, HeldBytes, Refused } from "./body-budget.ts";
 import type { CallerConnections } from "./caller-connections.ts";
@@ -12,8 +12,6 @@ import type { LargeBodies } from "./large-bodies.ts";
 import { RequestBody } from "./request-body.ts";
 import type { RequestCaller } from "./request-caller.ts";
 
-/** Each value costs time in every step from the parser to the engine, so their number is bounded like the bytes. */
-const JSON_MAX_VALUES = 50_000;
 /** A larger body waits for its turn. */
 const LARGE_BYTES = 256 * 1024;
 const FIRST_CHUNKED_BYTES = 64 * 1024;

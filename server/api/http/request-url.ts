@@ -1,13 +1,14 @@
-import { Secrets } from "../../secrets/secrets.ts";
+import { OUR_KEYS } from "../../secrets/secrets.ts";
 
 const PATH_MAX_LENGTH = 200;
 const SEARCHED_LENGTH = 600;
-/** A caller may put a key into the path by mistake. All keys of ours are secrets without being named. */
-const OUR_KEYS = new Secrets([]);
 /** Other keys: no path of ours has a long part with letters and digits. */
 const KEY_LIKE = /(?=[^/]*\d)(?=[^/]*[A-Za-z])[\w~+=-]{24,}/g;
 
-/** Cuts a URL down for a log line: without keys and the query, which may hold inputs, and at most 200 characters. */
+/**
+ * Cuts a URL down for a log line: at most 200 characters, without the query, which may hold inputs, and without keys,
+ * which a caller may put into the path by mistake.
+ */
 export function toPath(url: string): string {
   const path = OUR_KEYS.hideInStart(url.split("?", 1).join(""), SEARCHED_LENGTH);
   // Cut last: the beginning of a key that is cut off would not be found.

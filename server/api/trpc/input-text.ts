@@ -8,11 +8,14 @@ export function readInputText({ method, body, url }: FastifyRequest): string | u
   return typeof text === "string" && text !== "" ? text : undefined;
 }
 
+export function isBatch({ url }: FastifyRequest): boolean {
+  return new URLSearchParams(toSearch(url)).get("batch") === "1";
+}
+
 /** The text of the input of one call, by its position in the batch. */
 export function findInputText(request: FastifyRequest, batchIndex: number): string | undefined {
   const text = readInputText(request);
-  const isBatch = new URLSearchParams(toSearch(request.url)).get("batch") === "1";
-  return text !== undefined && isBatch ? findMember(text, String(batchIndex)) : text;
+  return text !== undefined && isBatch(request) ? findMember(text, String(batchIndex)) : text;
 }
 
 /** The fields of inputs that go to an engine. */

@@ -20,7 +20,7 @@ import {
   type SubscriptionCall,
 } from "./serve-subscription.ts";
 import { MAX_BATCH_SIZE } from "./batch-limit.ts";
-import { findInputText } from "./input-text.ts";
+import { findInputText, isBatch } from "./input-text.ts";
 import { StandIns } from "./stand-ins.ts";
 import { addRequestId } from "./trpc.ts";
 
@@ -131,10 +131,6 @@ async function resolve(
       noteFailure(app.log, error, { request, path: procedure ?? null, left: left.aborted });
     },
   });
-}
-
-function isBatch(request: FastifyRequest): boolean {
-  return new URLSearchParams(toSearch(request.url)).get("batch") === "1";
 }
 
 interface SendOptions {
