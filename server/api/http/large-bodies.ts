@@ -1,4 +1,4 @@
-import { FairSlots, type Slot } from "../../engines/reconcile/fair-slots.ts";
+import { FairSlots, type Slot } from "../../time/fair-slots.ts";
 
 /** After each body, how much longer than its work the event loop is left to others. */
 const PAUSE_FACTOR = 3;

@@ -2,7 +2,7 @@ import type { BaseContext, CallContext } from "../../context.ts";
 import type { Keyring } from "../../keys/keyring.ts";
 import type { EngineRuntime } from "../../runtime/engine-runtime.ts";
 import type { EngineHolds } from "../access/engine-holds.ts";
-import type { FairSlots } from "../reconcile/fair-slots.ts";
+import type { FairSlots } from "../../time/fair-slots.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
 import type { TakenPorts } from "../reconcile/taken-ports.ts";
 

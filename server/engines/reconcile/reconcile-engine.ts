@@ -13,7 +13,7 @@ import { toStatusReason } from "../model/engine-status.ts";
 import { applyStep, type StepOutcome } from "./apply-step.ts";
 import { observeEngine, observeHealth, type BootAnswer } from "./observe-engine.ts";
 import { planEngine } from "./plan-engine.ts";
-import type { Slot } from "./fair-slots.ts";
+import type { Slot } from "../../time/fair-slots.ts";
 import type { ReconcileContext } from "./reconcile-context.ts";
 import { spreadInterval } from "./spread-interval.ts";
 import type { BootsInProgress } from "./wait-for-boot.ts";

@@ -2,7 +2,7 @@ import { availableParallelism } from "node:os";
 import { findEngineById } from "../../../db/engines.ts";
 import { toErrorMessage } from "../../errors.ts";
 import { abortable } from "../../time/abortable.ts";
-import { FairSlots } from "./fair-slots.ts";
+import { FairSlots } from "../../time/fair-slots.ts";
 import type { ReconcileContext } from "./reconcile-context.ts";
 import { reconcileEngine, type ReconcileOutcome, type ReconcileSlots } from "./reconcile-engine.ts";
 import type { BootsInProgress } from "./wait-for-boot.ts";

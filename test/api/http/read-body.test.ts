@@ -6,7 +6,7 @@ import { BodyBudget } from "../../../server/api/http/body-budget.ts";
 import { CallerConnections } from "../../../server/api/http/caller-connections.ts";
 import { type BodyContext, type BodyToRead, readBody } from "../../../server/api/http/read-body.ts";
 import { RequestBody } from "../../../server/api/http/request-body.ts";
-import { FairSlots } from "../../../server/engines/reconcile/fair-slots.ts";
+import { FairSlots } from "../../../server/time/fair-slots.ts";
 import type { Caller } from "../../../server/keys/caller.ts";
 
 const MIB = 1024 * 1024;

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { FairSlots, type Slot } from "../../../server/engines/reconcile/fair-slots.ts";
+import { FairSlots, type Slot } from "../../server/time/fair-slots.ts";
 
 /** Takes slots for these keys in this order, and records the order in which they are given. */
 function lineUp(slots: FairSlots, keys: readonly string[], signal?: AbortSignal) {
