@@ -3,6 +3,7 @@ import { mkdir, readFile, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isMissing } from "../../json-file.ts";
+import { killOne } from "./process-group.ts";
 import { readProcFile } from "./process-table.ts";
 
 const POLL_MS = 15;
@@ -26,6 +27,19 @@ export function findOwnCgroup(): string | undefined {
   } catch {
     return undefined;
   }
+}
+
+/**
+ * The cgroup of one start. undefined: starts have none, or the token is not one of ours. Engines may write in the folder
+ * that holds the token, and a path that an engine chose might be the cgroup of this service.
+ */
+export function toCgroupPath(
+  parent: string | undefined,
+  containerId: string,
+  token: string,
+): string | undefined {
+  if (parent === undefined || !/^[0-9a-f]{16}$/.test(token)) return undefined;
+  return join(parent, `enginehouse-${containerId}-${token}`);
 }
 
 /** undefined: the system refuses. Then the engine runs without a cgroup of its own. */
@@ -61,14 +75,6 @@ async function killAll(cgroup: string): Promise<void> {
     // Linux before 5.14 has no such file.
     const pids = (await readOrEmpty(join(cgroup, "cgroup.procs"))).split("\n").filter((pid) => pid !== "");
     for (const pid of pids) killOne(Number(pid));
-  }
-}
-
-function killOne(pid: number): void {
-  try {
-    process.kill(pid, "SIGKILL");
-  } catch {
-    // The process has just ended.
   }
 }
 

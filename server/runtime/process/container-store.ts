@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, readdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rm, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { isMissing, readJsonFile, writeJsonFile } from "../../json-file.ts";
 import {
@@ -52,7 +52,7 @@ export interface ContainerStoreOptions {
  *     container.json           the container; the folder's name is the container's, and so the mutex of `ensure`
  *     start                    the token of the latest start
  *     pid.<token>              written by a child that has not yet checked whether its start is the latest
- *     pid, cgroup              written by the engine's process; `cgroup` only if the start has a cgroup of its own
+ *     pid                      written by the engine's process, with the token of its start
  *     exit.json                written by the replica that noticed the end of the process
  *     stdout.log, stderr.log, tmp/
  *
@@ -178,16 +178,6 @@ export class ContainerStore {
 
   async readExit(container: ProcessContainer): Promise<ProcessExit | undefined> {
     return (await readJsonFile(this.pathOf(container, "exit.json"))) as ProcessExit | undefined;
-  }
-
-  /** The cgroup of the container's latest start. undefined: it has none. */
-  async readCgroup(container: ProcessContainer): Promise<string | undefined> {
-    try {
-      return (await readFile(this.pathOf(container, "cgroup"), "utf8")).trimEnd() || undefined;
-    } catch (error) {
-      if (isMissing(error)) return undefined;
-      throw error;
-    }
   }
 
   #namesPath(engineId: string): string {

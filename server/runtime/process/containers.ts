@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { mkdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { getHostPort, RuntimeFailure, type RuntimeEvent } from "../engine-runtime.ts";
-import { createCgroup } from "./cgroup.ts";
+import { createCgroup, toCgroupPath } from "./cgroup.ts";
 import type { ProcessContainer } from "./container-store.ts";
 import type { ProcessContext } from "./context.ts";
 import { readEngineProcess, readProcessState, type EngineProcess } from "./engine-process.ts";
@@ -36,9 +36,8 @@ export async function startProcess(ctx: ProcessContext, containerId: string): Pr
   // A replica that died during a start may have left a child that continues only now. See the script of `spawnProcess`.
   await killStrays(ctx, container);
   if ((await findLive(ctx, container)) !== undefined) return;
-  const cgroupFile = store.pathOf(container, "cgroup");
-  for (const file of [pidFile, cgroupFile]) await rm(file, { force: true });
-  const cgroupPath = toCgroupPath(ctx, container, token);
+  await rm(pidFile, { force: true });
+  const cgroupPath = toCgroupPath(ctx.cgroupParent, containerId, token);
   const cgroup = cgroupPath && (await createCgroup(cgroupPath));
   const { engineProcess, exited } = await spawnProcess({
     command: ctx.command,
@@ -47,7 +46,6 @@ export async function startProcess(ctx: ProcessContext, containerId: string): Pr
     tokenFile,
     token,
     cgroup: cgroup ?? "",
-    cgroupFile,
     stdoutFile: store.pathOf(container, "stdout.log"),
     stderrFile: store.pathOf(container, "stderr.log"),
   });
@@ -58,18 +56,10 @@ export async function startProcess(ctx: ProcessContext, containerId: string): Pr
   emit(ctx, container, "start");
 }
 
-function toCgroupPath(
-  { cgroupParent }: ProcessContext,
-  { containerId }: ProcessContainer,
-  token: string,
-): string | undefined {
-  return cgroupParent && join(cgroupParent, `enginehouse-${containerId}-${token}`);
-}
-
 /** A replica that died in the latest start may have left a cgroup that no process has joined. */
 async function removeLeftCgroup(ctx: ProcessContext, container: ProcessContainer): Promise<void> {
   const token = await readFile(ctx.store.pathOf(container, "start"), "utf8").catch(() => "");
-  const cgroup = token === "" ? undefined : toCgroupPath(ctx, container, token.trimEnd());
+  const cgroup = toCgroupPath(ctx.cgroupParent, container.containerId, token.trimEnd());
   // It is gone already after a start that succeeded. With processes in it, it stays.
   if (cgroup !== undefined) await rmdir(cgroup).catch(() => undefined);
 }
@@ -116,7 +106,7 @@ export async function stopProcess(
   const container = await ctx.store.get(containerId);
   const live = await findLive(ctx, container);
   if (live === undefined) return;
-  const known = await ctx.remains.listBeforeStop(container, live.engineProcess);
+  const known = await ctx.remains.listMembers(container, live.engineProcess);
   emit(ctx, container, "kill");
   signalGroup(live.engineProcess, "SIGTERM");
   // A paused process handles SIGTERM only after SIGCONT.
@@ -132,7 +122,7 @@ export async function killProcess(ctx: ProcessContext, containerId: string): Pro
   if (container === undefined) return;
   const engineProcess = await ctx.store.readProcess(container);
   if (engineProcess === undefined || (await readProcessState(engineProcess)) === "gone") return;
-  const known = await ctx.remains.listBeforeStop(container, engineProcess);
+  const known = await ctx.remains.listMembers(container, engineProcess);
   emit(ctx, container, "kill");
   await ctx.remains.end(container, engineProcess, known);
 }
@@ -176,7 +166,7 @@ async function getLive(
   return { ...live, container };
 }
 
-/** The end is recorded only when nothing is left of the engine. `known`: see `EngineRemains.listBeforeStop`. */
+/** The end is recorded only when nothing is left of the engine. `known`: see `EngineRemains.end`. */
 async function endProcess(
   ctx: ProcessContext,
   container: ProcessContainer,

@@ -11,6 +11,8 @@ export interface EngineProcess {
   /** Names the boot of the machine; empty where the system does not name its boots. */
   bootId: string;
   startTicks: string | null;
+  /** The random token of the start. Empty: an older version started the engine. */
+  token: string;
 }
 
 export type EngineProcessState = "running" | "paused" | "gone";
@@ -21,11 +23,11 @@ const START_TOLERANCE_MS = 2_000;
 /** undefined: the file does not exist, or is not written completely yet. */
 export async function readEngineProcess(pidFile: string): Promise<EngineProcess | undefined> {
   try {
-    const [pid = "", bootId = "", statLine = "", end] = (await readFile(pidFile, "utf8")).split("\n");
-    if (pid === "" || end === undefined) return undefined;
+    const [pid = "", bootId = "", statLine = "", token] = (await readFile(pidFile, "utf8")).split("\n");
+    if (pid === "" || token === undefined) return undefined;
     const { mtime } = await stat(pidFile);
     const startTicks = toLinuxRow(statLine)?.startTicks ?? null;
-    return { pid: Number(pid), startedAt: mtime.toISOString(), bootId, startTicks };
+    return { pid: Number(pid), startedAt: mtime.toISOString(), bootId, startTicks, token };
   } catch (error) {
     if (isMissing(error)) return undefined;
     throw error;

@@ -16,6 +16,14 @@ export function signalGroup({ pid }: EngineProcess, signal: NodeJS.Signals): voi
   }
 }
 
+export function killOne(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // The process has just ended.
+  }
+}
+
 /** Waits, because a signal takes effect after it was sent. False: the state was not reached in that time. */
 export async function waitForState(
   engineProcess: EngineProcess,

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { RuntimeFailure } from "../engine-runtime.ts";
-import { endCgroup } from "./cgroup.ts";
+import { endCgroup, toCgroupPath } from "./cgroup.ts";
 import type { ContainerStore, ProcessContainer } from "./container-store.ts";
 import { isSameBoot, mayLeadGroup, type EngineProcess } from "./engine-process.ts";
-import { signalGroup } from "./process-group.ts";
+import { killOne, signalGroup } from "./process-group.ts";
 import type { ProcessScan, ScannedProcess } from "./process-scan.ts";
 import { findProcess, type ProcessRow } from "./process-table.ts";
 
@@ -11,48 +11,49 @@ const POLL_MS = 15;
 /** The kernel ends a killed process within milliseconds, unless the process hangs in a system call. */
 const KILL_TIMEOUT_MS = 5_000;
 
-type RemainsStore = Pick<ContainerStore, "nameOf" | "readProcess" | "readCgroup">;
+type RemainsStore = Pick<ContainerStore, "nameOf" | "readProcess">;
+
+export interface EngineRemainsOptions {
+  store: RemainsStore;
+  scan: ProcessScan;
+  /** See `ProcessContext`. */
+  cgroupParent: string | undefined;
+}
 
 /**
  * Finds and ends everything that the start of a container has left: its process group, and processes that left the
- * group. With a cgroup for each start, nothing escapes. Without one, a process is found by what it has in common with
- * its container; see `toMembers`.
+ * group. The cgroup of the start, if it has one, holds all processes that did not leave it. Engines have our user, so a
+ * process may move to another cgroup. Such a process, and every process without a cgroup, is found by what it has in
+ * common with its container; see `toMembers`.
  */
 export class EngineRemains {
   readonly #store: RemainsStore;
   readonly #scan: ProcessScan;
+  readonly #cgroupParent: string | undefined;
 
-  constructor(store: RemainsStore, scan: ProcessScan) {
+  constructor({ store, scan, cgroupParent }: EngineRemainsOptions) {
     this.#store = store;
     this.#scan = scan;
+    this.#cgroupParent = cgroupParent;
   }
 
-  /** Everything that the start has left and that runs. */
+  /**
+   * Everything that the start has left and that runs. Descendants are known only as long as their parents run. So `end`
+   * finds more if it gets the members from before the engine's exit.
+   */
   async listMembers(container: ProcessContainer, engineProcess: EngineProcess): Promise<ProcessRow[]> {
     return this.#findMembers(container, engineProcess, []);
   }
 
-  /**
-   * What `end` could not find any more once the engine has exited: descendants are known only as long as their parents
-   * run. Nothing for a start with a cgroup.
-   */
-  async listBeforeStop(container: ProcessContainer, engineProcess: EngineProcess): Promise<ProcessRow[]> {
-    if ((await this.#store.readCgroup(container)) !== undefined) return [];
-    return this.listMembers(container, engineProcess);
-  }
-
-  /** Kills all of it, and returns when nothing is left. `known`: the answer of `listBeforeStop`. */
+  /** Kills all of it, and returns when nothing is left. `known`: earlier members. */
   async end(
     container: ProcessContainer,
     engineProcess: EngineProcess,
     known: readonly ProcessRow[] = [],
   ): Promise<void> {
     if (!isSameBoot(engineProcess)) return;
-    const cgroup = await this.#store.readCgroup(container);
-    if (cgroup !== undefined && (await this.#isLatest(container, engineProcess))) {
-      if (await endCgroup(cgroup, KILL_TIMEOUT_MS)) return;
-      throw toStillRuns(engineProcess);
-    }
+    const cgroup = toCgroupPath(this.#cgroupParent, container.containerId, engineProcess.token);
+    if (cgroup !== undefined && !(await endCgroup(cgroup, KILL_TIMEOUT_MS))) throw toStillRuns(engineProcess);
     await this.#killAll(engineProcess, (found) =>
       this.#findMembers(container, engineProcess, [...known, ...found]),
     );
@@ -105,8 +106,9 @@ export interface MemberSearch {
 }
 
 /**
- * The processes that belong to one start of a container: its process group and session, processes that name the
- * container, those that are `known`, and all descendants of these.
+ * The processes that belong to one start of a container: its process group and session, processes with the container's
+ * mark, those that are `known`, and all descendants of these. Never this process, its ancestors, or what descends from
+ * them only. A descendant with another container's mark belongs to that container.
  */
 export function toMembers(
   processes: readonly ScannedProcess[],
@@ -118,28 +120,36 @@ export function toMembers(
   const knownStarts = new Set(known.map(toStart));
   const isMember = (row: ScannedProcess) =>
     (hasGroup && (row.groupId === pid || row.sessionId === pid)) ||
-    (name !== undefined && row.containerNames.includes(name)) ||
+    (name !== undefined && row.containerName === name) ||
     knownStarts.has(toStart(row));
-  const members = new Set(processes.filter(isMember));
+  const own = findOwnLine(processes);
+  const members = new Set(processes.filter((row) => isMember(row) && !own.has(row.pid)));
   const childrenOf = Map.groupBy(processes, ({ parentId }) => parentId);
   // A set visits what is added during the loop.
   for (const member of members) {
-    for (const child of childrenOf.get(member.pid) ?? []) members.add(child);
+    for (const child of childrenOf.get(member.pid) ?? []) {
+      const isOfOther = child.containerName !== undefined && child.containerName !== name;
+      if (!isOfOther && !own.has(child.pid)) members.add(child);
+    }
   }
-  return [...members].filter((member) => member.pid !== process.pid);
+  return [...members];
+}
+
+/** The pids of this process and of its ancestors. */
+function findOwnLine(processes: readonly ProcessRow[]): Set<number> {
+  const parents = new Map(processes.map(({ pid, parentId }) => [pid, parentId]));
+  const own = new Set([process.pid, process.ppid]);
+  // A set visits what is added during the loop.
+  for (const pid of own) {
+    const parentId = parents.get(pid);
+    if (parentId !== undefined) own.add(parentId);
+  }
+  return own;
 }
 
 /** The same for the same process only, because a later process with its pid has another start. */
 function toStart({ pid, startTicks, startedAtMs }: ProcessRow): string {
   return `${pid}@${startTicks ?? startedAtMs}`;
-}
-
-function killOne(pid: number): void {
-  try {
-    process.kill(pid, "SIGKILL");
-  } catch {
-    // The process has just ended.
-  }
 }
 
 function toStillRuns({ pid }: EngineProcess): RuntimeFailure {

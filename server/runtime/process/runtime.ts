@@ -57,12 +57,13 @@ export async function openProcessRuntime(options: ProcessRuntimeOptions): Promis
   await volumes.open();
   const events = new EventHub();
   const logs = new ProcessLogs();
-  const remains = new EngineRemains(store, new ProcessScan(store.containersPath));
+  const cgroupParent = useCgroups ? findOwnCgroup() : undefined;
+  const scan = new ProcessScan(store.containersPath);
+  const remains = new EngineRemains({ store, scan, cgroupParent });
   const watch = new ProcessWatch({ store, remains, events, logs, log });
   await watch.adoptAll();
   // By default the library rejects a call when 1,000 others wait for the same key.
   const locks = new AsyncLock({ maxPending: Infinity });
-  const cgroupParent = useCgroups ? findOwnCgroup() : undefined;
   const ctx = { store, volumes, locks, events, logs, watch, remains, cgroupParent, command };
   return toRuntime(ctx, { host: `process:${await readMachineId()}:${dataDir}`, marked: options.marked });
 }

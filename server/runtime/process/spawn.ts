@@ -17,8 +17,6 @@ export interface SpawnInput {
   token: string;
   /** The cgroup that the engine joins; empty: none. */
   cgroup: string;
-  /** Gets the cgroup's path once the engine is in it. */
-  cgroupFile: string;
   stdoutFile: string;
   stderrFile: string;
 }
@@ -50,11 +48,11 @@ const SCRIPT = `
 stat= boot=
 [ -r "/proc/$$/stat" ] && read -r stat < "/proc/$$/stat"
 [ -r /proc/sys/kernel/random/boot_id ] && read -r boot < /proc/sys/kernel/random/boot_id
-printf '%s\\n%s\\n%s\\n' "$$" "$boot" "$stat" > "$1.$3" || exit 125
+printf '%s\\n%s\\n%s\\n%s\\n' "$$" "$boot" "$stat" "$3" > "$1.$3" || exit 125
 if ! read -r token < "$2" || [ "$token" != "$3" ]; then rm -f "$1.$3"; exit 125; fi
-if [ -n "$4" ] && { printf '%s' "$$" > "$4/cgroup.procs"; } 2>/dev/null; then printf '%s\\n' "$4" > "$5"; fi
+if [ -n "$4" ]; then { printf '%s' "$$" > "$4/cgroup.procs"; } 2>/dev/null; fi
 mv "$1.$3" "$1" || exit 125
-shift 5
+shift 4
 exec /usr/bin/env -u PWD -u OLDPWD -u SHLVL -u _ "$@"
 `;
 
@@ -64,8 +62,8 @@ export async function spawnProcess(input: SpawnInput): Promise<SpawnedProcess> {
   const stdout = await open(input.stdoutFile, "a", 0o600);
   const stderr = await open(input.stderrFile, "a", 0o600);
   try {
-    const { pidFile, tokenFile, token, cgroup, cgroupFile } = input;
-    const own = [pidFile, tokenFile, token, cgroup, cgroupFile];
+    const { pidFile, tokenFile, token, cgroup } = input;
+    const own = [pidFile, tokenFile, token, cgroup];
     const args = ["-c", SCRIPT, "engine", ...own, ...input.command];
     const child = spawn("/bin/sh", args, {
       detached: true,
