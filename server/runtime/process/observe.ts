@@ -5,15 +5,22 @@ import type { ProcessContext } from "./context.ts";
 import { readProcessState } from "./engine-process.ts";
 import { readMemoryBytes } from "./process-table.ts";
 
-/** Newest incarnation first. Without `engineId`: of all engines of this instance. */
+type ObserveContext = Pick<ProcessContext, "store"> & {
+  watch: Pick<ProcessContext["watch"], "recordEnd" | "isEndOverdue">;
+};
+
+/**
+ * Newest incarnation first. Without `engineId`: of all engines of this instance. Then an engine that cannot be ended is
+ * running, so that it does not hide the others. For one engine, it is an error.
+ */
 export async function observeProcesses(
-  ctx: ProcessContext,
+  ctx: ObserveContext,
   engineId?: string,
 ): Promise<ContainerObservation[]> {
   const containers = await (engineId === undefined ? ctx.store.list() : ctx.store.listOf(engineId));
   const present: ContainerObservation[] = [];
   for (const container of containers) {
-    const observation = await observeProcess(ctx, container);
+    const observation = await observeProcess(ctx, container, engineId === undefined);
     if (observation !== undefined) present.push(observation);
   }
   return present.sort((a, b) => b.incarnation - a.incarnation);
@@ -34,11 +41,12 @@ export async function readProcessStats(ctx: ProcessContext, containerId: string)
 
 /** undefined: the container was removed during the observation. */
 async function observeProcess(
-  ctx: ProcessContext,
+  ctx: ObserveContext,
   container: ProcessContainer,
+  isOneOfAll: boolean,
 ): Promise<ContainerObservation | undefined> {
   const { containerId, spec } = container;
-  const seen = await observeRun(ctx, container);
+  const seen = await observeRun(ctx, container, isOneOfAll);
   if (seen.state === "created" && (await ctx.store.find(containerId)) === undefined) return undefined;
   return {
     containerId,
@@ -57,15 +65,23 @@ async function observeProcess(
 }
 
 async function observeRun(
-  ctx: ProcessContext,
+  ctx: ObserveContext,
   container: ProcessContainer,
+  isOneOfAll: boolean,
 ): Promise<Pick<ContainerObservation, "state" | "startedAt" | "exitCode">> {
   const engineProcess = await ctx.store.readProcess(container);
   if (engineProcess === undefined) return { state: "created", startedAt: null, exitCode: null };
   const { startedAt } = engineProcess;
+  const running = { state: "running", startedAt, exitCode: null } as const;
   const state = await readProcessState(engineProcess);
   if (state !== "gone") return { state, startedAt, exitCode: null };
-  await ctx.watch.recordEnd(container, engineProcess);
+  try {
+    if (isOneOfAll && ctx.watch.isEndOverdue(container, engineProcess)) return running;
+    await ctx.watch.recordEnd(container, engineProcess);
+  } catch (error) {
+    if (!isOneOfAll) throw error;
+    return running;
+  }
   const exit = await ctx.store.readExit(container);
   return { state: "exited", startedAt, exitCode: exit?.startedAt === startedAt ? exit.exitCode : null };
 }

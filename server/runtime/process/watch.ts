@@ -12,6 +12,9 @@ const POLL_MS = 300;
 /** How many engines are looked at before other work of this replica gets its turn: less than 1 ms. */
 const READS_PER_TURN = 32;
 
+/** The pause before another try to record an end. The try itself may take seconds, if a process hangs in the kernel. */
+const RETRY_MS = 1_000;
+
 interface WatchedProcess {
   container: ProcessContainer;
   engineProcess: EngineProcess;
@@ -19,11 +22,15 @@ interface WatchedProcess {
   exited: Promise<number> | undefined;
   /** The recording of the end that runs now. All callers share it. */
   recording: Promise<void> | undefined;
+  /** Our own child has exited. */
+  hasExited: boolean;
+  /** When the recording that failed is tried again. undefined: none has failed. */
+  retryAt: number | undefined;
 }
 
 export interface ProcessWatchOptions {
   store: ContainerStore;
-  remains: EngineRemains;
+  remains: Pick<EngineRemains, "end">;
   events: EventHub;
   logs: ProcessLogs;
   log: Pick<Log, "warn">;
@@ -60,9 +67,19 @@ export class ProcessWatch {
   }
 
   add(container: ProcessContainer, engineProcess: EngineProcess, exited?: Promise<number>): void {
-    const watched: WatchedProcess = { container, engineProcess, exited, recording: undefined };
+    const watched: WatchedProcess = {
+      container,
+      engineProcess,
+      exited,
+      recording: undefined,
+      hasExited: false,
+      retryAt: undefined,
+    };
     this.#watched.set(container.containerId, watched);
-    void exited?.then(() => this.#recordAndLog(watched));
+    void exited?.then(() => {
+      watched.hasExited = true;
+      return this.#recordAndLog(watched);
+    });
   }
 
   /** Watches a process that was found running, unless it is watched already. */
@@ -75,6 +92,12 @@ export class ProcessWatch {
   async recordEnd(container: ProcessContainer, engineProcess: EngineProcess): Promise<void> {
     const watched = this.#watched.get(container.containerId);
     if (watched?.engineProcess.startedAt === engineProcess.startedAt) await this.#record(watched);
+  }
+
+  /** The end could not be recorded so far, because something of the engine still runs. It is tried again. */
+  isEndOverdue({ containerId }: ProcessContainer, { startedAt }: EngineProcess): boolean {
+    const watched = this.#watched.get(containerId);
+    return watched?.engineProcess.startedAt === startedAt && watched.retryAt !== undefined;
   }
 
   async close(): Promise<void> {
@@ -100,11 +123,16 @@ export class ProcessWatch {
     let reads = 0;
     for (const watched of this.#watched.values()) {
       if ((reads += 1) % READS_PER_TURN === 0) await setImmediate();
-      const isChild = watched.exited !== undefined;
-      const hasEnded = !isChild && (await readProcessState(watched.engineProcess)) === "gone";
-      if (hasEnded) await this.#recordAndLog(watched);
+      if (watched.retryAt !== undefined) this.#retry(watched, watched.retryAt);
+      else if (await hasEnded(watched)) await this.#recordAndLog(watched);
       for (const file of store.logFilesOf(watched.container)) await logs.sample(file);
     }
+  }
+
+  /** Not waited for: one engine that cannot be ended must not delay the others' ends. */
+  #retry(watched: WatchedProcess, retryAt: number): void {
+    if (watched.recording !== undefined || performance.now() < retryAt) return;
+    void this.#recordAndLog(watched);
   }
 
   async #recordAndLog(watched: WatchedProcess): Promise<void> {
@@ -119,7 +147,12 @@ export class ProcessWatch {
   }
 
   #record(watched: WatchedProcess): Promise<void> {
-    watched.recording ??= this.#recordOnce(watched).finally(() => (watched.recording = undefined));
+    watched.recording ??= this.#recordOnce(watched)
+      .catch((error: unknown) => {
+        watched.retryAt = performance.now() + RETRY_MS;
+        throw error;
+      })
+      .finally(() => (watched.recording = undefined));
     return watched.recording;
   }
 
@@ -133,4 +166,9 @@ export class ProcessWatch {
     this.#watched.delete(container.containerId);
     events.emit({ kind: "die", engineId: container.spec.engineId, containerId: container.containerId });
   }
+}
+
+async function hasEnded({ exited, hasExited, engineProcess }: WatchedProcess): Promise<boolean> {
+  if (exited !== undefined) return hasExited;
+  return (await readProcessState(engineProcess)) === "gone";
 }
