@@ -52,7 +52,7 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
   const connections = stack.use(new EngineConnections(new Secrets(Object.values(base.config.passthrough))));
   const takenPorts = new TakenPorts(base.clock);
   const memoryKills = new MemoryKills(base.clock);
-  // One connection for transactions stays free for the reconciler.
+  // Of three connections or more, one for transactions stays free for the reconciler.
   const recordSlots = new FairSlots(Math.max(1, Math.ceil(base.config.databasePool / 2) - 1));
   const holds = new EngineHolds();
   const lease = stack.use(new LeaseGuard(base.replica));

@@ -8,6 +8,7 @@ import { leaveTombstone } from "./leave-tombstone.ts";
 import type { BootAnswer } from "./observe-engine.ts";
 import type { Step } from "./plan-engine.ts";
 import type { ReconcileContext } from "./reconcile-context.ts";
+import type { ReconcileSlot } from "./reconcile-slot.ts";
 import { recordMove } from "./record-move.ts";
 import { recordReady, recordStillHealthy } from "./record-ready.ts";
 import { waitForBoot, type BootsInProgress } from "./wait-for-boot.ts";
@@ -21,6 +22,8 @@ export interface ApplyStepInput {
   /** Aborts when the row should be read again: it ends waits and pulls early. */
   wake: AbortSignal;
   boots: BootsInProgress;
+  /** Given up during long waits. */
+  slot: ReconcileSlot;
 }
 
 /** Part of the last write of a reconcile, so that releasing the lease costs no round trip of its own. */
@@ -72,7 +75,7 @@ async function changeEngine(
   input: ApplyStepInput,
   step: ChangeStep,
 ): Promise<unknown> {
-  const { row, wake } = input;
+  const { row, slot } = input;
   switch (step.do) {
     case "move":
       return recordMove(ctx, { row, move: step.move, ...toCause(step.why) });
@@ -87,15 +90,15 @@ async function changeEngine(
     case "free_address":
       return record(ctx, row, { hostPort: null, endpoint: null });
     case "resolve_image":
-      return resolveImage(ctx, row, wake);
+      return resolveImage(ctx, input);
     case "create":
-      return createContainer(ctx, row, wake);
+      return createContainer(ctx, input);
     case "start":
       return startContainer(ctx, row, step.container);
     case "unpause":
       return ctx.runtime.unpause(step.container.containerId);
     case "stop":
-      return ctx.runtime.stop(step.container.containerId, toGraceSeconds(ctx, row));
+      return slot.releaseDuring(() => ctx.runtime.stop(step.container.containerId, toGraceSeconds(ctx, row)));
     case "remove":
       return ctx.runtime.remove(step.container.containerId);
     case "remove_data":
@@ -122,9 +125,12 @@ function toGraceSeconds(ctx: ReconcileContext, row: EngineRowAt): number {
   return Math.ceil((row.stopGraceMs ?? ctx.config.stopGraceMs) / 1000);
 }
 
-async function resolveImage(ctx: ReconcileContext, row: EngineRowAt, wake: AbortSignal): Promise<void> {
+type CreateInput = Pick<ApplyStepInput, "row" | "wake" | "slot">;
+
+async function resolveImage(ctx: ReconcileContext, input: CreateInput): Promise<void> {
+  const { row, wake, slot } = input;
   try {
-    const imageId = await ctx.runtime.resolveImage(row.spec.image, wake);
+    const imageId = await slot.releaseDuring(() => ctx.runtime.resolveImage(row.spec.image, wake));
     const spec = { ...row.spec, imageId };
     await record(ctx, row, { spec, specHash: toSpecHash(spec), bootStartedAt: orchNow });
   } catch (error) {
@@ -132,23 +138,25 @@ async function resolveImage(ctx: ReconcileContext, row: EngineRowAt, wake: Abort
   }
 }
 
-async function createContainer(ctx: ReconcileContext, row: EngineRowAt, wake: AbortSignal): Promise<void> {
+async function createContainer(ctx: ReconcileContext, input: CreateInput): Promise<void> {
+  const { row, wake } = input;
   try {
-    await ensureContainer(ctx, row, wake);
+    await ensureContainer(ctx, input);
   } catch (error) {
     if (!wake.aborted) await refuseBoot(ctx, row, error);
   }
 }
 
 /** A pruned image is pulled again by its name, and used only if the name still resolves to the same id. */
-async function ensureContainer(ctx: ReconcileContext, row: EngineRowAt, wake: AbortSignal): Promise<void> {
+async function ensureContainer(ctx: ReconcileContext, { row, wake, slot }: CreateInput): Promise<void> {
   const { image, imageId } = row.spec;
   const spec = toContainerSpec(ctx.config, row, imageId ?? image);
   try {
     await ctx.runtime.ensure(spec);
   } catch (error) {
     if (!(error instanceof RuntimeFailure) || error.kind !== "image_missing") throw error;
-    if ((await ctx.runtime.resolveImage(image, wake)) !== spec.imageId) throw error;
+    const pulledId = await slot.releaseDuring(() => ctx.runtime.resolveImage(image, wake));
+    if (pulledId !== spec.imageId || (await slot.hold()) === "closing") throw error;
     await ctx.runtime.ensure(spec);
   }
 }

@@ -13,8 +13,8 @@ import { toStatusReason } from "../model/engine-status.ts";
 import { applyStep, type StepOutcome } from "./apply-step.ts";
 import { observeEngine, observeHealth, type BootAnswer } from "./observe-engine.ts";
 import { planEngine } from "./plan-engine.ts";
-import type { Slot } from "../../time/fair-slots.ts";
 import type { ReconcileContext } from "./reconcile-context.ts";
+import { ReconcileSlot, type ReconcileSlots } from "./reconcile-slot.ts";
 import { spreadInterval } from "./spread-interval.ts";
 import type { BootsInProgress } from "./wait-for-boot.ts";
 
@@ -50,21 +50,11 @@ export interface ReconcileInput {
   closing: AbortSignal;
 }
 
-/** Bounds the reconciles that work at once. */
-export interface ReconcileSlots {
-  /** undefined: every slot is taken. */
-  tryTake(): Slot | undefined;
-  /** Waits for a slot, fairly between products. undefined: this replica is shutting down. */
-  wait(productId: string): Promise<Slot | undefined>;
-}
-
 const RETRY_MS = 2_000;
 /**
- * A step that takes longer mostly waits: for the grace of a stop, for an image, for an answer that does not come. Such a
- * reconcile gives its slot up and goes on without one.
+ * A boot is work of this machine too, so it keeps its slot for some time. A longer boot mostly waits: it gives its slot up
+ * for each wait.
  */
-const STEP_HOLD_MS = 1_500;
-/** A boot is work of this machine too, so it keeps its slot for some time. A longer boot mostly waits. */
 const BOOT_HOLD_MS = 5_000;
 const UPTIME_TOLERANCE_MS = 2_000;
 
@@ -84,29 +74,25 @@ export async function reconcileEngine(
   }
   if (input.isResync && (await recordIfHealthy(ctx, leased))) return "steady";
   input.onProbed();
-  const free = input.slots.tryTake();
-  using slot = free ?? (await input.slots.wait(leased.productId));
-  if (slot === undefined) {
-    await releaseLease(ctx, leased);
-    return "no_lease";
-  }
-  // The row may have changed during the wait.
-  const row = free === undefined ? await findEngineById(ctx.db, engineId) : leased;
-  return await runSteps(ctx, { ...input, leased, row, slot });
+  using slot = new ReconcileSlot(input.slots, { productId: leased.productId, clock: ctx.clock });
+  return await runSteps(ctx, { ...input, leased, slot });
 }
 
 async function runSteps(
   ctx: ReconcileContext,
-  input: ReconcileInput & { leased: EngineRowAt; row: EngineRowAt | undefined; slot: Slot },
+  input: ReconcileInput & { leased: EngineRowAt; slot: ReconcileSlot },
 ): Promise<ReconcileOutcome> {
   const { engineId, leased, slot } = input;
-  let { row } = input;
+  let row: EngineRowAt | undefined = leased;
   let answer: BootAnswer | undefined;
   while (!input.closing.aborted) {
+    const held = await slot.hold();
+    if (held === "closing") break;
+    // The row may have changed during the wait.
+    if (held === "waited") row = await findEngineById(ctx.db, engineId);
     if (row === undefined) return "gone";
     if (!ctx.replica.holdsLease() || row.fencingToken !== leased.fencingToken) return "no_lease";
-    const cancelRelease = ctx.clock.after(STEP_HOLD_MS, () => slot.release());
-    const outcome = await runStep(ctx, { ...input, row, answer }).finally(cancelRelease);
+    const outcome = await runStep(ctx, { ...input, row, answer });
     if (outcome.kind !== "again") return outcome.kind;
     answer = outcome.answer;
     row = await findEngineById(ctx.db, engineId);
@@ -117,9 +103,9 @@ async function runSteps(
 
 async function runStep(
   ctx: ReconcileContext,
-  input: ReconcileInput & { row: EngineRowAt; slot: Slot; answer: BootAnswer | undefined },
+  input: ReconcileInput & { row: EngineRowAt; slot: ReconcileSlot; answer: BootAnswer | undefined },
 ): Promise<StepOutcome | { kind: "unreachable" | "refused" }> {
-  const { row, boots } = input;
+  const { row, boots, slot } = input;
   const wake = AbortSignal.any([input.wakeSignal(), input.closing]);
   try {
     input.onObserve();
@@ -128,8 +114,8 @@ async function runStep(
     const policy = { ...ctx.config, publishesHostPorts, startsOnEnsure, isResync: input.isResync };
     const step = planEngine(row, seen, { ...policy, nowMs: Date.parse(row.now) });
     ctx.log.debug({ engineId: row.id, status: row.status, step: step.do }, "next step");
-    if (step.do === "wait_for_boot" && toMsSinceBoot(row) > BOOT_HOLD_MS) input.slot.release();
-    return await applyStep(ctx, { row, step, wake, boots });
+    if (step.do === "wait_for_boot" && toMsSinceBoot(row) > BOOT_HOLD_MS) slot.release();
+    return await applyStep(ctx, { row, step, wake, boots, slot });
   } catch (error) {
     if (!(error instanceof RuntimeFailure)) throw error;
     if (error.kind === "no_such_container") return { kind: "again" };

@@ -4,7 +4,8 @@ import { toErrorMessage } from "../../errors.ts";
 import { abortable } from "../../time/abortable.ts";
 import { FairSlots } from "../../time/fair-slots.ts";
 import type { ReconcileContext } from "./reconcile-context.ts";
-import { reconcileEngine, type ReconcileOutcome, type ReconcileSlots } from "./reconcile-engine.ts";
+import { reconcileEngine, type ReconcileOutcome } from "./reconcile-engine.ts";
+import type { ReconcileSlots } from "./reconcile-slot.ts";
 import type { BootsInProgress } from "./wait-for-boot.ts";
 
 interface RunningReconcile {

@@ -7,7 +7,8 @@ import { destroyEngine } from "../../../server/engines/operations/destroy-engine
 import { provisionEngine } from "../../../server/engines/operations/provision-engine.ts";
 import { stopEngine } from "../../../server/engines/operations/stop-engine.ts";
 import { toReconcileSlots } from "../../../server/engines/reconcile/reconciler.ts";
-import { systemClock } from "../../../server/time/clock.ts";
+import { WAIT_HOLD_MS } from "../../../server/engines/reconcile/reconcile-slot.ts";
+import { systemClock, type Clock } from "../../../server/time/clock.ts";
 import { openHouse, openSite, toCall, type House, type Site } from "../open-house.ts";
 
 const SLOTS = toReconcileSlots(availableParallelism());
@@ -30,13 +31,23 @@ afterEach(async () => {
 
 const users = Array.from({ length: FLOOD }, (_, index) => `user-${index}`);
 const provisionAll = () => Promise.all(users.map((user) => provisionEngine(house.ctx, toCall(house, user))));
+
+/** A house in which a wait gives its slot up when the test says so. */
+async function openWithHolds() {
+  const pending = new Set<() => void>();
+  const after: Clock["after"] = (ms, callback) => {
+    if (ms !== WAIT_HOLD_MS) return systemClock.after(ms, callback);
+    pending.add(callback);
+    return () => pending.delete(callback);
+  };
+  await house[Symbol.asyncDispose]();
+  house = await openHouse(site, { clock: { ...systemClock, after } });
+  return { pending, endHolds: () => pending.forEach((callback) => callback()) };
+}
+
 const ofOther = () => ({ ...toCall(house, "single"), productId: otherProduct });
 
 test("a flood of destroys works on a bounded number of engines, and lets another product's stop go first", async () => {
-  // No reconcile gives its slot up, however long a step of this test takes.
-  const clock = { ...systemClock, after: () => () => {} };
-  await house[Symbol.asyncDispose]();
-  house = await openHouse(site, { clock });
   await provisionAll();
   const { engine } = await provisionEngine(house.ctx, ofOther());
   const engines = new Set<string>();
@@ -72,6 +83,62 @@ test("engines that only wait for the end of their grace keep no slot", async () 
   await expect.poll(() => stops).toBe(FLOOD);
   await stopEngine(house.ctx, ofOther());
   opened.resolve();
+  await Promise.all(flood);
+});
+
+test("after a wait without a slot, an engine takes a slot again: no more engines work than there are slots", async () => {
+  const { pending, endHolds } = await openWithHolds();
+  await provisionAll();
+  const waited = Promise.withResolvers<void>();
+  const opened = Promise.withResolvers<void>();
+  let stops = 0;
+  const working = new Set<string>();
+  house.runtime.onCall = async ({ call, when, input }) => {
+    if (when !== "before") return;
+    if (call === "stop") {
+      stops += 1;
+      await waited.promise;
+    }
+    if (call !== "observe" || stops < FLOOD) return;
+    working.add(String(input));
+    await opened.promise;
+  };
+  const flood = users.map((user) => stopEngine(house.ctx, toCall(house, user)));
+  await expect.poll(() => (endHolds(), stops)).toBe(FLOOD);
+  waited.resolve();
+  await expect.poll(() => working.size).toBe(SLOTS);
+  // An observation is work. It keeps its slot, however long it takes.
+  expect(pending.size).toBe(0);
+  await findEngine(house.ctx.db, { productId: otherProduct, userId: "single" });
+  expect(working.size, "no engine beyond the slots").toBe(SLOTS);
+  opened.resolve();
+  await Promise.all(flood);
+});
+
+test("a replica that closes does not wait for engines without a slot", async () => {
+  const { endHolds } = await openWithHolds();
+  await provisionAll();
+  const waited = Promise.withResolvers<void>();
+  const opened = Promise.withResolvers<void>();
+  let stops = 0;
+  house.runtime.onCall = async ({ call, when }) => {
+    if (when !== "before") return;
+    if (call === "stop") {
+      stops += 1;
+      await waited.promise;
+    }
+    if (call === "observe" && stops >= FLOOD) await opened.promise;
+  };
+  const flood = users.map((user) => stopEngine(house.ctx, toCall(house, user)).catch(() => undefined));
+  await expect.poll(() => (endHolds(), stops)).toBe(FLOOD);
+  const closed = house.ctx.reconciler.close();
+  waited.resolve();
+  opened.resolve();
+  await closed;
+  const rows = await Promise.all(
+    users.map((userId) => findEngine(house.ctx.db, { productId: house.productId, userId })),
+  );
+  expect(rows.filter((row) => row?.leaseReplica !== null)).toEqual([]);
   await Promise.all(flood);
 });
 
