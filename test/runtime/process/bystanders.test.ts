@@ -128,8 +128,9 @@ test("a stop never reaches this service, its ancestors, or other engines through
   expect(toMembers(processes, search).map(({ pid }) => pid)).toEqual([member, child]);
 });
 
+const find = (...entries: string[]) => findInEnvironment(`${entries.join("\0")}\0`, "/data/containers/");
+
 test("only the exact TMPDIR of an engine marks its processes", () => {
-  const find = (...entries: string[]) => findInEnvironment(`${entries.join("\0")}\0`, "/data/containers/");
   expect(find("A=1", "TMPDIR=/data/containers/engine-a-1/tmp", "B=2")).toBe("engine-a-1");
   expect(find("TMPDIR=/data/containers/engine-a-1/tmp")).toBe("engine-a-1");
   for (const entry of [
