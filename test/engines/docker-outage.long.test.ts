@@ -126,7 +126,7 @@ describe.skipIf(!isDockerAvailable() || !DAEMON_SOCKET)(
       await house.docker.getVolume((await findRow("lost"))?.volumeName ?? "").remove();
       await expect(provisionEngine(house.ctx, call("later"))).rejects.toMatchObject({
         reason: "RUNTIME_CHANGED",
-        message: expect.stringContaining("fleet.acceptRuntime"),
+        message: expect.stringContaining("an operator must correct or accept it"),
       });
       // A start finds the same and serves all the same, or nobody could accept the runtime.
       await house.reopen();

@@ -105,7 +105,7 @@ function toRuntimeProblem(failure: RuntimeFailure): ["RUNTIME_CHANGED" | "RUNTIM
     case "changed":
       return [
         "RUNTIME_CHANGED",
-        "this runtime does not have this installation's engines, see fleet.acceptRuntime",
+        "the runtime lacks this installation's marker, so an operator must correct or accept it",
       ];
     case "unreachable":
       return ["RUNTIME_UNREACHABLE", "the runtime does not answer"];

@@ -23,11 +23,10 @@ export async function checkTombstones(ctx: TombstoneContext): Promise<void> {
 
 async function isClear(ctx: TombstoneContext, tombstone: TombstoneRow): Promise<boolean> {
   const containers = await ctx.runtime.observe(tombstone.engineId);
-  for (const container of containers) await ctx.runtime.remove(container.containerId);
   const hasData = await ctx.runtime.hasData(tombstone.volumeName);
-  if (hasData) await ctx.runtime.removeData(tombstone.volumeName);
-  if (containers.length > 0 || hasData) return false;
-  // Absence counts only if the daemon is the one with our marker.
+  // Absence counts only if the daemon is the one with our marker, and nothing is removed from another one.
   await ctx.runtime.check();
-  return true;
+  for (const container of containers) await ctx.runtime.remove(container.containerId);
+  if (hasData) await ctx.runtime.removeData(tombstone.volumeName);
+  return containers.length === 0 && !hasData;
 }

@@ -24,8 +24,9 @@ export async function observeEngine(
   const containers = await ctx.runtime.observe(row.id);
   const current = findCurrent(row, containers);
   const hasData = usesData(row, current) ? await ctx.runtime.hasData(row.volumeName) : true;
-  // Another daemon has none of our containers. So absence counts only if the daemon is the one with our marker.
-  if (current === undefined || !hasData) await ctx.runtime.check();
+  // What another daemon shows counts for nothing: its absences are no absences, and no step is applied to it. The check
+  // comes last, so that it also covers the calls before it.
+  await ctx.runtime.check();
   const seen = { containers, hasData, outOfMemory: ctx.memoryKills.hasKilled(row) };
   if (!shouldAnswer(row, current)) return { ...seen, health: null };
   const isAnswered = answer?.processIdentity === current.processIdentity;

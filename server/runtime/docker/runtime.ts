@@ -119,5 +119,8 @@ async function removeInstance(ctx: DockerContext): Promise<void> {
 
 function toChanged(instanceId: string): RuntimeFailure {
   const problem = `the Docker daemon lacks the volume ${toMarkerName(instanceId)}`;
-  return new RuntimeFailure("changed", `${problem}: another daemon answers`);
+  return new RuntimeFailure(
+    "changed",
+    `${problem}: another daemon answers, or an operator calls fleet.acceptRuntime`,
+  );
 }

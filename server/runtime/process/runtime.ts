@@ -81,8 +81,8 @@ function toRuntime(ctx: ProcessContext, { host, marked }: { host: string; marked
     check: () =>
       attempt(async () => {
         if (!isMarked || (await volumes.hasMarker())) return;
-        const problem = "the data directory lacks this installation's marker";
-        throw new RuntimeFailure("changed", `${problem}: set ORCH_DATA_DIR to the directory used before`);
+        const problem = `the file ${volumes.markerPath} is missing: another data directory is in its place`;
+        throw new RuntimeFailure("changed", `${problem}, or an operator calls fleet.acceptRuntime`);
       }),
     markInstance: () =>
       attempt(async () => {

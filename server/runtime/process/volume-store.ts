@@ -68,18 +68,18 @@ export class VolumeStore {
   }
 
   async createMarker(): Promise<void> {
-    await writeJsonFile(this.#markerPath(), { instanceId: this.#instanceId });
+    await writeJsonFile(this.markerPath, { instanceId: this.#instanceId });
   }
 
   async hasMarker(): Promise<boolean> {
-    return exists(this.#markerPath());
+    return exists(this.markerPath);
   }
 
   async removeMarker(): Promise<void> {
-    await rm(this.#markerPath(), { force: true });
+    await rm(this.markerPath, { force: true });
   }
 
-  #markerPath(): string {
+  get markerPath(): string {
     return join(this.#root, `marker-${toFileName(this.#instanceId)}.json`);
   }
 

@@ -4,7 +4,10 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { listAudit } from "../../../server/audit/list-audit.ts";
 import { acceptRuntime } from "../../../server/engines/operations/accept-runtime.ts";
+import { destroyEngine } from "../../../server/engines/operations/destroy-engine.ts";
 import { provisionEngine } from "../../../server/engines/operations/provision-engine.ts";
+import { restartEngine } from "../../../server/engines/operations/restart-engine.ts";
+import { stopEngine } from "../../../server/engines/operations/stop-engine.ts";
 import { NO_RECORD } from "../../../server/idempotency/idempotency-record.ts";
 import { runIdempotent } from "../../../server/idempotency/run-idempotent.ts";
 import { openProcessRuntime } from "../../../server/runtime/process/runtime.ts";
@@ -74,4 +77,28 @@ test("the process runtime's data directory is accepted without its marker too", 
     volumesMissing: 0,
   });
   await runtime.check();
+});
+
+test("no operation does anything to a container on a runtime without our marker, until it is accepted", async () => {
+  await using ours = await openSite();
+  await using other = await openHouse(ours);
+  await other.runtime.markInstance();
+  for (const userId of ["halt", "again", "gone"]) await provisionEngine(other.ctx, toCall(other, userId));
+  const calls: string[] = [];
+  other.runtime.loseMarker();
+  other.runtime.onCall = ({ call }) => void calls.push(call);
+  const changed = {
+    reason: "RUNTIME_CHANGED",
+    message: expect.stringMatching(/an operator must correct or accept it.*on record/),
+  };
+  await expect(stopEngine(other.ctx, toCall(other, "halt"))).rejects.toMatchObject(changed);
+  await expect(restartEngine(other.ctx, toCall(other, "again"))).rejects.toMatchObject(changed);
+  await expect(destroyEngine(other.ctx, toCall(other, "gone"))).rejects.toMatchObject(changed);
+  expect(new Set(calls)).toEqual(new Set(["observe", "hasData", "check"]));
+  expect([...ours.daemon.containers.values()].map(({ state }) => state)).toEqual(Array(3).fill("running"));
+  await acceptRuntime(other.ctx, { reason: "it is ours", idempotency: NO_RECORD });
+  expect(await stopEngine(other.ctx, toCall(other, "halt"))).toMatchObject({ status: "stopped" });
+  expect(await restartEngine(other.ctx, toCall(other, "again"))).toMatchObject({ generation: 2 });
+  await destroyEngine(other.ctx, toCall(other, "gone"));
+  expect(ours.daemon.containers.size).toBe(2);
 });
