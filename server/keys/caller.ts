@@ -20,3 +20,8 @@ export interface OperatorCaller {
 }
 
 export type Caller = ProductCaller | OperatorCaller;
+
+/** The product or the operator whose share of the service a call uses. */
+export function toOwner(caller: Caller): string {
+  return caller.kind === "platform_key" ? caller.productId : caller.actor.name;
+}

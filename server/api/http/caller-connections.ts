@@ -21,7 +21,8 @@ interface Connection {
   readonly addressGroup: string;
   readonly pending: Set<ServerResponse>;
   state: QuietState | "busy";
-  isKnown: boolean;
+  /** Whose key was accepted last. undefined: no key was accepted yet. */
+  owner: string | undefined;
   /** Over the bound: it may ask for health only. */
   healthOnly: boolean;
   /** The last request was answered before its body had arrived. */
@@ -69,7 +70,7 @@ export class CallerConnections {
       addressGroup: toAddressGroup(socket.remoteAddress ?? "unknown"),
       pending: new Set(),
       state: "silent",
-      isKnown: false,
+      owner: undefined,
       healthOnly: false,
       wasAnsweredEarly: false,
     };
@@ -105,13 +106,19 @@ export class CallerConnections {
     const connection = this.#all.get(socket);
     if (connection === undefined) return;
     connection.pending.delete(response);
-    if (connection.pending.size === 0) this.#rest(connection, connection.isKnown ? "known" : "stranger");
+    if (connection.pending.size === 0)
+      this.#rest(connection, connection.owner === undefined ? "stranger" : "known");
   }
 
-  /** A key that came over this connection was accepted. */
-  noteKnown(socket: Socket): void {
+  /** A key of this owner, a product or an operator, came over this connection and was accepted. */
+  noteKnown(socket: Socket, owner: string): void {
     const connection = this.#all.get(socket);
-    if (connection !== undefined) connection.isKnown = true;
+    if (connection !== undefined) connection.owner = owner;
+  }
+
+  /** The owner whose key was accepted last. undefined: no key was accepted yet, or the connection was closed. */
+  ownerOf(socket: Socket): string | undefined {
+    return this.#all.get(socket)?.owner;
   }
 
   noteAnsweredEarly(socket: Socket): void {

@@ -91,7 +91,7 @@ export async function openHttpServer(ctx: AppContext, options: HttpServerOptions
   boundConnections(ctx, server, connections);
   const readiness = openReadiness(ctx);
   const budget = new BodyBudget(bounds.bodyBytes);
-  const unsent = new UnsentAnswers();
+  const unsent = new UnsentAnswers((socket) => connections.ownerOf(socket) ?? "");
   mountTrpc(server, { app: ctx, readiness, closing: closing.signal, connections, budget, unsent });
   mountHealth(server, readiness);
   const url = await listen(server, options);

@@ -5,7 +5,7 @@ import type { FastifyRequest } from "fastify";
 import type { AppContext } from "../../compose.ts";
 import { DomainError } from "../../errors.ts";
 import { hasMoreValuesThan, JSON_MAX_VALUES } from "../../json-values.ts";
-import type { Caller } from "../../keys/caller.ts";
+import { toOwner, type Caller } from "../../keys/caller.ts";
 import type { BodyBudget, HeldBytes, Refused } from "./body-budget.ts";
 import type { CallerConnections } from "./caller-connections.ts";
 import type { LargeBodies } from "./large-bodies.ts";
@@ -53,7 +53,7 @@ export async function readBody(ctx: BodyContext, body: BodyToRead): Promise<stri
   const caller = await findCaller(ctx, body);
   if (incoming.isClosed) return NO_INPUT;
   if (caller === undefined) return discard(ctx, body);
-  const owner = caller.kind === "platform_key" ? caller.productId : caller.actor.name;
+  const owner = toOwner(caller);
   try {
     return await incoming.read(async () => {
       const received = await receiveHeld(ctx, { incoming, payload, owner, length, maxBytes: bodyLimit });

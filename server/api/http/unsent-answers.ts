@@ -11,17 +11,27 @@ interface UnsentAnswer {
   bytes: number;
 }
 
+/** The unsent answers of one owner: a product, or an operator. */
+interface OwnerAnswers {
+  bytes: number;
+  /** In the order of their last progress, because a Map keeps the order of insertion. */
+  readonly sockets: Map<ServerResponse, Socket>;
+}
+
 /**
- * The answers that their callers do not take as fast as they are made. Together they hold a bounded number of bytes:
- * beyond it, the connections that have taken nothing for the longest time are cut. Their readers resume from a cursor.
+ * The answers that their callers do not take as fast as they are made. Together they hold a bounded number of bytes.
+ * Beyond it, the owner with the most bytes loses the connections that have taken nothing for the longest time. So one
+ * product's stalled readers do not cut another one's slow readers. Readers resume from a cursor.
  */
 export class UnsentAnswers {
+  readonly #ownerOf: (socket: Socket) => string;
   readonly #maxBytes: number;
-  /** In the order of their last progress, because a Map keeps the order of insertion. */
-  readonly #answers = new Map<ServerResponse, UnsentAnswer>();
+  readonly #answers = new Map<ServerResponse, { owner: string; bytes: number }>();
+  readonly #owners = new Map<string, OwnerAnswers>();
   #totalBytes = 0;
 
-  constructor(maxBytes = TOTAL_MAX_BYTES) {
+  constructor(ownerOf: (socket: Socket) => string, maxBytes = TOTAL_MAX_BYTES) {
+    this.#ownerOf = ownerOf;
     this.#maxBytes = maxBytes;
   }
 
@@ -30,20 +40,38 @@ export class UnsentAnswers {
   }
 
   /** So many bytes wait for the caller to take them. Call it again after each progress, and `remove` at the end. */
-  add(response: ServerResponse, answer: UnsentAnswer): void {
+  add(response: ServerResponse, { socket, bytes }: UnsentAnswer): void {
     this.remove(response);
-    this.#answers.set(response, answer);
-    this.#totalBytes += answer.bytes;
-    for (const [oldest, { socket }] of this.#answers) {
-      if (this.#totalBytes <= this.#maxBytes) return;
-      this.remove(oldest);
-      cutConnection(socket);
-    }
+    const owner = this.#ownerOf(socket);
+    this.#answers.set(response, { owner, bytes });
+    const own = this.#owners.get(owner) ?? { bytes: 0, sockets: new Map<ServerResponse, Socket>() };
+    this.#owners.set(owner, own);
+    own.sockets.set(response, socket);
+    own.bytes += bytes;
+    this.#totalBytes += bytes;
+    while (this.#totalBytes > this.#maxBytes) this.#cutOldestOfLargest();
   }
 
   remove(response: ServerResponse): void {
-    this.#totalBytes -= this.#answers.get(response)?.bytes ?? 0;
+    const answer = this.#answers.get(response);
+    if (answer === undefined) return;
     this.#answers.delete(response);
+    this.#totalBytes -= answer.bytes;
+    const own = this.#owners.get(answer.owner);
+    if (own === undefined) return;
+    own.bytes -= answer.bytes;
+    own.sockets.delete(response);
+    if (own.sockets.size === 0) this.#owners.delete(answer.owner);
+  }
+
+  #cutOldestOfLargest(): void {
+    let largest: OwnerAnswers | undefined;
+    for (const own of this.#owners.values()) if (own.bytes > (largest?.bytes ?? -1)) largest = own;
+    const [oldest] = largest?.sockets ?? [];
+    if (oldest === undefined) return;
+    const [response, socket] = oldest;
+    this.remove(response);
+    cutConnection(socket);
   }
 }
 

@@ -1,6 +1,8 @@
 import { resolveResponse } from "@trpc/server/http";
 import type { IncomingMessage } from "node:http";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { toOwner } from "../../keys/caller.ts";
+import { CallerWatch } from "../turn-stream/caller-watch.ts";
 import type { BodyBudget } from "../http/body-budget.ts";
 import { toCallerAddress } from "../http/caller-address.ts";
 import type { CallerConnections } from "../http/caller-connections.ts";
@@ -92,7 +94,7 @@ async function answerCall(options: TrpcRouteOptions, call: HttpCall): Promise<Fa
     standIns,
   };
   if (!isSubscription(path) || isBatch(request)) {
-    return send(call, await resolve(ctx, call, left.signal), { standIns, unsent });
+    return send(call, await resolve(ctx, call, left.signal), { standIns, unsent, closing });
   }
   await serveSubscription({ path, request, reply, ctx, unsent, left: left.signal });
   return reply;
@@ -103,9 +105,9 @@ function getCaller({ app, connections }: TrpcRouteOptions, request: FastifyReque
   request.caller ??= openCaller(app, {
     authorization: request.headers.authorization,
     address: toCallerAddress(request.raw, app.config.trustProxy),
-    onKnown: ({ actor }) => {
-      request.actorName = actor.name;
-      connections.noteKnown(request.raw.socket);
+    onKnown: (caller) => {
+      request.actorName = caller.actor.name;
+      connections.noteKnown(request.raw.socket, toOwner(caller));
     },
   });
   return request.caller;
@@ -133,15 +135,16 @@ async function resolve(
   });
 }
 
-interface SendOptions {
+type BoundOptions = Pick<TrpcRouteOptions, "unsent" | "closing">;
+interface SendOptions extends BoundOptions {
   standIns: StandIns;
-  unsent: UnsentAnswers;
 }
+type Answered = Pick<HttpCall, "request" | "reply">;
 
 async function send(
   { request, reply }: HttpCall,
   response: Response,
-  { standIns, unsent }: SendOptions,
+  { standIns, unsent, closing }: SendOptions,
 ): Promise<FastifyReply> {
   const { status, headers, body } = response;
   addRetryAfter({ request, reply });
@@ -154,17 +157,26 @@ async function send(
   reply.code(status).type("application/json");
   // Send the text in one write with its length. As a stream it would pass through three more layers in chunks.
   const text = body === null ? "" : standIns.fill(await response.text());
-  if (text.length > LARGE_ANSWER_LENGTH) boundUnsent(reply, text.length, unsent);
+  if (text.length > LARGE_ANSWER_LENGTH) boundUnsent({ request, reply }, text.length, { unsent, closing });
   return reply.send(text);
 }
 
-/** A caller that does not take its answer must not hold it in memory for ever. */
-function boundUnsent({ raw: response, request }: FastifyReply, bytes: number, unsent: UnsentAnswers): void {
+/** A caller that does not take its answer must not hold it in memory for ever, and not at all once its key is refused. */
+function boundUnsent({ request, reply }: Answered, bytes: number, { unsent, closing }: BoundOptions): void {
+  const { raw: response } = reply;
   const { socket } = request.raw;
   unsent.add(response, { socket, bytes });
-  response.once("close", () => unsent.remove(response));
   // Node calls back only if the connection took no byte in this time.
   response.setTimeout(STALL_MS, () => cutConnection(socket));
+  const { caller, actorName } = request;
+  const watch = caller && actorName !== null ? new CallerWatch({ ...caller, closing }, undefined) : undefined;
+  watch?.signal.addEventListener("abort", () => {
+    if (watch.refused !== undefined) cutConnection(socket);
+  });
+  response.once("close", () => {
+    watch?.[Symbol.dispose]();
+    unsent.remove(response);
+  });
 }
 
 function toFetchRequest(request: FastifyRequest, signal: AbortSignal): Request {

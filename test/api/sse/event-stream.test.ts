@@ -10,7 +10,7 @@ import { EventStream } from "../../../server/api/sse/event-stream.ts";
 let send: (reply: FastifyReply) => FastifyReply;
 const server = fastify({ http: { highWaterMark: 16 * 1024 } });
 let port = 0;
-let unsent = new UnsentAnswers();
+let unsent = new UnsentAnswers(() => "");
 beforeAll(async () => {
   server.get("/", (_request, reply) => {
     reply.header("x-request-id", "r1");
@@ -249,8 +249,30 @@ describe("a reader that takes nothing", () => {
     expect(unsent.totalBytes).toBe(0);
   });
 
+  test("is cut early only if it belongs to the product that holds the most", async () => {
+    const owners = ["quiet", "loud", "loud", "loud"];
+    const sockets: unknown[] = [];
+    unsent = new UnsentAnswers((socket) => {
+      if (!sockets.includes(socket)) sockets.push(socket);
+      return owners[sockets.indexOf(socket)] ?? "";
+    }, 200_000);
+    try {
+      const watches: { hasRoom: boolean }[] = [];
+      for (const [index] of owners.entries()) {
+        const stream = openStream();
+        openStalledReader();
+        await fillUp(await stream);
+        watches[index] = watchRoom(await stream);
+        (await stream).write("b".repeat(64 * 1024));
+      }
+      await expect.poll(() => watches.map(({ hasRoom }) => hasRoom)).toEqual([false, true, false, false]);
+    } finally {
+      unsent = new UnsentAnswers(() => "");
+    }
+  });
+
   test("is cut early when all connections together hold too much, the longest stalled one first", async () => {
-    unsent = new UnsentAnswers(100_000);
+    unsent = new UnsentAnswers(() => "", 100_000);
     try {
       const watches: { hasRoom: boolean }[] = [];
       for (let opened = 0; opened < 4; opened += 1) {
@@ -263,7 +285,7 @@ describe("a reader that takes nothing", () => {
       await expect.poll(() => watches.map(({ hasRoom }) => hasRoom)).toEqual([true, true, true, false]);
       expect(unsent.totalBytes).toBeLessThanOrEqual(100_000);
     } finally {
-      unsent = new UnsentAnswers();
+      unsent = new UnsentAnswers(() => "");
     }
   });
 });
