@@ -10,11 +10,12 @@ import { takePortRange } from "../support/ports.ts";
 import { openInspector } from "./inspector.ts";
 
 const FLOOD_ENGINE = fileURLToPath(new URL("flood-engine.ts", import.meta.url));
-/** The kernel's buffers for each of them hold up to 2.5 MB on loopback, so more would need much of the machine's memory. */
-const READERS = 300;
+/** The kernel's buffers for each of them hold up to 2.5 MB on loopback, and the service reads all of it from the turn log. */
+const READERS = 150;
 const ANSWERS = 20;
 /** Each stalled reader held 650 KB of this before the service bounded it. */
 const HEAP_MB = 128;
+const HEAP_GROWTH_MAX_BYTES = 64 * 1024 * 1024;
 const STALL_PATIENCE = { timeout: 240_000, interval: 500 };
 
 interface Reader {
@@ -74,6 +75,8 @@ test("readers and callers that take nothing cost little memory, are cut after a 
     ORCH_PORT_MAX: String(ports.max),
     ORCH_TURN_MAX_BYTES: "1000000000",
     ORCH_DRAIN_S: "0",
+    // On a loaded machine the log is read slowly. A database that seems to hang would end the steady reader, too.
+    ORCH_LEASE_S: "300",
     NODE_OPTIONS: `--inspect=127.0.0.1:0 --max-old-space-size=${HEAP_MB}`,
   });
   using inspector = await openInspector(service.output());
@@ -111,14 +114,14 @@ test("readers and callers that take nothing cost little memory, are cut after a 
   const start = await turnBytes();
   await expect.poll(turnBytes, STALL_PATIENCE).toBeGreaterThan(start + 15_000_000);
   const full = await inspector.measure();
-  expect(full.heapBytes - quiet.heapBytes).toBeLessThan(80 * 1024 * 1024);
+  expect(full.heapBytes - quiet.heapBytes).toBeLessThan(HEAP_GROWTH_MAX_BYTES);
   expect((await readRssMb(service.pid)) - quietRssMb).toBeLessThan(400);
 
   await callProcedure(operator, "platformKeys.revoke", { keyId: leaked.keyId });
   await expect.poll(openConnections, STALL_PATIENCE).toBeLessThanOrEqual((READERS * 3) / 4 + ANSWERS + 10);
   // The steady reader stays. A few connections of this test's own calls are kept alive.
   await expect.poll(openConnections, STALL_PATIENCE).toBeLessThanOrEqual(10);
-  expect(steady.isClosed()).toBe(false);
+  expect(steady.isClosed() ? steady.received().slice(-1_000) : "open").toBe("open");
   clearInterval(sipping);
 
   const [cut] = stalled;
