@@ -5,6 +5,7 @@ import { EnginehouseError, findReason, fromEnd, toEnginehouseError } from "./eng
 import { abortable } from "./abortable.ts";
 import { toDeferred } from "./deferred.ts";
 import { followTurn } from "./follow-turn.ts";
+import { sleep } from "./sleep.ts";
 import type { Transport } from "./transport.ts";
 import type { TurnEnd, TurnEvent, TurnGap } from "./turn-event.ts";
 import { executeTurn, type OpenedTurn, type SequencedBatch } from "./turn-connection.ts";
@@ -151,7 +152,7 @@ export class StartedTurn implements Turn {
     const unfollow = this.#ctx.transport.signals.follow(starting, this.#stops);
     try {
       starting.signal.throwIfAborted();
-      if (this.#isReadWanted) this.#opened = await this.#execute(input);
+      if (this.#isReadWanted) this.#opened = await this.#execute(input, starting.signal);
       if (this.#opened === undefined) await api.turns.start.mutate(input, { signal: starting.signal });
     } catch (error) {
       this.#throwIfStopped();
@@ -162,12 +163,16 @@ export class StartedTurn implements Turn {
   }
 
   /** undefined: the turn may not have started, and `turns.start` must start it, with retries. */
-  async #execute(input: StartInput): Promise<OpenedTurn | undefined> {
+  async #execute(input: StartInput, signal: AbortSignal): Promise<OpenedTurn | undefined> {
+    const { transport } = this.#ctx;
     try {
-      return await executeTurn(this.#ctx.transport, input, this.#stops);
+      return await executeTurn(transport, input, this.#stops);
     } catch (error) {
-      if (error instanceof EnginehouseError && START_AGAIN.includes(error.reason)) return undefined;
-      throw error;
+      if (!(error instanceof EnginehouseError && START_AGAIN.includes(error.reason))) throw error;
+      const waitMs = error.reason === "RATE_LIMITED" ? (error.retryAfterMs ?? 0) : 0;
+      if (waitMs > transport.retry.callForMs) throw error;
+      await sleep(waitMs, signal);
+      return undefined;
     }
   }
 
