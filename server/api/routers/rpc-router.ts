@@ -5,6 +5,7 @@ import { callOperation, OPERATIONS } from "../../rpc/call-operation.ts";
 import type { RpcContext } from "../../rpc/rpc-context.ts";
 import { findUnknownOutcome } from "../../engine-contract/unknown-outcome.ts";
 import { Generation, IdempotencyKey, JsonObject, plainText, TimeoutMs, UserId } from "./field-schemas.ts";
+import { readStoredText, toStoredText } from "./stored-text.ts";
 import type { StandIns } from "../trpc/stand-ins.ts";
 import { platformProcedure } from "../trpc/procedures.ts";
 import { type Mutation, type Operation, runOnce } from "../trpc/run-once.ts";
@@ -40,9 +41,9 @@ export const rpcRouter = {
     .mutation(async (opts) => {
       const reply = await sendOnce(opts, async (ctx, input) => {
         const { result, generation } = await callEngine(ctx, input);
-        return { json: result.json, generation };
+        return { ...toStoredText(result.json), generation };
       });
-      return { result: opts.ctx.standIns.add(toText(reply)), generation: reply.generation };
+      return { result: opts.ctx.standIns.add(readStoredText(reply)), generation: reply.generation };
     }),
   setConfig: mutationProcedure
     .input(SetConfig)
@@ -50,18 +51,18 @@ export const rpcRouter = {
     .mutation(async (opts) => {
       const reply = await sendOnce(opts, async (ctx, { productId, userId, config }) => {
         const params = withSource({ config }, `{"config":${toJsonText(config)}}`);
-        return { json: await callOperation(ctx, OPERATIONS.setConfig, { productId, userId, params }) };
+        return toStoredText(await callOperation(ctx, OPERATIONS.setConfig, { productId, userId, params }));
       });
-      return opts.ctx.standIns.add(toText(reply));
+      return opts.ctx.standIns.add(readStoredText(reply));
     }),
   reload: mutationProcedure
     .input(Reload)
     .output(standInFor(OPERATIONS.reload))
     .mutation(async (opts) => {
-      const reply = await sendOnce(opts, async (ctx, { productId, userId }) => ({
-        json: await callOperation(ctx, OPERATIONS.reload, { productId, userId }),
-      }));
-      return opts.ctx.standIns.add(toText(reply));
+      const reply = await sendOnce(opts, async (ctx, { productId, userId }) =>
+        toStoredText(await callOperation(ctx, OPERATIONS.reload, { productId, userId })),
+      );
+      return opts.ctx.standIns.add(readStoredText(reply));
     }),
   getConfig: readProcedure
     .output(standInFor(OPERATIONS.getConfig))
@@ -85,13 +86,6 @@ type ReadOperation = Parameters<typeof callOperation>[1];
 async function readOperation({ ctx, input, signal }: Read, operation: ReadOperation): Promise<string> {
   const { productId, standIns } = ctx;
   return standIns.add(await callOperation(ctx.call, operation, { ...input, productId, signal }));
-}
-
-/** The text of a result. It is stored as a string under the idempotency key, so that a retry gets the same text. */
-function toText(reply: object): string {
-  if ("json" in reply && typeof reply.json === "string") return reply.json;
-  // A reply that an earlier version has stored.
-  return JSON.stringify("result" in reply ? reply.result : reply);
 }
 
 /**
