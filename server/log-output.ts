@@ -142,6 +142,15 @@ export function openStdoutLines(): LogOutput {
   return output;
 }
 
+/** Writes a last line to standard error, as far as it takes it at once. For a process whose log cannot have the line. */
+export function writeToStderr(line: string): void {
+  try {
+    writeSync(toNonBlocking(2), line);
+  } catch {
+    // Nobody can read it there either.
+  }
+}
+
 /**
  * A full pipe or a stopped terminal blocks whoever writes to it. The mode belongs to the open file, which other
  * programs may share, so this opens the pipe or the terminal once more.

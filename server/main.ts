@@ -9,7 +9,7 @@ import { ConfigError, parseConfig, type Config } from "./config/config.ts";
 import { markSecretsShown } from "./boot/dev-secrets.ts";
 import { toErrorMessage } from "./errors.ts";
 import { openLog } from "./log.ts";
-import { openStdoutLines } from "./log-output.ts";
+import { openStdoutLines, writeToStderr } from "./log-output.ts";
 import { Secrets } from "./secrets/secrets.ts";
 import { toWelcome } from "./boot/welcome.ts";
 
@@ -83,7 +83,7 @@ try {
   await announce(await opening);
 } catch (error) {
   if (!leaving.signal.aborted) {
-    log.error({ error: toErrorMessage(error) }, "start failed");
+    logFailure({ error: toErrorMessage(error) }, "start failed");
     process.exit(1);
   }
 }
@@ -106,10 +106,16 @@ async function announce({ url, newAdminKey: adminKey, secretsPath }: App): Promi
   await markSecretsShown(config.dataDir);
 }
 
+/** If the log cannot be written, standard error may still tell why the process ends. */
+function logFailure(fields: object, why: string): void {
+  log.error(fields, why);
+  if (output.error !== undefined) writeToStderr(secrets.hide(`${why}: ${JSON.stringify(fields)}\n`));
+}
+
 /** The effect of the failed work is unknown, so exit. The next start continues from what the database has. */
 function leaveAfter(error: unknown, why: string): void {
   exitCode = 1;
-  log.error(toErrorFields(error), why);
+  logFailure(toErrorFields(error), why);
   void leave(why);
 }
 

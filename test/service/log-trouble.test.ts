@@ -83,6 +83,23 @@ test.each([
   },
 );
 
+test("a failed start says why on standard error if its log cannot be written", async () => {
+  await using home = await openTempDir();
+  const child = spawn("sh", ["-c", `exec "${process.execPath}" "${MAIN}" > /dev/full`], {
+    env: {
+      PATH: process.env["PATH"],
+      ORCH_DATA_DIR: home.path,
+      ORCH_DATABASE_URL: "postgres://u:p@127.0.0.1:9/none",
+    },
+  });
+  let text = "";
+  child.stderr.on("data", (chunk: Buffer) => (text += chunk.toString()));
+  const [code] = (await once(child, "close")) as [number];
+  expect(code).toBe(1);
+  expect(text).toContain("start failed: ");
+  expect(text).toContain("the database of ORCH_DATABASE_URL is not available");
+});
+
 test("a service whose log cannot be written drains after SIGTERM, and exits with 0", async () => {
   await using service = await startShell("SERVICE > /dev/full 2>&1");
   const exited = once(service.child, "exit");
