@@ -128,7 +128,7 @@ export const SETTINGS = {
   eventMaxBytes: withDefault("ORCH_EVENT_MAX_BYTES", "1048576", wholeNumber(1, 67_108_864)),
   turnLogBytesPerHour: withDefault(
     "ORCH_TURN_LOG_BYTES_PER_HOUR",
-    "2147483648",
+    "536870912",
     wholeNumber(1, 1_099_511_627_776),
   ),
   turnIdleTimeoutMs: withDefault("ORCH_TURN_IDLE_TIMEOUT_S", "600", seconds(0.05)),
