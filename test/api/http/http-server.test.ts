@@ -312,6 +312,36 @@ describe("a replica that drains or closes", () => {
   });
 });
 
+test("an answer that its caller does not take is cut soon after the caller's key is revoked", async () => {
+  const { productId } = await api.register("leaky");
+  const { keyId, apiKey } = await api.issue(productId);
+  await api.mutate("engines.provision", { key: apiKey, input: { userId: "eve" } });
+  api.behave("/rpc", answer(200, { result: "r".repeat(1_000_000) }));
+  // Together, more than the kernel takes.
+  const indexes = Array.from({ length: 10 }, (_, index) => index);
+  const body = JSON.stringify(
+    Object.fromEntries(indexes.map((index) => [index, { userId: "eve", method: "m" }])),
+  );
+  const path = `/trpc/${indexes.map(() => "rpc.call").join(",")}`;
+  const socket = connect(Number(new URL(api.url).port), "127.0.0.1");
+  socket.on("error", () => {});
+  const begun = once(socket, "data").then(() => socket.pause());
+  const head = ["host: x", `authorization: Bearer ${apiKey}`, "content-type: application/json"];
+  socket.write(
+    `POST ${path}?batch=1 HTTP/1.1\r\n${head.join("\r\n")}\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+  );
+  await begun;
+  // A socket that is not read notices its reset by a write. A server skips empty lines before a request.
+  const isCut = () => {
+    socket.write("\r\n");
+    return socket.destroyed;
+  };
+  expect(isCut()).toBe(false);
+  await api.mutate("platformKeys.revoke", { key: ADMIN_KEY, input: { keyId } });
+  // Without a revocation it would take a minute.
+  await expect.poll(isCut, { timeout: 20_000 }).toBe(true);
+});
+
 test("each ended request is measured with its procedure or route, and with its outcome", async () => {
   const ended: [string, string][] = [];
   const subscription = api.ctx.metrics.subscribe({
