@@ -151,14 +151,13 @@ test("the client waits as long as a gateway says, and fails at once if that is t
     await using late = await openBehindGateway(html(429, { "retry-after": header }));
     expect(findReason(await thrownBy(query(toClient(late.url))))).toBe("RATE_LIMITED");
     expect(late.seen).toHaveLength(1);
-    // The start of a turn is tried in two ways: with its stream, and alone.
     const limited = html(429, { "retry-after": header });
-    await using starting = await openBehindGateway(limited, limited);
+    await using starting = await openBehindGateway(limited);
     const error = await thrownBy(execute(toClient(starting.url)));
     expect(error).toBeInstanceOf(EnginehouseError);
     expect(error).toMatchObject({ reason: "RATE_LIMITED", isTransient: true });
     expect((error as EnginehouseError).retryAfterMs).toBeGreaterThan(3_500_000);
-    expect(starting.seen).toHaveLength(2);
+    expect(starting.seen).toHaveLength(1);
   }
 });
 

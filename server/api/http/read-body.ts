@@ -54,18 +54,13 @@ export async function readBody(ctx: BodyContext, body: BodyToRead): Promise<stri
   if (incoming.isClosed) return NO_INPUT;
   if (caller === undefined) return discard(ctx, body);
   const owner = toOwner(caller);
-  try {
-    return await incoming.read(async () => {
-      const received = await receiveHeld(ctx, { incoming, payload, owner, length, maxBytes: bodyLimit });
-      if (received instanceof DomainError) return refuseBody(ctx, body, { incoming, refusal: received });
-      if (received.length > LARGE_BYTES) await ctx.largeBodies.enter(owner, incoming.closed);
-      return decode(received);
-    });
-  } catch (error) {
-    // The sender left, so nobody reads an error.
-    if (incoming.isClosed) return NO_INPUT;
-    throw error;
-  }
+  // If the sender leaves, this rejects. The error is then logged at the level debug, and nobody gets it as a reply.
+  return incoming.read(async () => {
+    const received = await receiveHeld(ctx, { incoming, payload, owner, length, maxBytes: bodyLimit });
+    if (received instanceof DomainError) return refuseBody(ctx, body, { incoming, refusal: received });
+    if (received.length > LARGE_BYTES) await ctx.largeBodies.enter(owner, incoming.closed);
+    return decode(received);
+  });
 }
 
 interface HeldReception extends Omit<Reception, "held"> {

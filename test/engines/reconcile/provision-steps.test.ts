@@ -48,7 +48,17 @@ async function overwrite(userId: string, patch: EnginePatch): Promise<void> {
 
 test("a first boot checks that the daemon is ours, and observes the container before and after its start", async () => {
   await provisionEngine(house.ctx, toCall(house, "ada"));
-  const steps = ["findImage", "check", ...OBSERVE_NONE, "ensure", "observe", "start", "observe"];
+  const steps = [
+    "findImage",
+    "check",
+    ...OBSERVE_NONE,
+    "ensure",
+    "observe",
+    "check",
+    "start",
+    "observe",
+    "check",
+  ];
   expect(callsOf()).toEqual(steps);
 });
 
@@ -132,6 +142,6 @@ test("reconcile pulls a missing image, and creates the container right after", a
   const { engine } = await provisionEngine(other.ctx, toCall(other, "gus"));
   expect(engine).toMatchObject({ status: "running", imageId: toDefaultImage(bare.config) });
   const pull = ["findImage", "check", ...OBSERVE_NONE, "resolveImage"];
-  const boot = [...OBSERVE_NONE, "ensure", "observe", "start", "observe"];
+  const boot = [...OBSERVE_NONE, "ensure", "observe", "check", "start", "observe", "check"];
   expect(callsOf(other)).toEqual([...pull, ...boot]);
 });
