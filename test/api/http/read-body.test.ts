@@ -57,8 +57,7 @@ async function openReader(checked: Promise<void> = Promise.resolve()): Promise<R
     const routeOptions = { bodyLimit: 8 * MIB } as BodyToRead["request"]["routeOptions"];
     const request = { raw, headers, routeOptions, incoming };
     const caller = { authenticate: async () => checked.then(() => CALLER) };
-    const failed = () => "failed";
-    texts.push(await readBody(ctx, { request, payload: raw, caller }).catch(failed));
+    texts.push(await readBody(ctx, { request, payload: raw, caller }).catch(() => "failed"));
     response.end();
   };
   const server = createServer((raw, response) => void read(raw, response));
