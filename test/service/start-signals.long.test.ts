@@ -37,7 +37,7 @@ describe("a signal during the start ends the start with 0, and nothing keeps run
     const findWaiting = async () =>
       sql`select 1 from pg_locks where locktype = 'advisory' and not granted and database =
         (select oid from pg_database where datname = current_database())`;
-    await expect.poll(findWaiting).toHaveLength(1);
+    await expect.poll(findWaiting, { timeout: 120_000 }).toHaveLength(1);
     expect(await service.signal("SIGHUP")).toBe(0);
     await sql.end();
   });
@@ -48,7 +48,7 @@ describe("a signal during the start ends the start with 0, and nothing keeps run
   ])("while %s works", async (_name, line) => {
     await using home = await openTempDir();
     await using service = spawnService({ ORCH_DATA_DIR: home.path, ORCH_ADMIN_KEY: ADMIN_KEY });
-    await expect.poll(() => service.output()).toContain(line);
+    await expect.poll(() => service.output(), { timeout: 120_000 }).toContain(line);
     expect(await service.signal("SIGTERM")).toBe(0);
     expect(await findEmbeddedPid(home.path)).toBeUndefined();
     expect((await readdir(home.path)).filter((name) => name.startsWith("postgres.new"))).toEqual([]);
