@@ -1,7 +1,7 @@
 import { makeDirectory } from "../../db/make-directory.ts";
 import { resolve } from "node:path";
 import { z } from "zod";
-import { readJsonFile, writeJsonFile } from "../json-file.ts";
+import { readJsonFile, writeJsonFile } from "../json/json-file.ts";
 import { createKey } from "../keys/key-format.ts";
 import { generateMasterKeys } from "../keys/keyring.ts";
 

@@ -1,5 +1,5 @@
 import type { EngineErrorDetail } from "../errors.ts";
-import { isDeeperThan } from "../json-depth.ts";
+import { isDeeperThan } from "../json/json-depth.ts";
 import type { Secrets } from "../secrets/secrets.ts";
 import type { EngineAnswer } from "./exchange.ts";
 import { parseObject } from "./parse-object.ts";

@@ -1,5 +1,5 @@
-import { isDeeperThan } from "../json-depth.ts";
-import { hasMoreValuesThan, JSON_MAX_VALUES } from "../json-values.ts";
+import { isDeeperThan } from "../json/json-depth.ts";
+import { hasMoreValuesThan, JSON_MAX_VALUES } from "../json/json-values.ts";
 
 const MAX_DEPTH = 256;
 

@@ -1,5 +1,5 @@
 import { errors, type Dispatcher } from "undici";
-import { hasMoreValuesThan, JSON_MAX_VALUES } from "../json-values.ts";
+import { hasMoreValuesThan, JSON_MAX_VALUES } from "../json/json-values.ts";
 import type { EngineConnections } from "./connections.ts";
 import { type AnswerHeaders, EngineCall, explainFailure } from "./engine-call.ts";
 

@@ -1,4 +1,4 @@
-import { splitObject, toJsonText } from "../json-text.ts";
+import { splitObject, toJsonText } from "../json/json-text.ts";
 
 export interface ExecuteRequest {
   message: unknown;

@@ -1,6 +1,6 @@
 import { DomainError } from "../errors.ts";
-import { isDeeperThan } from "../json-depth.ts";
-import { findMember, toJsonText } from "../json-text.ts";
+import { isDeeperThan } from "../json/json-depth.ts";
+import { findMember, toJsonText } from "../json/json-text.ts";
 import { Deadline } from "../time/deadline.ts";
 import type { EngineConnections } from "./connections.ts";
 import type { EngineAddress } from "./engine-address.ts";

@@ -1,5 +1,5 @@
 import { hash } from "node:crypto";
-import { toCanonicalJson } from "../canonical-json.ts";
+import { toCanonicalJson } from "../json/canonical-json.ts";
 import { DomainError } from "../errors.ts";
 
 /**

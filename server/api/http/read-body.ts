@@ -4,7 +4,7 @@ import { TRPCError } from "@trpc/server";
 import type { FastifyRequest } from "fastify";
 import type { AppContext } from "../../compose.ts";
 import { DomainError } from "../../errors.ts";
-import { hasMoreValuesThan, JSON_MAX_VALUES } from "../../json-values.ts";
+import { hasMoreValuesThan, JSON_MAX_VALUES } from "../../json/json-values.ts";
 import { toOwner, type Caller } from "../../keys/caller.ts";
 import type { BodyBudget, HeldBytes, Refused } from "./body-budget.ts";
 import type { CallerConnections } from "./caller-connections.ts";

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { isDeeperThan } from "../../json-depth.ts";
+import { isDeeperThan } from "../../json/json-depth.ts";
 
 /** Schemas of the fields that several procedures share. */
 

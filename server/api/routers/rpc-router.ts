@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { callEngine } from "../../rpc/call-engine.ts";
-import { toJsonText, withSource } from "../../json-text.ts";
+import { toJsonText, withSource } from "../../json/json-text.ts";
 import { callOperation, OPERATIONS } from "../../rpc/call-operation.ts";
 import type { RpcContext } from "../../rpc/rpc-context.ts";
 import { findUnknownOutcome } from "../../engine-contract/unknown-outcome.ts";

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { TURN_STATUSES } from "../../../db/schema.ts";
 import { END_REASONS, END_STATUSES } from "../../turns/model/turn-end.ts";
-import { isDeeperThan } from "../../json-depth.ts";
+import { isDeeperThan } from "../../json/json-depth.ts";
 import { pageOf, plainObject, plainText } from "./field-schemas.ts";
 
 const REQUEST_MAX_DEPTH = 64;

@@ -1,6 +1,6 @@
 import type { FastifyRequest } from "fastify";
 import { toSearch } from "../http/request-url.ts";
-import { findMember, withSource } from "../../json-text.ts";
+import { findMember, withSource } from "../../json/json-text.ts";
 
 /** The text of a request's input: of all calls together if the request is a batch. */
 export function readInputText({ method, body, url }: FastifyRequest): string | undefined {

@@ -2,7 +2,7 @@ import { constants, accessSync } from "node:fs";
 import { mkdir, readFile, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { isMissing } from "../../json-file.ts";
+import { isMissing } from "../../json/json-file.ts";
 import { killOne } from "./process-group.ts";
 import { readProcFile } from "./process-table.ts";
 

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, readdir, rm, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { isMissing, readJsonFile, writeJsonFile } from "../../json-file.ts";
+import { isMissing, readJsonFile, writeJsonFile } from "../../json/json-file.ts";
 import {
   RuntimeFailure,
   toContainerName,

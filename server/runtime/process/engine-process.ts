@@ -1,5 +1,5 @@
 import { readFile, stat } from "node:fs/promises";
-import { isMissing } from "../../json-file.ts";
+import { isMissing } from "../../json/json-file.ts";
 import { findProcess, readProcFile, toLinuxRow, type ProcessRow } from "./process-table.ts";
 
 /** The process of one start of a container, read from the pid file that this process wrote itself. */

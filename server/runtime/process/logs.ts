@@ -1,6 +1,6 @@
 import { statSync } from "node:fs";
 import { open, truncate, writeFile } from "node:fs/promises";
-import { isMissing } from "../../json-file.ts";
+import { isMissing } from "../../json/json-file.ts";
 import type { LogLine } from "../engine-runtime.ts";
 
 /** A log file that is larger loses all but its end. */

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { isMissing } from "../../json-file.ts";
+import { isMissing } from "../../json/json-file.ts";
 
 /**
  * Removes a folder below `root`; a missing folder is success. The folder first moves away from its name in one step,

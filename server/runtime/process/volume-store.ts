@@ -1,6 +1,6 @@
 import { access, mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { readJsonFile, writeJsonFile } from "../../json-file.ts";
+import { readJsonFile, writeJsonFile } from "../../json/json-file.ts";
 import { RuntimeFailure, type VolumeObservation } from "../engine-runtime.ts";
 import { isFileName, toFileName } from "./names.ts";
 import { removeFolder } from "./remove-folder.ts";

@@ -1,5 +1,5 @@
 import type { LogChunk } from "../../../db/turn-events.ts";
-import { splitArray } from "../../json-text.ts";
+import { splitArray } from "../../json/json-text.ts";
 import { BATCH_MAX_BYTES, BATCH_MAX_EVENTS, type TurnBatch } from "../read/turn-batch.ts";
 
 /**

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { hasMoreValuesThan } from "../server/json-values.ts";
+import { hasMoreValuesThan } from "../../server/json/json-values.ts";
 
 /** Counts every value and every key of a parsed value. */
 function countValues(value: unknown): number {

@@ -1,8 +1,8 @@
 import canonicalize from "canonicalize";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { toCanonicalJson } from "../server/canonical-json.ts";
-import { findMember, splitArray, splitObject, toJsonText, withSource } from "../server/json-text.ts";
+import { toCanonicalJson } from "../../server/json/canonical-json.ts";
+import { findMember, splitArray, splitObject, toJsonText, withSource } from "../../server/json/json-text.ts";
 
 const json = fc.jsonValue({ stringUnit: "binary" });
 const indent = fc.constantFrom(undefined, 1, "\t");

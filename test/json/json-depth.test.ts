@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { isDeeperThan } from "../server/json-depth.ts";
+import { isDeeperThan } from "../../server/json/json-depth.ts";
 
 const nested = (depth: number): unknown => JSON.parse(`${'{"a":['.repeat(depth)}${"]}".repeat(depth)}`);
 
