@@ -63,8 +63,8 @@ const START_AGAIN: readonly string[] = [
 ];
 
 /**
- * The constructor begins to start the turn, and returns at once. If the caller reads the turn at once, one connection starts and reads
- * it. Otherwise the start has its own request, so that no unread events pile up on a connection.
+ * The constructor begins to start the turn, and does not wait. If the caller reads the turn at once, one connection both
+ * starts and reads it. Otherwise the start has its own request, so that no unread events pile up on a connection.
  */
 export class StartedTurn implements Turn {
   readonly turnId: string;

@@ -142,17 +142,17 @@ export function openStdoutLines(): LogOutput {
   return output;
 }
 
-/** Writes a last line to standard error, as far as it takes it at once. For a process whose log cannot have the line. */
+/** Writes a last line to standard error, for a process whose log failed. Writes only what standard error takes at once. */
 export function writeToStderr(line: string): void {
   try {
     writeSync(toNonBlocking(2), line);
   } catch {
-    // Nobody can read it there either.
+    // Standard error does not take the line either.
   }
 }
 
 /**
- * A full pipe or a stopped terminal blocks whoever writes to it. The mode belongs to the open file, which other
+ * A full pipe or a stopped terminal blocks the program that writes to it. The mode belongs to the open file, which other
  * programs may share, so this opens the pipe or the terminal once more.
  */
 function toNonBlocking(fd: number): number {
@@ -163,7 +163,8 @@ function toNonBlocking(fd: number): number {
     return openSync(`/proc/self/fd/${fd}`, O_WRONLY | O_NONBLOCK | O_NOCTTY);
   } catch {
     // A socket, a pipe without a reader, or a system without /proc. Node makes the file of its stream non-blocking.
-    process.stdout.on("error", () => {
+    const stream = fd === 1 ? process.stdout : process.stderr;
+    stream.on("error", () => {
       // Nothing is written through this stream.
     });
     return fd;

@@ -6,7 +6,7 @@
 
 const SOURCE = Symbol("the JSON text of an object");
 
-/** Notes the text that the object was parsed from. Copies of the object do not have it. Nobody may change the object. */
+/** Notes the text that the object was parsed from. Copies of the object do not have the text. Do not change the object: its text would stay. */
 export function withSource<Value extends object>(value: Value, text: string): Value {
   return Object.defineProperty(value, SOURCE, { value: text });
 }

@@ -29,8 +29,8 @@ const RATE_OF_REPEATS: Rate = { burst: BURST_OF_REPEATS, perSecond: PER_SECOND_O
  * Bounds how many unknown keys are looked up, for each address and in all. Each look-up takes from the allowances
  * before it begins, and gives back if the key turns out to be valid. So valid keys use nothing up.
  *
- * A key that was refused and comes again has allowances of its own. So a valid key gets through at its second attempt,
- * although somebody at the same address guesses keys.
+ * A key that was refused and comes again has allowances of its own. So a new valid key is accepted at its second attempt,
+ * even while another program at the same address guesses keys.
  */
 export class KeyGuesses {
   readonly #addresses = new LRUCache<string, Allowance>({ max: MAX_ADDRESSES });

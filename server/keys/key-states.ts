@@ -7,7 +7,7 @@ import { KeyGuesses } from "./key-guesses.ts";
 /** How long a key's state from the database is used. A revocation has effect after this time at the latest. */
 const REMEMBER_MS = 500;
 const MAX_REMEMBERED = 10_000;
-/** How long an unknown key is refused without a query. A key is random, so nobody sends it before it is issued. */
+/** How long an unknown key is refused without a query. A key is random, so a caller cannot send it before it is issued. */
 const REMEMBER_UNKNOWN_MS = 5_000;
 /** Bounds the memory that made-up keys with a valid checksum can take. */
 const MAX_UNKNOWN = 10_000;

@@ -141,7 +141,7 @@ export interface ContainerObservation {
   /** null when the runtime publishes no host ports. */
   hostPort: number | null;
   /**
-   * Why nobody can reach the container's process, for example because the container has no network. Only another
+   * Why no caller can reach the container's process, for example because the container has no network. Only another
    * container helps. null: no such defect is known.
    */
   defect: string | null;

@@ -17,3 +17,8 @@ export async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Pr
     signal.removeEventListener("abort", onAbort);
   }
 }
+
+/** True for the error of an aborted wait, also if the signal had no reason of its own. */
+export function isAbortError(error: unknown): boolean {
+  return error instanceof Error && error.name === "AbortError";
+}

@@ -11,7 +11,7 @@ import { openTempDir } from "../support/temp-dir.ts";
 import { openTestDatabase } from "../support/test-database.ts";
 
 const TINY_ENGINE = fileURLToPath(new URL("../../engine/tiny-engine.pl", import.meta.url));
-/** `npm run bench flood` measures a thousand, and how long another tenant's calls take meanwhile. */
+/** `npm run bench flood` measures a thousand engines, and how long another tenant's calls take during the flood. */
 const FLOOD = 300;
 const TIMEOUT_MS = 1_800_000;
 /** The pause between two calls of the other tenant. */

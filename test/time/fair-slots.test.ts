@@ -46,7 +46,7 @@ test("keys take turns, however many wait for one key, and each key is served in 
   expect(given.slice(0, 6).map(({ key }) => key)).toEqual(["flood", "b", "c", "flood", "b", "flood"]);
 });
 
-test("whoever leaves the line takes no slot", async () => {
+test("work that leaves the line takes no slot", async () => {
   const slots = new FairSlots(1);
   const held = slots.tryTake();
   const leaving = new AbortController();

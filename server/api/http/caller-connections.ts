@@ -10,8 +10,8 @@ const ADDRESS_SHARE = 1 / 4;
 /**
  *   silent ──a complete head──▶ busy ──all answered──▶ stranger, or known if a key was accepted ──a head──▶ busy
  *
- * The first, third and fourth are quiet: `silent` without a complete request yet, `stranger` and `known` between two
- * requests. Only busy connections are never cut. `silent` and `stranger` together are those without a known key.
+ * A `silent` connection has sent no complete request yet. A `stranger` or `known` connection is between two requests.
+ * These three states are quiet, and only a quiet connection may be cut. `silent` and `stranger` have no known key.
  */
 const QUIET_STATES = ["silent", "stranger", "known"] as const;
 type QuietState = (typeof QUIET_STATES)[number];

@@ -73,8 +73,8 @@ const CLOSE_DEADLINE_MS = 10_000;
 const REAP_INTERVAL_MS = 50;
 const CONNECTION_BUFFER_BYTES = 16 * 1024;
 const CROWDED_LOG_INTERVAL_MS = 10_000;
-const CROWDED_STATUS = "429 Too Many Requests";
 const CROWDED = {
+  status: 429,
   reason: "RATE_LIMITED",
   message: "this replica has as many connections as it serves: try again later or at another replica",
   retryAfterMs: 1_000,
@@ -200,8 +200,7 @@ function boundConnections(ctx: AppContext, server: FastifyInstance, connections:
   let loggedAt = -CROWDED_LOG_INTERVAL_MS;
   server.server.on("connection", (socket: Socket) => {
     const closedBefore = connections.closedCount;
-    if (connections.admit(socket) === "refused")
-      sendRawRefusal(socket, { status: CROWDED_STATUS, ...CROWDED });
+    if (connections.admit(socket) === "refused") sendRawRefusal(socket, CROWDED);
     if (connections.closedCount === closedBefore) return;
     if (performance.now() - loggedAt < CROWDED_LOG_INTERVAL_MS) return;
     loggedAt = performance.now();

@@ -30,25 +30,25 @@ function toRefusal(code: unknown): RawRefusal {
   switch (code) {
     case "HPE_HEADER_OVERFLOW":
       return {
-        status: "431 Request Header Fields Too Large",
+        status: 431,
         reason: "REQUEST_TOO_LARGE",
         message: "URL and headers together are larger than 16 KiB",
       };
     case "HPE_CHUNK_EXTENSIONS_OVERFLOW":
       return {
-        status: "413 Payload Too Large",
+        status: 413,
         reason: "REQUEST_TOO_LARGE",
         message: "the chunk extensions are too large",
       };
     case "ERR_HTTP_REQUEST_TIMEOUT":
       return {
-        status: "408 Request Timeout",
+        status: 408,
         reason: "INVALID_INPUT",
         message: "the request did not arrive in time: send headers and body faster",
       };
     default:
       return {
-        status: "400 Bad Request",
+        status: 400,
         reason: "INVALID_INPUT",
         message: "the bytes are not a valid HTTP request",
       };

@@ -1,11 +1,12 @@
 import { randomUUID } from "node:crypto";
+import { STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 import type { Reason } from "../../errors.ts";
 
 /** A refusal without a request that fastify could answer. */
 export interface RawRefusal {
-  /** The HTTP status code with its text. */
-  status: string;
+  /** The HTTP status code. */
+  status: number;
   reason: Reason;
   message: string;
   retryAfterMs?: number;
@@ -16,7 +17,7 @@ export function sendRawRefusal(socket: Socket, { status, reason, message, retryA
   const requestId = randomUUID();
   const body = JSON.stringify({ error: { reason, message, requestId, retryAfterMs } });
   const head = [
-    `HTTP/1.1 ${status}`,
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
     "connection: close",
     "content-type: application/json",
     `content-length: ${Buffer.byteLength(body)}`,

@@ -54,7 +54,7 @@ export async function readBody(ctx: BodyContext, body: BodyToRead): Promise<stri
   if (incoming.isClosed) return NO_INPUT;
   if (caller === undefined) return discard(ctx, body);
   const owner = toOwner(caller);
-  // If the sender leaves, this rejects. The error is then logged at the level debug, and nobody gets it as a reply.
+  // If the sender leaves, the reading rejects. The error is logged at the level debug, because no reply can carry it.
   return incoming.read(async () => {
     const received = await receiveHeld(ctx, { incoming, payload, owner, length, maxBytes: bodyLimit });
     if (received instanceof DomainError) return refuseBody(ctx, body, { incoming, refusal: received });

@@ -15,7 +15,7 @@ export class RequestBody implements Disposable {
   #isReading = false;
   #held: HeldBytes | undefined;
 
-  /** The response has closed, so nobody waits for an answer. */
+  /** The response has closed, so the sender cannot get an answer. */
   get isClosed(): boolean {
     return this.#isClosed;
   }

@@ -1,5 +1,6 @@
 import { type AnyTRPCProcedure, callTRPCProcedure, TRPCError, type TrackedEnvelope } from "@trpc/server";
 import type { FastifyReply, FastifyRequest } from "fastify";
+import { isAbortError } from "../../time/abortable.ts";
 import { noteFailure } from "../http/note-failure.ts";
 import { toSearch } from "../http/request-url.ts";
 import { appRouter } from "../routers/router.ts";
@@ -81,7 +82,7 @@ export async function serveSubscription(call: SubscriptionCall): Promise<void> {
     send(RETURNED);
   } catch (error) {
     // After an AbortError the stream ends without `return`, so the reader comes back for the rest.
-    if (!isAbort(error)) send(toRefusal(error, call));
+    if (!isAbortError(error)) send(toRefusal(error, call));
   } finally {
     await items?.return?.();
     // Always end the stream: its pings would keep an abandoned stream open.
@@ -93,10 +94,6 @@ function toRefusal(error: unknown, { path, request, ctx, left }: SubscriptionCal
   noteFailure(ctx.app.log, error, { request, path, left: left.aborted });
   const shape = toTrpcErrorShape(error, { path, requestId: request.id });
   return toEvent("serialized-error", JSON.stringify(shape));
-}
-
-function isAbort(error: unknown): boolean {
-  return error instanceof Error && error.name === "AbortError";
 }
 
 // tRPC's handler, too, ends an item with three newlines.

@@ -88,7 +88,7 @@ function toRefusedError(row: EngineRow | undefined): DomainError {
   const isKnown = findStatusReasonCode(row?.statusReason ?? null) === "runtime_refused";
   const cause = isKnown ? row?.statusReason : "look for the cause in the service's log";
   const problem = `the runtime refused a step, which is tried again every ${REFUSED_RETRY_MS / 1000} s`;
-  // A deletion that waits for somebody else's container is no sign of a sick engine.
+  // A deletion may wait for a container that is not ours. That is no sign of a sick engine.
   const reason = row?.status === "destroying" ? "ENGINE_DESTROYING" : "ENGINE_UNHEALTHY";
   return new DomainError(reason, `${problem}: ${cause}`, { retryAfterMs: REFUSED_RETRY_MS });
 }

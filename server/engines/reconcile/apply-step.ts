@@ -106,7 +106,7 @@ async function changeEngine(
   }
 }
 
-/** Puts the cause of a boot that nobody asked for on the row and into the audit log. */
+/** Puts the cause of a boot that no caller requested on the row and into the audit log. */
 function toCause(why: string | undefined) {
   if (why === undefined) return {};
   return { patch: { statusReason: toStatusReason("health_failed", why) }, metadata: { why } };

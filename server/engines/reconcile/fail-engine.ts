@@ -46,7 +46,10 @@ function planRestart(
   return { delayMs, spent: false };
 }
 
-/** The end of the reason, without secrets: an engine may log them, and callers see the reason. Empty when the container is gone, or its log cannot be read. */
+/**
+ * The engine's last log lines, which end the reason. They are without secrets, because callers see the reason. Empty if
+ * the container is gone or its log cannot be read.
+ */
 async function findLastLines(ctx: ReconcileContext, row: EngineRowAt): Promise<string> {
   // Until this boot has started a container, the recorded one belongs to an earlier boot.
   const isOfThisBoot = row.processBeforeBoot !== null || row.status === "running";

@@ -20,7 +20,7 @@ export type HealthObservation = { ready: true; uptimeMs: number } | { ready: fal
 export type Step =
   | { do: "steady"; nextCheckMs: number }
   | { do: "wait_for_boot"; container: ContainerObservation; probeMs: number }
-  /** `why`: the cause of a boot that nobody asked for. */
+  /** `why`: the cause of a boot that no caller requested. */
   | { do: "move"; move: Exclude<Move, "fail" | "ready">; why?: string | undefined }
   /** Begins a boot with another container on the same volume. */
   | { do: "renew"; why: string }

@@ -11,6 +11,7 @@ import {
 import { RuntimeFailure } from "../../runtime/engine-runtime.ts";
 import { toStatusReason } from "../model/engine-status.ts";
 import { applyStep, type StepOutcome } from "./apply-step.ts";
+import { toMsSinceBoot } from "./ms-since-boot.ts";
 import { observeEngine, observeHealth, type BootAnswer } from "./observe-engine.ts";
 import { planEngine } from "./plan-engine.ts";
 import type { ReconcileContext } from "./reconcile-context.ts";
@@ -19,9 +20,9 @@ import { spreadInterval } from "./spread-interval.ts";
 import type { BootsInProgress } from "./wait-for-boot.ts";
 
 /*
- *   take lease ─▶ wait for a slot ─▶ read row ─▶ observe ─▶ plan (pure) ─▶ apply ─▶ record, if the row is unchanged ─▶ steady
- *                    ▲                                               │
- *                    └───────────────────────────────────────────────┘
+ *   take lease ─▶ take slot ─▶ read row ─▶ observe ─▶ plan (pure) ─▶ apply ─▶ record, if the row is unchanged ─▶ steady
+ *                     ▲                                                  │
+ *                     └──────────────────────────────────────────────────┘
  *
  * Provision, start, restart, stop, destroy, key rotation and crash recovery are this one function with other rows. It
  * reads the row before each step, so a new desired state takes effect at once. A replica that lost its lease stops.
@@ -159,10 +160,6 @@ async function recordIfHealthy(ctx: ReconcileContext, row: EngineRowAt): Promise
   if (!health.ready || health.uptimeMs < toMinUptimeMs(row)) return false;
   await recordHealthy(ctx.db, row, spreadInterval(ctx.config.healthIntervalMs));
   return true;
-}
-
-function toMsSinceBoot(row: EngineRowAt): number {
-  return Date.parse(row.now) - Date.parse(row.bootStartedAt ?? row.now);
 }
 
 /** An engine may count its uptime from its start or from the end of its boot. So the boot is not part of the minimum. */

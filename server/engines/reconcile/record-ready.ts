@@ -11,6 +11,7 @@ import { appendAudit } from "../../audit/append-audit.ts";
 import { SYSTEM_ACTOR, type AuditAction } from "../../audit/audit-entry.ts";
 import { findStatusReasonCode, toStatusReason } from "../model/engine-status.ts";
 import type { ContainerObservation } from "../../runtime/engine-runtime.ts";
+import { toMsSinceBoot } from "./ms-since-boot.ts";
 import type { ReconcileContext } from "./reconcile-context.ts";
 import { NO_NEXT_KEY, recordMove } from "./record-move.ts";
 import { spreadInterval } from "./spread-interval.ts";
@@ -78,10 +79,6 @@ export async function recordStillHealthy(
 function toReadyAction(row: EngineRow, container: ContainerObservation): AuditAction {
   if (row.nextKeyHash !== null && container.keyHash === row.nextKeyHash) return "engine_key.rotated";
   return row.status === "provisioning" ? "engine.provisioned" : "engine.started";
-}
-
-function toMsSinceBoot(row: EngineRowAt): number {
-  return Date.parse(row.now) - Date.parse(row.bootStartedAt ?? row.now);
 }
 
 /** A process that is not the recorded one moves the generation, except the engine's first. */

@@ -2,6 +2,7 @@ import { holdEngine, isBlocked, toWaitError } from "../../engines/access/hold-en
 import type { HeldEngine, HoldContext, HoldInput } from "../../engines/access/hold-engine.ts";
 import { engineNotFound } from "../../engines/model/absent-engine-errors.ts";
 import { DomainError } from "../../errors.ts";
+import { isAbortError } from "../../time/abortable.ts";
 import { Deadline } from "../../time/deadline.ts";
 import type { LiveTurn, TurnRecord } from "../model/live-turn.ts";
 import type { TurnContext } from "../turn-context.ts";
@@ -42,7 +43,7 @@ export async function acquireForTurn(
     }
   } catch (error) {
     const failure = toWaitError(error, deadline, input.timeoutMs);
-    throw turn.stopCause && isAborted(failure) ? toStopError(turn.stopCause) : failure;
+    throw turn.stopCause && isAbortError(failure) ? toStopError(turn.stopCause) : failure;
   }
 }
 
@@ -86,7 +87,7 @@ async function holdReadEngine(ctx: AcquireContext, read: ReadEngine): Promise<Ac
     if (held && startedAt !== undefined) return { record: { ...target, startedAt }, held };
     held?.release();
   } catch (error) {
-    if (isAborted(error) && turn.stopCause?.reason === "CANCELLED") {
+    if (isAbortError(error) && turn.stopCause?.reason === "CANCELLED") {
       // A cancelled turn gets a row although no engine got the turn. Later cancels and starts with this id find the row.
       const record = startedAt === undefined ? await recordTurn(ctx, turn, target) : { ...target, startedAt };
       return { record, held: undefined };
@@ -104,8 +105,4 @@ async function requireErased(ctx: TurnContext, turn: LiveTurn): Promise<void> {
   throw new DomainError("DATABASE_UNAVAILABLE", "the database could not record the turn: start it again", {
     retryAfterMs: 1_000,
   });
-}
-
-function isAborted(error: unknown): boolean {
-  return error instanceof Error && error.name === "AbortError";
 }
