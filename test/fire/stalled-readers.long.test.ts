@@ -1,15 +1,13 @@
 import { randomUUID } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
-import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { ADMIN_KEY, callProcedure, startService } from "../service/spawn-service.ts";
+import { ADMIN_KEY, callProcedure } from "../service/spawn-service.ts";
 import { openTempDir } from "../support/temp-dir.ts";
 import { openTestDatabase } from "../support/test-database.ts";
-import { takePortRange } from "../support/ports.ts";
 import { openInspector } from "./inspector.ts";
+import { startFloodService } from "./flood-service.ts";
 
-const FLOOD_ENGINE = fileURLToPath(new URL("flood-engine.ts", import.meta.url));
 /** The kernel's buffers for each of them hold up to 2.5 MB on loopback, and the service reads all of it from the turn log. */
 const READERS = 150;
 const ANSWERS = 20;
@@ -64,20 +62,10 @@ const range = (from: number, to: number) => Array.from({ length: to - from + 1 }
 test("readers and callers that take nothing cost little memory, are cut after a minute, and can resume", async () => {
   await using home = await openTempDir();
   await using database = await openTestDatabase();
-  const ports = takePortRange(4);
-  await using service = await startService({
-    ORCH_DATA_DIR: home.path,
-    ORCH_DATABASE_URL: database.url,
-    ORCH_ADMIN_KEY: ADMIN_KEY,
-    ORCH_ENGINE_BACKEND: "process",
-    ORCH_ENGINE_COMMAND: `${process.execPath} ${FLOOD_ENGINE}`,
-    ORCH_PORT_MIN: String(ports.min),
-    ORCH_PORT_MAX: String(ports.max),
-    ORCH_TURN_MAX_BYTES: "1000000000",
-    ORCH_DRAIN_S: "0",
-    // On a loaded machine the log is read slowly. A database that seems to hang would end the steady reader, too.
-    ORCH_LEASE_S: "300",
-    NODE_OPTIONS: `--inspect=127.0.0.1:0 --max-old-space-size=${HEAP_MB}`,
+  await using service = await startFloodService({
+    dataDir: home.path,
+    databaseUrl: database.url,
+    more: { NODE_OPTIONS: `--inspect=127.0.0.1:0 --max-old-space-size=${HEAP_MB}` },
   });
   using inspector = await openInspector(service.output());
   const operator = { url: service.url, key: ADMIN_KEY };

@@ -1,13 +1,11 @@
 import { randomUUID } from "node:crypto";
-import { fileURLToPath } from "node:url";
 import postgres from "postgres";
 import { expect, test } from "vitest";
-import { ADMIN_KEY, callProcedure, startService } from "../service/spawn-service.ts";
-import { takePortRange } from "../support/ports.ts";
+import { ADMIN_KEY, callProcedure } from "../service/spawn-service.ts";
 import { openTempDir } from "../support/temp-dir.ts";
 import { openTestDatabase } from "../support/test-database.ts";
+import { startFloodService } from "./flood-service.ts";
 
-const FLOOD_ENGINE = fileURLToPath(new URL("flood-engine.ts", import.meta.url));
 const MB = 1024 * 1024;
 const LOG_LIMIT_BYTES = 32 * MB;
 /** A turn ends at the first commit beyond the limit. Until then, others of its product commit what they have read. */
@@ -19,20 +17,10 @@ const TURNS = 20;
 test("300 keyed calls with answers of 1 MB and 20 flooding turns store little, and the turns end with LOG_LIMIT", async () => {
   await using home = await openTempDir();
   await using database = await openTestDatabase();
-  const ports = takePortRange(4);
-  await using service = await startService({
-    ORCH_DATA_DIR: home.path,
-    ORCH_DATABASE_URL: database.url,
-    ORCH_ADMIN_KEY: ADMIN_KEY,
-    ORCH_ENGINE_BACKEND: "process",
-    ORCH_ENGINE_COMMAND: `${process.execPath} ${FLOOD_ENGINE}`,
-    ORCH_PORT_MIN: String(ports.min),
-    ORCH_PORT_MAX: String(ports.max),
-    ORCH_TURN_MAX_BYTES: "1000000000",
-    ORCH_TURN_LOG_BYTES_PER_HOUR: String(LOG_LIMIT_BYTES),
-    // A busy machine is no database that hangs.
-    ORCH_LEASE_S: "300",
-    ORCH_DRAIN_S: "0",
+  await using service = await startFloodService({
+    dataDir: home.path,
+    databaseUrl: database.url,
+    more: { ORCH_TURN_LOG_BYTES_PER_HOUR: String(LOG_LIMIT_BYTES) },
   });
   const operator = { url: service.url, key: ADMIN_KEY };
   const { data } = await callProcedure(operator, "products.register", { slug: "fire", name: "Fire" });

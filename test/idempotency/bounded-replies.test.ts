@@ -1,7 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { openDatabase, type Database } from "../../db/client.ts";
-import { insertReplica } from "../../db/replicas.ts";
+import type { Database } from "../../db/client.ts";
 import { removeOldStoredBytes } from "../../db/stored-bytes.ts";
 import { DomainError } from "../../server/errors.ts";
 import {
@@ -10,38 +9,20 @@ import {
   runIdempotent,
   type IdempotentCall,
 } from "../../server/idempotency/run-idempotent.ts";
-import { RunningCalls } from "../../server/idempotency/running-calls.ts";
-import { generateMasterKeys, openKeyring } from "../../server/keys/keyring.ts";
-import { openLog } from "../../server/log.ts";
 import { shiftDatabaseClock } from "../support/shift-clock.ts";
-import { openTestDatabase, type TestDatabase } from "../support/test-database.ts";
+import { openIdempotency, type Idempotency, type IdempotencyContext } from "./open-idempotency.ts";
 
-let testDatabase: TestDatabase;
+let site: Idempotency;
 let database: Database;
 beforeAll(async () => {
-  testDatabase = await openTestDatabase();
-  database = openDatabase({ url: testDatabase.url, poolSize: 5, applicationName: "bounded-replies-test" });
+  site = await openIdempotency();
+  ({ database } = site);
 });
 afterAll(async () => {
-  await database?.close();
-  await testDatabase?.close();
+  await site?.[Symbol.asyncDispose]();
 });
 
-const keyring = openKeyring(generateMasterKeys());
-type Context = Parameters<typeof runIdempotent>[0];
-
-async function openReplica(): Promise<Context> {
-  const id = randomUUID();
-  await insertReplica(database.db, { id, runtimeHost: "test", processIdentity: null });
-  return {
-    db: database.db,
-    keyring,
-    replica: { id },
-    runningCalls: new RunningCalls(),
-    config: { leaseMs: 15_000 } as Context["config"],
-    log: openLog({ level: "silent", pretty: false }),
-  };
-}
+const openReplica = async () => site.openReplica();
 
 const toCall = (scope: string, more: Partial<IdempotentCall> = {}): IdempotentCall => ({
   scope,
@@ -55,7 +36,7 @@ const toReply = (length: number) => ({ result: "x".repeat(length) });
 const repeated = async () => Promise.reject(new Error("the work ran twice"));
 
 /** What a retry gets: the stored reply, or the reason of the stored error. */
-async function retry(ctx: Context, call: IdempotentCall): Promise<unknown> {
+async function retry(ctx: IdempotencyContext, call: IdempotentCall): Promise<unknown> {
   return runIdempotent(ctx, call, repeated).catch((error: unknown) => {
     if (error instanceof DomainError) return error.reason;
     throw error;
@@ -129,9 +110,9 @@ describe("the reply of a call into an engine", () => {
     expect(await retry(replicas[0], other)).toEqual(toReply(10_000));
     await runIdempotent(replicas[0], small, async () => toReply(100));
     expect(await retry(replicas[0], small)).toEqual(toReply(100));
-    await shiftDatabaseClock(testDatabase.url, "1 hour");
+    await shiftDatabaseClock(site.url, "1 hour");
     await run(later, 0);
-    await shiftDatabaseClock(testDatabase.url, "0");
+    await shiftDatabaseClock(site.url, "0");
     expect(await retry(replicas[0], later)).toEqual(toReply(10_000));
   });
 });
@@ -149,9 +130,9 @@ test("a reply that may hold a secret is always kept, whatever its size and the r
 test("counts of past hours are deleted, and those of this hour stay", async () => {
   const scope = randomUUID();
   await setUsed(scope, 1);
-  await shiftDatabaseClock(testDatabase.url, "-3 hours");
+  await shiftDatabaseClock(site.url, "-3 hours");
   await setUsed(scope, 2);
-  await shiftDatabaseClock(testDatabase.url, "0");
+  await shiftDatabaseClock(site.url, "0");
   await removeOldStoredBytes(database.db);
   const rows = await database.raw`select bytes::int from stored_bytes where scope = ${scope}`;
   expect([...rows]).toEqual([{ bytes: 1 }]);

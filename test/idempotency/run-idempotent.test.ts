@@ -3,45 +3,25 @@ import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openDatabase, type Database } from "../../db/client.ts";
 import { removeExpiredIdempotencyRecords } from "../../db/idempotency.ts";
-import { insertReplica } from "../../db/replicas.ts";
 import { toFingerprint } from "../../server/idempotency/fingerprint.ts";
 import type { IdempotencyRecord } from "../../server/idempotency/idempotency-record.ts";
 import { runIdempotent, type IdempotentCall } from "../../server/idempotency/run-idempotent.ts";
 import { DomainError } from "../../server/errors.ts";
-import { generateMasterKeys, openKeyring } from "../../server/keys/keyring.ts";
-import { RunningCalls } from "../../server/idempotency/running-calls.ts";
-import { openLog } from "../../server/log.ts";
 import { shiftDatabaseClock } from "../support/shift-clock.ts";
-import { openTestDatabase, type TestDatabase } from "../support/test-database.ts";
+import { openTestDatabase } from "../support/test-database.ts";
+import { openIdempotency, type Idempotency, type IdempotencyContext } from "./open-idempotency.ts";
 
-let testDatabase: TestDatabase;
+let site: Idempotency;
 let database: Database;
-
 beforeAll(async () => {
-  testDatabase = await openTestDatabase();
-  database = openDatabase({ url: testDatabase.url, poolSize: 5, applicationName: "run-idempotent-test" });
+  site = await openIdempotency();
+  ({ database } = site);
 });
 afterAll(async () => {
-  await database?.close();
-  await testDatabase?.close();
+  await site?.[Symbol.asyncDispose]();
 });
 
-const keyring = openKeyring(generateMasterKeys());
-type Context = Parameters<typeof runIdempotent>[0];
-
-/** The context of a new replica with a heartbeat. */
-async function openReplica(): Promise<Context> {
-  const id = randomUUID();
-  await insertReplica(database.db, { id, runtimeHost: "test", processIdentity: null });
-  return {
-    db: database.db,
-    keyring,
-    replica: { id },
-    runningCalls: new RunningCalls(),
-    config: { leaseMs: 15_000 } as Context["config"],
-    log: openLog({ level: "silent", pretty: false }),
-  };
-}
+const openReplica = async () => site.openReplica();
 
 const makeCall = (more: Partial<IdempotentCall> = {}): IdempotentCall => ({
   scope: randomUUID(),
@@ -273,7 +253,7 @@ describe("a call that fails", () => {
 });
 
 /** Leaves a running record behind, as a killed replica does. */
-async function dieMidway(call: IdempotentCall): Promise<Context> {
+async function dieMidway(call: IdempotentCall): Promise<IdempotencyContext> {
   const dead = await openReplica();
   const noted = Promise.withResolvers<void>();
   void runIdempotent(dead, call, async (idempotency) => {
@@ -285,7 +265,7 @@ async function dieMidway(call: IdempotentCall): Promise<Context> {
   return dead;
 }
 
-const deleteReplica = async (replica: Context) =>
+const deleteReplica = async (replica: IdempotencyContext) =>
   database.db.execute(sql`delete from replicas where id = ${replica.replica.id}`);
 
 describe("a call whose replica died midway", () => {
