@@ -71,8 +71,8 @@ async function killAll(cgroup: string): Promise<void> {
   try {
     await writeFile(join(cgroup, "cgroup.kill"), "1", { flag: "r+" });
   } catch (error) {
-    if (!isMissing(error)) throw error;
-    // Linux before 5.14 has no such file.
+    if (!isGone(error)) throw error;
+    // Linux before 5.14 has no such file. Or another call has just removed the cgroup, and no process is left.
     const pids = (await readOrEmpty(join(cgroup, "cgroup.procs"))).split("\n").filter((pid) => pid !== "");
     for (const pid of pids) killOne(Number(pid));
   }
@@ -82,7 +82,12 @@ async function readOrEmpty(path: string): Promise<string> {
   try {
     return await readFile(path, "utf8");
   } catch (error) {
-    if (isMissing(error) || (error instanceof Error && "code" in error && error.code === "ENODEV")) return "";
+    if (isGone(error)) return "";
     throw error;
   }
+}
+
+/** A file that was opened before the removal of its cgroup answers ENODEV afterwards. */
+function isGone(error: unknown): boolean {
+  return isMissing(error) || (error instanceof Error && "code" in error && error.code === "ENODEV");
 }
