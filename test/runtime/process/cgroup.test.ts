@@ -23,15 +23,19 @@ it.skipIf(findOwnCgroup() === undefined)(
       expect(await createCgroup(path)).toBe(path);
       const child = spawn("sleep", ["1000"], { stdio: "ignore" });
       const exited = once(child, "exit");
-      await once(child, "spawn");
-      await writeFile(join(path, "cgroup.procs"), String(child.pid));
-      // Some calls write to the cgroup while others remove it.
-      const ends = Array.from({ length: CALLS }, async (_, index) => {
-        await sleep(index);
-        return endCgroup(path, 20_000);
-      });
-      expect(await Promise.all(ends)).toEqual(ends.map(() => true));
-      await exited;
+      try {
+        await once(child, "spawn");
+        await writeFile(join(path, "cgroup.procs"), String(child.pid));
+        // Some calls write to the cgroup while others remove it.
+        const ends = Array.from({ length: CALLS }, async (_, index) => {
+          await sleep(index);
+          return endCgroup(path, 20_000);
+        });
+        expect(await Promise.all(ends)).toEqual(ends.map(() => true));
+        await exited;
+      } finally {
+        child.kill("SIGKILL");
+      }
     }
   },
 );
