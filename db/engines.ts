@@ -54,6 +54,35 @@ export async function findEngine(db: Db, user: EngineUser): Promise<EngineRow | 
   return row;
 }
 
+const findByUsers = preparedPerPool((db) => {
+  // `limit` keeps Postgres on the index: it plans for 100 users, for which it may prefer to read the whole table.
+  const engine = db
+    .select()
+    .from(engines)
+    .where(sql`${engines.productId} = wanted."productId" and ${engines.userId} = wanted."userId"`)
+    .limit(1)
+    .as("engine");
+  return db
+    .select({ index: sql<number>`wanted.index`, engine: engine._.selectedFields })
+    .from(
+      sql`json_to_recordset(${sql.placeholder("wanted")}::json) as wanted(index int, "productId" uuid, "userId" text)`,
+    )
+    .innerJoinLateral(engine, sql`true`)
+    .prepare("find_engines");
+});
+
+/** One result for each user, in the same order. */
+export async function findEngines(db: Db, users: readonly EngineUser[]): Promise<(EngineRow | undefined)[]> {
+  const [only] = users;
+  if (only !== undefined && users.length === 1) return [await findEngine(db, only)];
+  const wanted = users.map(({ productId, userId }, index) => ({ index, productId, userId }));
+  const found = Array.from<EngineRow | undefined>({ length: users.length });
+  for (const { index, engine } of await findByUsers(db).execute({ wanted: JSON.stringify(wanted) })) {
+    found[index] = engine;
+  }
+  return found;
+}
+
 /** Locks the row against other operations until the transaction ends. */
 export async function lockEngine(tx: Db, user: EngineUser): Promise<EngineRow | undefined> {
   const [row] = await tx

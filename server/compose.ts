@@ -2,7 +2,9 @@ import type { Database } from "../db/client.ts";
 import { openAuditAppends } from "./audit/append-audit.ts";
 import type { DataDir } from "./boot/data-dir.ts";
 import type { BaseContext } from "./context.ts";
+import { findEngines } from "../db/engines.ts";
 import { EngineConnections } from "./engine-contract/connections.ts";
+import { EngineReads } from "./engines/access/engine-reads.ts";
 import { EngineHolds } from "./engines/access/engine-holds.ts";
 import { MemoryKills } from "./engines/reconcile/memory-kills.ts";
 import { Reconciler } from "./engines/reconcile/reconciler.ts";
@@ -55,6 +57,7 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
   // Of three connections or more, one for transactions stays free for the reconciler.
   const recordSlots = new FairSlots(Math.max(1, Math.ceil(base.config.databasePool / 2) - 1));
   const holds = new EngineHolds();
+  const engineReads = new EngineReads(async (users) => findEngines(base.db, users));
   const lease = stack.use(new LeaseGuard(base.replica));
   const reconciler = new Reconciler({ ...base, connections, takenPorts, memoryKills });
   stack.defer(() => reconciler.close());
@@ -72,6 +75,7 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
     memoryKills,
     recordSlots,
     holds,
+    engineReads,
     lease,
     reconciler,
     turns,

@@ -1,8 +1,8 @@
-import { findEngine, type EngineUser } from "../../../db/engines.ts";
-import type { BaseContext } from "../../context.ts";
+import type { EngineUser } from "../../../db/engines.ts";
 import { abortable } from "../../time/abortable.ts";
 import { Deadline } from "../../time/deadline.ts";
 import { engineNotFound } from "../model/absent-engine-errors.ts";
+import type { EngineReads } from "./engine-reads.ts";
 import { holdEngine, toWaitError, type HeldEngine, type HoldContext } from "./hold-engine.ts";
 
 export interface AcquireEngineInput extends EngineUser {
@@ -13,7 +13,7 @@ export interface AcquireEngineInput extends EngineUser {
   signal?: AbortSignal | undefined;
 }
 
-export type AcquireContext = HoldContext & Pick<BaseContext, "db">;
+export type AcquireContext = HoldContext & { engineReads: EngineReads };
 
 /**
  * Finds the user's engine and holds it, after a boot or a closed gate if need be.
@@ -28,7 +28,7 @@ export async function acquireEngine(ctx: AcquireContext, input: AcquireEngineInp
     for (;;) {
       signal.throwIfAborted();
       const { gateChanges } = ctx.holds;
-      const engine = await abortable(findEngine(ctx.db, input), signal);
+      const engine = await abortable(ctx.engineReads.find(input), signal);
       if (engine === undefined) throw engineNotFound();
       const held = await holdEngine(ctx, { engine, gateChanges, expectGeneration }, signal);
       if (held) return held;

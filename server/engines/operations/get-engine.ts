@@ -1,11 +1,17 @@
 import { findEngine, type EngineRow, type EngineUser } from "../../../db/engines.ts";
 import type { BaseContext } from "../../context.ts";
+import type { EngineReads } from "../access/engine-reads.ts";
 import { engineNotFound } from "../model/absent-engine-errors.ts";
 import { toEngine, type Engine } from "../model/engine-view.ts";
 
 /** Throws ENGINE_NOT_FOUND. */
-export async function getEngine(ctx: Pick<BaseContext, "db" | "config">, input: EngineUser): Promise<Engine> {
-  return toEngine(ctx, await getEngineRow(ctx, input));
+export async function getEngine(
+  ctx: Pick<BaseContext, "config"> & { engineReads: EngineReads },
+  input: EngineUser,
+): Promise<Engine> {
+  const row = await ctx.engineReads.find(input);
+  if (row === undefined) throw engineNotFound();
+  return toEngine(ctx, row);
 }
 
 /** Throws ENGINE_NOT_FOUND. */
