@@ -1,5 +1,6 @@
 import { buildConnector, Client, type Dispatcher } from "undici";
 import { Secrets } from "../secrets/secrets.ts";
+import { EarlyConnections } from "./early-connections.ts";
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const CLOSED = new Error("the service closed the connection");
@@ -18,7 +19,8 @@ export class EngineConnections implements AsyncDisposable {
   /** What the words of engines must not carry to callers, logs and the database. */
   readonly secrets: Secrets;
   readonly #running = new Set<CallConnection>();
-  readonly #connect = buildConnector({ timeout: CONNECT_TIMEOUT_MS, allowH2: false });
+  /** Connections of calls that do not have their engine yet. */
+  readonly early = new EarlyConnections(buildConnector({ timeout: CONNECT_TIMEOUT_MS, allowH2: false }));
 
   constructor(secrets = new Secrets([])) {
     this.secrets = secrets;
@@ -31,13 +33,14 @@ export class EngineConnections implements AsyncDisposable {
       headersTimeout: 0,
       bodyTimeout: 0,
       allowH2: false,
-      connect: this.#connect,
+      connect: this.early.connect,
     });
     return new CallConnection(client, this.#running);
   }
 
   /** Closes every connection. Calls that still run fail. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.early.close();
     await Promise.all([...this.#running].map(async (connection) => connection.close()));
   }
 }

@@ -29,7 +29,9 @@ export async function callEngine(
 ): Promise<{ result: RpcResult; generation: number }> {
   const { productId, userId, timeoutMs, expectGeneration, readOnly = false, signal } = input;
   const startedAt = ctx.clock.now();
+  using early = ctx.connections.early.open(productId, userId);
   using engine = await acquireEngine(ctx, { productId, userId, timeoutMs, expectGeneration, signal });
+  early.remember(engine.endpoint);
   const spentMs = ctx.clock.now() - startedAt;
   const record = async (outcome: "done" | "unknown") =>
     recordOutcome(ctx, input, { engine, outcome, durationMs: ctx.clock.now() - startedAt });

@@ -107,17 +107,30 @@ interface Launch extends AcquireForTurnInput {
 }
 
 /** From the engine to the end of the turn. Never throws: errors go to those who wait for the turn. */
-async function launchTurn(ctx: StartContext, turn: LiveTurn, { body, ...input }: Launch): Promise<void> {
+async function launchTurn(ctx: StartContext, turn: LiveTurn, launch: Launch): Promise<void> {
   try {
-    const acquiring = acquireForTurn(ctx, turn, input);
-    // Encodes the body while the database works.
-    body.prepareSoon();
-    const { record, held } = await acquiring;
-    turn.markRecorded(record);
-    if (held) await runTurn(ctx, { turn, held, body });
-    else await endTurn(ctx, turn, { cause: CANCELLED_UNSENT });
+    const { ending } = await acquireAndSend(ctx, turn, launch);
+    await ending;
   } catch (error) {
     ctx.turns.remove(turn);
     turn.refuse(error);
   }
+}
+
+/** Returns once the request is on its way. `ending` resolves when the turn is over. */
+async function acquireAndSend(
+  ctx: StartContext,
+  turn: LiveTurn,
+  { body, ...input }: Launch,
+): Promise<{ ending: Promise<void> }> {
+  const { productId, userId } = turn.input;
+  using early = ctx.connections.early.open(productId, userId);
+  const acquiring = acquireForTurn(ctx, turn, input);
+  // Encodes the body while the database works.
+  body.prepareSoon();
+  const { record, held } = await acquiring;
+  turn.markRecorded(record);
+  if (held === undefined) return { ending: endTurn(ctx, turn, { cause: CANCELLED_UNSENT }) };
+  early.remember(held.endpoint);
+  return { ending: runTurn(ctx, { turn, held, body }) };
 }
