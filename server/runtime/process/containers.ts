@@ -39,7 +39,7 @@ export async function startProcess(ctx: ProcessContext, containerId: string): Pr
   await rm(pidFile, { force: true });
   const cgroupPath = toCgroupPath(ctx.cgroupParent, containerId, token);
   const cgroup = cgroupPath && (await createCgroup(cgroupPath));
-  const { engineProcess, exited } = await spawnProcess({
+  const { engineProcess, exited } = await spawnProcess(ctx.spawner, {
     command: ctx.command,
     environment: toEnvironment(ctx, container, tempPath),
     pidFile,

@@ -3,6 +3,7 @@ import type { EventHub } from "../event-hub.ts";
 import type { ContainerStore } from "./container-store.ts";
 import type { ProcessLogs } from "./logs.ts";
 import type { EngineRemains } from "./remains.ts";
+import type { Spawner } from "./spawner.ts";
 import type { VolumeStore } from "./volume-store.ts";
 import type { ProcessWatch } from "./watch.ts";
 
@@ -15,6 +16,7 @@ export interface ProcessContext {
   logs: ProcessLogs;
   watch: ProcessWatch;
   remains: EngineRemains;
+  spawner: Spawner;
   /** The cgroup in which each start gets a cgroup of its own. undefined: starts have none. */
   cgroupParent: string | undefined;
   /** The program of every engine, and its arguments. */

@@ -27,6 +27,7 @@ import { ProcessLogs } from "./logs.ts";
 import { observeProcesses, readProcessStats } from "./observe.ts";
 import { ProcessScan } from "./process-scan.ts";
 import { EngineRemains } from "./remains.ts";
+import { Spawner } from "./spawner.ts";
 import { VolumeStore } from "./volume-store.ts";
 import { ProcessWatch } from "./watch.ts";
 
@@ -64,7 +65,8 @@ export async function openProcessRuntime(options: ProcessRuntimeOptions): Promis
   await watch.adoptAll();
   // By default the library rejects a call when 1,000 others wait for the same key.
   const locks = new AsyncLock({ maxPending: Infinity });
-  const ctx = { store, volumes, locks, events, logs, watch, remains, cgroupParent, command };
+  const spawner = new Spawner();
+  const ctx = { store, volumes, locks, events, logs, watch, remains, spawner, cgroupParent, command };
   return toRuntime(ctx, { host: `process:${await readMachineId()}:${dataDir}`, marked: options.marked });
 }
 
@@ -119,7 +121,10 @@ function toRuntime(ctx: ProcessContext, { host, marked }: { host: string; marked
       for (const { volumeName } of observed.volumes) await this.removeData(volumeName);
       await attempt(() => volumes.removeMarker());
     },
-    [Symbol.asyncDispose]: () => ctx.watch.close(),
+    async [Symbol.asyncDispose]() {
+      await ctx.watch.close();
+      await ctx.spawner[Symbol.asyncDispose]();
+    },
   };
 }
 

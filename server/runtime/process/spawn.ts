@@ -1,11 +1,9 @@
-import { spawn, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
 import { access, constants as fileConstants, open } from "node:fs/promises";
-import { constants } from "node:os";
 import { delimiter, isAbsolute, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { RuntimeFailure } from "../engine-runtime.ts";
 import { readEngineProcess, type EngineProcess } from "./engine-process.ts";
+import type { Child, Spawner } from "./spawner.ts";
 
 export interface SpawnInput {
   command: readonly string[];
@@ -24,12 +22,12 @@ export interface SpawnInput {
 export interface SpawnedProcess {
   /** undefined: the child ended before it took the pid file. */
   engineProcess: EngineProcess | undefined;
-  /** Resolves with the exit code. After a kill it is 128 plus the signal's number, as in shells and Docker. */
-  exited: Promise<number>;
+  exited: Child["exited"];
 }
 
 /** The shell writes the pid file within milliseconds. If it takes this long, the disk has a fault. */
 const PID_FILE_TIMEOUT_MS = 10_000;
+const PID_FILE_PAUSE_MAX_MS = 16;
 
 /**
  * The child writes its pid before it becomes the engine, so a crash of this replica cannot lose the engine.
@@ -57,7 +55,7 @@ exec /usr/bin/env -u PWD -u OLDPWD -u SHLVL -u _ "$@"
 `;
 
 /** The child has a session of its own and writes its log files itself, so it outlives this replica. */
-export async function spawnProcess(input: SpawnInput): Promise<SpawnedProcess> {
+export async function spawnProcess(spawner: Spawner, input: SpawnInput): Promise<SpawnedProcess> {
   await assertCommand(input.command, input.environment["PATH"] ?? "");
   const stdout = await open(input.stdoutFile, "a", 0o600);
   const stderr = await open(input.stderrFile, "a", 0o600);
@@ -65,18 +63,9 @@ export async function spawnProcess(input: SpawnInput): Promise<SpawnedProcess> {
     const { pidFile, tokenFile, token, cgroup } = input;
     const own = [pidFile, tokenFile, token, cgroup];
     const args = ["-c", SCRIPT, "engine", ...own, ...input.command];
-    const child = spawn("/bin/sh", args, {
-      detached: true,
-      env: { ...input.environment },
-      stdio: ["ignore", stdout.fd, stderr.fd],
-    });
-    const exited = new Promise<number>((resolve) => {
-      child.once("exit", (code, signal) => resolve(code ?? 128 + (signal ? constants.signals[signal] : 0)));
-    });
-    await once(child, "spawn");
-    // A running engine must not keep this replica's event loop alive.
-    child.unref();
-    return { engineProcess: await waitForPidFile(child, input.pidFile), exited };
+    const { environment } = input;
+    const child = await spawner.spawn({ args, environment, stdout: stdout.fd, stderr: stderr.fd });
+    return { engineProcess: await waitForPidFile(child, input.pidFile), exited: child.exited };
   } catch (error) {
     throw new RuntimeFailure("refused", `the engine's command ${input.command[0]} does not start`, error);
   } finally {
@@ -85,14 +74,14 @@ export async function spawnProcess(input: SpawnInput): Promise<SpawnedProcess> {
   }
 }
 
-async function waitForPidFile(child: ChildProcess, pidFile: string): Promise<EngineProcess | undefined> {
+async function waitForPidFile(child: Child, pidFile: string): Promise<EngineProcess | undefined> {
   const deadline = performance.now() + PID_FILE_TIMEOUT_MS;
-  for (;;) {
-    const hasExited = child.exitCode !== null || child.signalCode !== null;
+  for (let pauseMs = 2; ; pauseMs = Math.min(2 * pauseMs, PID_FILE_PAUSE_MAX_MS)) {
+    const { hasExited } = child;
     const engineProcess = await readEngineProcess(pidFile);
     if (engineProcess !== undefined || hasExited) return engineProcess;
-    if (performance.now() >= deadline) child.kill("SIGKILL");
-    await sleep(2);
+    if (performance.now() >= deadline) child.kill();
+    await sleep(pauseMs);
   }
 }
 

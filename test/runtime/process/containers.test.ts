@@ -22,6 +22,7 @@ import { FIXTURE_KEY_HASH, makeSpec } from "../../support/runtime-spec.ts";
 import { openTempDir, type TempDir } from "../../support/temp-dir.ts";
 
 const FIXTURE = join(import.meta.dirname, "..", "..", "support", "runtime-fixture-engine.ts");
+const DYING_SPAWN = join(import.meta.dirname, "..", "..", "support", "runtime-dying-spawn.ts");
 const DYING_REPLICA = join(import.meta.dirname, "..", "..", "support", "runtime-dying-replica.ts");
 const COMMAND = [process.execPath, FIXTURE];
 
@@ -353,8 +354,9 @@ describe("the process runtime's engines", () => {
 
   /** Runs a replica that kills itself at this point. After `spawn` it leaves a child; returns the child's pid. */
   async function killReplicaAfter(point: "spawn" | "start", spec: ContainerSpec): Promise<number> {
-    const input = JSON.stringify({ point, spec, instanceId, dataDir: dataDir.path, command: COMMAND });
-    const replica = spawn(process.execPath, [DYING_REPLICA, input], {
+    const input = JSON.stringify({ spec, instanceId, dataDir: dataDir.path, command: COMMAND });
+    const preload = point === "spawn" ? ["--import", DYING_SPAWN] : [];
+    const replica = spawn(process.execPath, [...preload, DYING_REPLICA, input], {
       stdio: ["ignore", "pipe", "inherit"],
     });
     const output = text(replica.stdout);
