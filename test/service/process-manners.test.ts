@@ -16,28 +16,6 @@ const toEnvironment = (dataDir: string, databaseUrl: string) => ({
   ORCH_ADMIN_KEY: ADMIN_KEY,
 });
 
-describe("signals", () => {
-  test.each(["SIGHUP", "SIGQUIT"] as const)("%s drains the service and ends it with 0", async (name) => {
-    await using home = await openTempDir();
-    await using database = await openTestDatabase();
-    await using service = await startService(toEnvironment(home.path, database.url));
-    expect(await service.signal(name)).toBe(0);
-    expect(service.output()).toMatch(/"draining".*"closed; engines keep running/s);
-  });
-
-  test("SIGUSR1 opens no debugger, and SIGUSR2 does not end the service", async () => {
-    await using home = await openTempDir();
-    await using database = await openTestDatabase();
-    await using service = await startService(toEnvironment(home.path, database.url));
-    for (const name of ["SIGUSR1", "SIGUSR2"] as const) {
-      void service.signal(name);
-      await expect.poll(() => service.output()).toContain(`"signal":"${name}","msg":"signal ignored"`);
-    }
-    expect(service.output()).not.toContain("Debugger listening");
-    expect((await fetch(`${service.url}/healthz`)).status).toBe(200);
-  });
-});
-
 describe("the data directory", () => {
   test.each([
     ["below /proc", async () => "/proc/enginehouse/data", "cannot be made"],
