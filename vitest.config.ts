@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { configDefaults, defineConfig } from "vitest/config";
 import { WORKERS } from "./test/support/port-block.ts";
 
@@ -10,6 +11,7 @@ export default defineConfig(({ mode }) => ({
     exclude: mode === "long" ? configDefaults.exclude : [...configDefaults.exclude, LONG],
     globalSetup: ["test/support/global-setup.ts"],
     pool: "forks",
+    execArgv: ["--import", join(import.meta.dirname, "cli/quick-imports.ts")],
     // Most tests wait for processes, sockets and containers. More workers than the two cores keep the cores busy.
     maxWorkers: WORKERS,
     // Generous on purpose: a loaded machine must not fail a test. These limits only end a test that hangs.

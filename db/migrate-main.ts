@@ -1,6 +1,5 @@
-import { checkServer } from "./check-server.ts";
+import "../cli/quick-imports.ts";
 import { exitIfAnswered } from "../cli/command-line.ts";
-import { migrateDatabase } from "./migrate.ts";
 
 const SETTINGS = ["ORCH_MIGRATION_DATABASE_URL", "ORCH_DATABASE_URL"];
 exitIfAnswered({
@@ -24,6 +23,8 @@ if (url) {
 }
 
 async function run(databaseUrl: string): Promise<void> {
+  const { checkServer } = await import("./check-server.ts");
+  const { migrateDatabase } = await import("./migrate.ts");
   try {
     await checkServer(databaseUrl);
     const { applied } = await migrateDatabase({ url: databaseUrl, log: print });
