@@ -18,6 +18,13 @@ export class EngineError extends Error {
   }
 }
 
+/** Ends a turn that its caller cancelled. The turn's stream then closes with `thread_lifecycle` errored. */
+export class TurnCancelled extends EngineError {
+  constructor() {
+    super(409, "CANCELLED", "the turn was cancelled");
+  }
+}
+
 /** Hides the text of any error but an {@link EngineError}: that text may contain data of the brain. */
 export function toErrorEnvelope(error: unknown): ErrorEnvelope {
   return error instanceof EngineError

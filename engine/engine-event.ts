@@ -8,6 +8,9 @@ interface EventData {
     readonly timestamp: string;
     /** The user's message (started) or the answer (completed), for `edit_message_id` and `retry_message_id`. */
     readonly message_id?: string;
+    /** Why the turn ended (errored). */
+    readonly error?: string;
+    readonly message?: string;
   };
   readonly error: { readonly error: string; readonly message: string; readonly details?: unknown };
   readonly text_delta: { readonly text: string };

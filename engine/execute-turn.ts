@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { ServerResponse } from "node:http";
 import type { EngineContext } from "./engine-context.ts";
-import { EngineError, toErrorEnvelope } from "./engine-error.ts";
+import { EngineError, toErrorEnvelope, TurnCancelled } from "./engine-error.ts";
 import type { EngineEvent } from "./engine-event.ts";
 import { recordEvent } from "./event-log.ts";
 import type { JsonObject } from "./json-object.ts";
@@ -18,7 +18,7 @@ type TurnContext = Pick<EngineContext, "brain" | "questions" | "turns">;
 /** Starts a turn and streams its events; throws to refuse it. The turn runs to its end even when its reader leaves. */
 export function executeTurn(ctx: TurnContext, body: JsonObject, res: ServerResponse): void {
   const request = parseTurnRequest(body);
-  ctx.turns.reserve(request.taskId);
+  const signal = ctx.turns.reserve(request.taskId);
   let turn: Turn;
   try {
     turn = openTurn(ctx.brain, request);
@@ -26,10 +26,13 @@ export function executeTurn(ctx: TurnContext, body: JsonObject, res: ServerRespo
     ctx.turns.release(request.taskId);
     throw error;
   }
-  ctx.turns.track(runTurn(ctx, turn, new SseWriter(res)));
+  ctx.turns.track(runTurn({ ...ctx, signal }, turn, new SseWriter(res, signal)));
 }
 
-async function runTurn(ctx: TurnContext, turn: Turn, reader: SseWriter): Promise<void> {
+/** `signal` aborts when the turn must end. Its reason is the error that the turn ends with. */
+type RunContext = TurnContext & { readonly signal: AbortSignal };
+
+async function runTurn(ctx: RunContext, turn: Turn, reader: SseWriter): Promise<void> {
   const last = await playToEnd(ctx, turn, reader);
   // The task is free before the last event is sent: its reader may start the task's next turn at once.
   ctx.turns.release(turn.taskId);
@@ -38,14 +41,15 @@ async function runTurn(ctx: TurnContext, turn: Turn, reader: SseWriter): Promise
 }
 
 /** Returns the turn's last event, recorded but not yet sent. Never throws. */
-async function playToEnd(ctx: TurnContext, turn: Turn, reader: SseWriter): Promise<EngineEvent> {
+async function playToEnd(ctx: RunContext, turn: Turn, reader: SseWriter): Promise<EngineEvent> {
   // Records each event before it is sent, so that a replay has every event that a reader got.
   const emit = async (event: EngineEvent): Promise<void> => {
     recordEvent(ctx.brain, turn, event);
     await reader.send(event.type, JSON.stringify(event.data));
+    ctx.signal.throwIfAborted();
   };
   try {
-    await emit(lifecycle(turn, "started", turn.userMessage.messageId));
+    await emit(lifecycle(turn, "started", { message_id: turn.userMessage.messageId }));
     const script = playTurn(ctx, turn);
     let step = await script.next();
     while (!step.done) {
@@ -54,13 +58,13 @@ async function playToEnd(ctx: TurnContext, turn: Turn, reader: SseWriter): Promi
     }
     return completeTurn(ctx, turn, step.value);
   } catch (error) {
-    return failTurn(ctx, turn, error);
+    return failTurn(ctx, turn, ctx.signal.aborted ? ctx.signal.reason : error);
   }
 }
 
 function completeTurn(ctx: TurnContext, turn: Turn, played: PlayedTurn): EngineEvent {
   const messageId = randomUUID();
-  const event = lifecycle(turn, "completed", messageId);
+  const event = lifecycle(turn, "completed", { message_id: messageId });
   ctx.brain.transaction(() => {
     addMessage(ctx.brain, {
       messageId,
@@ -80,10 +84,13 @@ function completeTurn(ctx: TurnContext, turn: Turn, played: PlayedTurn): EngineE
 
 function failTurn(ctx: TurnContext, turn: Turn, error: unknown): EngineEvent {
   if (!(error instanceof EngineError)) logLine("turn failed", { turn_id: turn.turnId, error: String(error) });
-  const event: EngineEvent = { type: "error", data: toErrorEnvelope(error) };
+  const isCancelled = error instanceof TurnCancelled;
+  const event: EngineEvent = isCancelled
+    ? lifecycle(turn, "errored", toErrorEnvelope(error))
+    : { type: "error", data: toErrorEnvelope(error) };
   try {
     ctx.brain.transaction(() => {
-      endTurn(ctx.brain, turn.turnId, "failed");
+      endTurn(ctx.brain, turn.turnId, isCancelled ? "interrupted" : "failed");
       recordEvent(ctx.brain, turn, event);
     });
   } catch (cause) {
@@ -93,10 +100,16 @@ function failTurn(ctx: TurnContext, turn: Turn, error: unknown): EngineEvent {
   return event;
 }
 
-function lifecycle(turn: Turn, phase: "started" | "completed", message_id: string): EngineEvent {
+type Lifecycle = Extract<EngineEvent, { type: "thread_lifecycle" }>;
+
+function lifecycle(
+  turn: Turn,
+  phase: Lifecycle["data"]["phase"],
+  more: Pick<Lifecycle["data"], "message_id" | "error" | "message">,
+): Lifecycle {
   const timestamp = new Date().toISOString();
   return {
     type: "thread_lifecycle",
-    data: { phase, task_id: turn.taskId, turn_id: turn.turnId, timestamp, message_id },
+    data: { phase, task_id: turn.taskId, turn_id: turn.turnId, timestamp, ...more },
   };
 }

@@ -34,12 +34,21 @@ export class HumanQuestions {
     return this.#waiters.size;
   }
 
-  /** Stores a question and resolves with its answer. Rejects on {@link close}, and throws after it. */
-  ask(question: Question): Promise<HumanAnswer> {
+  /**
+   * Stores a question and resolves with its answer. Rejects on {@link close}, and throws after it. If the signal aborts,
+   * the question is withdrawn, and the promise rejects with the signal's reason.
+   */
+  ask(question: Question, signal: AbortSignal): Promise<HumanAnswer> {
     if (this.#closedBy) throw this.#closedBy;
     const { promise, resolve, reject } = Promise.withResolvers<HumanAnswer>();
-    // The promise may reject while the turn still sends its request event, before it awaits the promise.
-    promise.catch(() => undefined);
+    const withdraw = (): void => {
+      this.#take(question.taskId);
+      reject(signal.reason);
+    };
+    signal.addEventListener("abort", withdraw, { once: true });
+    // This also handles a rejection while the turn still sends its request event, before it awaits the promise.
+    const settled = (): void => signal.removeEventListener("abort", withdraw);
+    promise.then(settled, settled);
     this.#brain.sql.run`
       INSERT OR REPLACE INTO pending_questions (request_id, task_id, turn_id, kind, question, asked_at)
       VALUES (${question.requestId}, ${question.taskId}, ${question.turnId}, ${question.kind},
@@ -52,10 +61,16 @@ export class HumanQuestions {
   respond(taskId: string, answer: HumanAnswer): string {
     const waiter = this.#waiters.get(taskId);
     if (!waiter) throw new EngineError(422, "NO_PENDING_REQUEST", "this task has no open question");
+    const requestId = this.#take(taskId);
+    waiter.resolve(answer);
+    return requestId;
+  }
+
+  /** Removes the question of a task and returns its request id. */
+  #take(taskId: string): string {
+    this.#waiters.delete(taskId);
     const row = this.#brain.sql
       .get`DELETE FROM pending_questions WHERE task_id = ${taskId} RETURNING request_id`;
-    this.#waiters.delete(taskId);
-    waiter.resolve(answer);
     return String(row?.["request_id"]);
   }
 

@@ -12,7 +12,10 @@ import type { Usage } from "./turn-records.ts";
 
 const HEARTBEAT_MS = 10_000;
 
-type PlayContext = Pick<EngineContext, "brain" | "questions" | "turns">;
+type PlayContext = Pick<EngineContext, "brain" | "questions"> & {
+  /** Aborts when the turn must end. */
+  readonly signal: AbortSignal;
+};
 
 export interface PlayedTurn {
   readonly answer: string;
@@ -85,7 +88,7 @@ async function* askHuman(ctx: PlayContext, turn: Turn): AsyncGenerator<EngineEve
     question: "May I go on with the answer?",
   };
   const { request_id: requestId, task_id: taskId, kind, question } = asked;
-  const answered = ctx.questions.ask({ requestId, taskId, turnId: turn.turnId, kind, question });
+  const answered = ctx.questions.ask({ requestId, taskId, turnId: turn.turnId, kind, question }, ctx.signal);
   yield { type: "hitl_request", data: asked };
   let answer = await answeredWithin(answered, HEARTBEAT_MS);
   while (!answer) {
@@ -138,15 +141,15 @@ function heartbeat(): EngineEvent {
 }
 
 async function pause(ctx: PlayContext, turn: Turn): Promise<void> {
-  const { abortSignal } = ctx.turns;
+  const { signal } = ctx;
   const { delayMs } = turn.steering;
-  abortSignal.throwIfAborted();
+  signal.throwIfAborted();
   // Even without a delay, other requests may run between two tokens.
   if (delayMs === 0) return await nextLoop();
   try {
-    await sleep(delayMs, undefined, { signal: abortSignal });
+    await sleep(delayMs, undefined, { signal });
   } catch (error) {
-    throw abortSignal.aborted ? abortSignal.reason : error;
+    throw signal.aborted ? signal.reason : error;
   }
 }
 

@@ -26,6 +26,7 @@ export interface Route {
 export const ROUTES: ReadonlyMap<string, Route> = new Map<string, Route>([
   ["/health", { method: "GET", isOpen: true, handle: answerHealth }],
   ["/execute", { method: "POST", handle: (ctx, { body, res }) => executeTurn(ctx, body, res) }],
+  ["/execute/cancel", { method: "POST", handle: cancelTurn }],
   ["/execute/replay", { method: "GET", handle: (ctx, { query, res }) => replayEvents(ctx, query, res) }],
   [
     "/rpc",
@@ -44,6 +45,11 @@ export const ROUTES: ReadonlyMap<string, Route> = new Map<string, Route>([
 async function answerHealth(ctx: EngineContext, { res }: Call): Promise<void> {
   const health = await checkHealth(ctx);
   sendJson(res, health.status === "ok" ? 200 : 503, health);
+}
+
+/** Answers when the task is free. */
+async function cancelTurn(ctx: EngineContext, { body, res }: Call): Promise<void> {
+  sendJson(res, 200, { cancelled: await ctx.turns.cancel(parseTaskId(body["task_id"])) });
 }
 
 function respondToQuestion(ctx: EngineContext, { body, res }: Call): void {

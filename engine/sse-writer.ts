@@ -3,9 +3,12 @@ import type { ServerResponse } from "node:http";
 /** Writes server-sent events to one reader. Events for a reader that has left are dropped without an error. */
 export class SseWriter {
   readonly #res: ServerResponse;
+  readonly #hurry: AbortSignal | undefined;
 
-  constructor(res: ServerResponse) {
+  /** After `hurry` aborts, `send` no longer waits for a slow reader. */
+  constructor(res: ServerResponse, hurry?: AbortSignal) {
     this.#res = res;
+    this.#hurry = hurry;
     res.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
     res.flushHeaders();
   }
@@ -14,10 +17,10 @@ export class SseWriter {
     return this.#res.destroyed || this.#res.closed;
   }
 
-  /** `data` is JSON text. Resolves when the reader can take more, or has left. */
+  /** `data` is JSON text. Resolves when the reader can take more or has left, or in a hurry. */
   async send(type: string, data: string): Promise<void> {
     if (this.isClosed || this.#res.write(`event: ${type}\ndata: ${data}\n\n`)) return;
-    await this.#next("drain");
+    await this.#next("drain", this.#hurry);
   }
 
   /** Resolves when the operating system has all bytes, or the reader has left. */
@@ -28,16 +31,22 @@ export class SseWriter {
     await finished;
   }
 
-  #next(event: "drain" | "finish"): Promise<void> {
+  #next(event: "drain" | "finish", signal?: AbortSignal): Promise<void> {
     const res = this.#res;
     return new Promise((resolve) => {
+      if (signal?.aborted === true) {
+        resolve();
+        return;
+      }
       const done = (): void => {
         res.off(event, done);
         res.off("close", done);
+        signal?.removeEventListener("abort", done);
         resolve();
       };
       res.on(event, done);
       res.on("close", done);
+      signal?.addEventListener("abort", done);
     });
   }
 }

@@ -1,34 +1,32 @@
-import { setMaxListeners } from "node:events";
-import { EngineError, engineStopping } from "./engine-error.ts";
+import { EngineError, engineStopping, TurnCancelled } from "./engine-error.ts";
+
+interface BusyTask {
+  /** Aborts when the task's turn must end. Its reason is the error that the turn ends with. */
+  readonly end: AbortController;
+  readonly freed: PromiseWithResolvers<void>;
+}
 
 /** The busy tasks and the turns that have not ended. A task becomes free before its turn sends the last event. */
 export class TurnsInFlight {
-  readonly #busyTasks = new Set<string>();
+  readonly #busyTasks = new Map<string, BusyTask>();
   readonly #turns = new Set<Promise<void>>();
-  readonly #abort = new AbortController();
-
-  constructor() {
-    // Each turn adds one listener. This turns off Node's warning about a leak.
-    setMaxListeners(0, this.#abort.signal);
-  }
 
   get size(): number {
     return this.#turns.size;
   }
 
-  /** Aborts when the turns must end. They then end with an error. */
-  get abortSignal(): AbortSignal {
-    return this.#abort.signal;
-  }
-
-  reserve(taskId: string): void {
+  /** Makes a task busy. Returns a signal that aborts when its turn must end, with the error as its reason. */
+  reserve(taskId: string): AbortSignal {
     if (this.#busyTasks.has(taskId)) {
       throw new EngineError(409, "TASK_BUSY", "a turn is in flight for this task");
     }
-    this.#busyTasks.add(taskId);
+    const task = { end: new AbortController(), freed: Promise.withResolvers<void>() };
+    this.#busyTasks.set(taskId, task);
+    return task.end.signal;
   }
 
   release(taskId: string): void {
+    this.#busyTasks.get(taskId)?.freed.resolve();
     this.#busyTasks.delete(taskId);
   }
 
@@ -37,12 +35,22 @@ export class TurnsInFlight {
     void turn.finally(() => this.#turns.delete(turn));
   }
 
+  /** Ends the turn of a task, and resolves with true once the task is free. False: the task has no turn in flight. */
+  async cancel(taskId: string): Promise<boolean> {
+    const task = this.#busyTasks.get(taskId);
+    if (task === undefined) return false;
+    task.end.abort(new TurnCancelled());
+    await task.freed.promise;
+    return true;
+  }
+
   /** Resolves when no turn is in flight. */
   async allEnded(): Promise<void> {
     await Promise.allSettled(this.#turns);
   }
 
   abort(): void {
-    this.#abort.abort(engineStopping("the engine stopped before the turn ended"));
+    const reason = engineStopping("the engine stopped before the turn ended");
+    for (const task of this.#busyTasks.values()) task.end.abort(reason);
   }
 }

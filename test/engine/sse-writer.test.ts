@@ -11,7 +11,7 @@ interface OpenStream extends AsyncDisposable {
   readonly socket: Socket;
 }
 
-async function openStream(): Promise<OpenStream> {
+async function openStream(hurry?: AbortSignal): Promise<OpenStream> {
   const server = createServer();
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -22,7 +22,7 @@ async function openStream(): Promise<OpenStream> {
   return {
     res,
     socket,
-    writer: new SseWriter(res),
+    writer: new SseWriter(res, hurry),
     [Symbol.asyncDispose]: async () => {
       socket.destroy();
       server.closeAllConnections();
@@ -68,4 +68,21 @@ test("the end waits until a slow reader has everything", async () => {
   expect(stream.res.writableFinished).toBe(true);
   await once(stream.socket, "end");
   expect(received).toBeGreaterThan(16 * MEGABYTE.length);
+});
+
+test("a writer in a hurry no longer waits for a reader that does not read", async () => {
+  const hurry = new AbortController();
+  await using stream = await openStream(hurry.signal);
+  let sent = 0;
+  const sending = (async () => {
+    while (!hurry.signal.aborted) {
+      await stream.writer.send("text_delta", MEGABYTE);
+      sent += 1;
+    }
+  })();
+  await expect.poll(() => stream.res.writableNeedDrain).toBe(true);
+  hurry.abort();
+  await sending;
+  await stream.writer.send("text_delta", MEGABYTE);
+  expect(sent).toBeGreaterThan(0);
 });
