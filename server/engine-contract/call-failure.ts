@@ -5,48 +5,68 @@ import type { EngineAnswer, ExchangeResult } from "./exchange.ts";
 
 type FailedExchange = Extract<ExchangeResult, { kind: "failed" }>;
 
-export const RPC_MAX_DEPTH = 128;
 const MESSAGE_MAX_LENGTH = 2_000;
 const UNKNOWN_EFFECT = "whether the call had its effect is unknown";
 
-export interface KnownSecrets {
-  secrets: Secrets;
-  /** The engine got it with the call. */
-  apiKey: string;
+/** What a caller knows about a call with a JSON answer. */
+export interface CallKind {
+  path: "/rpc" | "/hitl/respond" | "/execute/cancel";
+  /** True when the call changes nothing, so a lost answer is a plain failure. Otherwise the outcome is unknown. */
+  readOnly: boolean;
+  /** True when engines may lack the call. Then 404 and 405 mean that, and a success may have an empty answer. */
+  isOptional?: boolean;
+  /** The member that a success has. undefined: any JSON object is one. */
+  member?: string;
 }
 
-/** The contract's error envelope in the body of an answer to `/rpc`; undefined when there is none. */
+/** The engine has `/hitl/respond`, and the task has no open question. The status of the answer may be any 4xx. */
+const NO_PENDING_REQUEST = "NO_PENDING_REQUEST";
+
+/** The contract's error envelope in the body of an answer; undefined when there is none. */
 export function findReportedError(
   status: number,
   body: Readonly<Record<string, unknown>>,
-  { secrets, apiKey }: KnownSecrets,
+  secrets: Secrets,
 ): EngineErrorDetail | undefined {
   const { error: code, message, details } = body;
   if (typeof code !== "string") return undefined;
-  const all = secrets.and(apiKey);
-  const clean = (words: string) => all.hideInStart(words, MESSAGE_MAX_LENGTH);
+  const clean = (words: string) => secrets.hideInStart(words, MESSAGE_MAX_LENGTH);
   const text = typeof message === "string" ? message : code;
-  return { status, code: clean(code), message: clean(text), ...toDetails(details, all) };
+  return { status, code: clean(code), message: clean(text), ...toDetails(details, secrets) };
 }
 
 /** The error for the caller when an answer has no result. `engineError` is the answer's envelope, if it has one. */
 export function toAnswerFailure(
-  { status, contentType, text }: EngineAnswer,
+  answer: EngineAnswer,
   engineError: EngineErrorDetail | undefined,
-  readOnly: boolean,
+  call: CallKind,
 ): DomainError {
+  const { status } = answer;
+  const { path, isOptional = false } = call;
   const reported = engineError && `${engineError.code}: ${engineError.message}`;
   const fail = (reason: Reason, message: string, retryAfterMs?: number) =>
     new DomainError(reason, reported ? `${message}: ${reported}` : message, { engineError, retryAfterMs });
+  if (isOptional && engineError?.code === NO_PENDING_REQUEST) {
+    return fail("ENGINE_ERROR", "the engine has no open question of this task");
+  }
   if (status === 401) return new DomainError("ENGINE_ERROR", "the engine refused its key", { engineError });
   if (status === 409) return fail("ENGINE_BUSY", "the engine is busy", 1_000);
   if (status === 503) return fail("ENGINE_UNHEALTHY", "the engine is starting or draining", 1_000);
-  if (engineError) return fail("ENGINE_ERROR", "the engine reported an error");
-  if (status === 404 || status === 405) {
-    return fail("NOT_SUPPORTED_BY_ENGINE", `the engine does not support /rpc (status ${status})`);
+  const isAbsent = status === 404 || status === 405;
+  if (engineError && !(isAbsent && isOptional)) return fail("ENGINE_ERROR", "the engine reported an error");
+  if (isAbsent) {
+    return fail("NOT_SUPPORTED_BY_ENGINE", `the engine does not support ${path} (status ${status})`);
   }
+  return toUnusable(answer, call);
+}
+
+function toUnusable(
+  { status, contentType, text }: EngineAnswer,
+  { readOnly, member }: CallKind,
+): DomainError {
   const answered = `status ${status}, ${toMediaType(contentType)}, ${Buffer.byteLength(text)} bytes`;
-  const message = `the engine's answer is no JSON object with a result or an error (${answered})${toHint(status)}`;
+  const wanted = member === undefined ? "" : ` with a ${member} or an error`;
+  const message = `the engine's answer is no JSON object${wanted} (${answered})${toHint(status)}`;
   const cause = readOnly ? undefined : new DomainError("OUTCOME_UNKNOWN", UNKNOWN_EFFECT);
   return new DomainError("ENGINE_ERROR", message, { cause });
 }
