@@ -3,12 +3,11 @@ import { callEngine } from "../../rpc/call-engine.ts";
 import { toJsonText, withSource } from "../../json/json-text.ts";
 import { callOperation, OPERATIONS } from "../../rpc/call-operation.ts";
 import type { RpcContext } from "../../rpc/rpc-context.ts";
-import { findUnknownOutcome } from "../../engine-contract/unknown-outcome.ts";
 import { Generation, IdempotencyKey, JsonObject, plainText, TimeoutMs, UserId } from "./field-schemas.ts";
 import { readStoredText, toStoredText } from "./stored-text.ts";
 import type { StandIns } from "../trpc/stand-ins.ts";
 import { platformProcedure } from "../trpc/procedures.ts";
-import { type Mutation, type Operation, runOnce } from "../trpc/run-once.ts";
+import { sendOnce } from "../trpc/send-once.ts";
 
 const Call = z.strictObject({
   userId: UserId,
@@ -86,29 +85,4 @@ type ReadOperation = Parameters<typeof callOperation>[1];
 async function readOperation({ ctx, input, signal }: Read, operation: ReadOperation): Promise<string> {
   const { productId, standIns } = ctx;
   return standIns.add(await callOperation(ctx.call, operation, { ...input, productId, signal }));
-}
-
-/**
- * `runOnce` for calls that have an effect in the engine. If the effect is unknown, OUTCOME_UNKNOWN is stored under the
- * idempotency key, so that a retry gets it and sends nothing again. The first caller gets the original error.
- */
-async function sendOnce<Call extends Mutation, Reply>(
-  mutation: Call,
-  operation: Operation<Call, Reply>,
-): Promise<Reply> {
-  let lost: unknown;
-  const send: typeof operation = async (ctx, input) => {
-    try {
-      return await operation(ctx, input);
-    } catch (error) {
-      const unknown = findUnknownOutcome(error);
-      if (unknown) lost = error;
-      throw unknown ?? error;
-    }
-  };
-  try {
-    return await runOnce(mutation, send, "outcome_unknown");
-  } catch (error) {
-    throw lost ?? error;
-  }
 }
