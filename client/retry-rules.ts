@@ -33,6 +33,7 @@ const RULES: Readonly<Record<MutationPath, RetryRule>> = {
   "rpc.reload": "keyed",
   "turns.start": "idempotent",
   "turns.cancel": "idempotent",
+  "turns.respond": "keyed",
   "products.register": "keyed",
   "products.updatePolicy": "keyed",
   "products.remove": "keyed",

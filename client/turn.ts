@@ -45,7 +45,18 @@ export interface Turn extends AsyncIterable<TurnEvent, void, undefined> {
   readonly end: Promise<TurnEnd>;
   /** Ends the turn, and returns its state after that. */
   cancel(): Promise<Awaited<ReturnType<Api["turns"]["cancel"]["mutate"]>>>;
+  /**
+   * Sends a person's answer to the open question of the turn (`hitl_request`), once. The turn's events then continue.
+   * Without an open question it throws ENGINE_ERROR with the engine's error code NO_PENDING_REQUEST.
+   */
+  respond(answer: PersonAnswer): Promise<Awaited<ReturnType<Api["turns"]["respond"]["mutate"]>>>;
 }
+
+/** With an idempotency key of yours, the answer has its effect once even if you call again after a lost answer. */
+export type PersonAnswer = Pick<
+  Parameters<Api["turns"]["respond"]["mutate"]>[0],
+  "answer" | "feedback" | "contentBlocks" | "idempotencyKey"
+>;
 
 interface TurnContext {
   api: Api;
@@ -144,6 +155,14 @@ export class StartedTurn implements Turn {
     // The cancellation may have overtaken the start.
     await this.#started;
     return await cancel.mutate({ turnId: this.turnId });
+  }
+
+  async respond(answer: PersonAnswer): Promise<Awaited<ReturnType<Turn["respond"]>>> {
+    try {
+      return await this.#ctx.api.turns.respond.mutate({ ...answer, turnId: this.turnId });
+    } catch (error) {
+      throw toEnginehouseError(error);
+    }
   }
 
   async #start(input: StartInput): Promise<void> {

@@ -132,6 +132,7 @@ export const SETTINGS = {
     wholeNumber(1, 1_099_511_627_776),
   ),
   turnIdleTimeoutMs: withDefault("ORCH_TURN_IDLE_TIMEOUT_S", "600", seconds(0.05)),
+  hitlTimeoutMs: withDefault("ORCH_HITL_TIMEOUT_S", "259200", seconds(0.05)),
 };
 
 /** The parsed value of every setting. */

@@ -6,19 +6,24 @@ export interface Refusal {
   error: DomainError;
 }
 
-/** Turns an answer to `/execute` that is no stream into the error for the caller who started the turn. */
-export function toRefusal(engineError: EngineErrorDetail): Refusal {
-  const isFinal = engineError.status === 503 || (engineError.status >= 400 && engineError.status < 500);
-  return { isFinal, error: toError(engineError) };
+/** Why an engine answers 409, and when to start the turn again. */
+export interface BusyTask {
+  message: string;
+  retryAfterMs: number;
 }
 
-function toError(engineError: EngineErrorDetail): DomainError {
+/** Turns an answer to `/execute` that is no stream into the error for the caller who started the turn. */
+export function toRefusal(engineError: EngineErrorDetail, busy: BusyTask): Refusal {
+  const isFinal = engineError.status === 503 || (engineError.status >= 400 && engineError.status < 500);
+  return { isFinal, error: toError(engineError, busy) };
+}
+
+function toError(engineError: EngineErrorDetail, busy: BusyTask): DomainError {
   const { status, code } = engineError;
   const fail = (reason: Reason, message: string, retryAfterMs?: number) =>
     new DomainError(reason, message, { engineError, retryAfterMs });
   if (status === 401) return fail("ENGINE_ERROR", "the engine refused its key");
-  if (status === 409)
-    return fail("TURN_IN_PROGRESS", "the engine is still running a turn of this task", 1_000);
+  if (status === 409) return fail("TURN_IN_PROGRESS", busy.message, busy.retryAfterMs);
   if (status === 503) return fail("ENGINE_UNHEALTHY", "the engine is starting or draining", 1_000);
   if (status === 404 || status === 405) {
     return fail("NOT_SUPPORTED_BY_ENGINE", `the engine does not support /execute (status ${status})`);

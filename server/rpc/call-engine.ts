@@ -30,7 +30,9 @@ export async function callEngine(
   const { productId, userId, timeoutMs, expectGeneration, readOnly = false, signal } = input;
   const startedAt = ctx.clock.now();
   using early = ctx.connections.early.open(productId, userId);
-  using engine = await acquireEngine(ctx, { productId, userId, timeoutMs, expectGeneration, signal });
+  const holder = { toHoldView: () => ({ kind: "call", method: input.method }) as const };
+  const acquiring = { productId, userId, timeoutMs, expectGeneration, signal, holder };
+  using engine = await acquireEngine(ctx, acquiring);
   early.remember(engine.endpoint);
   const spentMs = ctx.clock.now() - startedAt;
   const record = async (outcome: "done" | "unknown") =>

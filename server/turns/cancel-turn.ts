@@ -10,11 +10,13 @@ import type { TurnContext } from "./turn-context.ts";
 
 type CancelContext = Pick<TurnContext, "raw" | "turns" | "clock" | "replica">;
 
-const COMMIT_TIMEOUT_MS = 10_000;
+/** For the engine's answer, the last event of its stream, and the commit. The first two take 6 s at most. */
+const END_TIMEOUT_MS = 16_000;
 const ATTEMPTS = 5;
 
 /**
- * Ends our reading of a turn, and returns the turn. A turn that has ended stays as it is. The engine may go on.
+ * Ends a turn, and returns it. A turn that has ended stays as it is. The engine is asked to end it too; the end says
+ * whether the engine may go on. A turn that completes meanwhile is completed.
  *
  * @throws TURN_NOT_FOUND, and DATABASE_UNAVAILABLE when the end is decided but could not be committed yet.
  */
@@ -40,7 +42,7 @@ async function cancelLive(ctx: CancelContext, turn: LiveTurn): Promise<boolean> 
     return false;
   }
   const committed = new AbortController();
-  const timeout = ctx.clock.sleep(COMMIT_TIMEOUT_MS, committed.signal).catch(() => {
+  const timeout = ctx.clock.sleep(END_TIMEOUT_MS, committed.signal).catch(() => {
     // The turn was over in time.
   });
   await Promise.race([turn.until("over"), timeout]);

@@ -3,6 +3,14 @@ import type { RunContext } from "./upstream/run-context.ts";
 
 type DrainContext = Pick<RunContext, "turns" | "turnLog" | "turnTiming" | "lingeringHolds" | "clock">;
 
+const DRAINED = toEndCause("interrupted", "DRAINING", { message: "the replica is shutting down" });
+/** The engine keeps its question, and `turns.respond` for the user and the task still reaches it. */
+const AWAITING_HUMAN = toEndCause("interrupted", "AWAITING_HUMAN", {
+  message:
+    "the replica is shutting down while the turn waits for a person; " +
+    "the engine may still take the answer: send it with userId and taskId",
+});
+
 /**
  * Refuses new turns, waits for the live ones up to `ms` or until `hurry` aborts, ends the rest, and returns when all
  * are written.
@@ -11,9 +19,7 @@ export async function drainTurns(ctx: DrainContext, ms: number, hurry?: AbortSig
   const { turns, turnLog, turnTiming } = ctx;
   turns.refuseNew();
   await untilAllOver(ctx, ms, hurry);
-  for (const turn of turns.list()) {
-    turn.stop(toEndCause("interrupted", "DRAINING", { message: "the replica is shutting down" }));
-  }
+  for (const turn of turns.list()) turn.stop(turn.questions.isEmpty ? DRAINED : AWAITING_HUMAN);
   await untilAllOver(ctx, turnTiming.closeMs);
   ctx.lingeringHolds.close();
   await turnLog.close(turnTiming.closeMs);

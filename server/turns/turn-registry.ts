@@ -51,6 +51,16 @@ export class TurnRegistry {
     return turn?.input.fencingToken === row.fencingToken ? turn : undefined;
   }
 
+  /** The live turn of a task. A start of the task that has no row yet does not count. */
+  findTask(task: Pick<TurnRow, "productId" | "userId" | "taskId">): LiveTurn | undefined {
+    for (const turn of this.#turns.values()) {
+      const { productId, userId, taskId } = turn.input;
+      const isSame = taskId === task.taskId && userId === task.userId && productId === task.productId;
+      if (isSame && turn.record !== undefined) return turn;
+    }
+    return undefined;
+  }
+
   list(): LiveTurn[] {
     return [...this.#turns.values()];
   }

@@ -34,6 +34,8 @@ export interface StreamItem {
   data: any;
 }
 
+type EngineRoute = "/rpc" | "/execute" | "/execute/cancel" | "/hitl/respond";
+
 export interface Api extends AsyncDisposable {
   readonly url: string;
   readonly server: HttpServer;
@@ -43,7 +45,7 @@ export interface Api extends AsyncDisposable {
   /** All log lines, as JSON. */
   readonly logged: string[];
   /** Sets the answer of all engines on this route, for requests with the right engine key. */
-  behave(route: "/rpc" | "/execute", next: Behaviour): void;
+  behave(route: EngineRoute, next: Behaviour): void;
   query(path: string, options?: CallOptions): Promise<Reply>;
   mutate(path: string, options?: CallOptions): Promise<Reply>;
   /** Yields events until the stream ends. Leaving the iteration closes the connection. */
@@ -57,7 +59,11 @@ const toQuery = (path: string, input: unknown) =>
 
 /** Opens the whole service over HTTP, with engines in memory. */
 export async function openApi(options: { config?: Partial<Config> } = {}): Promise<Api> {
-  const routes = new Map<string, Behaviour>([["/rpc", answer(200, { result: null })]]);
+  const routes = new Map<string, Behaviour>([
+    ["/rpc", answer(200, { result: null })],
+    ["/execute/cancel", answer(404, {})],
+    ["/hitl/respond", answer(404, {})],
+  ]);
   const daemon = new MemoryDaemon({ handler: (_observation, env) => toEngine(env, routes) });
   const config = { ...options.config, adminKeyHash: hashKey(ADMIN_KEY) };
   const site = await openSite({ config, daemon });

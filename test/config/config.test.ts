@@ -74,6 +74,7 @@ test("an empty environment is a complete configuration for development", () => {
     turnMaxBytes: 67_108_864,
     eventMaxBytes: 1_048_576,
     turnIdleTimeoutMs: 600_000,
+    hitlTimeoutMs: 259_200_000,
   });
 });
 

@@ -107,5 +107,6 @@ export function toCall(
     graceSeconds: 1,
     deadlineMs: 20_000,
     idempotency,
+    holder: { toHoldView: () => ({ kind: "call", method: "test" }) as const },
   };
 }

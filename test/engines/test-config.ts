@@ -47,6 +47,7 @@ export function testConfig(changes: Partial<Config> = {}): Config {
     turnLogBytesPerHour: 2_147_483_648,
     eventMaxBytes: 1_048_576,
     turnIdleTimeoutMs: 600_000,
+    hitlTimeoutMs: 259_200_000,
     ...changes,
   };
 }

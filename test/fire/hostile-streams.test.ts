@@ -344,13 +344,13 @@ test("after the last word not even a line that is too long, in many pieces, can 
     fingerprint: "",
     fencingToken: 1,
   });
-  const watchdog = new IdleWatchdog(systemClock, 60_000);
+  const watchdog = new IdleWatchdog(systemClock, { idleMs: 60_000, personMs: 60_000 }, turn.questions);
   const source = { pause: () => {}, resume: () => {} };
   const reader = new UpstreamReader(world.ctx, { turn, watchdog, source, apiKey: "" });
   const pieces = Array.from({ length: 5 }, () => Buffer.alloc(EVENT_MAX_BYTES, "x"));
   for (const piece of [Buffer.from(`${done}data: `), ...pieces]) reader.onChunk(piece);
   reader.onClose(true, "");
-  const outcome = await reader.untilOver();
+  const outcome = await reader.untilOver(async () => "unsupported");
   expect(outcome).toMatchObject({ kind: "ended", cause: COMPLETED });
 });
 

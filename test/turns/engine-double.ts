@@ -21,6 +21,10 @@ export interface EngineDouble extends AsyncDisposable {
   readonly calls: Call[];
   /** Runs for each call as it arrives. The default leaves the answer to the test. */
   onCall: (call: Call) => void;
+  /** Calls of the optional paths, as they arrive. By default the engine lacks them. */
+  readonly optionalCalls: Call[];
+  onCancel: (call: Call) => void;
+  onRespond: (call: Call) => void;
   /** Waits for the call with this task id. */
   callOf(taskId: unknown): Promise<Call>;
 }
@@ -33,6 +37,7 @@ export const delta = (text: string) => sse("text_delta", { text });
 /** A real HTTP server in the place of an engine. The test decides its answers. */
 export async function openEngineDouble(): Promise<EngineDouble> {
   const calls: Call[] = [];
+  const optionalCalls: Call[] = [];
   let arrived = Promise.withResolvers<void>();
   const server = createServer((request, response) => {
     const chunks: Buffer[] = [];
@@ -41,6 +46,13 @@ export async function openEngineDouble(): Promise<EngineDouble> {
     response.on("error", () => {});
     request.on("end", () => {
       const call = toCall(request, response, Buffer.concat(chunks).toString("utf8"));
+      if (request.url !== "/execute") {
+        optionalCalls.push(call);
+        if (request.url === "/execute/cancel") double.onCancel(call);
+        else if (request.url === "/hitl/respond") double.onRespond(call);
+        else answerJson(404)(call);
+        return;
+      }
       calls.push(call);
       double.onCall(call);
       arrived.resolve();
@@ -54,7 +66,10 @@ export async function openEngineDouble(): Promise<EngineDouble> {
   const double: EngineDouble = {
     url: `http://127.0.0.1:${address.port}`,
     calls,
+    optionalCalls,
     onCall: () => {},
+    onCancel: answerJson(404),
+    onRespond: answerJson(404),
     callOf: async (taskId) => {
       for (;;) {
         const call = calls.find((one) => one.body["task_id"] === taskId);
@@ -96,6 +111,13 @@ function toCall(request: IncomingMessage, response: ServerResponse, text: string
     event: async (type, data) => write(sse(type, data)),
     end: () => response.end(),
     destroy: () => response.destroy(),
+  };
+}
+
+/** Answers with a status and a JSON body. */
+export function answerJson(status: number, body: unknown = {}): (call: Call) => void {
+  return ({ response }) => {
+    response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
   };
 }
 

@@ -11,6 +11,7 @@ import { TURN_TIMING, type TurnTiming } from "../../server/turns/model/turn-timi
 import type { TurnEnd } from "../../server/turns/model/turn-end.ts";
 import { followTurn, type FollowContext } from "../../server/turns/read/follow-turn.ts";
 import type { TurnBatch, TurnEvent, TurnGap } from "../../server/turns/read/turn-batch.ts";
+import type { RespondContext } from "../../server/turns/respond-to-turn.ts";
 import { startTurn, type StartContext, type StartTurnInput } from "../../server/turns/start/start-turn.ts";
 import { TurnRegistry } from "../../server/turns/turn-registry.ts";
 import { IsoTime } from "../../server/turns/upstream/iso-time.ts";
@@ -22,7 +23,7 @@ const noop = () => {};
 export const silentLog: Log = { debug: noop, info: noop, warn: noop, error: noop, child: () => silentLog };
 
 /** All that the functions for turns use. */
-export type WorldContext = StartContext & FollowContext;
+export type WorldContext = StartContext & FollowContext & RespondContext;
 
 /** An engine's row as the reconciler double shows it. The row in the database does not follow it. */
 export interface EngineRowDouble {
@@ -117,6 +118,7 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
       turnMaxBytes: 64 * 1024 * 1024,
       turnLogBytesPerHour: 2 ** 31,
       turnIdleTimeoutMs: 600_000,
+      hitlTimeoutMs: 259_200_000,
       turnRetentionMs: 3 * 3_600_000,
       ...options.config,
       ...own.config,
@@ -136,7 +138,18 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
       waitForReconcile: async () => new Promise<never>(() => {}),
       observeNow: async (engineId) => engines.find((one) => one.engineId === engineId),
     };
-    const base = { raw, clock, log: silentLog, config, replica, turnTiming, reconciler, connections, holds };
+    const base = {
+      db: link.db,
+      raw,
+      clock,
+      log: silentLog,
+      config,
+      replica,
+      turnTiming,
+      reconciler,
+      connections,
+      holds,
+    };
     const lease = new LeaseGuard(replica);
     guards.push(lease);
     const ctx: WorldContext = {

@@ -66,5 +66,12 @@ export const JsonObject = plainObject<Record<string, unknown>>().refine(
   { error: `must not nest deeper than ${JSON_MAX_DEPTH} levels` },
 );
 
+/** Any JSON array. A copy would not have the source text of its numbers, so this makes none. */
+export const JsonArray = z
+  .custom<readonly unknown[]>((value) => Array.isArray(value), { error: "must be an array" })
+  .refine((value) => !isDeeperThan(value, JSON_MAX_DEPTH), {
+    error: `must not nest deeper than ${JSON_MAX_DEPTH} levels`,
+  });
+
 /** A UUID in lower case, so that equal UUIDs are equal texts, as they are equal in Postgres. */
 export const Uuid = z.guid({ error: "must be a UUID" }).toLowerCase();

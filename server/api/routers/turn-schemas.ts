@@ -2,9 +2,11 @@ import { z } from "zod";
 import { TURN_STATUSES } from "../../../db/schema.ts";
 import { END_REASONS, END_STATUSES } from "../../turns/model/turn-end.ts";
 import { isDeeperThan } from "../../json/json-depth.ts";
-import { pageOf, plainObject, plainText } from "./field-schemas.ts";
+import type { RespondAddress } from "../../turns/respond-to-turn.ts";
+import { IdempotencyKey, JsonArray, pageOf, plainObject, plainText, UserId, Uuid } from "./field-schemas.ts";
 
 const REQUEST_MAX_DEPTH = 64;
+const TaskId = plainText(512);
 /** The engine's names of known fields. They are refused, because they could contradict the camelCase fields. */
 const ENGINE_SPELLINGS = ["task_id", "edit_message_id", "retry_message_id"] as const;
 
@@ -12,7 +14,7 @@ const KnownRequest = z
   .looseObject({
     message: z.string().min(1),
     /** The thread. */
-    taskId: plainText(512),
+    taskId: TaskId,
     media: z.array(z.unknown()).optional(),
     direct: z.boolean().optional(),
     editMessageId: z.string().optional(),
@@ -74,4 +76,42 @@ export const StartedTurn = z.object({
   generation: z.number(),
   /** False if the turn existed already. */
   created: z.boolean(),
+});
+
+/** A person's answer to the question of a turn. */
+export const PersonAnswer = z
+  .strictObject({
+    /** The turn that asks. */
+    turnId: Uuid.optional(),
+    /** Instead of the turn's id: the user and the task. They also reach a question whose turn has ended here. */
+    userId: UserId.optional(),
+    taskId: TaskId.optional(),
+    answer: z.string(),
+    feedback: z.string().optional(),
+    /** Go to the engine unchanged. */
+    contentBlocks: JsonArray.optional(),
+    idempotencyKey: IdempotencyKey,
+  })
+  .refine((input) => findAddress(input) !== undefined, {
+    path: ["turnId"],
+    error: "must be there, or userId and taskId instead",
+  });
+
+type AddressFields = Readonly<Partial<Record<"turnId" | "userId" | "taskId", string | undefined>>>;
+
+function findAddress({ turnId, userId, taskId }: AddressFields): RespondAddress | undefined {
+  if (turnId !== undefined) return userId === undefined && taskId === undefined ? { turnId } : undefined;
+  return userId !== undefined && taskId !== undefined ? { userId, taskId } : undefined;
+}
+
+/** For an input that the schema accepted. */
+export function toAddress(input: AddressFields): RespondAddress {
+  const address = findAddress(input);
+  if (address === undefined) throw new Error("an answer without an address");
+  return address;
+}
+
+export const AcceptedAnswer = z.object({
+  /** What the engine says, or "accepted". */
+  status: z.string(),
 });

@@ -1,14 +1,24 @@
 import { z } from "zod";
 import { cancelTurn } from "../../turns/cancel-turn.ts";
+import { respondToTurn } from "../../turns/respond-to-turn.ts";
 import { getTurn } from "../../turns/read/get-turn.ts";
 import { listTurns } from "../../turns/read/list-turns.ts";
 import { startTurn, type StartTurnInput } from "../../turns/start/start-turn.ts";
 import { Cursor, Generation, Limit, UserId, Uuid } from "./field-schemas.ts";
 import { platformProcedure } from "../trpc/procedures.ts";
+import { sendOnce } from "../trpc/send-once.ts";
 import { streamTurn } from "../turn-stream/stream-turn.ts";
 import { encodeForTrpc } from "../turn-stream/encode-for-trpc.ts";
 import { t } from "../trpc/trpc.ts";
-import { ExecuteRequestSchema, StartedTurn, TurnPage, TurnSchema } from "./turn-schemas.ts";
+import {
+  AcceptedAnswer,
+  ExecuteRequestSchema,
+  PersonAnswer,
+  StartedTurn,
+  toAddress,
+  TurnPage,
+  TurnSchema,
+} from "./turn-schemas.ts";
 
 const Start = z.strictObject({
   turnId: Uuid,
@@ -71,6 +81,15 @@ export const turnsRouter = t.router({
     .input(OfTurn)
     .output(TurnSchema)
     .mutation(async ({ ctx, input }) => cancelTurn(ctx.call, { ...input, productId: ctx.productId })),
+  respond: platformProcedure("turns")
+    .meta({ whileDraining: true, reachesEngine: true })
+    .input(PersonAnswer)
+    .output(AcceptedAnswer)
+    .mutation(async (opts) =>
+      sendOnce(opts, async (ctx, { turnId, userId, taskId, ...input }) =>
+        respondToTurn(ctx, { ...input, address: toAddress({ turnId, userId, taskId }) }),
+      ),
+    ),
 });
 
 function toCursor(lastEventId: string | undefined): number {

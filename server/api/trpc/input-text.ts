@@ -19,7 +19,7 @@ export function findInputText(request: FastifyRequest, batchIndex: number): stri
 }
 
 /** The fields of inputs that go to an engine. */
-const PASSED_ON: readonly string[] = ["request", "params", "config"];
+const PASSED_ON: readonly string[] = ["request", "params", "config", "contentBlocks"];
 
 /** Notes the source text of those fields, so that the engine gets that text and not what JavaScript makes of it. */
 export function noteSources(input: object, findText: () => string | undefined): void {

@@ -2,10 +2,11 @@ import type { EngineUser } from "../../../db/engines.ts";
 import { abortable } from "../../time/abortable.ts";
 import { Deadline } from "../../time/deadline.ts";
 import { engineNotFound } from "../model/absent-engine-errors.ts";
+import type { AcquireOptions } from "./engine-holds.ts";
 import type { EngineReads } from "./engine-reads.ts";
 import { holdEngine, toWaitError, type HeldEngine, type HoldContext } from "./hold-engine.ts";
 
-export interface AcquireEngineInput extends EngineUser {
+export interface AcquireEngineInput extends EngineUser, AcquireOptions {
   /** How long to wait for a boot or a closed gate. */
   timeoutMs: number;
   /** Refuse with GENERATION_CHANGED when the engine is of another generation. */
@@ -21,7 +22,8 @@ export type AcquireContext = HoldContext & { engineReads: EngineReads };
  * @throws ENGINE_NOT_FOUND, what `holdEngine` throws, and DEADLINE_EXCEEDED when the engine was not usable in time.
  */
 export async function acquireEngine(ctx: AcquireContext, input: AcquireEngineInput): Promise<HeldEngine> {
-  const { timeoutMs, expectGeneration } = input;
+  const { timeoutMs, expectGeneration, holder, passesGate } = input;
+  let engineId: string | undefined;
   using deadline = new Deadline(timeoutMs, [input.signal]);
   const { signal } = deadline;
   try {
@@ -30,10 +32,12 @@ export async function acquireEngine(ctx: AcquireContext, input: AcquireEngineInp
       const { gateChanges } = ctx.holds;
       const engine = await abortable(ctx.engineReads.find(input), signal);
       if (engine === undefined) throw engineNotFound();
-      const held = await holdEngine(ctx, { engine, gateChanges, expectGeneration }, signal);
+      engineId = engine.id;
+      const hold = { engine, gateChanges, expectGeneration, holder, passesGate };
+      const held = await holdEngine(ctx, hold, signal);
       if (held) return held;
     }
   } catch (error) {
-    throw toWaitError(error, deadline, timeoutMs);
+    throw toWaitError(ctx, error, { deadline, timeoutMs, engineId });
   }
 }

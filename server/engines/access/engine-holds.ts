@@ -1,11 +1,23 @@
 import { abortable } from "../../time/abortable.ts";
 import { DomainError } from "../../errors.ts";
+import { describeHolds, type Holder } from "./hold-view.ts";
 
 /** A right to use an engine. While it is held, the engine is not stopped unless `interrupted` fires first. */
 export interface Hold extends Disposable {
   /** Fires when an operation waits no longer. Its reason is an `InterruptReason`, the reason for a turn's end. */
   readonly interrupted: AbortSignal;
   release(): void;
+  /** From now on the hold has this user. */
+  passTo(holder: Holder): void;
+}
+
+export interface AcquireOptions {
+  holder: Holder;
+  /**
+   * Do not wait while the gate is closed. For a call that helps another holder to end: the answer to a turn that waits for
+   * a person.
+   */
+  passesGate?: boolean | undefined;
 }
 
 export type WhenBusy = "wait" | "interrupt" | "reject";
@@ -22,9 +34,14 @@ export interface CloseGateOptions {
 export const INTERRUPT_REASONS = ["ENGINE_STOPPED", "ENGINE_RESTARTED"] as const;
 export type InterruptReason = (typeof INTERRUPT_REASONS)[number];
 
+interface HeldBy {
+  interruption: AbortController;
+  holder: Holder;
+}
+
 /** The holds and closed gates of one engine. */
 interface Entry {
-  holders: Set<AbortController>;
+  holders: Set<HeldBy>;
   gates: number;
   changed: PromiseWithResolvers<void>;
 }
@@ -54,11 +71,15 @@ export class EngineHolds {
   }
 
   /** Waits while the gate is closed. Throws the signal's reason when it aborts first. */
-  async acquire(engineId: string, signal: AbortSignal): Promise<Hold> {
+  async acquire(
+    engineId: string,
+    signal: AbortSignal,
+    { holder, passesGate = false }: AcquireOptions,
+  ): Promise<Hold> {
     for (;;) {
       signal.throwIfAborted();
       const entry = this.#entry(engineId);
-      if (entry.gates === 0) return this.#add(engineId, entry);
+      if (entry.gates === 0 || passesGate) return this.#add(engineId, entry, holder);
       await abortable(entry.changed.promise, signal);
     }
   }
@@ -70,6 +91,15 @@ export class EngineHolds {
 
   count(engineId: string): number {
     return this.#entries.get(engineId)?.holders.size ?? 0;
+  }
+
+  /** Why callers wait at the gate. undefined: the gate is open. */
+  explainGate(engineId: string): string | undefined {
+    const entry = this.#entries.get(engineId);
+    if (entry === undefined || entry.gates === 0) return undefined;
+    return entry.holders.size === 0
+      ? "an operation on it is under way"
+      : `an operation on it waits for ${describe(entry)}`;
   }
 
   /**
@@ -88,7 +118,7 @@ export class EngineHolds {
     });
     if (whenBusy === "wait") await untilIdle(entry, options.deadlineMs);
     if (whenBusy === "wait" && onDeadline === "give_up") refuseBusy(entry);
-    for (const holder of entry.holders) holder.abort(options.reason);
+    for (const { interruption } of entry.holders) interruption.abort(options.reason);
     await untilIdle(entry, INTERRUPT_GRACE_MS);
     return gate.move();
   }
@@ -102,16 +132,19 @@ export class EngineHolds {
     return entry;
   }
 
-  #add(engineId: string, entry: Entry): Hold {
-    const holder = new AbortController();
-    entry.holders.add(holder);
+  #add(engineId: string, entry: Entry, holder: Holder): Hold {
+    const held: HeldBy = { interruption: new AbortController(), holder };
+    entry.holders.add(held);
     this.#activity.set(engineId, Date.now());
     const release = () => {
-      if (!entry.holders.delete(holder)) return;
+      if (!entry.holders.delete(held)) return;
       this.#activity.set(engineId, Date.now());
       this.#notify(engineId, entry);
     };
-    return { interrupted: holder.signal, release, [Symbol.dispose]: release };
+    const passTo = (next: Holder) => {
+      held.holder = next;
+    };
+    return { interrupted: held.interruption.signal, release, passTo, [Symbol.dispose]: release };
   }
 
   #openGate(engineId: string, entry: Entry): void {
@@ -130,9 +163,15 @@ export class EngineHolds {
 
 function refuseBusy(entry: Entry): void {
   if (entry.holders.size === 0) return;
-  throw new DomainError("ENGINE_BUSY", `the engine is in use by ${entry.holders.size} call(s)`, {
+  const advice =
+    'wait for their ends, cancel the turns, or interrupt all (whenBusy "interrupt", or when "now")';
+  throw new DomainError("ENGINE_BUSY", `the engine is in use by ${describe(entry)}: ${advice}`, {
     retryAfterMs: 1_000,
   });
+}
+
+function describe(entry: Entry): string {
+  return describeHolds(Array.from(entry.holders, ({ holder }) => holder.toHoldView()));
 }
 
 async function untilIdle(entry: Entry, timeoutMs: number): Promise<void> {

@@ -5,7 +5,7 @@ import type { OpenedKeys } from "../../keys/opened-keys.ts";
 import { abortable } from "../../time/abortable.ts";
 import type { Deadline } from "../../time/deadline.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
-import type { EngineHolds, Hold } from "./engine-holds.ts";
+import type { AcquireOptions, EngineHolds, Hold } from "./engine-holds.ts";
 
 /** A running engine and the right to use it; disposing or `release` gives the right back. */
 export interface HeldEngine extends Hold {
@@ -23,7 +23,7 @@ export interface HoldContext extends Pick<BaseContext, "clock"> {
   openedKeys: Pick<OpenedKeys, "open">;
 }
 
-export interface HoldInput {
+export interface HoldInput extends AcquireOptions {
   engine: UsableEngine;
   /** The value of `holds.gateChanges` before `engine` was read. */
   gateChanges: number;
@@ -49,7 +49,7 @@ export async function holdEngine(
     await untilBooted(ctx, engine.id, signal);
     return undefined;
   }
-  const hold = await ctx.holds.acquire(engine.id, signal);
+  const hold = await ctx.holds.acquire(engine.id, signal, input);
   let held: HeldEngine | undefined;
   try {
     // An operation may have changed the engine between the read and the hold.
@@ -67,11 +67,23 @@ export function isBlocked({ holds }: Pick<HoldContext, "holds">, engine: UsableE
   return isBooting(engine) || holds.isGated(engine.id);
 }
 
+export interface Wait {
+  deadline: Deadline;
+  timeoutMs: number;
+  /** undefined: the engine was not read yet. */
+  engineId: string | undefined;
+}
+
 /** The error for a wait that failed: DEADLINE_EXCEEDED if the deadline cut it short, else the error itself. */
-export function toWaitError(error: unknown, deadline: Deadline, timeoutMs: number): unknown {
+export function toWaitError(
+  { holds }: Pick<HoldContext, "holds">,
+  error: unknown,
+  { deadline, timeoutMs, engineId }: Wait,
+): unknown {
   const isCut = error instanceof Error && (error.name === "AbortError" || error.name === "TimeoutError");
   if (!isCut || !deadline.hasPassed) return error;
-  const message = `the engine did not become usable within ${timeoutMs} ms`;
+  const why = engineId === undefined ? undefined : holds.explainGate(engineId);
+  const message = `the engine did not become usable within ${timeoutMs} ms${why === undefined ? "" : `: ${why}`}`;
   return new DomainError("DEADLINE_EXCEEDED", message, { retryAfterMs: 1_000 });
 }
 

@@ -1,8 +1,10 @@
 import type { TurnAppend } from "../../../db/turn-events.ts";
 import type { NewTurn, TurnStatus } from "../../../db/turns.ts";
+import type { Holder, HoldView } from "../../engines/access/hold-view.ts";
 import { TurnWindow, type AppendedEvent } from "../log/turn-window.ts";
 import type { ReaderWake } from "../read/reader-wake.ts";
 import type { TurnBatch } from "../read/turn-batch.ts";
+import { OpenQuestions } from "./open-questions.ts";
 import type { EndCause, TurnEnd } from "./turn-end.ts";
 import { TurnProgress } from "./turn-progress.ts";
 import type { TurnState, TurnWait } from "./turn-states.ts";
@@ -45,8 +47,9 @@ export type ReadStep = { kind: "batch"; batch: TurnBatch } | { kind: "wait" | "l
  * Readers may get an event before it is written, because the end of a lost owner takes a seq past `reservedSeq`.
  * Readers get the end only after its commit.
  */
-export class LiveTurn {
+export class LiveTurn implements Holder {
   readonly input: LiveTurnInput;
+  readonly questions = new OpenQuestions();
   readonly #progress = new TurnProgress();
   readonly #stop = new AbortController();
   readonly #window = new TurnWindow();
@@ -108,6 +111,17 @@ export class LiveTurn {
   }
   get stopCause(): EndCause | undefined {
     return this.#stopCause;
+  }
+
+  toHoldView(): HoldView {
+    const { turnId, taskId } = this.input;
+    return {
+      kind: "turn",
+      turnId,
+      taskId,
+      status: this.status,
+      isWaitingForPerson: !this.questions.isEmpty,
+    };
   }
 
   /** See `TURN_WAITS`. Throws the refusal if the start is refused, except for `over`. */

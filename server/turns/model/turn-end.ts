@@ -54,9 +54,15 @@ export function toEndCause(
   return { status, reason, engineError: null, engineMayContinue: true, ...rest };
 }
 
+/** The engine may go on until it says that it has ended its turn. */
 export const CANCELLED = toEndCause("cancelled", "CANCELLED", {
-  message: "the turn was cancelled; its engine cannot be told",
+  message: "the turn was cancelled; its engine was not told",
 });
+export const CANCELLED_BY_ENGINE: EndCause = {
+  ...CANCELLED,
+  message: "the turn was cancelled, and its engine has ended it",
+  engineMayContinue: false,
+};
 /** For a turn that its engine never had. */
 export const CANCELLED_UNSENT = toEndCause("cancelled", "CANCELLED", {
   message: "the turn was cancelled before its engine had it",

@@ -6,6 +6,8 @@ export interface TurnTiming {
   errorBodyMs: number;
   /** After its terminal event an engine gets this long to close the stream. */
   closeStreamMs: number;
+  /** How long an engine may take to answer that it has ended a cancelled turn. */
+  cancelMs: number;
   /** After a broken stream, observe the engine for this long: the runtime sees a dead process later than we do. */
   brokenMs: number;
   /** How often a lingering hold checks whether the engine's process is still the same. */
@@ -18,6 +20,7 @@ export const TURN_TIMING: TurnTiming = {
   startAnswerMs: 10_000,
   errorBodyMs: 5_000,
   closeStreamMs: 1_000,
+  cancelMs: 5_000,
   brokenMs: 2_000,
   lingerCheckMs: 5_000,
   closeMs: 10_000,

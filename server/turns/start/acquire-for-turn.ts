@@ -1,5 +1,5 @@
 import { holdEngine, isBlocked, toWaitError } from "../../engines/access/hold-engine.ts";
-import type { HeldEngine, HoldContext, HoldInput } from "../../engines/access/hold-engine.ts";
+import type { HeldEngine, HoldContext, HoldInput, Wait } from "../../engines/access/hold-engine.ts";
 import { engineNotFound } from "../../engines/model/absent-engine-errors.ts";
 import { DomainError } from "../../errors.ts";
 import { isAbortError } from "../../time/abortable.ts";
@@ -36,13 +36,14 @@ export async function acquireForTurn(
   input: AcquireForTurnInput,
 ): Promise<AcquiredTurn> {
   using deadline = new Deadline(input.timeoutMs, [turn.stopSignal]);
+  const wait: Wait = { deadline, timeoutMs: input.timeoutMs, engineId: undefined };
   try {
     for (;;) {
-      const acquired = await tryAcquire(ctx, { ...input, turn, signal: deadline.signal });
+      const acquired = await tryAcquire(ctx, { ...input, turn, signal: deadline.signal }, wait);
       if (acquired) return acquired;
     }
   } catch (error) {
-    const failure = toWaitError(error, deadline, input.timeoutMs);
+    const failure = toWaitError(ctx, error, wait);
     throw turn.stopCause && isAbortError(failure) ? toStopError(turn.stopCause) : failure;
   }
 }
@@ -57,7 +58,11 @@ interface ReadEngine extends Attempt, HoldInput {
 }
 
 /** Returns undefined after a wait for the engine, or after an operation changed the engine. The turn then has no row. */
-async function tryAcquire(ctx: AcquireContext, attempt: Attempt): Promise<AcquiredTurn | undefined> {
+async function tryAcquire(
+  ctx: AcquireContext,
+  attempt: Attempt,
+  wait: Wait,
+): Promise<AcquiredTurn | undefined> {
   const { turn, expectGeneration, signal } = attempt;
   const { gateChanges } = ctx.holds;
   // The signal does not abort this statement, because the effect of a stop depends on whether the row was written. A
@@ -68,10 +73,12 @@ async function tryAcquire(ctx: AcquireContext, attempt: Attempt): Promise<Acquir
     signal.throwIfAborted();
     throw engineNotFound();
   }
+  wait.engineId = engine.id;
   const mustWait = startedAt !== undefined && !signal.aborted && isBlocked(ctx, engine);
   if (mustWait) await requireErased(ctx, turn);
   return holdReadEngine(ctx, {
     ...attempt,
+    holder: turn,
     engine,
     gateChanges,
     startedAt: mustWait ? undefined : startedAt,

@@ -9,6 +9,7 @@ import {
   type TurnRow,
 } from "../../../db/turns.ts";
 import type { Config } from "../../config/config.ts";
+import { describeHolds } from "../../engines/access/hold-view.ts";
 import { DomainError, toErrorMessage } from "../../errors.ts";
 import { RESERVE_AHEAD, type LiveTurn, type TurnRecord } from "../model/live-turn.ts";
 import type { TurnContext } from "../turn-context.ts";
@@ -28,6 +29,7 @@ export interface RecordContext extends TurnContext {
   config: Pick<Config, "turnLogBytesPerHour">;
 }
 
+const TASK_RETRY_MS = 1_000;
 const ERASE_RETRY_MS = 1_000;
 const ERASE_ATTEMPTS = 300;
 
@@ -92,19 +94,31 @@ function toNewRow(ctx: TurnContext, turn: LiveTurn): Omit<NewTurn, "engineId" | 
 
 async function insert<Result>(
   ctx: TurnContext,
-  row: StartingRow,
+  row: StartingRow & Pick<TurnRow, "userId" | "taskId">,
   write: () => Promise<Result>,
 ): Promise<Result> {
   try {
     return await write();
   } catch (error) {
     if (findViolatedConstraint(error) === "turns_live_task_key") {
-      throw new DomainError("TURN_IN_PROGRESS", "the task has a turn in progress", { cause: error });
+      throw taskInProgress(ctx, row, error);
     }
     // The row may have been written all the same. It would keep its task busy.
     void eraseInBackground(ctx, row);
     throw error;
   }
+}
+
+/** A task has one turn at a time, and only the turn's end changes that. */
+function taskInProgress(
+  { turns }: Pick<TurnContext, "turns">,
+  task: Pick<TurnRow, "productId" | "userId" | "taskId">,
+  cause: unknown,
+): DomainError {
+  const live = turns.findTask(task);
+  const which = live === undefined ? "" : `: ${describeHolds([live.toHoldView()])}`;
+  const message = `the task has a turn in progress${which}. Start again after its end, or cancel it`;
+  return new DomainError("TURN_IN_PROGRESS", message, { cause, retryAfterMs: TASK_RETRY_MS });
 }
 
 /**

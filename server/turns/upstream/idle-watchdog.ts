@@ -1,35 +1,40 @@
 import type { Clock } from "../../time/clock.ts";
+import type { OpenQuestions } from "../model/open-questions.ts";
 
-const MAX_OPEN_QUESTIONS = 1_000;
+export interface IdleLimits {
+  /** How long the engine may be silent. */
+  idleMs: number;
+  /** How long a question may wait for a person's answer. Meanwhile the engine may be silent. */
+  personMs: number;
+}
 
-/** Detects an engine that is silent for too long. The time does not count while it waits for a person or for us. */
+/** What has lasted for too long. */
+export type IdleCause = "silence" | "waiting_for_person";
+
+/**
+ * Detects an engine that is silent for too long, and a question that nobody answers. The silence does not count while
+ * the engine waits for a person or for us.
+ */
 export class IdleWatchdog {
   readonly #clock: Clock;
-  readonly #idleMs: number;
-  readonly #openQuestions = new Set<unknown>();
+  readonly #limits: IdleLimits;
+  readonly #questions: OpenQuestions;
   #lastByteAt: number;
   #isPaused = false;
   #isStopped = false;
-  #cancel: (() => void) | undefined;
+  #onIdle: ((cause: IdleCause) => void) | undefined;
+  #nextCheckAt = Infinity;
+  #cancelCheck: (() => void) | undefined;
 
-  constructor(clock: Clock, idleMs: number) {
+  constructor(clock: Clock, limits: IdleLimits, questions: OpenQuestions) {
     this.#clock = clock;
-    this.#idleMs = idleMs;
+    this.#limits = limits;
+    this.#questions = questions;
     this.#lastByteAt = clock.now();
   }
 
   received(nowMs: number): void {
     this.#lastByteAt = nowMs;
-  }
-
-  /** The engine waits for a person's answer, for as long as that takes. */
-  questionOpened(requestId: unknown): void {
-    if (this.#openQuestions.size < MAX_OPEN_QUESTIONS) this.#openQuestions.add(requestId);
-  }
-  /** An answer without a request id answers all questions. */
-  questionResolved(requestId: unknown): void {
-    if (requestId === undefined) this.#openQuestions.clear();
-    else this.#openQuestions.delete(requestId);
   }
 
   /** Call this while we do not read the engine's stream. */
@@ -38,21 +43,47 @@ export class IdleWatchdog {
   }
   resume(): void {
     this.#isPaused = false;
-    this.#lastByteAt = this.#clock.now();
+    this.#onChange();
   }
 
-  /** Calls back once the engine was silent for too long. Does nothing after `stop`. */
-  start(onIdle: () => void): void {
+  /** Calls back once one of the limits is reached. Does nothing after `stop`. */
+  start(onIdle: (cause: IdleCause) => void): void {
     if (this.#isStopped) return;
-    const now = this.#clock.now();
-    if (this.#isPaused || this.#openQuestions.size > 0) this.#lastByteAt = now;
-    const leftMs = this.#lastByteAt + this.#idleMs - now;
-    if (leftMs <= 0) onIdle();
-    else this.#cancel = this.#clock.after(leftMs, () => this.start(onIdle));
+    this.#onIdle = onIdle;
+    this.#questions.onChange(() => this.#onChange());
+    this.#check();
   }
 
   stop(): void {
     this.#isStopped = true;
-    this.#cancel?.();
+    this.#onIdle = undefined;
+    this.#questions.onChange(undefined);
+    this.#cancelCheck?.();
+  }
+
+  /** An engine whose question is answered gets the whole time to continue. A new question may bring the next check forward. */
+  #onChange(): void {
+    this.#lastByteAt = this.#clock.now();
+    if (this.#personAt < this.#nextCheckAt) this.#check();
+  }
+
+  get #personAt(): number {
+    const { oldestAt } = this.#questions;
+    // The answer may be in what we do not read.
+    return this.#isPaused || oldestAt === undefined ? Infinity : oldestAt + this.#limits.personMs;
+  }
+
+  #check(): void {
+    this.#cancelCheck?.();
+    const now = this.#clock.now();
+    if (this.#isPaused || !this.#questions.isEmpty) this.#lastByteAt = now;
+    const silentAt = this.#lastByteAt + this.#limits.idleMs;
+    const personAt = this.#personAt;
+    if (now >= Math.min(silentAt, personAt)) {
+      this.#onIdle?.(now >= personAt ? "waiting_for_person" : "silence");
+      return;
+    }
+    this.#nextCheckAt = Math.min(silentAt, personAt);
+    this.#cancelCheck = this.#clock.after(this.#nextCheckAt - now, () => this.#check());
   }
 }

@@ -11,10 +11,20 @@ export interface LingeringHoldsOptions extends Pick<BaseContext, "clock" | "log"
   turnTiming: Pick<TurnTiming, "lingerCheckMs">;
 }
 
-interface LingeringHold {
+/** A turn that has ended here. */
+export interface EndedTurn {
+  turnId: string;
+  taskId: string;
+  /** Of its end. */
+  reason: string;
+}
+
+interface LingeringHold extends EndedTurn {
   engineId: string;
   generation: number;
-  taskId: string;
+  /** In milliseconds. */
+  endedAt: number;
+  until: number;
   release(): void;
 }
 
@@ -35,9 +45,19 @@ export class LingeringHolds {
     return this.#holds.size;
   }
 
+  /** The turn that has ended here, and which the engine may still work on. undefined: there is none for this task. */
+  find(engineId: string, taskId: string): Readonly<LingeringHold> | undefined {
+    for (const hold of this.#holds) {
+      if (hold.engineId === engineId && hold.taskId === taskId) return hold;
+    }
+    return undefined;
+  }
+
   /** Takes the hold over, and releases it in time. */
-  add(held: HeldEngine, taskId: string): void {
+  add(held: HeldEngine, turn: EndedTurn): void {
     const { engineId, generation, interrupted } = held;
+    const endedAt = this.#options.clock.now();
+    const until = endedAt + this.#options.config.turnIdleTimeoutMs;
     const released = new AbortController();
     const release = () => {
       if (!this.#holds.delete(hold)) return;
@@ -45,8 +65,12 @@ export class LingeringHolds {
       released.abort();
       held.release();
     };
-    const hold: LingeringHold = { engineId, generation, taskId, release };
+    const hold: LingeringHold = { ...turn, engineId, generation, endedAt, until, release };
     this.#holds.add(hold);
+    // The live turn must not stay in memory as the user of the hold.
+    held.passTo({
+      toHoldView: () => ({ kind: "ended_turn", ...turn, until: new Date(until).toISOString() }),
+    });
     interrupted.addEventListener("abort", release, { once: true });
     if (interrupted.aborted) release();
     else void this.#watch(hold, released.signal);
@@ -65,8 +89,8 @@ export class LingeringHolds {
   }
 
   async #watch(hold: LingeringHold, released: AbortSignal): Promise<void> {
-    const { clock, config, turnTiming } = this.#options;
-    const until = clock.now() + config.turnIdleTimeoutMs;
+    const { clock, turnTiming } = this.#options;
+    const { until } = hold;
     while (clock.now() < until && !released.aborted) {
       await clock.sleep(Math.min(turnTiming.lingerCheckMs, until - clock.now()), released).catch(() => {
         // Released: the loop's condition sees it.

@@ -10,7 +10,10 @@ import type { LingeringHolds } from "./lingering-holds.ts";
 
 /** What it takes to run a turn: its engine, its log and its limits. */
 export interface RunContext extends TurnContext {
-  config: Pick<Config, "eventMaxBytes" | "turnMaxBytes" | "turnLogBytesPerHour" | "turnIdleTimeoutMs">;
+  config: Pick<
+    Config,
+    "eventMaxBytes" | "turnMaxBytes" | "turnLogBytesPerHour" | "turnIdleTimeoutMs" | "hitlTimeoutMs"
+  >;
   replica: Pick<Replica, "id" | "holdsLease">;
   reconciler: Pick<Reconciler, "observeNow">;
   connections: EngineConnections;

@@ -8,8 +8,10 @@ import { CANCELLED_UNSENT, toEndCause, type EndCause } from "../model/turn-end.t
 import { eraseTurn } from "../start/record-turn.ts";
 import { toStopError } from "../start/stop-error.ts";
 import { explainClose } from "./explain-close.ts";
-import { IdleWatchdog } from "./idle-watchdog.ts";
+import { explainBusyTask } from "./explain-busy-task.ts";
+import { IdleWatchdog, type IdleCause } from "./idle-watchdog.ts";
 import type { RunContext } from "./run-context.ts";
+import { StopAtEngine } from "./stop-at-engine.ts";
 import { UpstreamReader } from "./upstream-reader.ts";
 
 export interface RunTurnInput {
@@ -30,15 +32,17 @@ type Result =
  */
 export async function runTurn(ctx: RunContext, input: RunTurnInput): Promise<void> {
   const { turn, held } = input;
-  const watchdog = new IdleWatchdog(ctx.clock, ctx.config.turnIdleTimeoutMs);
+  const watchdog = new IdleWatchdog(ctx.clock, toIdleLimits(ctx), turn.questions);
+  const stop = new StopAtEngine(ctx, input);
   const onInterrupted = () => turn.stop(toInterruption(held.interrupted.reason));
   held.interrupted.addEventListener("abort", onInterrupted, { once: true });
   if (held.interrupted.aborted) onInterrupted();
-  const calling = callEngine(ctx, input, watchdog);
+  const calling = callEngine(ctx, input, { watchdog, stop });
   const stopClocks = startClocks(ctx, turn, watchdog);
   try {
     const result = await calling;
     held.interrupted.removeEventListener("abort", onInterrupted);
+    if (result.kind === "ended") result.cause = await stop.toEnd(result.cause);
     await conclude(ctx, input, result);
   } finally {
     stopClocks();
@@ -51,10 +55,7 @@ function startClocks(ctx: RunContext, turn: LiveTurn, watchdog: IdleWatchdog): (
   // One turn of the event loop later, when the connection has been asked for: the timers must not delay it.
   const start = setImmediate(() => {
     stopAnswer = ctx.clock.after(ctx.turnTiming.startAnswerMs, () => turn.answer());
-    watchdog.start(() => {
-      const message = `the engine sent nothing for ${ctx.config.turnIdleTimeoutMs} ms`;
-      turn.stop(toEndCause("failed", "ENGINE_TIMEOUT", { message }));
-    });
+    watchdog.start((cause) => turn.stop(toIdleEnd(ctx, cause)));
   });
   return () => {
     clearImmediate(start);
@@ -62,9 +63,27 @@ function startClocks(ctx: RunContext, turn: LiveTurn, watchdog: IdleWatchdog): (
   };
 }
 
-async function callEngine(ctx: RunContext, input: RunTurnInput, watchdog: IdleWatchdog): Promise<Result> {
+function toIdleLimits({ config }: RunContext): { idleMs: number; personMs: number } {
+  return { idleMs: config.turnIdleTimeoutMs, personMs: config.hitlTimeoutMs };
+}
+
+function toIdleEnd({ config }: RunContext, cause: IdleCause): EndCause {
+  const message =
+    cause === "silence"
+      ? `the engine sent nothing for ${config.turnIdleTimeoutMs} ms`
+      : `the engine waited ${config.hitlTimeoutMs} ms for a person, and nobody answered its question`;
+  return toEndCause("failed", "ENGINE_TIMEOUT", { message });
+}
+
+/** What belongs to one run of a turn. */
+interface Run {
+  watchdog: IdleWatchdog;
+  stop: StopAtEngine;
+}
+
+async function callEngine(ctx: RunContext, input: RunTurnInput, run: Run): Promise<Result> {
   try {
-    return await sendAndRead(ctx, input, watchdog);
+    return await sendAndRead(ctx, input, run);
   } catch (error) {
     // A defect of ours. The turn still has to end, and what the engine does is unknown.
     ctx.log.error(
@@ -73,11 +92,11 @@ async function callEngine(ctx: RunContext, input: RunTurnInput, watchdog: IdleWa
     );
     return { kind: "ended", cause: toUnknownOutcome("the service failed to read the turn") };
   } finally {
-    watchdog.stop();
+    run.watchdog.stop();
   }
 }
 
-async function sendAndRead(ctx: RunContext, input: RunTurnInput, watchdog: IdleWatchdog): Promise<Result> {
+async function sendAndRead(ctx: RunContext, input: RunTurnInput, run: Run): Promise<Result> {
   const { turn, held, body } = input;
   if (turn.stopSignal.aborted) return stoppedBeforeSending(turn);
   if (!ctx.replica.holdsLease()) {
@@ -90,13 +109,16 @@ async function sendAndRead(ctx: RunContext, input: RunTurnInput, watchdog: IdleW
     ctx.turnLog.touch(turn);
     ctx.lingeringHolds.releaseFinished({ ...held, taskId: turn.input.taskId });
     turn.answer();
-    return new UpstreamReader(ctx, { turn, watchdog, source, apiKey: held.apiKey });
+    return new UpstreamReader(ctx, { turn, watchdog: run.watchdog, source, apiKey: held.apiKey });
   };
   const options = { body, onAccepted, signal: turn.stopSignal, errorBodyMs: ctx.turnTiming.errorBodyMs };
   const answer = await sendExecute(ctx.connections, held, options);
+  if (answer.kind === "refused") {
+    return toRefused(turn, toRefusal(answer.error, explainBusyTask(ctx, held, turn.input.taskId)));
+  }
   if (answer.kind !== "streaming") return toResult(turn, answer);
   try {
-    return await readStream(ctx, { turn, watchdog }, answer.sink);
+    return await readStream(ctx, { turn, ...run }, answer.sink);
   } finally {
     answer.close();
   }
@@ -104,10 +126,10 @@ async function sendAndRead(ctx: RunContext, input: RunTurnInput, watchdog: IdleW
 
 async function readStream(
   ctx: RunContext,
-  { turn, watchdog }: { turn: LiveTurn; watchdog: IdleWatchdog },
+  { turn, watchdog, stop }: Run & { turn: LiveTurn },
   reader: UpstreamReader,
 ): Promise<Result> {
-  const outcome = await reader.untilOver();
+  const outcome = await reader.untilOver(async () => stop.ask());
   if (reader.droppedEvents > 0) {
     const fields = { turnId: turn.input.turnId, events: reader.droppedEvents };
     ctx.log.warn(fields, "events after the terminal event were dropped");
@@ -128,7 +150,7 @@ async function readStream(
   }
 }
 
-type NotStreaming = Exclude<ExecuteAnswer<UpstreamReader>, { kind: "streaming" }>;
+type NotStreaming = Exclude<ExecuteAnswer<UpstreamReader>, { kind: "streaming" | "refused" }>;
 
 function toResult(turn: LiveTurn, answer: NotStreaming): Result {
   switch (answer.kind) {
@@ -141,8 +163,6 @@ function toResult(turn: LiveTurn, answer: NotStreaming): Result {
     case "lost":
       if (turn.stopSignal.aborted) return toStopped(turn);
       return { kind: "ended", cause: toUnknownOutcome("the connection was lost before the engine answered") };
-    case "refused":
-      return toRefused(turn, toRefusal(answer.error));
     case "not_a_stream": {
       const message = `the engine answered 200 with ${answer.contentType}: a turn needs the content type text/event-stream`;
       const error = new DomainError("ENGINE_ERROR", message, { engineError: answer.error });
@@ -206,10 +226,19 @@ async function conclude(ctx: RunContext, { turn, held }: RunTurnInput, result: R
       turn.answer();
       return;
     case "ended":
-      if (result.cause.engineMayContinue) ctx.lingeringHolds.add(held, turn.input.taskId);
-      else held.release();
+      releaseEnded(ctx, { turn, held }, result.cause);
       await endTurn(ctx, turn, result);
   }
+}
+
+function releaseEnded(
+  ctx: RunContext,
+  { turn, held }: Pick<RunTurnInput, "turn" | "held">,
+  { engineMayContinue, reason, status }: EndCause,
+): void {
+  const { turnId, taskId } = turn.input;
+  if (engineMayContinue) ctx.lingeringHolds.add(held, { turnId, taskId, reason: reason ?? status });
+  else held.release();
 }
 
 function toInterruption(reason: unknown): EndCause {

@@ -1,10 +1,11 @@
 import { StringDecoder } from "node:string_decoder";
 import { createParser, type EventSourceMessage, type EventSourceParser } from "eventsource-parser";
+import type { CancelAnswer } from "../../engine-contract/cancel.ts";
 import { toEventError } from "../../engine-contract/errors.ts";
 import { parseEventData } from "../../engine-contract/event-data.ts";
 import type { StreamSink, StreamSource } from "../../engine-contract/execute.ts";
 import type { LiveTurn } from "../model/live-turn.ts";
-import { COMPLETED, toEndCause, type EndCause } from "../model/turn-end.ts";
+import { CANCELLED_BY_ENGINE, COMPLETED, toEndCause, type EndCause } from "../model/turn-end.ts";
 import type { StreamClose } from "./explain-close.ts";
 import { describeMisread, type StreamSeen } from "./explain-missing-end.ts";
 import type { IdleWatchdog } from "./idle-watchdog.ts";
@@ -52,6 +53,8 @@ export class UpstreamReader implements StreamSink {
   readonly #parser: EventSourceParser;
   readonly #maxEventBytes: number;
   #cause: EndCause | undefined;
+  /** After the turn was cancelled: what the engine makes of that. */
+  #cancelling: "asked" | "answered" | undefined;
   #isCutOff = false;
   #droppedEvents = 0;
   #events = 0;
@@ -90,11 +93,16 @@ export class UpstreamReader implements StreamSink {
     return this.#events === 0 || this.#beginsWithStarted;
   }
 
-  /** The caller closes the connection afterwards. Throws an error of our own while reading. */
-  async untilOver(): Promise<UpstreamOutcome> {
-    // A terminal event takes precedence over the stop.
-    const onStop = () =>
-      this.#outcome.resolve(this.#cause ? { kind: "ended", cause: this.#cause } : { kind: "stopped" });
+  /**
+   * The caller closes the connection afterwards. Throws an error of our own while reading. If the turn is cancelled,
+   * `askEngine` asks the engine to end it, and what the engine still sends is read.
+   */
+  async untilOver(askEngine: () => Promise<CancelAnswer>): Promise<UpstreamOutcome> {
+    const onStop = () => {
+      // A terminal event takes precedence over the stop.
+      if (this.#cause || this.#turn.stopCause?.reason !== "CANCELLED") this.#resolveStopped();
+      else this.#readUntilCancelled(askEngine).catch((error: unknown) => this.#outcome.reject(error));
+    };
     const { stopSignal } = this.#turn;
     stopSignal.addEventListener("abort", onStop, { once: true });
     if (stopSignal.aborted) onStop();
@@ -104,6 +112,20 @@ export class UpstreamReader implements StreamSink {
       stopSignal.removeEventListener("abort", onStop);
       this.#isCutOff = true;
     }
+  }
+
+  #resolveStopped(): void {
+    this.#outcome.resolve(this.#cause ? { kind: "ended", cause: this.#cause } : { kind: "stopped" });
+  }
+
+  async #readUntilCancelled(askEngine: () => Promise<CancelAnswer>): Promise<void> {
+    this.#cancelling = "asked";
+    const answer = await askEngine();
+    this.#cancelling = "answered";
+    // The last event of the stream is on its way.
+    const isComing = answer === "cancelled" || answer === "no_turn";
+    if (isComing && !this.#cause) await this.#ctx.clock.sleep(this.#ctx.turnTiming.closeStreamMs);
+    this.#resolveStopped();
   }
 
   onChunk(chunk: Buffer): void {
@@ -188,10 +210,10 @@ export class UpstreamReader implements StreamSink {
         this.#onTerminalEvent(this.#toEngineFailure(data));
         break;
       case "hitl_request":
-        this.#watchdog.questionOpened(fieldOf(data, "request_id"));
+        this.#turn.questions.ask(fieldOf(data, "request_id"), this.#nowMs);
         break;
       case "hitl_resolved":
-        this.#watchdog.questionResolved(fieldOf(data, "request_id"));
+        this.#turn.questions.resolve(fieldOf(data, "request_id"));
         break;
       default:
     }
@@ -199,6 +221,12 @@ export class UpstreamReader implements StreamSink {
 
   /** Waits for the engine to close the stream: until then it may refuse the next turn of this task. */
   #onTerminalEvent(cause: EndCause): void {
+    if (this.#cancelling !== undefined) {
+      this.#cause = cause.status === "completed" ? cause : CANCELLED_BY_ENGINE;
+      // Before the engine's answer, the task may not be free yet.
+      if (this.#cancelling === "answered") this.#resolveStopped();
+      return;
+    }
     this.#cause = cause;
     const end = () => this.#outcome.resolve({ kind: "ended", cause });
     const { clock, turnTiming } = this.#ctx;
@@ -223,7 +251,7 @@ export class UpstreamReader implements StreamSink {
   #endTooLarge(reason: "EVENT_TOO_LARGE" | "TURN_TOO_LARGE", limit: number): void {
     // Also after a terminal event: the parser throws when it gets more text after it exceeded its limit.
     this.#isCutOff = true;
-    if (this.#cause !== undefined) return;
+    if (this.#cause !== undefined || this.#cancelling !== undefined) return;
     const what = reason === "EVENT_TOO_LARGE" ? "an event" : "the turn";
     this.#cause = toEndCause("failed", reason, { message: `${what} is larger than ${limit} bytes` });
     this.#outcome.resolve({ kind: "ended", cause: this.#cause });

@@ -84,7 +84,8 @@ type RpcParamsAndResults =
 
 /** The parts of a request that reach the engine unchanged. */
 type RequestFields =
-  `package.createClient=>.${"execute()[]" | "api.turns.start.mutate()[]" | "api.turns.execute.subscribe()[]"}.request.${"media[]" | "*"}`;
+  | `package.createClient=>.${"execute=>.respond()[]" | "api.turns.respond.mutate()[]"}.contentBlocks[]`
+  | `package.createClient=>.${"execute()[]" | "api.turns.start.mutate()[]" | "api.turns.execute.subscribe()[]"}.request.${"media[]" | "*"}`;
 
 type Metadata = `${Api}.audit.list.query=>.items[].metadata.*`;
 

@@ -17,7 +17,7 @@ afterAll(async () => {
 });
 
 const acquire = (userId: string, more: { timeoutMs?: number; expectGeneration?: number } = {}) =>
-  acquireEngine(house.ctx, { productId: house.productId, userId, timeoutMs: 60_000, ...more });
+  acquireEngine(house.ctx, { ...toCall(house, userId), timeoutMs: 60_000, ...more });
 
 test("a user without an engine is ENGINE_NOT_FOUND", async () => {
   await expect(acquire("unknown")).rejects.toMatchObject({ reason: "ENGINE_NOT_FOUND" });

@@ -2,16 +2,17 @@ import { expect, test } from "vitest";
 import { EngineHolds } from "../../../server/engines/access/engine-holds.ts";
 
 const never = () => new AbortController().signal;
+const call = (method = "m") => ({ holder: { toHoldView: () => ({ kind: "call", method }) as const } });
 
 test("a closed gate keeps new holders out until it opens, and leaves other engines alone", async () => {
   const holds = new EngineHolds();
   const gate = await holds.closeGate("e", { whenBusy: "wait", deadlineMs: 1_000, reason: "ENGINE_STOPPED" });
   let entered = false;
-  const entering = holds.acquire("e", never()).then((hold) => {
+  const entering = holds.acquire("e", never(), call()).then((hold) => {
     entered = true;
     return hold;
   });
-  using other = await holds.acquire("another engine", never());
+  using other = await holds.acquire("another engine", never(), call());
   expect(other.interrupted.aborted).toBe(false);
   expect(entered).toBe(false);
   gate[Symbol.dispose]();
@@ -27,9 +28,9 @@ test("new holders wait until both of two gates are open", async () => {
   const timeout = AbortSignal.timeout(50);
   gates[0][Symbol.dispose]();
   gates[0][Symbol.dispose]();
-  await expect(holds.acquire("e", timeout)).rejects.toThrow(/timeout/);
+  await expect(holds.acquire("e", timeout, call())).rejects.toThrow(/timeout/);
   gates[1][Symbol.dispose]();
-  (await holds.acquire("e", never())).release();
+  (await holds.acquire("e", never(), call())).release();
 });
 
 test("a wait at the gate ends with the reason of the caller's signal", async () => {
@@ -40,14 +41,14 @@ test("a wait at the gate ends with the reason of the caller's signal", async () 
     reason: "ENGINE_STOPPED",
   });
   const leaving = new AbortController();
-  const entering = holds.acquire("e", leaving.signal);
+  const entering = holds.acquire("e", leaving.signal, call());
   leaving.abort(new Error("the caller left"));
   await expect(entering).rejects.toThrow("the caller left");
 });
 
 test("`wait` interrupts the holders at its deadline, or gives up if told so", async () => {
   const holds = new EngineHolds();
-  const hold = await holds.acquire("e", never());
+  const hold = await holds.acquire("e", never(), call());
   const options = { whenBusy: "wait", deadlineMs: 30, reason: "ENGINE_RESTARTED" } as const;
   await expect(holds.closeGate("e", { ...options, onDeadline: "give_up" })).rejects.toMatchObject({
     reason: "ENGINE_BUSY",
@@ -62,9 +63,9 @@ test("`wait` interrupts the holders at its deadline, or gives up if told so", as
 
 test("a gate that could not be closed is open", async () => {
   const holds = new EngineHolds();
-  const hold = await holds.acquire("e", never());
+  const hold = await holds.acquire("e", never(), call());
   const refused = holds.closeGate("e", { whenBusy: "reject", deadlineMs: 0, reason: "ENGINE_STOPPED" });
   await expect(refused).rejects.toMatchObject({ reason: "ENGINE_BUSY" });
-  (await holds.acquire("e", never())).release();
+  (await holds.acquire("e", never(), call())).release();
   hold.release();
 });

@@ -1,0 +1,274 @@
+import { randomUUID } from "node:crypto";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { cancelTurn } from "../../server/turns/cancel-turn.ts";
+import { drainTurns } from "../../server/turns/drain-turns.ts";
+import { getTurn } from "../../server/turns/read/get-turn.ts";
+import { respondToTurn } from "../../server/turns/respond-to-turn.ts";
+import { startTurn } from "../../server/turns/start/start-turn.ts";
+import { answerJson, completed, sse, started, type Call } from "./engine-double.ts";
+import { openMovableClock } from "./movable-clock.ts";
+import { openTurnWorld, readAll, type TurnWorld, type WorldOptions } from "./turn-world.ts";
+
+let world: TurnWorld;
+let users = 0;
+beforeAll(async () => {
+  world = await openTurnWorld();
+});
+afterAll(async () => world[Symbol.asyncDispose]());
+
+const IDLE_MS = 600_000;
+const HITL_MS = 259_200_000;
+const question = (requestId?: string) => sse("hitl_request", { request_id: requestId, question: "May I?" });
+const resolved = (requestId?: string) => sse("hitl_resolved", { request_id: requestId });
+
+/** A turn whose engine waits for a person. */
+async function openTurn(options: WorldOptions = {}, asked = question("q")) {
+  users += 1;
+  const engine = await world.addEngine(`user ${users}`);
+  const { ctx } = world.openProcess(options);
+  const input = { ...world.input(), userId: engine.userId };
+  world.engine.onCall = (call) => {
+    call.open();
+    void call.write(started() + asked);
+  };
+  await startTurn(ctx, input);
+  await readAll(ctx, input, { stop: (read) => read.events.some(({ type }) => type === "hitl_request") });
+  const { productId, turnId, userId } = input;
+  const respond = async (given: object = {}) =>
+    respondToTurn(ctx, { productId, address: { turnId }, answer: "yes", ...given });
+  return { ctx, engine, input, respond, userId, call: await world.engine.callOf(input.request.taskId) };
+}
+
+test("the engine gets a person's answer, and a reader that comes back reads how the turn went on", async () => {
+  // The reader of `openTurn` has left by now.
+  const { ctx, engine, input, respond, call } = await openTurn();
+  let holds = 0;
+  world.engine.onRespond = (responding) => {
+    holds = world.holds.count(engine.engineId);
+    void call.write(resolved("q") + completed()).then(() => call.end());
+    answerJson(200, { status: "resolved", request_id: "q" })(responding);
+  };
+  const given = { feedback: "be brief", contentBlocks: [{ type: "text", text: "hi" }] };
+  expect(await respond(given)).toEqual({ status: "resolved" });
+  expect(world.engine.optionalCalls.at(-1)).toMatchObject({
+    body: {
+      task_id: input.request.taskId,
+      answer: "yes",
+      feedback: "be brief",
+      content_blocks: given.contentBlocks,
+    },
+    headers: { "x-engine-key": engine.apiKey },
+  });
+  const read = await readAll(ctx, input);
+  expect(read.events.map(({ type }) => type)).toEqual([
+    "thread_lifecycle",
+    "hitl_request",
+    "hitl_resolved",
+    "thread_lifecycle",
+  ]);
+  expect(read.end).toMatchObject({ status: "completed" });
+  expect(holds).toBe(2);
+  expect(world.holds.count(engine.engineId)).toBe(0);
+});
+
+test("an engine that answers without a body has accepted the answer", async () => {
+  const { respond } = await openTurn();
+  world.engine.onRespond = ({ response }) => response.writeHead(204).end();
+  expect(await respond()).toEqual({ status: "accepted" });
+});
+
+test("user and task reach the engine, too, also when the turn has ended here", async () => {
+  const { ctx, input, userId } = await openTurn();
+  await drainTurns(ctx, 0);
+  expect(await getTurn(ctx, input)).toMatchObject({
+    status: "interrupted",
+    end: { reason: "AWAITING_HUMAN", engineMayContinue: true, message: expect.stringContaining("taskId") },
+  });
+  world.engine.onRespond = answerJson(200, { status: "resolved" });
+  const { taskId } = input.request;
+  const answer = { productId: input.productId, address: { userId, taskId }, answer: "yes" };
+  expect(await respondToTurn(world.openProcess().ctx, answer)).toEqual({ status: "resolved" });
+  expect(world.engine.optionalCalls.at(-1)?.body).toEqual({ task_id: taskId, answer: "yes" });
+});
+
+test("a drain ends only those turns as AWAITING_HUMAN that wait for a person", async () => {
+  const { ctx, input, call } = await openTurn();
+  await call.write(resolved("q"));
+  await readAll(ctx, input, { stop: (read) => read.events.length === 3 });
+  await drainTurns(ctx, 0);
+  expect(await getTurn(ctx, input)).toMatchObject({ end: { reason: "DRAINING" } });
+});
+
+describe("turns that wait for no answer", () => {
+  test("an unknown turn, and one of another product, is TURN_NOT_FOUND", async () => {
+    const { ctx, input } = await openTurn();
+    const absent = { reason: "TURN_NOT_FOUND", message: "there is no turn of this id" };
+    const answer = { answer: "yes", productId: input.productId };
+    await expect(respondToTurn(ctx, { ...answer, address: { turnId: randomUUID() } })).rejects.toMatchObject(
+      absent,
+    );
+    const foreign = { ...answer, productId: await world.addProduct(), address: { turnId: input.turnId } };
+    await expect(respondToTurn(ctx, foreign)).rejects.toMatchObject(absent);
+  });
+
+  test("an ended turn is TURN_NOT_FOUND, and the message says how it ended and what to do", async () => {
+    const { ctx, input, respond } = await openTurn();
+    world.engine.onCancel = answerJson(404);
+    const before = world.engine.optionalCalls.length;
+    await cancelTurn(ctx, input);
+    await expect(respond()).rejects.toMatchObject({
+      reason: "TURN_NOT_FOUND",
+      message: expect.stringMatching(/has ended \(cancelled\).*with userId and taskId/),
+    });
+    // Only the cancel.
+    expect(world.engine.optionalCalls).toHaveLength(before + 1);
+  });
+
+  test("a turn that its engine has not begun has no question yet", async () => {
+    const engine = await world.addEngine("not begun");
+    world.engine.onCall = () => {};
+    const input = { ...world.input(), userId: engine.userId };
+    const starting = startTurn(world.ctx, input);
+    const call = await world.engine.callOf(input.request.taskId);
+    const { productId, turnId } = input;
+    await expect(
+      respondToTurn(world.ctx, { productId, address: { turnId }, answer: "yes" }),
+    ).rejects.toMatchObject({ reason: "TURN_NOT_FOUND", message: expect.stringContaining("has not begun") });
+    call.open();
+    call.end();
+    await starting;
+  });
+
+  test("an engine that has lost its memory since is not asked", async () => {
+    const { engine, respond } = await openTurn();
+    await world.database.raw`update engines set generation = 2 where id = ${engine.engineId}`;
+    await expect(respond()).rejects.toMatchObject({ reason: "GENERATION_CHANGED" });
+  });
+});
+
+describe("an engine's refusal", () => {
+  const envelope = (error: string) => ({ error, message: "no" });
+  test.each<[string, (call: Call) => void, string, string | undefined]>([
+    ["404", answerJson(404), "NOT_SUPPORTED_BY_ENGINE", undefined],
+    ["404 with an envelope", answerJson(404, envelope("NOT_FOUND")), "NOT_SUPPORTED_BY_ENGINE", "NOT_FOUND"],
+    ["405", answerJson(405, envelope("METHOD")), "NOT_SUPPORTED_BY_ENGINE", "METHOD"],
+    [
+      "404 without a question",
+      answerJson(404, envelope("NO_PENDING_REQUEST")),
+      "ENGINE_ERROR",
+      "NO_PENDING_REQUEST",
+    ],
+    [
+      "409 without a question",
+      answerJson(409, envelope("NO_PENDING_REQUEST")),
+      "ENGINE_ERROR",
+      "NO_PENDING_REQUEST",
+    ],
+    ["400", answerJson(400, envelope("INVALID_REQUEST")), "ENGINE_ERROR", "INVALID_REQUEST"],
+    ["409", answerJson(409, envelope("BUSY")), "ENGINE_BUSY", "BUSY"],
+    ["503", answerJson(503, envelope("DRAINING")), "ENGINE_UNHEALTHY", "DRAINING"],
+  ])("%s becomes a listed error, and the question stays open", async (_what, onRespond, reason, code) => {
+    const { ctx, input, respond } = await openTurn();
+    world.engine.onRespond = onRespond;
+    await expect(respond()).rejects.toMatchObject({
+      reason,
+      engineError: code === undefined ? undefined : expect.objectContaining({ code }),
+    });
+    expect(ctx.turns.find(input.productId, input.turnId)?.questions.isEmpty).toBe(false);
+  });
+
+  test("a lost answer is OUTCOME_UNKNOWN, and nothing is sent again", async () => {
+    const { respond } = await openTurn();
+    const before = world.engine.optionalCalls.length;
+    world.engine.onRespond = (call) => call.destroy();
+    await expect(respond()).rejects.toMatchObject({ reason: "OUTCOME_UNKNOWN" });
+    expect(world.engine.optionalCalls).toHaveLength(before + 1);
+  });
+});
+
+test("an answer passes the gate that an operation has closed to wait for the turn", async () => {
+  const { ctx, engine, input, respond, call } = await openTurn();
+  world.engine.onRespond = (responding) => {
+    void call.write(resolved("q") + completed()).then(() => call.end());
+    answerJson(200, { status: "resolved" })(responding);
+  };
+  const closing = world.holds.closeGate(engine.engineId, {
+    whenBusy: "wait",
+    deadlineMs: 60_000,
+    reason: "ENGINE_STOPPED",
+  });
+  expect(await respond()).toEqual({ status: "resolved" });
+  (await closing)[Symbol.dispose]();
+  expect((await readAll(ctx, input)).end).toMatchObject({ status: "completed" });
+});
+
+describe("how long a turn waits", () => {
+  function openWaiting(asked?: string) {
+    const clock = openMovableClock();
+    const config = { turnIdleTimeoutMs: IDLE_MS, hitlTimeoutMs: HITL_MS };
+    return openTurn({ clock, config }, asked).then((turn) => ({ ...turn, clock }));
+  }
+
+  test("the silence of an engine that waits for a person does not count, up to ORCH_HITL_TIMEOUT_S", async () => {
+    const { ctx, input, call, clock } = await openWaiting();
+    world.engine.onCancel = answerJson(404);
+    for (let passed = 0; passed + IDLE_MS < HITL_MS; passed += IDLE_MS) clock.advance(IDLE_MS);
+    expect(await getTurn(ctx, input)).toMatchObject({ status: "streaming" });
+    // Signs of life are no answers.
+    await call.write(":\n\n");
+    clock.advance(IDLE_MS);
+    const { end } = await readAll(ctx, input);
+    expect(end).toMatchObject({ status: "failed", reason: "ENGINE_TIMEOUT" });
+    expect(end?.message).toBe(
+      `the engine waited ${HITL_MS} ms for a person, and nobody answered its question`,
+    );
+  });
+
+  test("the oldest open question counts, and its answer ends that", async () => {
+    const { ctx, input, call, clock } = await openWaiting();
+    clock.advance(HITL_MS / 2);
+    await call.write(question("later") + resolved("q"));
+    await readAll(ctx, input, { stop: (read) => read.events.length === 4 });
+    clock.advance(HITL_MS / 2);
+    clock.advance(IDLE_MS);
+    expect(await getTurn(ctx, input)).toMatchObject({ status: "streaming" });
+    clock.advance(HITL_MS / 2);
+    expect((await readAll(ctx, input)).end).toMatchObject({ reason: "ENGINE_TIMEOUT" });
+  });
+
+  test("a limit for people that is shorter than the one for silence counts, too", async () => {
+    const clock = openMovableClock();
+    const { ctx, input, call } = await openTurn(
+      { clock, config: { turnIdleTimeoutMs: IDLE_MS, hitlTimeoutMs: 1_000 } },
+      question("q"),
+    );
+    await call.write(":\n\n");
+    clock.advance(1_000);
+    expect((await readAll(ctx, input)).end).toMatchObject({
+      reason: "ENGINE_TIMEOUT",
+      message: expect.stringContaining("for a person"),
+    });
+  });
+
+  test.each([
+    ["with", "q"],
+    ["without", undefined],
+  ])(
+    "after an accepted answer %s a request id, silence counts again from then on, without hitl_resolved",
+    async (_what, requestId) => {
+      const { ctx, input, respond, clock } = await openWaiting();
+      world.engine.onRespond = answerJson(200, { status: "resolved", request_id: requestId });
+      clock.advance(IDLE_MS);
+      clock.advance(IDLE_MS - 1_000);
+      await respond();
+      clock.advance(IDLE_MS / 2);
+      expect(await getTurn(ctx, input)).toMatchObject({ status: "streaming" });
+      clock.advance(IDLE_MS / 2);
+      clock.advance(IDLE_MS / 2);
+      expect((await readAll(ctx, input)).end).toMatchObject({
+        reason: "ENGINE_TIMEOUT",
+        message: `the engine sent nothing for ${IDLE_MS} ms`,
+      });
+    },
+  );
+});
