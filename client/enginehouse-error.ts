@@ -4,9 +4,7 @@ import { ConnectionError } from "./connection-error.ts";
 import type { ErrorData, FailureReason } from "./reason.ts";
 import type { TurnEnd, TurnGap } from "./turn-event.ts";
 
-interface EnginehouseErrorDetails extends Partial<
-  Pick<ErrorData, "requestId" | "retryAfterMs" | "issues" | "httpStatus">
-> {
+interface EnginehouseErrorDetails extends Partial<Pick<ErrorData, "requestId" | "retryAfterMs" | "issues">> {
   end?: TurnEnd | undefined;
   gap?: TurnGap | undefined;
   engineError?: TurnEnd["engineError"] | ErrorData["engineError"];
@@ -25,7 +23,6 @@ export class EnginehouseError extends Error {
   readonly retryAfterMs: number | undefined;
   readonly issues: ErrorData["issues"];
   readonly engineError: { code: string; message: string; details?: unknown } | undefined;
-  readonly #httpStatus: number | undefined;
 
   constructor(reason: FailureReason, message: string, details: EnginehouseErrorDetails = {}) {
     super(message, { cause: details.cause });
@@ -37,13 +34,15 @@ export class EnginehouseError extends Error {
     this.retryAfterMs = details.retryAfterMs;
     this.issues = details.issues;
     this.engineError = details.engineError ?? undefined;
-    this.#httpStatus = details.httpStatus;
   }
 
-  /** Whether the same request may succeed later, unchanged. */
+  /**
+   * Whether the same request may succeed later, unchanged. The service then says when (`retryAfterMs`). Lost connections
+   * and the limits of gateways are transient, too.
+   */
   get isTransient(): boolean {
     const isPassing = this.reason === "CONNECTION_LOST" || this.reason === "RATE_LIMITED";
-    return isPassing || (this.#httpStatus ?? 0) >= 500;
+    return isPassing || this.retryAfterMs !== undefined;
   }
 }
 

@@ -103,9 +103,12 @@ function isNew(gap: TurnGap, afterSeq: number): boolean {
   return gap.toSeq > afterSeq || gap.reason === "unknown_cursor";
 }
 
-/** A replica has answered before. So a page of a gateway may be gone at the next attempt, which only reads. */
-function mayPass(error: EnginehouseError): boolean {
-  return error.isTransient || error.reason === "UNEXPECTED_ANSWER";
+/**
+ * A replica has answered before. So a page of a gateway, or an internal error, may be gone at the next attempt, which
+ * only reads.
+ */
+function mayPass({ isTransient, reason }: EnginehouseError): boolean {
+  return isTransient || reason === "UNEXPECTED_ANSWER" || reason === "INTERNAL";
 }
 
 function toGivenUp(setback: EnginehouseError): EnginehouseError {

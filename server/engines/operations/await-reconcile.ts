@@ -14,6 +14,7 @@ export interface AwaitReconcileInput {
 
 type AwaitContext = Pick<OperationContext, "db" | "reconciler" | "runtime">;
 
+const DEADLINE_RETRY_MS = 1_000;
 const RUNTIME_RETRY_MS = 5_000;
 const REFUSED_RETRY_MS = 2_000;
 const MIN_CALL_MS = 2_000;
@@ -34,7 +35,7 @@ export async function awaitReconcile(
   // Nothing waits for the work after the deadline. If it fails, the next resync meets the same error and logs it.
   const outcome: ReconcileOutcome = await withinDeadline(reconcile, deadlineMs, () => {
     const problem = `the engine is not steady after ${deadlineMs} ms: the work continues, and ${HOW_TO_WAIT}`;
-    return new DomainError("DEADLINE_EXCEEDED", problem);
+    return new DomainError("DEADLINE_EXCEEDED", problem, { retryAfterMs: DEADLINE_RETRY_MS });
   });
   switch (outcome) {
     case "steady":

@@ -61,3 +61,18 @@ test("a call that waited at the gate of a stop gets ENGINE_STOPPED", async () =>
   await stopping;
   await expect(second).rejects.toMatchObject({ reason: "ENGINE_STOPPED" });
 });
+
+test("a call whose time ends at the gate of an operation is told what the operation waits for", async () => {
+  await provisionEngine(house.ctx, toCall(house, "emma"));
+  const first = await acquire("emma");
+  const before = house.ctx.holds.gateChanges;
+  const stopping = stopEngine(house.ctx, toCall(house, "emma"));
+  await expect.poll(() => house.ctx.holds.gateChanges).toBeGreaterThan(before);
+  await expect(acquire("emma", { timeoutMs: 50 })).rejects.toMatchObject({
+    reason: "DEADLINE_EXCEEDED",
+    retryAfterMs: 1_000,
+    message: expect.stringContaining("an operation on it waits for 1 call (a call of test)"),
+  });
+  first.release();
+  await stopping;
+});

@@ -1,5 +1,6 @@
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { EngineHolds } from "../../../server/engines/access/engine-holds.ts";
+import { describeHolds, type HoldView } from "../../../server/engines/access/hold-view.ts";
 
 const never = () => new AbortController().signal;
 const call = (method = "m") => ({ holder: { toHoldView: () => ({ kind: "call", method }) as const } });
@@ -68,4 +69,62 @@ test("a gate that could not be closed is open", async () => {
   await expect(refused).rejects.toMatchObject({ reason: "ENGINE_BUSY" });
   (await holds.acquire("e", never(), call())).release();
   hold.release();
+});
+
+describe("who waits for the holders is told what they are", () => {
+  const turn = (more: object = {}) =>
+    ({
+      kind: "turn",
+      turnId: "id-1",
+      taskId: "t",
+      status: "streaming",
+      isWaitingForPerson: false,
+      ...more,
+    }) as const;
+  const holderOf = (view: HoldView) => ({ holder: { toHoldView: () => view } });
+
+  test("ENGINE_BUSY names turns, calls and turns that have ended here, and says what to do", async () => {
+    const holds = new EngineHolds();
+    const hold = await holds.acquire("e", never(), holderOf(turn()));
+    await holds.acquire("e", never(), holderOf(turn({ turnId: "id-2", isWaitingForPerson: true })));
+    await holds.acquire("e", never(), call("skill.run"));
+    await holds.acquire("another engine", never(), call("other"));
+    hold.passTo({
+      toHoldView: () => ({
+        kind: "ended_turn",
+        turnId: "id-1",
+        taskId: "t",
+        reason: "CANCELLED",
+        until: "12:00",
+      }),
+    });
+    const refused = holds.closeGate("e", { whenBusy: "reject", deadlineMs: 0, reason: "ENGINE_STOPPED" });
+    await expect(refused).rejects.toMatchObject({
+      reason: "ENGINE_BUSY",
+      retryAfterMs: 1_000,
+      message:
+        "the engine is in use by 1 turn, 1 call, 1 turn that has ended here (" +
+        'turn id-1 of task "t": ended here (CANCELLED), but its engine may still work on it, so it holds the engine until ' +
+        '12:00 at the longest; turn id-2 of task "t": streaming, waiting for a person\'s answer; a call of skill.run): ' +
+        'wait for their ends, cancel the turns, or interrupt all (whenBusy "interrupt", or when "now")',
+    });
+  });
+
+  test("of many holds only some are shown, and long task ids are cut", () => {
+    const views = Array.from({ length: 9 }, () => turn({ taskId: "x".repeat(500) }));
+    const text = describeHolds(views);
+    expect(text).toMatch(/^9 turns \(turn id-1 of task "x{80}…": streaming; .*; 4 more\)$/);
+    expect(text.length).toBeLessThan(900);
+  });
+
+  test("whoever waits at the gate is told what the operation waits for", async () => {
+    const holds = new EngineHolds();
+    expect(holds.explainGate("e")).toBeUndefined();
+    const hold = await holds.acquire("e", never(), call("skill.run"));
+    const closing = holds.closeGate("e", { whenBusy: "wait", deadlineMs: 60_000, reason: "ENGINE_STOPPED" });
+    expect(holds.explainGate("e")).toBe("an operation on it waits for 1 call (a call of skill.run)");
+    hold.release();
+    using _gate = await closing;
+    expect(holds.explainGate("e")).toBe("an operation on it is under way");
+  });
 });
