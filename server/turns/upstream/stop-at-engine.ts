@@ -1,5 +1,6 @@
 import { cancelTask, type CancelAnswer } from "../../engine-contract/cancel.ts";
 import type { HeldEngine } from "../../engines/access/hold-engine.ts";
+import { toErrorMessage } from "../../errors.ts";
 import type { LiveTurn } from "../model/live-turn.ts";
 import { CANCELLED_BY_ENGINE, type EndCause, type EndReason } from "../model/turn-end.ts";
 import type { RunContext } from "./run-context.ts";
@@ -21,7 +22,7 @@ const CANCELLED_MESSAGES: Readonly<Record<Exclude<CancelAnswer, "cancelled">, st
     "the turn was cancelled; its engine may continue, because it did not confirm that it ended the turn",
 };
 
-type StopContext = Pick<RunContext, "connections" | "replica" | "turnTiming">;
+type StopContext = Pick<RunContext, "connections" | "log" | "replica" | "turnTiming">;
 
 /** Asks the engine of one turn to end the turn, at most once. */
 export class StopAtEngine {
@@ -53,10 +54,14 @@ export class StopAtEngine {
   async #ask(): Promise<CancelAnswer> {
     // Without the lease, a turn of this task may belong to another replica by now.
     if (!this.#ctx.replica.holdsLease()) return "unknown";
-    const { taskId } = this.#turn.input;
-    return cancelTask(this.#ctx.connections, this.#held, {
-      taskId,
-      timeoutMs: this.#ctx.turnTiming.cancelMs,
-    });
+    const { taskId, turnId } = this.#turn.input;
+    const timeoutMs = this.#ctx.turnTiming.cancelMs;
+    try {
+      return await cancelTask(this.#ctx.connections, this.#held, { taskId, timeoutMs });
+    } catch (error) {
+      // A defect of ours. The turn still has to end.
+      this.#ctx.log.error({ turnId, error: toErrorMessage(error) }, "a turn could not be ended at its engine");
+      return "unknown";
+    }
   }
 }
