@@ -1,7 +1,7 @@
 import { glob, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { fromErrorShape, type ErrorShape } from "../client/enginehouse-error.ts";
+import { fromErrorShape, type EnginehouseError } from "../client/enginehouse-error.ts";
 import { mayTryAgain } from "../client/may-try-again.ts";
 import { toTrpcErrorShape } from "../server/api/trpc/api-error.ts";
 import { DomainError, REASONS, type Reason } from "../server/errors.ts";
@@ -98,13 +98,12 @@ test("each refusal in the code has a retryAfterMs if and only if the same reques
   expect(checked).toBeGreaterThan(80);
 });
 
-describe("for each listed reason", () => {
-  const toClientError = (reason: Reason, retryAfterMs?: number) => {
-    const error = new DomainError(reason, "why", { retryAfterMs });
-    const shape = toTrpcErrorShape(error, { path: "turns.start", requestId: null });
-    return fromErrorShape(shape as ErrorShape);
-  };
+function toClientError(reason: Reason, retryAfterMs?: number): EnginehouseError {
+  const error = new DomainError(reason, "why", { retryAfterMs });
+  return fromErrorShape(toTrpcErrorShape(error, { path: "turns.start", requestId: null }));
+}
 
+describe("for each listed reason", () => {
   test("an error is transient for the client if and only if it says when to try again", () => {
     for (const reason of REASONS) {
       expect(toClientError(reason, 1_000), reason).toMatchObject({ isTransient: true, retryAfterMs: 1_000 });

@@ -36,10 +36,11 @@ async function openTurn(onCancel: (cancel: Call, turn: Call) => void, options: W
 }
 
 const cancelWell = (cancel: Call, turn: Call) => {
-  void turn.write(delta("late") + errored()).then(() => {
+  void (async () => {
+    await turn.write(delta("late") + errored());
     turn.end();
     answerJson(200, { cancelled: true })(cancel);
-  });
+  })();
 };
 
 test("the engine ends a cancelled turn: its last events are delivered, and the engine is free", async () => {

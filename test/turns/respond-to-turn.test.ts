@@ -22,14 +22,14 @@ const question = (requestId?: string) => sse("hitl_request", { request_id: reque
 const resolved = (requestId?: string) => sse("hitl_resolved", { request_id: requestId });
 
 /** A turn whose engine waits for a person. */
-async function openTurn(options: WorldOptions = {}, asked = question("q")) {
+async function openTurn(options: WorldOptions = {}) {
   users += 1;
   const engine = await world.addEngine(`user ${users}`);
   const { ctx } = world.openProcess(options);
   const input = { ...world.input(), userId: engine.userId };
   world.engine.onCall = (call) => {
     call.open();
-    void call.write(started() + asked);
+    void call.write(started() + question("q"));
   };
   await startTurn(ctx, input);
   await readAll(ctx, input, { stop: (read) => read.events.some(({ type }) => type === "hitl_request") });
@@ -146,8 +146,9 @@ describe("turns that wait for no answer", () => {
   });
 });
 
+const envelope = (error: string) => ({ error, message: "no" });
+
 describe("an engine's refusal", () => {
-  const envelope = (error: string) => ({ error, message: "no" });
   test.each<[string, (call: Call) => void, string, string | undefined]>([
     ["404", answerJson(404), "NOT_SUPPORTED_BY_ENGINE", undefined],
     ["404 with an envelope", answerJson(404, envelope("NOT_FOUND")), "NOT_SUPPORTED_BY_ENGINE", "NOT_FOUND"],
@@ -202,13 +203,13 @@ test("an answer passes the gate that an operation has closed to wait for the tur
   expect((await readAll(ctx, input)).end).toMatchObject({ status: "completed" });
 });
 
-describe("how long a turn waits", () => {
-  function openWaiting(asked?: string) {
-    const clock = openMovableClock();
-    const config = { turnIdleTimeoutMs: IDLE_MS, hitlTimeoutMs: HITL_MS };
-    return openTurn({ clock, config }, asked).then((turn) => ({ ...turn, clock }));
-  }
+async function openWaiting() {
+  const clock = openMovableClock();
+  const config = { turnIdleTimeoutMs: IDLE_MS, hitlTimeoutMs: HITL_MS };
+  return { ...(await openTurn({ clock, config })), clock };
+}
 
+describe("how long a turn waits", () => {
   test("the silence of an engine that waits for a person does not count, up to ORCH_HITL_TIMEOUT_S", async () => {
     const { ctx, input, call, clock } = await openWaiting();
     world.engine.onCancel = answerJson(404);
@@ -238,10 +239,8 @@ describe("how long a turn waits", () => {
 
   test("a limit for people that is shorter than the one for silence counts, too", async () => {
     const clock = openMovableClock();
-    const { ctx, input, call } = await openTurn(
-      { clock, config: { turnIdleTimeoutMs: IDLE_MS, hitlTimeoutMs: 1_000 } },
-      question("q"),
-    );
+    const config = { turnIdleTimeoutMs: IDLE_MS, hitlTimeoutMs: 1_000 };
+    const { ctx, input, call } = await openTurn({ clock, config });
     await call.write(":\n\n");
     clock.advance(1_000);
     expect((await readAll(ctx, input)).end).toMatchObject({

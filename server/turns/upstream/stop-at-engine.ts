@@ -60,7 +60,10 @@ export class StopAtEngine {
       return await cancelTask(this.#ctx.connections, this.#held, { taskId, timeoutMs });
     } catch (error) {
       // A defect of ours. The turn still has to end.
-      this.#ctx.log.error({ turnId, error: toErrorMessage(error) }, "a turn could not be ended at its engine");
+      this.#ctx.log.error(
+        { turnId, error: toErrorMessage(error) },
+        "a turn could not be ended at its engine",
+      );
       return "unknown";
     }
   }

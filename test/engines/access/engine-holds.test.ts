@@ -71,18 +71,18 @@ test("a gate that could not be closed is open", async () => {
   hold.release();
 });
 
-describe("who waits for the holders is told what they are", () => {
-  const turn = (more: object = {}) =>
-    ({
-      kind: "turn",
-      turnId: "id-1",
-      taskId: "t",
-      status: "streaming",
-      isWaitingForPerson: false,
-      ...more,
-    }) as const;
-  const holderOf = (view: HoldView) => ({ holder: { toHoldView: () => view } });
+const turn = (more: object = {}) =>
+  ({
+    kind: "turn",
+    turnId: "id-1",
+    taskId: "t",
+    status: "streaming",
+    isWaitingForPerson: false,
+    ...more,
+  }) as const;
+const holderOf = (view: HoldView) => ({ holder: { toHoldView: () => view } });
 
+describe("who waits for the holders is told what they are", () => {
   test("ENGINE_BUSY names turns, calls and turns that have ended here, and says what to do", async () => {
     const holds = new EngineHolds();
     const hold = await holds.acquire("e", never(), holderOf(turn()));
