@@ -38,11 +38,13 @@ const OF_USER: Row[] = [
   ["rpc.quotaState", "query"],
   ["rpc.cacheState", "query"],
   ["turns.list", "query"],
+  ["turns.respond", "mutate", { taskId: "t", answer: "yes" }],
   ["turns.start", "mutate", { turnId: absentTurnId, request: { message: "hi", taskId: "t" } }],
 ];
 const OF_TURN: Row[] = [
   ["turns.get", "query"],
   ["turns.cancel", "mutate"],
+  ["turns.respond", "mutate", { answer: "yes" }],
 ];
 
 /** The whole reply. All requests have the same id, so that replies can be equal. */

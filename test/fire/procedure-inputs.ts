@@ -86,9 +86,15 @@ export const PROCEDURE_INPUTS: Readonly<Record<string, ToInput>> = {
   "turns.get": ({ key, turnId }) => ({ key, input: { turnId } }),
   "turns.list": product({ userId: "ada", ...page }),
   "turns.cancel": ({ key, turnId }) => ({ key, input: { turnId } }),
-  "turns.respond": ({ key, turnId }) => ({
-    key,
-    input: { turnId, answer: "yes", feedback: "be brief", contentBlocks: [{ type: "text" }], idempotencyKey },
+  // Not with the turn's id, because the procedure takes one or the other.
+  "turns.respond": product({
+    turnId: undefined,
+    userId: "ada",
+    taskId: "t",
+    answer: "yes",
+    feedback: "be brief",
+    contentBlocks: [{ type: "text" }],
+    idempotencyKey,
   }),
   "products.register": operator(() => ({ slug: "new", name: "New", policy, idempotencyKey })),
   "products.get": operator(({ spareId }) => ({ productId: spareId })),

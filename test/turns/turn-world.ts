@@ -1,6 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { openDatabase, type Database, type RawSql } from "../../db/client.ts";
+import { findEngines } from "../../db/engines.ts";
 import { EngineConnections } from "../../server/engine-contract/connections.ts";
+import { EngineReads } from "../../server/engines/access/engine-reads.ts";
 import { EngineHolds } from "../../server/engines/access/engine-holds.ts";
 import { LeaseGuard } from "../../server/replicas/lease-guard.ts";
 import type { Log } from "../../server/log.ts";
@@ -139,7 +141,6 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
       observeNow: async (engineId) => engines.find((one) => one.engineId === engineId),
     };
     const base = {
-      db: link.db,
       raw,
       clock,
       log: silentLog,
@@ -155,6 +156,7 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
     const ctx: WorldContext = {
       ...base,
       lease,
+      engineReads: new EngineReads(async (users) => findEngines(link.db, users)),
       openedKeys: { open: (sealed) => sealed },
       turns: new TurnRegistry(base),
       turnLog: new TurnLog(base),
