@@ -26,7 +26,8 @@ export async function cancelTask(
       readOnly: false,
       isOptional: true,
     });
-    return value["cancelled"] === true ? "cancelled" : "no_turn";
+    if (value["cancelled"] === true) return "cancelled";
+    return value["cancelled"] === false ? "no_turn" : "unknown";
   } catch (error) {
     if (!(error instanceof DomainError)) throw error;
     return error.reason === "NOT_SUPPORTED_BY_ENGINE" ? "unsupported" : "unknown";

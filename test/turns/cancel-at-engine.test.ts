@@ -106,6 +106,7 @@ describe("an engine that did not confirm the cancel may continue, and stays held
     ["it has no turn of the task", answerJson(200, { cancelled: false }), /had no turn/],
     ["it fails", answerJson(500, { error: "BROKEN", message: "no" }), /did not confirm/],
     ["it drains", answerJson(503, { error: "DRAINING", message: "no" }), /did not confirm/],
+    ["it does not say", answerJson(200, { result: 1 }), /did not confirm/],
     ["it answers nonsense", ({ response }) => response.end("<html>"), /did not confirm/],
     ["it breaks the connection", (call) => call.destroy(), /did not confirm/],
     ["it hangs", () => {}, /did not confirm/],
