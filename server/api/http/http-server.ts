@@ -5,10 +5,11 @@ import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest }
 import type { AppContext } from "../../compose.ts";
 import { OUR_KEYS } from "../../secrets/secrets.ts";
 import { DomainError, toErrorMessage, type Reason } from "../../errors.ts";
-import { mountTrpc, REQUEST_MAX_BYTES } from "../trpc/trpc-route.ts";
+import { mountTrpc } from "../trpc/trpc-route.ts";
 import { BodyBudget } from "./body-budget.ts";
 import { CallerConnections } from "./caller-connections.ts";
 import { endRequest, QUIET_PATHS } from "./end-request.ts";
+import { acceptJsonBodies, REQUEST_MAX_BYTES } from "./json-bodies.ts";
 import { answerMalformedHttp } from "./malformed-http.ts";
 import { findProcessLimits, toMaxBodyBytes, toMaxConnections } from "./process-limits.ts";
 import { sendRawRefusal } from "./raw-refusal.ts";
@@ -92,7 +93,9 @@ export async function openHttpServer(ctx: AppContext, options: HttpServerOptions
   const readiness = openReadiness(ctx);
   const budget = new BodyBudget(bounds.bodyBytes);
   const unsent = new UnsentAnswers((socket) => connections.ownerOf(socket) ?? "");
-  mountTrpc(server, { app: ctx, readiness, closing: closing.signal, connections, budget, unsent });
+  const context = { app: ctx, readiness, closing: closing.signal, connections, budget, unsent };
+  acceptJsonBodies(server, context);
+  mountTrpc(server, context);
   mountHealth(server, readiness);
   const url = await listen(server, options);
 

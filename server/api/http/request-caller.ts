@@ -1,7 +1,17 @@
+import type { FastifyRequest } from "fastify";
 import type { AppContext } from "../../compose.ts";
 import { DomainError } from "../../errors.ts";
 import { authenticate } from "../../keys/authenticate.ts";
-import type { Caller } from "../../keys/caller.ts";
+import { toOwner, type Caller } from "../../keys/caller.ts";
+import { toCallerAddress } from "./caller-address.ts";
+import type { CallerConnections } from "./caller-connections.ts";
+
+declare module "fastify" {
+  interface FastifyRequest {
+    /** The caller of this request. null until the body or the call asks for it. */
+    caller: RequestCaller | null;
+  }
+}
 
 export interface RequestCaller {
   /** Returns the caller whose key came with the request. A batch of calls checks the key once. */
@@ -10,7 +20,25 @@ export interface RequestCaller {
   reauthenticate(): Promise<Caller>;
 }
 
-export interface CallerInput {
+export interface CallerContext {
+  app: AppContext;
+  connections: Pick<CallerConnections, "noteKnown">;
+}
+
+/** A request's body and its call share one check of the key. */
+export function getCaller({ app, connections }: CallerContext, request: FastifyRequest): RequestCaller {
+  request.caller ??= openCaller(app, {
+    authorization: request.headers.authorization,
+    address: toCallerAddress(request.raw, app.config.trustProxy),
+    onKnown: (caller) => {
+      request.actorName = caller.actor.name;
+      connections.noteKnown(request.raw.socket, toOwner(caller));
+    },
+  });
+  return request.caller;
+}
+
+interface CallerInput {
   authorization: string | undefined;
   /** See `toCallerAddress`. */
   address: string;
@@ -19,7 +47,7 @@ export interface CallerInput {
 }
 
 /** Reads the key only, so it works before the body has arrived. */
-export function openCaller(app: AppContext, { authorization, address, onKnown }: CallerInput): RequestCaller {
+function openCaller(app: AppContext, { authorization, address, onKnown }: CallerInput): RequestCaller {
   let checked: Promise<Caller> | undefined;
   const check = async () => {
     const caller = await authenticate(app, readBearer(authorization), address);

@@ -8,7 +8,7 @@ import { Cursor, Generation, Limit, UserId, Uuid } from "./field-schemas.ts";
 import { platformProcedure } from "../trpc/procedures.ts";
 import { sendOnce } from "../trpc/send-once.ts";
 import { streamTurn } from "../turn-stream/stream-turn.ts";
-import { encodeForTrpc } from "../turn-stream/encode-for-trpc.ts";
+import { toTrpcItems } from "../turn-stream/encode-for-trpc.ts";
 import { t } from "../trpc/trpc.ts";
 import {
   AcceptedAnswer,
@@ -55,18 +55,12 @@ export const turnsRouter = t.router({
       // A reader with a cursor has seen the turn begin. Never start it again: its row may be deleted by now.
       const start = lastEventId === undefined ? begin : undefined;
       const { turnId } = input;
-      return streamTurn(ctx, {
-        turnId,
-        afterSeq: toCursor(lastEventId),
-        start,
-        signal,
-        encode: encodeForTrpc,
-      });
+      return toTrpcItems(streamTurn(ctx, { turnId, afterSeq: toCursor(lastEventId), start, signal }));
     }),
   events: platformProcedure("read")
     .input(Events)
     .subscription(({ ctx, input: { turnId, lastEventId }, signal }) =>
-      streamTurn(ctx, { turnId, afterSeq: toCursor(lastEventId), signal, encode: encodeForTrpc }),
+      toTrpcItems(streamTurn(ctx, { turnId, afterSeq: toCursor(lastEventId), signal })),
     ),
   get: platformProcedure("read")
     .input(OfTurn)

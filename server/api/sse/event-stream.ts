@@ -6,22 +6,29 @@ import { cutConnection, STALL_MS, type UnsentAnswers } from "../http/unsent-answ
 /** A client may treat its connection as dead after this time without a byte. */
 export const SILENCE_MS = 30_000;
 const PING_INTERVAL_MS = SILENCE_MS / 2;
-const PING = toEvent("ping", "");
 /** Larger texts are sent in pieces of this size, each once the reader has taken the one before. */
 const PIECE_BYTES = 64 * 1024;
 const CLOSE_SOON_MS = 1_000;
 
-/** The headers of tRPC's own handler. */
-const HEADERS = {
-  vary: "trpc-accept, accept",
-  "content-type": "text/event-stream",
-  "cache-control": "no-cache, no-transform",
-  "x-accel-buffering": "no",
-};
+/** What a transport adds to the events. */
+export interface StreamFormat {
+  /** Of the reply, besides its own. */
+  headers: OutgoingHttpHeaders;
+  /** Sent before everything else. May be empty. */
+  greeting: string;
+  /** Sent after 15 s of silence. */
+  ping: string;
+}
+
+export interface EventStreamOptions {
+  unsent: UnsentAnswers;
+  format: StreamFormat;
+}
 
 /**
- * A reply of server-sent events. Its head is sent with the first event. Pings keep the connection alive. A reader that
- * takes nothing for a minute, although bytes wait for it, loses its connection.
+ * A reply of server-sent events. Its head is sent with the first event; until then, the reply can still be another one.
+ * Pings keep the connection alive. A reader that takes nothing for a minute, although bytes wait for it, loses its
+ * connection.
  */
 export class EventStream {
   /** Undefined once the head was sent, so that an open stream does not hold it. */
@@ -29,6 +36,7 @@ export class EventStream {
   readonly #response: FastifyReply["raw"];
   readonly #socket: Socket;
   readonly #unsent: UnsentAnswers;
+  readonly #format: StreamFormat;
   /** Runs once the head was sent. It restarts with each write. */
   #ticks: NodeJS.Timeout | undefined;
   #cut: NodeJS.Timeout | undefined;
@@ -40,16 +48,21 @@ export class EventStream {
   #unsentBefore = 0;
   #stalledMs = 0;
 
-  constructor(reply: FastifyReply, unsent: UnsentAnswers) {
+  constructor(reply: FastifyReply, { unsent, format }: EventStreamOptions) {
     this.#reply = reply;
     this.#response = reply.raw;
     this.#socket = reply.request.raw.socket;
     this.#unsent = unsent;
-    reply.hijack();
+    this.#format = format;
     this.#response.once("close", () => this.#onClose());
     this.#response.on("drain", () => this.#onDrain());
     // A failed write closes the connection, and the close is handled above.
     this.#response.on("error", () => undefined);
+  }
+
+  /** True once the head was sent. */
+  get hasBegun(): boolean {
+    return this.#reply === undefined;
   }
 
   /** False while the reader is behind. Then await `untilRoom` before the next write. */
@@ -61,8 +74,17 @@ export class EventStream {
   /** Sends events in one write, or in pieces if they are large. Drops them after the end, or if the reader has left. */
   write(events: string): void {
     if (this.#response.destroyed || this.#isEnding) return;
-    this.#writeHead();
     this.#ticks?.refresh();
+    this.#send(this.#writeHead() ? this.#format.greeting + events : events);
+  }
+
+  /** Sends the head and a first text, unless an event was sent before. Some proxies keep a head without a body back. */
+  begin(): void {
+    if (this.hasBegun) return;
+    this.write(this.#format.greeting === "" ? this.#format.ping : "");
+  }
+
+  #send(events: string): void {
     // A UTF-16 unit is three bytes at most, so the many small texts need no exact count.
     if (this.#rest === undefined && events.length * 3 <= PIECE_BYTES) {
       if (!this.#response.write(events)) this.#noteUnsent();
@@ -99,12 +121,19 @@ export class EventStream {
     return this.#response.writableLength + (this.#rest?.length ?? 0);
   }
 
-  #writeHead(): void {
-    const ours = this.#reply?.getHeaders() as OutgoingHttpHeaders | undefined;
-    if (ours === undefined) return;
+  /** False: it was sent before. */
+  #writeHead(): boolean {
+    const reply = this.#reply;
+    if (reply === undefined) return false;
     this.#reply = undefined;
-    this.#response.writeHead(200, { ...ours, ...HEADERS });
+    // From here on fastify sends no reply of its own.
+    reply.hijack();
+    this.#response.writeHead(200, {
+      ...(reply.getHeaders() as OutgoingHttpHeaders),
+      ...this.#format.headers,
+    });
     this.#ticks = setTimeout(() => this.#tick(), PING_INTERVAL_MS);
+    return true;
   }
 
   #sendRest(): void {
@@ -147,7 +176,7 @@ export class EventStream {
     const unsentBytes = this.#unsentBytes;
     this.#stalledMs = unsentBytes === this.#unsentBefore ? this.#stalledMs + PING_INTERVAL_MS : 0;
     this.#unsentBefore = unsentBytes;
-    if (unsentBytes === 0) this.write(PING);
+    if (unsentBytes === 0) this.write(this.#format.ping);
     // A pipelined answer without the socket waits for the answers before it, not for the reader.
     else if (this.#stalledMs >= STALL_MS && this.#response.socket !== null) cutConnection(this.#socket);
     this.#ticks?.refresh();

@@ -1,5 +1,5 @@
 import type { AppContext } from "../../compose.ts";
-import type { ReaderConnection } from "../turn-stream/stream-turn.ts";
+import type { EncodeBatch, ReaderConnection } from "../turn-stream/stream-turn.ts";
 import type { RequestCaller } from "../http/request-caller.ts";
 import type { StandIns } from "./stand-ins.ts";
 import type { Readiness } from "../http/readiness.ts";
@@ -15,6 +15,8 @@ export interface RequestContext extends RequestCaller {
   readiness(): Promise<Readiness>;
   /** Aborts when the server closes. Open streams then end without an end event, so their readers resume elsewhere. */
   closing: AbortSignal;
+  /** How the transport writes the batches of a subscription. */
+  encode: EncodeBatch;
   /** Of a subscription. */
   connection?: ReaderConnection;
 }

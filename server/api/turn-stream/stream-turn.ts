@@ -14,16 +14,21 @@ export interface ReaderConnection extends ReaderRoom {
   closeSoon(): void;
 }
 
+/** Turns a batch into the text that a transport sends. */
+export type EncodeBatch = (turnId: string, batch: TurnBatch) => string;
+
 interface StreamContext extends WatchContext {
   call: FollowContext & CallContext;
   productId: string;
+  /** A function, because one more generator would cost CPU per event. */
+  encode: EncodeBatch;
   connection?: ReaderConnection;
 }
 
 /** How long a started turn may take to its first event before the stream yields a batch without events. */
 const FIRST_EVENT_PATIENCE_MS = 50;
 
-export interface StreamTurnInput<Item> {
+export interface StreamTurnInput {
   turnId: string;
   /** The reader's cursor: everything up to it has been read; 0 for all. */
   afterSeq: number;
@@ -31,8 +36,6 @@ export interface StreamTurnInput<Item> {
   start?: (() => Promise<{ live: LiveTurn | undefined }>) | undefined;
   /** Aborts when the caller leaves. */
   signal: AbortSignal | undefined;
-  /** Turns a batch into what a transport sends. A function, because one more generator would cost CPU per event. */
-  encode: (turnId: string, batch: TurnBatch) => Item;
 }
 
 /**
@@ -44,11 +47,12 @@ export interface StreamTurnInput<Item> {
  *
  * After both, the connection closes soon, even if its reader is stalled.
  */
-export async function* streamTurn<Item>(
+export async function* streamTurn(
   ctx: StreamContext,
-  input: StreamTurnInput<Item>,
-): AsyncGenerator<Item, void, undefined> {
-  const { turnId, start, encode } = input;
+  input: StreamTurnInput,
+): AsyncGenerator<string, void, undefined> {
+  const { encode } = ctx;
+  const { turnId, start } = input;
   let lastSeq = input.afterSeq;
   let isOver = false;
   let batches: ReturnType<typeof followTurn> | undefined;

@@ -5,7 +5,13 @@ import { setImmediate } from "node:timers/promises";
 import { fastify, type FastifyReply } from "fastify";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { UnsentAnswers } from "../../../server/api/http/unsent-answers.ts";
-import { EventStream } from "../../../server/api/sse/event-stream.ts";
+import { EventStream, type StreamFormat, toEvent } from "../../../server/api/sse/event-stream.ts";
+
+const FORMAT: StreamFormat = {
+  headers: { "content-type": "text/event-stream", "x-own": "1" },
+  greeting: "",
+  ping: toEvent("ping", ""),
+};
 
 let send: (reply: FastifyReply) => FastifyReply;
 const server = fastify({ http: { highWaterMark: 16 * 1024 } });
@@ -28,7 +34,7 @@ afterAll(async () => {
 async function openStream(): Promise<EventStream> {
   const opened = Promise.withResolvers<EventStream>();
   send = (reply) => {
-    opened.resolve(new EventStream(reply, unsent));
+    opened.resolve(new EventStream(reply, { unsent, format: FORMAT }));
     return reply;
   };
   return opened.promise;
@@ -40,7 +46,7 @@ async function open(): Promise<IncomingMessage> {
   return response;
 }
 
-test("an item is sent in one chunk, after the headers of the reply and of tRPC", async () => {
+test("an item is sent in one chunk, after the headers of the reply and of the format", async () => {
   const opened = openStream();
   const socket = connect(port, "127.0.0.1");
   let text = "";
@@ -49,7 +55,12 @@ test("an item is sent in one chunk, after the headers of the reply and of tRPC",
   const stream = await opened;
   stream.write("data: 1\nid: 1\n\n\n");
   await expect.poll(() => text).toContain("\r\n\r\n10\r\ndata: 1\nid: 1\n\n\n\r\n");
-  for (const header of ["x-request-id: r1", "content-type: text/event-stream", "connection: close"]) {
+  for (const header of [
+    "x-request-id: r1",
+    "content-type: text/event-stream",
+    "x-own: 1",
+    "connection: close",
+  ]) {
     expect(text.toLowerCase()).toContain(`${header}\r\n`);
   }
   stream.end();

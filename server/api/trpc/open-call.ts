@@ -1,0 +1,53 @@
+import type { FastifyReply, FastifyRequest } from "fastify";
+import type { BodyBudget } from "../http/body-budget.ts";
+import { getCaller, type CallerContext } from "../http/request-caller.ts";
+import type { SendContext } from "../http/send-json.ts";
+import { encodeForTrpc } from "../turn-stream/encode-for-trpc.ts";
+import type { RequestContext } from "./request-context.ts";
+import { StandIns } from "./stand-ins.ts";
+
+/** What every route needs that calls procedures. */
+export interface RouteContext
+  extends SendContext, CallerContext, Pick<RequestContext, "app" | "readiness" | "closing"> {
+  budget: BodyBudget;
+}
+
+export interface HttpCall {
+  request: FastifyRequest;
+  reply: FastifyReply;
+  findInputText: RequestContext["findInputText"];
+}
+
+export interface OpenedCall {
+  ctx: RequestContext;
+  /** Aborts when the caller leaves. */
+  left: AbortSignal;
+}
+
+/** Makes the context of a request's calls. undefined: the caller has left. Throws why the request's body was refused. */
+export function openCall(
+  options: RouteContext,
+  { request, reply, findInputText }: HttpCall,
+): OpenedCall | undefined {
+  if (reply.raw.destroyed) {
+    reply.hijack();
+    return undefined;
+  }
+  const left = new AbortController();
+  reply.raw.once("close", () => {
+    if (!reply.raw.writableFinished) left.abort();
+  });
+  if (request.incoming?.refusal !== undefined) throw request.incoming.refusal;
+  const { app, readiness, closing } = options;
+  const ctx: RequestContext = {
+    app,
+    readiness,
+    closing,
+    ...getCaller(options, request),
+    requestId: request.id,
+    findInputText,
+    standIns: new StandIns(),
+    encode: encodeForTrpc,
+  };
+  return { ctx, left: left.signal };
+}
