@@ -8,7 +8,8 @@ export interface ExecuteRequest {
   [field: string]: unknown;
 }
 
-const ENGINE_NAMES: ReadonlyMap<string, string> = new Map([
+/** The fields of `/execute` that have another name here: ours, and the one of the contract. */
+export const ENGINE_NAMES: ReadonlyMap<string, string> = new Map([
   ["taskId", "task_id"],
   ["editMessageId", "edit_message_id"],
   ["retryMessageId", "retry_message_id"],

@@ -26,6 +26,7 @@ export function endRequest({ log, metrics }: EndContext, { request, reply, durat
     path,
     status: reply.statusCode,
     ...(request.reason !== null && { reason: request.reason }),
+    ...(request.turnId !== null && { turnId: request.turnId }),
     ms: Math.round(durationMs),
     requestId: request.id,
     actor: request.actorName,

@@ -5,6 +5,7 @@ import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest }
 import type { AppContext } from "../../compose.ts";
 import { OUR_KEYS } from "../../secrets/secrets.ts";
 import { DomainError, toErrorMessage, type Reason } from "../../errors.ts";
+import { mountRaw } from "../raw/mount-raw.ts";
 import { mountTrpc } from "../trpc/trpc-route.ts";
 import { BodyBudget } from "./body-budget.ts";
 import { CallerConnections } from "./caller-connections.ts";
@@ -14,7 +15,7 @@ import { answerMalformedHttp } from "./malformed-http.ts";
 import { findProcessLimits, toMaxBodyBytes, toMaxConnections } from "./process-limits.ts";
 import { sendRawRefusal } from "./raw-refusal.ts";
 import { openReadiness, type Readiness } from "./readiness.ts";
-import { refuse, refuseUnknownPath } from "./refuse.ts";
+import { answerUnservedMethod, refuse } from "./refuse.ts";
 import { RequestBody } from "./request-body.ts";
 import { toPath } from "./request-url.ts";
 import { UnsentAnswers } from "./unsent-answers.ts";
@@ -25,6 +26,8 @@ declare module "fastify" {
     actorName: string | null;
     /** The called procedure; null for a batch and for other routes. */
     procedure: string | null;
+    /** The turn that a request to a raw route is about. null: it names no valid one, or the route is another. */
+    turnId: string | null;
     /** Why the request failed; of a batch, the reason of the last failed call. null if nothing has failed. */
     reason: Reason | null;
     /** After this time the failed request may succeed. */
@@ -96,6 +99,7 @@ export async function openHttpServer(ctx: AppContext, options: HttpServerOptions
   const context = { app: ctx, readiness, closing: closing.signal, connections, budget, unsent };
   acceptJsonBodies(server, context);
   mountTrpc(server, context);
+  mountRaw(server, context);
   mountHealth(server, readiness);
   const url = await listen(server, options);
 
@@ -158,7 +162,7 @@ function makeServer(ctx: AppContext, { timeouts, connections }: ServerParts): Fa
     },
     frameworkErrors: (error, request, reply) => refuse(ctx.log, error, { request, reply }),
   });
-  const names = ["actorName", "procedure", "reason", "retryAfterMs", "incoming"];
+  const names = ["actorName", "procedure", "turnId", "reason", "retryAfterMs", "incoming"];
   for (const name of names) server.decorateRequest(name, null);
   server.addHook("onRequest", async (request, reply) => {
     const startedAt = performance.now();
@@ -187,7 +191,7 @@ function makeServer(ctx: AppContext, { timeouts, connections }: ServerParts): Fa
     }
   });
   server.setErrorHandler((error, request, reply) => refuse(ctx.log, error, { request, reply }));
-  server.setNotFoundHandler(refuseUnknownPath);
+  server.setNotFoundHandler(answerUnservedMethod);
   // Node would refuse an unknown `Expect` header without a body, and ask for every body before its caller is known.
   const serve = (request: IncomingMessage, response: ServerResponse) => server.routing(request, response);
   server.server.on("checkExpectation", serve);

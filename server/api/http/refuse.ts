@@ -4,6 +4,7 @@ import { type ApiError, toApiError, toProtocolError, toTrpcErrorShape } from "..
 import { noteFailure } from "./note-failure.ts";
 import { toRetryAfter } from "./raw-refusal.ts";
 import { toPath } from "./request-url.ts";
+import { findServedMethods } from "./served-methods.ts";
 
 interface Exchange {
   request: FastifyRequest;
@@ -26,12 +27,20 @@ export function addRetryAfter({ request, reply }: Exchange): void {
   if (request.retryAfterMs !== null) reply.header("retry-after", toRetryAfter(request.retryAfterMs));
 }
 
-export function refuseUnknownPath(request: FastifyRequest, reply: FastifyReply): void {
-  const path = toPath(request.url);
-  const isKnown = /^\/(?:trpc\/[^/]+|healthz|readyz)$/.test(path);
-  const refusal = isKnown
+/** Answers a request whose path or method no route serves. */
+export function answerUnservedMethod(request: FastifyRequest, reply: FastifyReply): void {
+  const methods = findServedMethods(request.url);
+  if (methods !== undefined) reply.header("allow", methods.join(", "));
+  if (methods !== undefined && request.method === "OPTIONS") {
+    void reply.code(204).send();
+    return;
+  }
+  const refusal = methods
     ? toProtocolError("METHOD_NOT_SUPPORTED", `this path does not support the method ${request.method}`)
-    : toProtocolError("NOT_FOUND", "this path does not exist: procedures are at /trpc/<procedure>");
+    : toProtocolError(
+        "NOT_FOUND",
+        "this path does not exist: procedures are at /trpc/<procedure>, raw routes below /v1",
+      );
   request.reason = refusal.reason;
   sendRaw(refusal, { request, reply });
 }
@@ -41,11 +50,12 @@ function sendTrpc(error: unknown, path: string, { request, reply }: Exchange): v
   void reply.code(shape.data.httpStatus).send({ error: shape });
 }
 
-function sendRaw(
-  { httpStatus, reason, message, retryAfterMs }: ApiError,
-  { request, reply }: Exchange,
-): void {
-  void reply.code(httpStatus).send({ error: { reason, message, requestId: request.id, retryAfterMs } });
+function sendRaw(error: ApiError, { request, reply }: Exchange): void {
+  const { httpStatus, reason, message, retryAfterMs, issues, engineError } = error;
+  // HTTP requires it in each answer with this status.
+  if (httpStatus === 401) reply.header("www-authenticate", 'Bearer realm="enginehouse"');
+  const body = { reason, message, requestId: request.id, retryAfterMs, issues, engineError };
+  void reply.code(httpStatus).send({ error: body });
 }
 
 function findProcedurePath(url: string): string | undefined {

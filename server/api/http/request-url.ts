@@ -2,7 +2,7 @@ import { OUR_KEYS } from "../../secrets/secrets.ts";
 
 const PATH_MAX_LENGTH = 200;
 const SEARCHED_LENGTH = 600;
-/** Other keys: no path of ours has a long part with letters and digits. */
+/** Other keys. Long ids of turns and users look the same; the log line has the turn's id in a field of its own. */
 const KEY_LIKE = /(?=[^/]*\d)(?=[^/]*[A-Za-z])[\w~+=-]{24,}/g;
 
 /**

@@ -1,3 +1,4 @@
+import { TRPCError } from "@trpc/server";
 import type { FastifyRequest } from "fastify";
 import { toSearch } from "../http/request-url.ts";
 import { findMember, withSource } from "../../json/json-text.ts";
@@ -29,5 +30,14 @@ export function noteSources(input: object, findText: () => string | undefined): 
     const text = findText();
     const source = text === undefined ? undefined : findMember(text, name);
     if (source !== undefined) withSource(value, source);
+  }
+}
+
+/** Throws BAD_REQUEST for text that is no JSON, without the parser's own message, which quotes the text. */
+export function parseInput(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new TRPCError({ code: "BAD_REQUEST", message: "the input is not valid JSON", cause });
   }
 }

@@ -1,4 +1,4 @@
-import { type AnyTRPCProcedure, TRPCError } from "@trpc/server";
+import type { AnyTRPCProcedure } from "@trpc/server";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { isAbortError } from "../../time/abortable.ts";
 import { noteFailure } from "../http/note-failure.ts";
@@ -7,7 +7,7 @@ import { appRouter } from "../routers/router.ts";
 import type { UnsentAnswers } from "../http/unsent-answers.ts";
 import { EventStream, SILENCE_MS, type StreamFormat, toEvent } from "../sse/event-stream.ts";
 import { runStream, type StreamCall } from "../turn-stream/run-stream.ts";
-import { readInputText } from "./input-text.ts";
+import { parseInput, readInputText } from "./input-text.ts";
 import { toTrpcErrorShape } from "./api-error.ts";
 
 const FORMAT: StreamFormat = {
@@ -80,13 +80,4 @@ function readInput(request: FastifyRequest): unknown {
   if (!lastEventId) return input;
   if (input === undefined || input === null) return { lastEventId };
   return typeof input === "object" && !Array.isArray(input) ? { ...input, lastEventId } : input;
-}
-
-/** Throws the error of a body that is no JSON. A parser's own message would quote the body. */
-export function parseInput(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new TRPCError({ code: "BAD_REQUEST", message: "the input is not valid JSON", cause });
-  }
 }

@@ -8,7 +8,11 @@ export interface TurnItem extends Omit<TurnBatch, "lastSeq" | "events"> {
 }
 
 /** Encodes a batch for `streamTurn` as an item of a tRPC subscription. Events keep the text that their engine sent. */
-export function encodeForTrpc(turnId: string, { events, gap, end, lastSeq }: TurnBatch): string {
+export function encodeForTrpc(
+  turnId: string,
+  _afterSeq: number,
+  { events, gap, end, lastSeq }: TurnBatch,
+): string {
   const rest = (gap ? `,"gap":${JSON.stringify(gap)}` : "") + (end ? `,"end":${JSON.stringify(end)}` : "");
   const json = `{"turnId":${JSON.stringify(turnId)},"events":[${events.join(",")}]${rest}}`;
   // tRPC's handler, too, ends an item with three newlines.

@@ -14,8 +14,8 @@ export interface ReaderConnection extends ReaderRoom {
   closeSoon(): void;
 }
 
-/** Turns a batch into the text that a transport sends. */
-export type EncodeBatch = (turnId: string, batch: TurnBatch) => string;
+/** Turns a batch into the text that a transport sends. `afterSeq` is the reader's cursor before the batch. */
+export type EncodeBatch = (turnId: string, afterSeq: number, batch: TurnBatch) => string;
 
 interface StreamContext extends WatchContext {
   call: FollowContext & CallContext;
@@ -68,7 +68,7 @@ export async function* streamTurn(
     let live: LiveTurn | undefined;
     if (start) {
       ({ live } = await abortable(start(), watch.signal));
-      if (!(await hasEventSoon(live))) yield encode(turnId, { lastSeq, events: [] });
+      if (!(await hasEventSoon(live))) yield encode(turnId, lastSeq, { lastSeq, events: [] });
     }
     const { productId, connection: room } = ctx;
     batches = followTurn(ctx.call, {
@@ -84,7 +84,8 @@ export async function* streamTurn(
       },
     });
     for (;;) {
-      yield encode(turnId, take(await batches.next()));
+      // The cursor is read before the batch moves it.
+      yield encode(turnId, lastSeq, take(await batches.next()));
       if (isOver) return;
     }
   } catch (error) {
@@ -96,7 +97,7 @@ export async function* streamTurn(
   }
   ctx.connection?.closeSoon();
   if (watch.refused === undefined) throw new DOMException("the stream continues elsewhere", "AbortError");
-  yield encode(turnId, toRefusedBatch(watch.refused, lastSeq));
+  yield encode(turnId, lastSeq, toRefusedBatch(watch.refused, lastSeq));
 }
 
 async function hasEventSoon(turn: LiveTurn | undefined): Promise<boolean> {

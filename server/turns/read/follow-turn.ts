@@ -81,6 +81,7 @@ export async function* followTurn(
       (live && readLive(live, reader, cursor)) ??
       (await ctx.lease.run(async () => readRecorded(ctx, input, cursor)));
     if (step.kind === "wait") {
+      room?.begin();
       await step.wait();
       continue;
     }

@@ -25,6 +25,7 @@ function openRoom(): ReaderRoom & { open(): void; fill(): void } {
     get hasRoom() {
       return hasRoom;
     },
+    begin: () => undefined,
     untilRoom: async () => opened.promise,
     fill: () => {
       hasRoom = false;
