@@ -75,7 +75,7 @@ export async function openRaw(config: Partial<Config> = {}): Promise<Raw> {
 async function toReply(response: Response): Promise<RawReply> {
   const { status, headers } = response;
   const text = await response.text();
-  const isJson = headers.get("content-type")?.startsWith("application/json") === true;
+  const isJson = text !== "" && headers.get("content-type")?.startsWith("application/json") === true;
   return { status, headers, text, events: parseEvents(text), body: isJson ? JSON.parse(text) : undefined };
 }
 
