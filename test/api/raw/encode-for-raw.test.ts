@@ -1,6 +1,7 @@
 import { EventSourceParserStream } from "eventsource-parser/stream";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { RAW_FORMAT } from "../../../server/api/raw/raw-format.ts";
 import { encodeForRaw } from "../../../server/api/raw/encode-for-raw.ts";
 import { parseEventData } from "../../../server/engine-contract/event-data.ts";
 import { TurnWindow } from "../../../server/turns/log/turn-window.ts";
@@ -105,8 +106,9 @@ describe("what is no event", () => {
     expect(parseEvents(encodeBatch({ lastSeq: 4, gap: unknown }, 80))).toMatchObject([{ id: "4" }]);
   });
 
-  test("a batch that only says that the turn has begun is a comment", () => {
+  test("a batch that only says that the turn has begun is a comment, and so is the sign of life of a quiet stream", () => {
     expect(encodeBatch({})).toBe(":\n\n");
+    expect(RAW_FORMAT.ping).toBe(":\n\n");
     expect(parseEvents(":\n\n")).toEqual([]);
   });
 });

@@ -31,10 +31,10 @@ afterAll(async () => {
 });
 
 /** Opens the stream of the next request, which the test then writes to. */
-async function openStream(): Promise<EventStream> {
+async function openStream(format = FORMAT): Promise<EventStream> {
   const opened = Promise.withResolvers<EventStream>();
   send = (reply) => {
-    opened.resolve(new EventStream(reply, { unsent, format: FORMAT }));
+    opened.resolve(new EventStream(reply, { unsent, format }));
     return reply;
   };
   return opened.promise;
@@ -80,6 +80,35 @@ test("a stream that ends without an event is an empty event stream", async () =>
     "r1",
   ]);
   expect(await (await response).toArray()).toEqual([]);
+});
+
+test("a stream that begins without an event sends its greeting, or else a ping, once", async () => {
+  for (const [format, wanted] of [
+    [FORMAT, FORMAT.ping],
+    [{ ...FORMAT, greeting: ": hello\n\n" }, ": hello\n\n"],
+  ] as const) {
+    const opened = openStream(format);
+    const answered = open();
+    const stream = await opened;
+    expect(stream.hasBegun).toBe(false);
+    stream.begin();
+    stream.begin();
+    const response = await answered;
+    expect(stream.hasBegun).toBe(true);
+    stream.write("data: 1\n\n");
+    stream.begin();
+    stream.end();
+    expect((await response.toArray()).join("")).toBe(`${wanted}data: 1\n\n`);
+  }
+});
+
+test("before its first event a stream can still be answered in another way", async () => {
+  send = (reply) => {
+    new EventStream(reply, { unsent, format: FORMAT });
+    return reply.code(404).send({ error: "absent" });
+  };
+  const response = await open();
+  expect([response.statusCode, (await response.toArray()).join("")]).toEqual([404, '{"error":"absent"}']);
 });
 
 test("a quiet stream gets a ping every 15 seconds", async () => {

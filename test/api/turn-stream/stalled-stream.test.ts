@@ -26,10 +26,15 @@ async function openFlood(api: Api) {
   return { turnId, turn, apiKey, readKey, keyId };
 }
 
+const toTrpcPath = (turnId: string) =>
+  `/trpc/turns.events?input=${encodeURIComponent(JSON.stringify({ turnId }))}`;
+const toRawPath = (turnId: string) => `/v1/turns/${turnId}/events`;
+
 /** Opens a stream that nobody reads, and waits until its reader has left the turn for want of room. */
 async function openStalled(
   api: Api,
   { turn, turnId, readKey }: Awaited<ReturnType<typeof openFlood>>,
+  toPath = toTrpcPath,
 ): Promise<{ socket: Socket; isClosed: () => boolean }> {
   const [join, leave] = [vi.spyOn(turn, "join"), vi.spyOn(turn, "leave")];
   const socket = connect(Number(new URL(api.url).port), "127.0.0.1");
@@ -37,8 +42,7 @@ async function openStalled(
   let closed = false;
   socket.on("error", () => {});
   socket.on("close", () => (closed = true));
-  const path = `/trpc/turns.events?input=${encodeURIComponent(JSON.stringify({ turnId }))}`;
-  socket.write(`GET ${path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${readKey}\r\n\r\n`);
+  socket.write(`GET ${toPath(turnId)} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${readKey}\r\n\r\n`);
   let before = 0;
   await expect
     .poll(() => {
@@ -56,25 +60,31 @@ async function openStalled(
   return { socket, isClosed };
 }
 
-test("a stalled stream ends soon after a revocation of its key, and its reader resumes with another key", async () => {
-  await using api = await openApi();
-  const world = await openFlood(api);
-  const { socket, isClosed } = await openStalled(api, world);
-  const chunks: string[] = [];
-  expect(isClosed()).toBe(false);
-  await api.mutate("platformKeys.revoke", { key: ADMIN_KEY, input: { keyId: world.keyId } });
-  await expect.poll(isClosed).toBe(true);
+test.each([
+  ["of tRPC", toTrpcPath],
+  ["of a raw route", toRawPath],
+])(
+  "a stalled stream %s ends soon after a revocation of its key, and its reader resumes with another key",
+  async (_what, toPath) => {
+    await using api = await openApi();
+    const world = await openFlood(api);
+    const { socket, isClosed } = await openStalled(api, world, toPath);
+    const chunks: string[] = [];
+    expect(isClosed()).toBe(false);
+    await api.mutate("platformKeys.revoke", { key: ADMIN_KEY, input: { keyId: world.keyId } });
+    await expect.poll(isClosed).toBe(true);
 
-  const other = await openStalled(api, { ...world, readKey: world.apiKey });
-  other.socket.on("data", (chunk: Buffer) => chunks.push(chunk.toString("latin1")));
-  other.socket.resume();
-  const hasLast = () => chunks.slice(-10).join("").includes(`"n":${EVENTS},`);
-  await expect.poll(hasLast, { timeout: 120_000 }).toBe(true);
-  const seen = [...chunks.join("").matchAll(/"n":(\d+),/g)].map(([, n]) => Number(n));
-  expect(seen).toEqual(Array.from({ length: EVENTS }, (_, index) => index + 1));
-  other.socket.destroy();
-  socket.destroy();
-});
+    const other = await openStalled(api, { ...world, readKey: world.apiKey }, toPath);
+    other.socket.on("data", (chunk: Buffer) => chunks.push(chunk.toString("latin1")));
+    other.socket.resume();
+    const hasLast = () => chunks.slice(-10).join("").includes(`"n":${EVENTS},`);
+    await expect.poll(hasLast, { timeout: 120_000 }).toBe(true);
+    const seen = [...chunks.join("").matchAll(/"n":(\d+),/g)].map(([, n]) => Number(n));
+    expect(seen).toEqual(Array.from({ length: EVENTS }, (_, index) => index + 1));
+    other.socket.destroy();
+    socket.destroy();
+  },
+);
 
 test("a stalled stream does not delay the close of the server", async () => {
   await using api = await openApi();
