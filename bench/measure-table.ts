@@ -54,6 +54,7 @@ function toFigureText({ bound, figure, unit }: Measure): string {
     case "added_at_most":
       return `+${toText(figure)} ${unit}`;
     case "at_least":
+    case "at_most":
       return "";
     case "none":
       return Number.isNaN(figure) ? "" : `${toText(figure)} ×`;
@@ -72,6 +73,8 @@ function toBoundText(bound: Bound, unit: string): string {
       return `≤ +${bound.amount} ${unit}`;
     case "at_least":
       return `≥ ${bound.amount} ${unit}`;
+    case "at_most":
+      return `≤ ${bound.amount} ${unit}`;
     case "none":
       return "";
   }

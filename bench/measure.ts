@@ -9,7 +9,7 @@ export type Bound =
   | { kind: "cheaper_at_least"; times: number }
   /** ours − baseline */
   | { kind: "added_at_most"; amount: number }
-  | { kind: "at_least"; amount: number }
+  | { kind: "at_least" | "at_most"; amount: number }
   | { kind: "none" };
 
 export interface Measure {
@@ -62,6 +62,7 @@ export function toCpuPer(per: string, count: number, rounds: readonly CpuReading
 function toFigure(bound: Bound, ours: number, baseline: number | undefined): number {
   switch (bound.kind) {
     case "at_least":
+    case "at_most":
       return ours;
     case "ratio_at_most":
     case "ratio_at_least":
@@ -82,6 +83,7 @@ function isReached(bound: Bound, figure: number): boolean {
     case "cheaper_at_least":
       return figure >= bound.times;
     case "added_at_most":
+    case "at_most":
       return figure <= bound.amount;
     case "at_least":
       return figure >= bound.amount;

@@ -1,4 +1,4 @@
-import type { Load } from "./load.ts";
+import { toExecuteBody, type Load } from "./load.ts";
 import { readStream, type StreamReading } from "./read-stream.ts";
 import type { Product, Service } from "./service.ts";
 import { USER } from "./user.ts";
@@ -32,6 +32,26 @@ export function followTurn({ service, product, signal }: TurnContext, turnId: st
       authorization: `Bearer ${product.apiKey}`,
     },
     body: JSON.stringify({ turnId }),
+    signal,
+  });
+}
+
+/** Starts a turn and reads it over the raw route, in one request. */
+export function openRawTurn({ service, product, signal }: TurnContext, load: Load): StreamReading {
+  return readStream({
+    url: `${service.url}/v1/engines/${USER}/execute`,
+    method: "POST",
+    headers: { "content-type": "application/json", authorization: `Bearer ${product.apiKey}` },
+    body: toExecuteBody(load),
+    signal,
+  });
+}
+
+export function followRawTurn({ service, product, signal }: TurnContext, turnId: string): StreamReading {
+  return readStream({
+    url: `${service.url}/v1/turns/${turnId}/events`,
+    method: "GET",
+    headers: { authorization: `Bearer ${product.apiKey}` },
     signal,
   });
 }

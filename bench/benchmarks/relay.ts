@@ -4,7 +4,7 @@ import { toExecuteBody, type Load } from "../load.ts";
 import { toCpuPer, toMeasure, type Bound, type Measure } from "../measure.ts";
 import { readStream, type StreamReading } from "../read-stream.ts";
 import { alternate } from "../rounds.ts";
-import { openTurn } from "../open-turn.ts";
+import { openRawTurn, openTurn } from "../open-turn.ts";
 import { openService, type Product } from "../service.ts";
 import { USER } from "../user.ts";
 
@@ -23,9 +23,16 @@ export const relay50: Benchmark = {
   run: async (ctx) => {
     const relayed = await relay(ctx, RELAY_50);
     const name = "relayed event, 50 streams, 20 per chunk";
+    const raw = "the same over the raw route";
     return [
-      toRelayMeasure(name, relayed, "pipe", { kind: "ratio_at_most", times: 4 }),
-      toRelayMeasure(name, relayed, "perEvent", { kind: "cheaper_at_least", times: 3 }),
+      toRelayMeasure(relayed, { name, against: "pipe", bound: { kind: "ratio_at_most", times: 2.5 } }),
+      toRelayMeasure(relayed, { name, against: "perEvent", bound: { kind: "cheaper_at_least", times: 3 } }),
+      toRelayMeasure(relayed, {
+        name: raw,
+        side: "raw",
+        against: "pipe",
+        bound: { kind: "ratio_at_most", times: 2 },
+      }),
     ];
   },
 };
@@ -35,34 +42,47 @@ export const relay200: Benchmark = {
   run: async (ctx) => {
     const relayed = await relay(ctx, RELAY_200);
     const name = "relayed event, 200 streams, 1 per chunk";
+    const raw = "the same over the raw route";
     return [
-      toRelayMeasure(name, relayed, "pipe", { kind: "ratio_at_most", times: 1.8 }),
-      toRelayMeasure(name, relayed, "perEvent", { kind: "none" }),
+      toRelayMeasure(relayed, { name, against: "pipe", bound: { kind: "ratio_at_most", times: 1.6 } }),
+      toRelayMeasure(relayed, { name, against: "perEvent", bound: { kind: "none" } }),
+      toRelayMeasure(relayed, {
+        name: raw,
+        side: "raw",
+        against: "pipe",
+        bound: { kind: "ratio_at_most", times: 1.4 },
+      }),
     ];
   },
 };
 
 const BASELINES = { pipe: "raw byte pipe", perEvent: "one tRPC yield per event" };
 
-interface Relayed extends Record<keyof typeof BASELINES | "ours", CpuReading[]> {
+interface Relayed extends Record<keyof typeof BASELINES | "ours" | "raw", CpuReading[]> {
   events: number;
 }
 
+interface RelayRow {
+  name: string;
+  /** By default the tRPC subscription. */
+  side?: "ours" | "raw";
+  against: keyof typeof BASELINES;
+  bound: Bound;
+}
+
 function toRelayMeasure(
-  measure: string,
   { events, ...rounds }: Relayed,
-  against: keyof typeof BASELINES,
-  bound: Bound,
+  { name, side = "ours", against, bound }: RelayRow,
 ): Measure {
   const toUs = (readings: CpuReading[]) => readings.map(({ program }) => (program * 1_000) / events);
   return toMeasure({
-    measure,
+    measure: name,
     unit: "µs",
-    ours: toUs(rounds.ours),
+    ours: toUs(rounds[side]),
     baseline: toUs(rounds[against]),
     against: BASELINES[against],
     bound,
-    cpu: toCpuPer("event", events, rounds.ours),
+    cpu: toCpuPer("event", events, rounds[side]),
   });
 }
 
@@ -103,6 +123,11 @@ async function relay(ctx: BenchContext, relayLoad: RelayLoad): Promise<Relayed> 
     ours: () =>
       run(
         () => openTurn(turnContext, load),
+        () => service.readCpu(),
+      ),
+    raw: () =>
+      run(
+        async () => openRawTurn(turnContext, load),
         () => service.readCpu(),
       ),
     perEvent: () =>
