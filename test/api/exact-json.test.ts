@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { createParser } from "eventsource-parser";
+import { createParser, type EventSourceMessage } from "eventsource-parser";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Behaviour } from "../rpc/hostile-engine.ts";
@@ -53,6 +53,21 @@ function answerRpc(answer: string): string[] {
   return got;
 }
 
+/** Starts a turn over its raw route. Returns the data of its `sample` events, as text. */
+async function executeRaw(body: string, turnId: string): Promise<string[]> {
+  const init = { method: "POST", headers: { ...headers(), "idempotency-key": turnId }, body };
+  return toSamples(await fetch(`${api.url}/v1/engines/ada/execute`, init));
+}
+
+async function toSamples(response: Response): Promise<string[]> {
+  const samples: string[] = [];
+  const onEvent = ({ event, data }: EventSourceMessage) => {
+    if (event === "sample") samples.push(data);
+  };
+  createParser({ onEvent }).feed(await response.text());
+  return samples;
+}
+
 const toData = (text: string) =>
   text
     .split("\n")
@@ -104,6 +119,18 @@ describe.each(CHANGED)("the JSON %s is passed on as it is", (json) => {
     expect(await readSamples("turns.events", `{"turnId":"${turnId}"}`)).toEqual(wanted);
     const rest = await readSamples("turns.events", `{"turnId":"${turnId}","lastEventId":"1"}`);
     expect(rest).toEqual(wanted.slice(1));
+  });
+
+  test("over the raw routes of a turn, live and from the log", async () => {
+    const got: string[] = [];
+    const wanted = [json, `{"in":${json}}`];
+    api.behave("/execute", streamEvents(wanted, got));
+    const turnId = randomUUID();
+    const body = `{"message":"m","task_id":"${turnId}","media":[${json}],"own":${json}}`;
+    expect(await executeRaw(body, turnId)).toEqual(wanted);
+    expect(got).toEqual([body]);
+    const path = `/v1/turns/${turnId}/events?lastEventId=1`;
+    expect(await toSamples(await fetch(`${api.url}${path}`, { headers: headers() }))).toEqual([wanted[1]]);
   });
 
   test("in the params and the result of rpc.call, also when the stored reply is repeated", async () => {
@@ -188,7 +215,11 @@ test("whatever JSON a caller and an engine send, each gets the other's text", as
       const turnId = randomUUID();
       expect(await readSamples("turns.execute", startInput(turnId, `,"own":${sent}`))).toEqual([answered]);
       expect(await readSamples("turns.events", `{"turnId":"${turnId}"}`)).toEqual([answered]);
-      expect(executed).toEqual([`{"message":"m","task_id":"${turnId}","own":${sent}}`]);
+      const body = `{"message":"m","task_id":"${turnId}","own":${sent}}`;
+      expect(executed).toEqual([body]);
+      // The same turn over its raw route: the same input joins it.
+      expect(await executeRaw(body, turnId)).toEqual([answered]);
+      expect(executed).toHaveLength(1);
     }),
     { numRuns: 25 },
   );
@@ -233,4 +264,8 @@ test("of a request's field that comes twice, the engine gets only the one that t
   const turnId = randomUUID();
   await post("turns.start", startInput(turnId, `,"message":"last","task\\u0049d":"${turnId}-2"`));
   expect(got).toEqual([`{"message":"last","task_id":"${turnId}-2"}`]);
+  const body = `{"message":"m","task_id":"${turnId}","message":"last","task\\u005fid":"${turnId}-2"}`;
+  await executeRaw(body, turnId);
+  await executeRaw(body.replaceAll(turnId, "raw"), randomUUID());
+  expect(got).toEqual([`{"message":"last","task_id":"${turnId}-2"}`, '{"message":"last","task_id":"raw-2"}']);
 });

@@ -61,7 +61,9 @@ test.skipIf(curl === undefined)("curl shows each event as it comes, and resumes"
   expect([code, idsIn(text)]).toEqual([0, ALL]);
   const resumed = async (id: string) =>
     run(curl ?? "", [
-      ...["-sS", "-w", "%{http_code}", "-H", authorization(), "-H", `Last-Event-ID: ${id}`],
+      "-sSw%{http_code}",
+      `-HLast-Event-ID: ${id}`,
+      `-H${authorization()}`,
       `${raw.api.url}/v1/turns/${turnId}/events`,
     ]);
   expect((await resumed("4")).stdout).toMatch(/^id: 5\n[^]*id: 6\n[^]*\n\n200$/);

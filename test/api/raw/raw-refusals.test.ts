@@ -31,6 +31,8 @@ const EXECUTE = "/v1/engines/ada/execute";
 const toEvents = (turnId: string = randomUUID()) => `/v1/turns/${turnId}/events`;
 const toCancel = (turnId: string = randomUUID()) => `/v1/turns/${turnId}/cancel`;
 const body = toBody("refused");
+const toDeep = (levels: number) =>
+  `{"message":"m","task_id":"t","own":${"[".repeat(levels)}${"]".repeat(levels)}}`;
 
 describe("a request that is wrong", () => {
   test.each<[what: string, method: string, path: string, call: RawCall, status: number]>([
@@ -44,6 +46,11 @@ describe("a request that is wrong", () => {
     ["a query parameter twice", "POST", `${EXECUTE}?expectGeneration=1&expectGeneration=2`, { body }, 400],
     ["a generation that is no number", "POST", `${EXECUTE}?expectGeneration=one`, { body }, 400],
     ["a product, with a platform key", "POST", `${EXECUTE}?product=raw`, { body }, 400],
+    ["a field __proto__", "POST", EXECUTE, { body: `{"message":"m","task_id":"t","__proto__":{}}` }, 400],
+    ["a body that nests deep", "POST", EXECUTE, { body: toDeep(65) }, 400],
+    ["a body that nests very deep", "POST", EXECUTE, { body: toDeep(40_000) }, 400],
+    ["a task id with a control character", "POST", EXECUTE, { body: toBody("a\u0000") }, 400],
+    ["a user id that is no text", "POST", "/v1/engines/%00/execute", { body }, 400],
     ["a cursor that is no number", "GET", toEvents(), { headers: { "last-event-id": "x" } }, 400],
     ["a turn id that is no UUID", "GET", toEvents("one"), {}, 400],
     ["a body for a cancel", "POST", toCancel(), { body: { turnId: "x" } }, 400],
@@ -77,6 +84,11 @@ describe("a request that is wrong", () => {
     expectRefusal(reply, 400, "INVALID_INPUT");
     expect(reply.text).not.toContain(raw.key);
   });
+});
+
+test("a body of too many values is refused by their number", async () => {
+  const reply = await raw.execute({ body: `{"message":"m","task_id":"t","own":[${"0,".repeat(50_000)}0]}` });
+  expectRefusal(reply, 413, "REQUEST_TOO_LARGE");
 });
 
 test("a method that a path does not have is 405 with the methods that it has, and OPTIONS tells them", async () => {

@@ -30,13 +30,10 @@ async function startQuiet(): Promise<string> {
 /** The text of a response as it grows. */
 async function readPart(response: Response, isEnough: (text: string) => boolean): Promise<string> {
   let text = "";
-  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
-  while (reader !== undefined && !isEnough(text)) {
-    const { value, done } = await reader.read();
-    if (done) break;
-    text += value;
+  for await (const part of response.body?.pipeThrough(new TextDecoderStream()) ?? []) {
+    text += part;
+    if (isEnough(text)) break;
   }
-  await reader?.cancel();
   return text;
 }
 

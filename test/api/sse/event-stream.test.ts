@@ -104,7 +104,8 @@ test("a stream that begins without an event sends its greeting, or else a ping, 
 
 test("before its first event a stream can still be answered in another way", async () => {
   send = (reply) => {
-    new EventStream(reply, { unsent, format: FORMAT });
+    const stream = new EventStream(reply, { unsent, format: FORMAT });
+    expect(stream.hasBegun).toBe(false);
     return reply.code(404).send({ error: "absent" });
   };
   const response = await open();
