@@ -3,6 +3,7 @@ import type { FastifyRequest } from "fastify";
 import { DomainError } from "../../errors.ts";
 import { REQUEST_MAX_BYTES, TURN_START_MAX_BYTES } from "../http/json-bodies.ts";
 import { Uuid } from "../routers/field-schemas.ts";
+import { toPersonAnswer } from "./person-answer.ts";
 import { readQuery } from "./raw-query.ts";
 import { toTurnRequest } from "./turn-request.ts";
 
@@ -51,6 +52,22 @@ export const RAW_ROUTES: readonly RawRoute[] = [
       return { ...readQuery(request, ["product"]), turnId: readParameter(request, "turnId") };
     },
   },
+  {
+    method: "POST",
+    url: "/v1/turns/:turnId/respond",
+    procedure: "turns.respond",
+    bodyMaxBytes: REQUEST_MAX_BYTES,
+    findTurnId: findTurnIdInPath,
+    toInput: (request) => {
+      const idempotencyKey = findIdempotencyKey(request);
+      return {
+        ...toPersonAnswer(request.body),
+        ...readQuery(request, ["product"]),
+        turnId: readParameter(request, "turnId"),
+        ...(idempotencyKey !== undefined && { idempotencyKey }),
+      };
+    },
+  },
 ];
 
 function toExecuteInput(request: FastifyRequest): object {
@@ -92,11 +109,16 @@ function findTurnIdInPath(request: FastifyRequest): string | undefined {
 }
 
 /** Without the header, the caller names the turn by the id in the reply. */
-function findOrMakeTurnId({ headers }: FastifyRequest): string | undefined {
+function findOrMakeTurnId(request: FastifyRequest): string | undefined {
+  const key = findIdempotencyKey(request);
+  return key === undefined ? randomUUID() : toUuid(key);
+}
+
+function findIdempotencyKey({ headers }: FastifyRequest): string | undefined {
   const header = headers["idempotency-key"];
-  if (header === undefined || header === "") return randomUUID();
+  if (typeof header !== "string" || header === "") return undefined;
   // The header's draft standard has quotes around the key, and most clients send none.
-  return toUuid(typeof header === "string" ? header.replace(/^"(.*)"$/, "$1") : undefined);
+  return header.replace(/^"(.*)"$/, "$1");
 }
 
 function toUuid(text: string | undefined): string | undefined {

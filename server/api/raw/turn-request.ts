@@ -1,7 +1,6 @@
 import { ENGINE_NAMES } from "../../engine-contract/execute-body.ts";
-import { DomainError } from "../../errors.ts";
 import { splitObject, withSource } from "../../json/json-text.ts";
-import { parseInput } from "../trpc/input-text.ts";
+import { readRawBody, refuseName } from "./raw-body.ts";
 
 const OUR_NAMES: ReadonlyMap<string, string> = new Map(
   Array.from(ENGINE_NAMES, ([ours, engine]) => [engine, ours]),
@@ -14,25 +13,13 @@ const OUR_NAMES: ReadonlyMap<string, string> = new Map(
  * @throws INVALID_INPUT if the body is no JSON object, or has a field in our spelling, which the engine would not know.
  */
 export function toTurnRequest(body: unknown): object {
-  if (typeof body !== "string" || body === "") {
-    throw new DomainError(
-      "INVALID_INPUT",
-      "the body is missing: send the body of the engine's /execute as JSON",
-    );
-  }
-  const parsed = parseInput(body);
-  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) {
-    throw new DomainError(
-      "INVALID_INPUT",
-      "the body must be a JSON object: the body of the engine's /execute",
-    );
-  }
+  const { value: parsed, text } = readRawBody(body, "the body of the engine's /execute");
   for (const name of Object.keys(parsed)) requireEngineName(name);
   // `fromEntries` makes a field of each entry, also of one that is named __proto__.
   const request: object = Object.fromEntries(
     Object.entries(parsed).map(([name, value]) => [toOurName(name), value]),
   );
-  const members = splitObject(body).map(([name, json]) => `${JSON.stringify(toOurName(name))}:${json}`);
+  const members = splitObject(text).map(([name, json]) => `${JSON.stringify(toOurName(name))}:${json}`);
   return withSource(request, `{${members.join(",")}}`);
 }
 
@@ -42,9 +29,5 @@ function toOurName(name: string): string {
 
 function requireEngineName(name: string): void {
   const engineName = ENGINE_NAMES.get(name);
-  if (engineName === undefined) return;
-  const message = `must be spelled ${engineName}`;
-  throw new DomainError("INVALID_INPUT", `the input is not valid: ${name}: ${message}`, {
-    issues: [{ path: name, message }],
-  });
+  if (engineName !== undefined) refuseName(name, engineName);
 }
