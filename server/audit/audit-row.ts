@@ -1,23 +1,53 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
 import type { AuditLogRow, NewAuditRow } from "../../db/audit-log.ts";
+import { instantText } from "../time/instant-text.ts";
 import { ACTOR_KINDS, type Actor } from "./audit-entry.ts";
 
+const AuditActor = z
+  .object({
+    kind: z.enum(ACTOR_KINDS).describe("`platform_key`, `operator`, or `system` for the service itself."),
+    id: z.string().describe("The id of the key, or `system`."),
+    name: z
+      .string()
+      .describe("The name of the key or of the operator, or the part of the service that acted."),
+  })
+  .describe("Who made the change.");
+
 /** A row of the audit log as callers see it. They can compute `hash` from the other fields and the scope. */
-export const AuditRow = z.object({
-  seq: z.number(),
-  /** ISO instant with microseconds. */
-  at: z.string(),
-  actor: z.object({ kind: z.enum(ACTOR_KINDS), id: z.string(), name: z.string() }),
-  action: z.string(),
-  userId: z.string().nullable(),
-  engineId: z.string().nullable(),
-  requestId: z.string().nullable(),
-  metadata: z.record(z.string(), z.unknown()),
-  durationMs: z.number().nullable(),
-  prevHash: z.string(),
-  hash: z.string(),
-});
+export const AuditRow = z
+  .object({
+    seq: z.int().describe("The number of the row in its chain, from 1, without gaps."),
+    at: instantText("When the row was written, with microseconds."),
+    actor: AuditActor,
+    action: z
+      .string()
+      .describe("What happened, as `noun.verb_past`. A request and its result are two actions."),
+    userId: z.string().nullable().describe("The user whose engine it was about. null: it was about no user."),
+    engineId: z
+      .string()
+      .meta({ format: "uuid" })
+      .nullable()
+      .describe("The engine that it was about. null: it was about no engine."),
+    requestId: z.string().nullable().describe("The id of the request that led to it. null: no request did."),
+    metadata: z
+      .record(z.string(), z.unknown())
+      .describe("Facts about the change; which ones depends on the action. It holds no secret."),
+    durationMs: z
+      .int()
+      .nullable()
+      .describe("How long the work took, in milliseconds. null: the row is about no work."),
+    prevHash: z.string().describe("`hash` of the row before; 64 zeros in the first row."),
+    hash: z
+      .string()
+      .describe(
+        "SHA-256, as lower-case hex, of the canonical JSON (RFC 8785) of the other fields and `scope`: the product's id, or `platform`.",
+      ),
+  })
+  .meta({
+    id: "AuditRow",
+    description: "A row of the audit log. Each row is linked to the one before by its hash.",
+  });
 export type AuditRow = z.infer<typeof AuditRow>;
 
 /** The `prevHash` of a chain's first row. */

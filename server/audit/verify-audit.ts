@@ -11,13 +11,18 @@ export interface VerifyAuditInput {
 }
 
 export const AuditVerdict = z.object({
-  ok: z.boolean(),
-  /** How many rows in sequence were found good. */
-  checked: z.number(),
-  headSeq: z.number(),
-  /** Empty for an empty chain. A copy kept elsewhere proves later that no row up to `headSeq` was rewritten. */
-  headHash: z.string(),
-  firstBadSeq: z.number().optional(),
+  ok: z.boolean().describe("Whether every checked row is present, unchanged and linked to the row before."),
+  checked: z.int().describe("How many rows in sequence were found good."),
+  headSeq: z.int().describe("The number of the chain's last row; 0 for an empty chain."),
+  headHash: z
+    .string()
+    .describe(
+      "The hash of the chain's last row; empty for an empty chain. Keep a copy elsewhere: it proves later that no row up to `headSeq` was rewritten.",
+    ),
+  firstBadSeq: z
+    .int()
+    .optional()
+    .describe("The first row that is missing, changed or not linked. Absent: there is none."),
 });
 export type AuditVerdict = z.infer<typeof AuditVerdict>;
 

@@ -1,24 +1,29 @@
 import { z } from "zod";
 import type { PlatformKeyRow } from "../../db/platform-keys.ts";
 import { SCOPES } from "../../db/schema.ts";
+import { instantText, instantTextOrNull } from "../time/instant-text.ts";
 import { toInstant } from "../time/instant.ts";
 
 /** A key as lists show it, without the plaintext. Instants are ISO strings. */
-export const Key = z.object({
-  keyId: z.string(),
-  /** null for an operator key. */
-  productId: z.string().nullable(),
-  name: z.string(),
-  /** The first characters, by which people tell keys apart. */
-  prefix: z.string(),
-  scopes: z.array(z.enum(SCOPES)),
-  createdAt: z.string(),
-  expiresAt: z.string().nullable(),
-  /** The key is refused from this instant on. It is in the future during a grace period. */
-  revokedAt: z.string().nullable(),
-  /** Accurate to about a minute. */
-  lastUsedAt: z.string().nullable(),
-});
+export const Key = z
+  .object({
+    keyId: z.string().meta({ format: "uuid" }).describe("The id of the key, for `platformKeys.revoke`."),
+    productId: z
+      .string()
+      .meta({ format: "uuid" })
+      .nullable()
+      .describe("The product that the key acts for. null: an operator key."),
+    name: z.string().describe("The key's name for people."),
+    prefix: z.string().describe("The first characters of the key, by which people tell keys apart."),
+    scopes: z.array(z.enum(SCOPES)).describe("What the key may do."),
+    createdAt: instantText("When the key was issued."),
+    expiresAt: instantTextOrNull("The key is refused from this instant on. null: it does not expire."),
+    revokedAt: instantTextOrNull(
+      "The key is refused from this instant on. It is in the future during a grace period. null: the key is not revoked.",
+    ),
+    lastUsedAt: instantTextOrNull("When the key was last used, to about a minute. null: never."),
+  })
+  .meta({ id: "Key", description: "A platform key, without its plain text." });
 export type Key = z.infer<typeof Key>;
 
 export function toKey(row: PlatformKeyRow): Key {

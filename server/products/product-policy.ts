@@ -8,25 +8,81 @@ const Seconds = z
   .positive()
   .max(365 * 86_400);
 
+const IdlePolicy = z
+  .strictObject({
+    pauseAfterS: Seconds.optional().describe(
+      "Pause an engine after so many seconds without use. Stored, not in use yet.",
+    ),
+    stopAfterS: Seconds.optional().describe(
+      "Stop an engine after so many seconds without use. Stored, not in use yet.",
+    ),
+  })
+  .optional()
+  .describe("What happens to engines that nobody uses. Stored and checked, not in use yet.");
+
+const ResourcePolicy = z
+  .strictObject({
+    memoryMb: z
+      .int()
+      .min(16)
+      .max(16_777_216)
+      .optional()
+      .describe("Memory of a container, in MiB. Absent: ORCH_ENGINE_MEMORY_MB."),
+    cpus: z
+      .number()
+      .min(0.01)
+      .max(1_024)
+      .optional()
+      .describe("CPU cores of a container; fractions are allowed. Absent: ORCH_ENGINE_CPUS."),
+    pids: z
+      .int()
+      .min(8)
+      .max(4_194_304)
+      .optional()
+      .describe("Processes and threads of a container. Absent: ORCH_ENGINE_PIDS."),
+    readOnly: z
+      .boolean()
+      .optional()
+      .describe("Whether a container's root file system is read-only. Absent: ORCH_ENGINE_READ_ONLY."),
+  })
+  .optional()
+  .describe(
+    "The limits of a container. They apply to containers that are made from now on. Absent: the installation's defaults.",
+  );
+
 /** The limits of a product and its engines. An absent value means unlimited, or the default of the installation. */
-export const ProductPolicy = z.strictObject({
-  maxEngines: z.int().min(0).max(1_000_000).optional(),
-  rateLimitRpm: z.int().min(1).max(1_000_000_000).optional(),
-  idle: z.strictObject({ pauseAfterS: Seconds.optional(), stopAfterS: Seconds.optional() }).optional(),
-  resources: z
-    .strictObject({
-      memoryMb: z.int().min(16).max(16_777_216).optional(),
-      cpus: z.number().min(0.01).max(1_024).optional(),
-      pids: z.int().min(8).max(4_194_304).optional(),
-      readOnly: z.boolean().optional(),
-    })
-    .optional(),
-  image: z
-    .string()
-    .max(500)
-    .regex(/^\w[\w./:@-]*$/, { error: "must be the name of an image" })
-    .optional(),
-});
+export const ProductPolicy = z
+  .strictObject({
+    maxEngines: z
+      .int()
+      .min(0)
+      .max(1_000_000)
+      .optional()
+      .describe(
+        "How many engines the product may have. Absent: unlimited. Stored and checked, not enforced yet.",
+      ),
+    rateLimitRpm: z
+      .int()
+      .min(1)
+      .max(1_000_000_000)
+      .optional()
+      .describe(
+        "How many calls a minute the product may make. Absent: unlimited. Stored and checked, not enforced yet.",
+      ),
+    idle: IdlePolicy,
+    resources: ResourcePolicy,
+    image: z
+      .string()
+      .max(500)
+      .regex(/^\w[\w./:@-]*$/, { error: "must be the name of an image" })
+      .optional()
+      .describe("The image of new engines, pinned by a version tag or a digest. Absent: ORCH_ENGINE_IMAGE."),
+  })
+  .meta({
+    id: "ProductPolicy",
+    description:
+      "The limits of a product and its engines. An absent limit is unlimited, or the installation's default.",
+  });
 export type ProductPolicy = z.infer<typeof ProductPolicy>;
 
 /** Throws IMAGE_NOT_PINNED for an image whose content may change. */

@@ -7,23 +7,33 @@ const OPERATION_TIMEOUT_MS = 30_000;
 
 // In a result all fields are optional and unknown fields are kept: each engine implementation may count other things.
 const GatewayConfig = z.looseObject({
-  config: z.record(z.string(), z.unknown()).optional(),
-  /** Grows with each change of the config. */
-  revision: z.number().optional(),
-  updated_at: z.string().nullable().optional(),
+  config: z
+    .record(z.string(), z.unknown())
+    .optional()
+    .describe("The engine's gateway config. Its shape is the engine's own."),
+  revision: z.number().optional().describe("Grows with each change of the config."),
+  updated_at: z.string().nullable().optional().describe("When the config last changed. null: never."),
 });
 
 const QuotaState = z.looseObject({
-  turns: z.number().optional(),
-  input_tokens: z.number().optional(),
-  output_tokens: z.number().optional(),
+  turns: z.number().optional().describe("Turns that the engine has counted."),
+  input_tokens: z.number().optional().describe("Tokens that the engine has sent to models."),
+  output_tokens: z.number().optional().describe("Tokens that models have answered."),
 });
 
 /** The efficiency of the prompt cache. */
 const CacheState = z.looseObject({
-  input_tokens: z.number().optional(),
-  cached_input_tokens: z.number().optional(),
-  hit_ratio: z.number().nullable().optional(),
+  input_tokens: z.number().optional().describe("Tokens that the engine has sent to models."),
+  cached_input_tokens: z.number().optional().describe("How many of them came from the prompt cache."),
+  hit_ratio: z
+    .number()
+    .nullable()
+    .optional()
+    .describe("The cached part of the input, from 0 to 1. null: there was no input yet."),
+});
+
+const Reloaded = GatewayConfig.extend({
+  reloaded: z.boolean().optional().describe("Whether the engine has read its config file again."),
 });
 
 /** The operations that the contract names. The audit log records those that are not read-only. */
@@ -35,7 +45,7 @@ export const OPERATIONS = {
   reload: {
     method: "reload",
     readOnly: false,
-    result: GatewayConfig.extend({ reloaded: z.boolean().optional() }),
+    result: Reloaded,
   },
   quotaState: { method: "quota_state", readOnly: true, result: QuotaState },
   cacheState: { method: "cache_state", readOnly: true, result: CacheState },

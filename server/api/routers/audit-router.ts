@@ -9,21 +9,40 @@ import { t } from "../trpc/trpc.ts";
 
 const List = z
   .strictObject({
-    userId: UserId.optional(),
-    action: z.enum(AUDIT_ACTIONS).optional(),
-    fromSeq: Seq.optional(),
+    userId: UserId.optional().describe(
+      "Only rows about this user. Without it, rows about every user and about none.",
+    ),
+    action: z
+      .enum(AUDIT_ACTIONS)
+      .optional()
+      .describe("Only rows of this action. Without it, rows of every action."),
+    fromSeq: Seq.optional().describe("Only rows with this number or a higher one. Without it, all rows."),
     cursor: Cursor,
     limit: Limit,
   })
   .prefault({});
-const Verify = z.strictObject({ fromSeq: Seq.min(1).optional(), toSeq: Seq.min(1).optional() }).prefault({});
+const Verify = z
+  .strictObject({
+    fromSeq: Seq.min(1).optional().describe("The first row to check. Without it, row 1."),
+    toSeq: Seq.min(1).optional().describe("The last row to check. Without it, the last row of the chain."),
+  })
+  .prefault({});
 
 export const auditRouter = t.router({
   list: auditProcedure
+    .meta({
+      summary: "Lists rows of the audit log, newest first.",
+      description:
+        "A platform key reads its product's log. An operator names a product by slug or id, also a removed one; without `product`, the log of the platform itself.",
+    })
     .input(List)
     .output(pageOf(AuditRow))
     .query(async ({ ctx, input }) => listAudit(ctx.call, { ...input, scope: ctx.auditScope })),
   verify: auditProcedure
+    .meta({
+      summary: "Checks the hash chain of the audit log.",
+      description: "Stops at the first bad row. Which log is checked follows the same rules as `audit.list`.",
+    })
     .input(Verify)
     .output(AuditVerdict)
     .query(async ({ ctx, input }) => verifyAudit(ctx.call, { ...input, scope: ctx.auditScope })),

@@ -2,27 +2,49 @@ import { z } from "zod";
 import { revealEngineKey } from "../../engines/operations/reveal-engine-key.ts";
 import { rotateEngineKey } from "../../engines/operations/rotate-engine-key.ts";
 import { DeadlineMs, IdempotencyKey, UserId } from "./field-schemas.ts";
+import { BOOTING } from "./reason-groups.ts";
 import { platformProcedure } from "../trpc/procedures.ts";
 import { runOnce } from "../trpc/run-once.ts";
 import { t } from "../trpc/trpc.ts";
 
 const Rotate = z.strictObject({
   userId: UserId,
-  when: z.enum(["idle", "now"]).default("idle"),
-  deadlineMs: DeadlineMs.default(60_000),
+  when: z
+    .enum(["idle", "now"])
+    .default("idle")
+    .describe(
+      "`idle`: wait until no turn and no call uses the engine; at the deadline the call fails with ENGINE_BUSY and nothing is changed. `now`: interrupt them.",
+    ),
+  deadlineMs: DeadlineMs.default(60_000).describe(
+    "How long `idle` waits for turns and calls, in milliseconds. The rotation itself is waited for after that.",
+  ),
   idempotencyKey: IdempotencyKey,
 });
-const RotatedKey = z.object({ apiKey: z.string(), generation: z.number() });
+const RotatedKey = z.object({
+  apiKey: z.string().describe("The new engine key. The key before it is refused from now on."),
+  generation: z.int().describe("The engine's new generation, because a rotation starts a new process."),
+});
 const Reveal = z.strictObject({ userId: UserId });
-const RevealedKey = z.object({ apiKey: z.string() });
+const RevealedKey = z.object({ apiKey: z.string().describe("The engine key, in plain text.") });
 
 export const engineKeysRouter = t.router({
   rotate: platformProcedure("lifecycle")
+    .meta({
+      summary: "Gives a user's engine a new engine key.",
+      description:
+        "The engine's process is replaced, because an engine gets the hash of its key when it starts.",
+      reasons: [...BOOTING, "ENGINE_BUSY"],
+    })
     .input(Rotate)
     .output(RotatedKey)
     .mutation(async (opts) => runOnce(opts, rotateEngineKey)),
   reveal: platformProcedure("keys")
-    .meta({ whileDraining: true })
+    .meta({
+      whileDraining: true,
+      summary: "Returns the engine key that a user's engine accepts now.",
+      description: "Each call is in the audit log.",
+      reasons: ["ENGINE_NOT_FOUND"],
+    })
     .input(Reveal)
     .output(RevealedKey)
     .mutation(async ({ ctx, input }) => revealEngineKey(ctx.call, { ...input, productId: ctx.productId })),

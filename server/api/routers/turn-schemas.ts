@@ -2,23 +2,33 @@ import { z } from "zod";
 import { TURN_STATUSES } from "../../../db/schema.ts";
 import { END_REASONS, END_STATUSES } from "../../turns/model/turn-end.ts";
 import { isDeeperThan } from "../../json/json-depth.ts";
-import type { RespondAddress } from "../../turns/respond-to-turn.ts";
+import { instantText, instantTextOrNull } from "../../time/instant-text.ts";
+import { END_REASON_MEANINGS, toMeaningText } from "./end-reason-meanings.ts";
 import { IdempotencyKey, JsonArray, pageOf, plainObject, plainText, UserId, Uuid } from "./field-schemas.ts";
+import { shownAs } from "./shown-as.ts";
+import type { RespondAddress } from "../../turns/respond-to-turn.ts";
 
 const REQUEST_MAX_DEPTH = 64;
 const TaskId = plainText(512);
 /** The engine's names of known fields. They are refused, because they could contradict the camelCase fields. */
 const ENGINE_SPELLINGS = ["task_id", "edit_message_id", "retry_message_id"] as const;
 
+const TURN_STATUS_MEANING =
+  "`starting`: the engine has not accepted the request yet. `streaming`: the engine sends events. The others are ends, see `TurnEnd`.";
+
 const KnownRequest = z
   .looseObject({
-    message: z.string().min(1),
-    /** The thread. */
-    taskId: TaskId,
-    media: z.array(z.unknown()).optional(),
-    direct: z.boolean().optional(),
-    editMessageId: z.string().optional(),
-    retryMessageId: z.string().optional(),
+    message: z.string().min(1).describe("The user's message."),
+    taskId: TaskId.describe(
+      "The thread of the conversation, named by you. A task has at most one live turn: another one is refused with TURN_IN_PROGRESS.",
+    ),
+    media: z.array(z.unknown()).optional().describe("Attachments, in the engine's own format."),
+    direct: z.boolean().optional().describe("The engine's own switch. It goes to the engine unchanged."),
+    editMessageId: z
+      .string()
+      .optional()
+      .describe("The message that this one replaces, by the engine's own id."),
+    retryMessageId: z.string().optional().describe("The message to answer again, by the engine's own id."),
   })
   .superRefine((request, refinement) => {
     for (const name of ENGINE_SPELLINGS) {
@@ -34,62 +44,96 @@ const KnownRequest = z
   });
 
 /** The body of `/execute`, with known fields in camelCase. Unknown fields go to the engine unchanged. */
-export const ExecuteRequestSchema = plainObject<z.output<typeof KnownRequest>>().check((context) => {
-  // Not piped into the schema, because its copy of the request would not have the request's source text.
-  if (context.issues.length > 0) return;
-  const { error } = KnownRequest.safeParse(context.value);
-  for (const { path, message } of error?.issues ?? []) {
-    context.issues.push({ code: "custom", path, message, input: context.value });
-  }
-});
+export const ExecuteRequestSchema = plainObject<z.output<typeof KnownRequest>>()
+  .check((context) => {
+    // Not piped into the schema, because its copy of the request would not have the request's source text.
+    if (context.issues.length > 0) return;
+    const { error } = KnownRequest.safeParse(context.value);
+    for (const { path, message } of error?.issues ?? []) {
+      context.issues.push({ code: "custom", path, message, input: context.value });
+    }
+  })
+  .meta(shownAs(KnownRequest))
+  .describe(
+    "What the engine gets. Fields that are not listed here go to the engine unchanged, and numbers as you wrote them. `task_id`, `edit_message_id` and `retry_message_id` are refused: write them in camelCase.",
+  );
 
-export const EndSchema = z.object({
-  status: z.enum(END_STATUSES),
-  reason: z.enum(END_REASONS).nullable(),
-  message: z.string().nullable(),
-  engineError: z
-    .object({ code: z.string(), message: z.string(), details: z.unknown().optional() })
-    .nullable(),
-  lastSeq: z.number(),
-  engineMayContinue: z.boolean(),
-});
+const EngineError = z
+  .object({
+    code: z.string().describe("The engine's own error code."),
+    message: z.string().describe("The engine's own message."),
+    details: z.unknown().optional().describe("The engine's own details, any JSON. Absent: it sent none."),
+  })
+  .meta({ id: "EngineError", description: "An error that the engine reported." });
 
-export const TurnSchema = z.object({
-  turnId: z.string(),
-  userId: z.string(),
-  engineId: z.string(),
-  taskId: z.string(),
-  status: z.enum(TURN_STATUSES),
-  generation: z.number(),
-  lastSeq: z.number(),
-  bytes: z.number(),
-  startedAt: z.string(),
-  endedAt: z.string().nullable(),
-  end: EndSchema.nullable(),
-});
+export const EndSchema = z
+  .object({
+    status: z
+      .enum(END_STATUSES)
+      .describe(
+        "`completed`: the engine has answered in full. `failed`: see `reason`. `interrupted`: the turn was cut off, and nobody failed. `cancelled`: a caller cancelled it.",
+      ),
+    reason: z
+      .enum(END_REASONS)
+      .nullable()
+      .describe(`Why the turn ended. ${toMeaningText(END_REASON_MEANINGS)} null: completed.`),
+    message: z.string().nullable().describe("The reason in words, for people. null: completed."),
+    engineError: EngineError.nullable().describe(
+      "The error that the engine reported. null: it reported none.",
+    ),
+    lastSeq: z
+      .int()
+      .describe("The end's own sequence number. It comes after every event that a reader may have seen."),
+    engineMayContinue: z
+      .boolean()
+      .describe(
+        "Whether the engine may still work on the task although the turn has ended. Until it has finished, it may refuse the next turn of this task.",
+      ),
+  })
+  .meta({ id: "TurnEnd", description: "How a turn ended. Every turn has one end, after its last event." });
+
+export const TurnSchema = z
+  .object({
+    turnId: z.string().meta({ format: "uuid" }).describe("The turn's id, as the caller chose it."),
+    userId: z.string().describe("The user whose engine has the turn."),
+    engineId: z.string().meta({ format: "uuid" }).describe("The engine that has the turn."),
+    taskId: z.string().describe("The thread of the conversation."),
+    status: z.enum(TURN_STATUSES).describe(TURN_STATUS_MEANING),
+    generation: z.int().describe("The generation of the engine when the turn started."),
+    lastSeq: z
+      .int()
+      .describe(
+        "The last sequence number that readers can have. After the turn has ended: the end's own number. 0: no event yet.",
+      ),
+    bytes: z.int().describe("How many bytes the engine has sent so far."),
+    startedAt: instantText("When the turn was started."),
+    endedAt: instantTextOrNull("When the turn ended. null: it is live."),
+    end: EndSchema.nullable().describe("How the turn ended. null: it is live."),
+  })
+  .meta({ id: "Turn", description: "One `/execute` call to an engine, and its events." });
 
 export const TurnPage = pageOf(TurnSchema);
 
 export const StartedTurn = z.object({
-  turnId: z.string(),
-  status: z.enum(TURN_STATUSES),
-  generation: z.number(),
-  /** False if the turn existed already. */
-  created: z.boolean(),
+  turnId: z.string().meta({ format: "uuid" }).describe("The turn's id, as the caller chose it."),
+  status: z.enum(TURN_STATUSES).describe(TURN_STATUS_MEANING),
+  generation: z.int().describe("The generation of the engine."),
+  created: z.boolean().describe("Whether this call has started the turn. false: it existed already."),
 });
 
 /** A person's answer to the question of a turn. */
 export const PersonAnswer = z
   .strictObject({
-    /** The turn that asks. */
-    turnId: Uuid.optional(),
-    /** Instead of the turn's id: the user and the task. They also reach a question whose turn has ended here. */
-    userId: UserId.optional(),
-    taskId: TaskId.optional(),
-    answer: z.string(),
-    feedback: z.string().optional(),
-    /** Go to the engine unchanged. */
-    contentBlocks: JsonArray.optional(),
+    turnId: Uuid.optional().describe("The turn that asks. Send either this, or `userId` and `taskId`."),
+    userId: UserId.optional().describe(
+      "With `taskId`, in the place of `turnId`. The two also reach a question whose turn has ended here.",
+    ),
+    taskId: TaskId.optional().describe("The thread that asks. Send it with `userId`."),
+    answer: z.string().describe("What the person answers."),
+    feedback: z.string().optional().describe("What the person says beside the answer."),
+    contentBlocks: JsonArray.optional().describe(
+      "More of the answer, in the engine's own format: a JSON array that nests at most 64 levels deep. It goes to the engine as you wrote it.",
+    ),
     idempotencyKey: IdempotencyKey,
   })
   .refine((input) => findAddress(input) !== undefined, {
@@ -112,6 +156,5 @@ export function toAddress(input: AddressFields): RespondAddress {
 }
 
 export const AcceptedAnswer = z.object({
-  /** What the engine says, or "accepted". */
-  status: z.string(),
+  status: z.string().describe("What the engine says, or `accepted`."),
 });

@@ -4,7 +4,8 @@ import { respondToTurn } from "../../turns/respond-to-turn.ts";
 import { getTurn } from "../../turns/read/get-turn.ts";
 import { listTurns } from "../../turns/read/list-turns.ts";
 import { startTurn, type StartTurnInput } from "../../turns/start/start-turn.ts";
-import { Cursor, Generation, Limit, UserId, Uuid } from "./field-schemas.ts";
+import { Cursor, ExpectGeneration, Limit, UserId, Uuid } from "./field-schemas.ts";
+import { CALLING, HOLDING } from "./reason-groups.ts";
 import { platformProcedure } from "../trpc/procedures.ts";
 import { sendOnce } from "../trpc/send-once.ts";
 import { streamTurn } from "../turn-stream/stream-turn.ts";
@@ -21,34 +22,62 @@ import {
 } from "./turn-schemas.ts";
 
 const Start = z.strictObject({
-  turnId: Uuid,
+  turnId: Uuid.describe(
+    "The id of the turn. You make it, for instance as a UUID v4, and it is the idempotency key of the start: the same id with the same input joins the turn and starts nothing.",
+  ),
   userId: UserId,
   request: ExecuteRequestSchema,
-  /** Has no effect until engines can sleep. */
-  autoWake: z.boolean().default(true),
-  /** true is not built yet. */
-  autoProvision: z.literal(false).default(false),
-  expectGeneration: Generation.optional(),
+  autoWake: z.boolean().default(true).describe("Has no effect until engines can sleep."),
+  autoProvision: z
+    .literal(false)
+    .default(false)
+    .describe("Not built yet, so only false is allowed: provision the engine first."),
+  expectGeneration: ExpectGeneration,
 });
-/** The id of the last item that the reader has. tRPC adds it when a reader comes back. */
+/** tRPC adds it when a reader comes back. */
 const LastEventId = z
   .string()
   .regex(/^[0-9]{1,15}$/, { error: "must be the id of an item of this stream" })
-  .optional();
+  .optional()
+  .describe(
+    "The `id` of the last message that you have: the stream continues after it. The header `Last-Event-ID` does the same. Without it, the stream begins with the first event.",
+  );
 const Execute = Start.extend({ lastEventId: LastEventId });
-const Events = z.strictObject({ turnId: Uuid, lastEventId: LastEventId });
-const OfTurn = z.strictObject({ turnId: Uuid });
+const OfTurn = z.strictObject({ turnId: Uuid.describe("The id of the turn.") });
+const Events = OfTurn.extend({ lastEventId: LastEventId });
 const List = z.strictObject({ userId: UserId, cursor: Cursor, limit: Limit });
+
+/** TURN_NOT_FOUND: the turn was cancelled before the engine had it. */
+const STARTING = [
+  ...HOLDING,
+  "ENGINE_ERROR",
+  "IDEMPOTENCY_MISMATCH",
+  "NOT_SUPPORTED_BY_ENGINE",
+  "TURN_IN_PROGRESS",
+  "TURN_NOT_FOUND",
+] as const;
 
 export const turnsRouter = t.router({
   // Has no idempotency key, because the turnId is one.
   start: platformProcedure("turns")
+    .meta({
+      summary: "Starts a turn, and answers once the engine has accepted it.",
+      description:
+        "After 10 s without the engine's answer, the reply is a turn in `starting`. The request is sent to the engine once, whatever happens. Read the events with `turns.events`.",
+      reasons: STARTING,
+    })
     .input(Start)
     .output(StartedTurn)
     .mutation(async ({ ctx, input }) => startTurn(ctx.call, toStartInput(ctx, input))),
   /** `start` and `events` in one call. A refused start is the stream's error. */
   execute: platformProcedure("turns", "read")
-    .meta({ beginsWork: true })
+    .meta({
+      beginsWork: true,
+      summary: "Starts a turn and streams its events: `turns.start` and `turns.events` in one call.",
+      description:
+        "The first item without events says that the turn has begun, if no event comes within 50 ms. With `lastEventId` nothing is started. Leaving the stream does not end the turn.",
+      reasons: STARTING,
+    })
     .input(Execute)
     .subscription(({ ctx, input: { lastEventId, ...input }, signal }) => {
       const begin = async () => ctx.app.lease.run(async () => startTurn(ctx.call, toStartInput(ctx, input)));
@@ -58,25 +87,46 @@ export const turnsRouter = t.router({
       return toTrpcItems(streamTurn(ctx, { turnId, afterSeq: toCursor(lastEventId), start, signal }));
     }),
   events: platformProcedure("read")
+    .meta({
+      summary: "Streams the events of a turn, from the beginning or after a cursor, to its end.",
+      description:
+        "Works while the turn is live and until its events are removed (ORCH_TURN_RETENTION_S after its end).",
+      reasons: ["TURN_NOT_FOUND"],
+    })
     .input(Events)
     .subscription(({ ctx, input: { turnId, lastEventId }, signal }) =>
       toTrpcItems(streamTurn(ctx, { turnId, afterSeq: toCursor(lastEventId), signal })),
     ),
   get: platformProcedure("read")
+    .meta({ summary: "Returns a turn without its events.", reasons: ["TURN_NOT_FOUND"] })
     .input(OfTurn)
     .output(TurnSchema)
     .query(async ({ ctx, input }) => getTurn(ctx.call, { ...input, productId: ctx.productId })),
   list: platformProcedure("read")
+    .meta({ summary: "Lists the turns of a user, newest first, without their events." })
     .input(List)
     .output(TurnPage)
     .query(async ({ ctx, input }) => listTurns(ctx.call, { ...input, productId: ctx.productId })),
   cancel: platformProcedure("turns")
-    .meta({ whileDraining: true })
+    .meta({
+      whileDraining: true,
+      summary: "Cancels a turn, and returns it.",
+      description:
+        "The engine is told to end the turn, if it has a call for that; see `engineMayContinue` in the end. A turn that has ended stays as it is.",
+      reasons: ["TURN_NOT_FOUND"],
+    })
     .input(OfTurn)
     .output(TurnSchema)
     .mutation(async ({ ctx, input }) => cancelTurn(ctx.call, { ...input, productId: ctx.productId })),
   respond: platformProcedure("turns")
-    .meta({ whileDraining: true, reachesEngine: true })
+    .meta({
+      whileDraining: true,
+      reachesEngine: true,
+      summary: "Gives a person's answer to a turn that waits for it.",
+      description:
+        "The answer is sent to the engine once. The turn goes on, and its stream shows it. If the engine's reply is lost, the reason is OUTCOME_UNKNOWN.",
+      reasons: [...CALLING, "OUTCOME_UNKNOWN", "TURN_NOT_FOUND"],
+    })
     .input(PersonAnswer)
     .output(AcceptedAnswer)
     .mutation(async (opts) =>

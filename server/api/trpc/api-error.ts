@@ -53,6 +53,10 @@ export const REASON_CODES = {
   INTERNAL: "INTERNAL_SERVER_ERROR",
 } as const satisfies Record<Reason, TRPC_ERROR_CODE_KEY>;
 
+export function toHttpStatus(reason: Reason): number {
+  return getHTTPStatusCodeFromError(new TRPCError({ code: REASON_CODES[reason] }));
+}
+
 /** A thrown error in the form that a caller may see. */
 export interface ApiError extends Pick<DomainErrorOptions, "retryAfterMs" | "issues" | "engineError"> {
   code: TRPC_ERROR_CODE_KEY;
@@ -179,9 +183,7 @@ function listed(
   message: string,
   more: Pick<ApiError, "retryAfterMs" | "issues" | "engineError"> = {},
 ): ApiError {
-  const code = REASON_CODES[reason];
-  const httpStatus = getHTTPStatusCodeFromError(new TRPCError({ code }));
-  return { code, httpStatus, reason, message, ...more };
+  return { code: REASON_CODES[reason], httpStatus: toHttpStatus(reason), reason, message, ...more };
 }
 
 /** An error in a tRPC reply. */

@@ -14,7 +14,10 @@ import { t, type ProcedureMeta } from "./trpc.ts";
 export const publicProcedure = t.procedure;
 
 /** The input of each procedure that an operator calls for a product; the procedure's own schema has the rest. */
-const WithProduct = z.object({ product: Slug.optional() }).optional();
+export const ProductField = Slug.optional().describe(
+  "The slug of the product that the call is for. An operator key must name it; a platform key must not, because it acts for its own product.",
+);
+const WithProduct = z.object({ product: ProductField }).optional();
 
 // This adds `product` to the input's type only. A middleware that parses it would cost time on each call, so the one
 // that admits the call takes it out of the raw input. There, `input` is undefined, whatever its type.
@@ -22,41 +25,47 @@ const productProcedure = t.procedure as unknown as ReturnType<typeof t.procedure
 
 /** For a product's keys with all of these scopes, and for operators who name a product. */
 export function platformProcedure(...scopes: readonly [Scope, ...Scope[]]) {
-  return productProcedure.use(async ({ ctx, getRawInput, next, type, meta, batchIndex }) =>
-    runWithinLease(ctx, meta, async () => {
-      const caller = await ctx.authenticate();
-      const rawInput = await getRawInput();
-      if (isObject(rawInput)) noteSources(rawInput, () => ctx.findInputText(batchIndex));
-      const { product, ...rest } = takeProduct(rawInput);
-      const beginsWork = isWork(type, meta);
-      const admission = await admitCall(ctx.app, caller, { access: scopes, beginsWork, product });
-      return next({ ctx: { call: toCall(ctx, caller), ...admission }, ...rest });
-    }),
-  );
+  return productProcedure
+    .meta({ access: scopes })
+    .use(async ({ ctx, getRawInput, next, type, meta, batchIndex }) =>
+      runWithinLease(ctx, meta, async () => {
+        const caller = await ctx.authenticate();
+        const rawInput = await getRawInput();
+        if (isObject(rawInput)) noteSources(rawInput, () => ctx.findInputText(batchIndex));
+        const { product, ...rest } = takeProduct(rawInput);
+        const beginsWork = isWork(type, meta);
+        const admission = await admitCall(ctx.app, caller, { access: scopes, beginsWork, product });
+        return next({ ctx: { call: toCall(ctx, caller), ...admission }, ...rest });
+      }),
+    );
 }
 
 /** For reading a product's audit log, or as an operator who names no product, that of the platform. */
-export const auditProcedure = productProcedure.use(async ({ ctx, getRawInput, next, type, meta }) =>
-  runWithinLease(ctx, meta, async () => {
-    const caller = await ctx.authenticate();
-    const { product, ...rest } = takeProduct(await getRawInput());
-    const beginsWork = isWork(type, meta);
-    const admission = await admitCall(ctx.app, caller, { access: "audit", beginsWork, product });
-    return next({ ctx: { call: toCall(ctx, caller), ...admission }, ...rest });
-  }),
-);
+export const auditProcedure = productProcedure
+  .meta({ access: "audit" })
+  .use(async ({ ctx, getRawInput, next, type, meta }) =>
+    runWithinLease(ctx, meta, async () => {
+      const caller = await ctx.authenticate();
+      const { product, ...rest } = takeProduct(await getRawInput());
+      const beginsWork = isWork(type, meta);
+      const admission = await admitCall(ctx.app, caller, { access: "audit", beginsWork, product });
+      return next({ ctx: { call: toCall(ctx, caller), ...admission }, ...rest });
+    }),
+  );
 
 /** For operators only. */
-export const operatorProcedure = t.procedure.use(async ({ ctx, next, type, meta }) =>
-  runWithinLease(ctx, meta, async () => {
-    const caller = await ctx.authenticate();
-    const admission = await admitCall(ctx.app, caller, {
-      access: "operator",
-      beginsWork: isWork(type, meta),
-    });
-    return next({ ctx: { call: toCall(ctx, caller), ...admission } });
-  }),
-);
+export const operatorProcedure = t.procedure
+  .meta({ access: "operator" })
+  .use(async ({ ctx, next, type, meta }) =>
+    runWithinLease(ctx, meta, async () => {
+      const caller = await ctx.authenticate();
+      const admission = await admitCall(ctx.app, caller, {
+        access: "operator",
+        beginsWork: isWork(type, meta),
+      });
+      return next({ ctx: { call: toCall(ctx, caller), ...admission } });
+    }),
+  );
 
 /**
  * Bounds the call, so that a database that hangs does not hold its caller. A subscription's procedure returns before
@@ -70,7 +79,7 @@ async function runWithinLease<T>(
   return ctx.app.lease.run(work, { reachesEngine: meta?.reachesEngine === true });
 }
 
-function isWork(type: ProcedureType, meta: ProcedureMeta | undefined): boolean {
+export function isWork(type: ProcedureType, meta: ProcedureMeta | undefined): boolean {
   return type === "mutation" ? meta?.whileDraining !== true : meta?.beginsWork === true;
 }
 

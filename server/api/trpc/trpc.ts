@@ -1,8 +1,18 @@
 import { initTRPC } from "@trpc/server";
+import type { Access } from "../../admission/admit-call.ts";
+import type { Reason } from "../../errors.ts";
 import { toTrpcErrorShape } from "./api-error.ts";
 import type { RequestContext } from "./request-context.ts";
 
 export interface ProcedureMeta {
+  /** Who may make the call. The procedure builders set it. Absent: everyone. */
+  access?: Access;
+  /** What the procedure does, in one sentence, for the API document. */
+  summary?: string;
+  /** What a caller must know beyond the summary and the fields. */
+  description?: string;
+  /** The reasons of its own refusals. The document adds those of every call, see `toReasons`. */
+  reasons?: readonly Reason[];
   /** A mutation that begins no work, and so is served while the replica drains. */
   whileDraining?: boolean;
   /** A subscription that begins work before it streams. */
