@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import type { RequestListener } from "node:http";
 import { EventSourceParserStream } from "eventsource-parser/stream";
+import { expect } from "vitest";
 import { type HttpServer, openHttpServer } from "../../server/api/http/http-server.ts";
 import type { Config } from "../../server/config/config.ts";
 import type { AppContext } from "../../server/compose.ts";
@@ -8,6 +9,7 @@ import { hashKey } from "../../server/keys/key-format.ts";
 import type { Log } from "../../server/log.ts";
 import { type House, openHouse, openSite } from "../engines/open-house.ts";
 import { answer, type Behaviour } from "../rpc/hostile-engine.ts";
+import { openDocumentedApi } from "./openapi/documented-api.ts";
 import { MemoryDaemon } from "../support/memory-daemon.ts";
 
 export const ADMIN_KEY = "an opaque string of an operator, long enough";
@@ -57,7 +59,10 @@ export interface Api extends AsyncDisposable {
 const toQuery = (path: string, input: unknown) =>
   `/trpc/${path}${input === undefined ? "" : `?input=${encodeURIComponent(JSON.stringify(input))}`}`;
 
-/** Opens the whole service over HTTP, with engines in memory. */
+/**
+ * Opens the whole service over HTTP, with engines in memory. Every reply to a call of one procedure, and every message of
+ * a stream, is checked against the API document.
+ */
 export async function openApi(options: { config?: Partial<Config> } = {}): Promise<Api> {
   const routes = new Map<string, Behaviour>([
     ["/rpc", answer(200, { result: null })],
@@ -73,6 +78,7 @@ export async function openApi(options: { config?: Partial<Config> } = {}): Promi
   const server = await openHttpServer(ctx, { host: "127.0.0.1", port: 0 });
   const { url } = server;
 
+  const documented = openDocumentedApi();
   const send = async (path: string, init: RequestInit, { key, headers }: CallOptions): Promise<Reply> => {
     const authorization: Record<string, string> = key === undefined ? {} : { authorization: `Bearer ${key}` };
     const response = await fetch(`${url}${path}`, {
@@ -80,7 +86,9 @@ export async function openApi(options: { config?: Partial<Config> } = {}): Promi
       headers: { ...authorization, "content-type": "application/json", ...headers },
     });
     const text = await response.text();
-    return { status: response.status, headers: response.headers, text, body: parse(text) };
+    const body = parse(text);
+    expect(documented.judgeReply(path, { status: response.status, body }), path).toEqual([]);
+    return { status: response.status, headers: response.headers, text, body };
   };
   const query: Api["query"] = async (path, call = {}) => send(toQuery(path, call.input), {}, call);
   const mutate: Api["mutate"] = async (path, call = {}) =>
@@ -96,7 +104,12 @@ export async function openApi(options: { config?: Partial<Config> } = {}): Promi
     behave: (route, next) => routes.set(route, next),
     query,
     mutate,
-    subscribe: (path, call = {}) => stream(`${url}${toQuery(path, call.input)}`, call),
+    subscribe: async function* (path, call = {}) {
+      for await (const item of stream(`${url}${toQuery(path, call.input)}`, call)) {
+        expect(documented.judgeMessage(path, item), path).toEqual([]);
+        yield item;
+      }
+    },
     register: async (slug) => {
       const { body } = await mutate("products.register", { key: ADMIN_KEY, input: { slug, name: slug } });
       return { productId: body.result.data.product.productId, apiKey: body.result.data.apiKey };

@@ -5,6 +5,7 @@ import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest }
 import type { AppContext } from "../../compose.ts";
 import { OUR_KEYS } from "../../secrets/secrets.ts";
 import { DomainError, toErrorMessage, type Reason } from "../../errors.ts";
+import { mountApiDocument } from "../openapi/mount-api-document.ts";
 import { mountRaw } from "../raw/mount-raw.ts";
 import { mountTrpc } from "../trpc/trpc-route.ts";
 import { BodyBudget } from "./body-budget.ts";
@@ -101,6 +102,7 @@ export async function openHttpServer(ctx: AppContext, options: HttpServerOptions
   mountTrpc(server, context);
   mountRaw(server, context);
   mountHealth(server, readiness);
+  mountApiDocument(server);
   const url = await listen(server, options);
 
   let closed: Promise<void> | undefined;

@@ -2,7 +2,7 @@ import { RAW_ROUTES } from "../raw/raw-routes.ts";
 
 const SERVED: readonly { path: RegExp; methods: readonly string[] }[] = [
   { path: /^\/trpc\/[^/]+$/, methods: ["GET", "POST", "OPTIONS"] },
-  { path: /^\/(?:healthz|readyz)$/, methods: ["GET", "OPTIONS"] },
+  { path: /^\/(?:healthz|readyz|v1\/openapi\.json)$/, methods: ["GET", "OPTIONS"] },
   ...RAW_ROUTES.map(({ url, method }) => ({ path: toPattern(url), methods: [method, "OPTIONS"] })),
 ];
 

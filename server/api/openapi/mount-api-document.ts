@@ -1,0 +1,35 @@
+import { createHash } from "node:crypto";
+import type { FastifyInstance } from "fastify";
+import { cutConnection, STALL_MS } from "../http/unsent-answers.ts";
+import { toApiDocument } from "./api-document.ts";
+
+export const API_DOCUMENT_PATH = "/v1/openapi.json";
+
+interface Served {
+  /** One buffer for all readers, so that a reader that takes nothing holds no copy. */
+  body: Buffer;
+  etag: string;
+}
+
+/**
+ * Serves the API document. It needs no key: it holds no secret, and tools that read such documents send none. The document
+ * is made at the first request, once for each server.
+ */
+export function mountApiDocument(server: FastifyInstance): void {
+  let served: Served | undefined;
+  server.get(API_DOCUMENT_PATH, async (request, reply) => {
+    served ??= serve();
+    const { body, etag } = served;
+    reply.header("etag", etag).header("cache-control", "no-cache");
+    if (request.headers["if-none-match"] === etag) return reply.code(304).send();
+    const { socket } = request.raw;
+    // Node calls back only if the connection took no byte in this time.
+    reply.raw.setTimeout(STALL_MS, () => cutConnection(socket));
+    return reply.type("application/json").send(body);
+  });
+}
+
+function serve(): Served {
+  const body = Buffer.from(JSON.stringify(toApiDocument()));
+  return { body, etag: `"${createHash("sha256").update(body).digest("base64url")}"` };
+}
