@@ -27,13 +27,19 @@ export async function* readSse(
       if (error.type === "max-buffer-size-exceeded") throw error;
     },
   });
-  const decoder = new TextDecoder();
+  // Versions of the parser differ in how they skip a byte-order mark, and Node's decoder may skip two. So neither of them
+  // may do it: after this blank line the parser does not.
+  parser.feed("\n");
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  let isStart = true;
   const reader = body.getReader();
   try {
     for (;;) {
       const { done, value } = await readWithin(reader, options);
       if (done) return;
-      parser.feed(decoder.decode(value, { stream: true }));
+      const text = decoder.decode(value, { stream: true });
+      parser.feed(isStart && text.startsWith("\uFEFF") ? text.slice(1) : text);
+      if (text !== "") isStart = false;
       const complete = messages;
       messages = [];
       // `yield*` would cost one more await for each message.

@@ -121,7 +121,7 @@ interface Attempt {
 }
 
 function isEventStream({ ok, body, headers }: Response): boolean {
-  return ok && body !== null && headers.get("content-type")?.startsWith("text/event-stream") === true;
+  return ok && body !== null && /^text\/event-stream\s*(;|$)/i.test(headers.get("content-type") ?? "");
 }
 
 /** An answer whose body has arrived completely. It can be read more than once. */
