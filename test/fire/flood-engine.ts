@@ -1,5 +1,5 @@
 // An engine as a process. A turn's message names the flood that the engine sends: `<events> <bytes of each>`, one such
-// piece every 20 ms, without an end. Its calls answer a text of `params.bytes` characters.
+// piece every 20 ms, without an end; or `endless:<text>`, that text and then a line that never ends. Its calls answer a text of `params.bytes` characters.
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { env } from "node:process";
 
@@ -16,6 +16,17 @@ function flood(response: ServerResponse, message: string): void {
   response.on("close", () => clearInterval(timer));
 }
 
+/** As fast as the reader takes it. */
+function sendEndlessLine(response: ServerResponse, first: string): void {
+  const piece = Buffer.alloc(1024 * 1024, "x");
+  const send = () => {
+    while (!response.destroyed && response.write(piece));
+  };
+  response.writeHead(200, { "content-type": "text/event-stream" });
+  response.on("drain", send).write(first);
+  send();
+}
+
 async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
   if (request.url === "/health") {
     response.end(JSON.stringify({ status: "ok", uptime_seconds: process.uptime(), subsystems: {} }));
@@ -25,7 +36,10 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
     message?: string;
     params?: { bytes?: number };
   };
-  if (request.url === "/execute") flood(response, body.message ?? "1 1");
+  const { message = "1 1" } = body;
+  if (request.url === "/execute" && message.startsWith("endless:")) {
+    sendEndlessLine(response, message.slice("endless:".length));
+  } else if (request.url === "/execute") flood(response, message);
   else response.end(JSON.stringify({ result: "r".repeat(body.params?.bytes ?? 1) }));
 }
 

@@ -81,6 +81,14 @@ const reset = (text: string) => (call: Call) => {
 const done = completed();
 const INTERIM = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
 const WHOLE = `HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\nevent: a\ndata: 1\n\n${done}`;
+const CHUNKED = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+const toChunk = (text: string) => `${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`;
+const withTrailers = (text: string) => (call: Call) => {
+  call.response.writeHead(200, { "content-type": "text/event-stream", trailer: "x-sum, event" });
+  call.response.write(text);
+  call.response.addTrailers({ "x-sum": "1", event: "thread_lifecycle" });
+  call.response.end();
+};
 const fiveThousand = Array.from({ length: 5_000 }, (_, index) => delta(`${index}`)).join("");
 const exactly = `data: ${"x".repeat(EVENT_MAX_BYTES - "message".length)}\n\n`;
 const oneMore = `data: ${"x".repeat(EVENT_MAX_BYTES - "message".length + 1)}\n\n`;
@@ -230,6 +238,39 @@ const TABLE: [string, (call: Call) => void, Partial<TurnEnd>, Seen[]][] = [
     BROKEN,
     [["message", 1]],
   ],
+  ["trailers", withTrailers(`event: a\ndata: {"n":1}\n\n${done}`), COMPLETED, ONE],
+  ["trailers in the place of its last word", withTrailers(`event: a\ndata: {"n":1}\n\n`), CLOSED, ONE],
+  [
+    "trailers that never end",
+    rawly(`${CHUNKED}${toChunk(`event: a\ndata: {"n":1}\n\n`)}0\r\n${"x: y\r\n".repeat(100_000)}`),
+    BROKEN,
+    ONE,
+  ],
+  [
+    "trailers that never end after its last word",
+    rawly(`${CHUNKED}${toChunk(done)}0\r\n${"x: y\r\n".repeat(100_000)}`),
+    COMPLETED,
+    [],
+  ],
+  [
+    "more than its last chunk",
+    rawly(`${CHUNKED}${toChunk(done)}0\r\n\r\n${toChunk(delta("late"))}`),
+    COMPLETED,
+    [],
+  ],
+  ["an end before its start", streamOf(done, started(), delta("late")), COMPLETED, []],
+  [
+    "an end twice",
+    streamOf(delta("a"), done, done, sse("error", { error: "LATE", message: "" })),
+    COMPLETED,
+    [["text_delta", { text: "a" }]],
+  ],
+  [
+    "a failure, then an end",
+    streamOf(sse("error", { error: "FIRST", message: "one" }), done, delta("late")),
+    { status: "failed", reason: "ENGINE_ERROR", engineError: { code: "FIRST", message: "one" } },
+    [["error", { error: "FIRST", message: "one" }]],
+  ],
   [
     "an error event",
     streamOf(sse("error", { error: "BOOM", message: "it broke" })),
@@ -310,6 +351,30 @@ test("events of a few bytes count as what the log makes of them", async () => {
   expect(read.end).toMatchObject(TURN_TOO_LARGE);
   const { bytes } = await getTurn(world.ctx, input);
   expect(bytes).toBeLessThan(TURN_MAX_BYTES);
+});
+
+test("of several ends the first one counts, and no reader sees anything after it", async () => {
+  const read = await runAs(streamOf(started(), done, done, delta("late"), started(), done), world.input());
+  expect(read.events.map(({ type, data }) => [type, (data as { phase: string }).phase])).toEqual([
+    ["thread_lifecycle", "started"],
+    ["thread_lifecycle", "completed"],
+  ]);
+  expect(read.end).toMatchObject({ ...COMPLETED, lastSeq: 3 });
+});
+
+test("100,000 events in one chunk arrive in order, from memory and from the log", async () => {
+  const COUNT = 100_000;
+  const { ctx } = world.openProcess({ config: { turnMaxBytes: 64 * 1024 * 1024 } });
+  const chunk = Array.from({ length: COUNT }, (_, index) => `data: ${index}\n\n`).join("");
+  const input = world.input();
+  const read = await runAs(streamOf(chunk + done), input, ctx);
+  for (const { events, end } of [read, await readAll(world.openProcess().ctx, input)]) {
+    expect(events.length).toBe(COUNT + 1);
+    expect(
+      events.findIndex(({ seq, data }, index) => seq !== index + 1 || (data !== index && index < COUNT)),
+    ).toBe(-1);
+    expect(end).toMatchObject({ ...COMPLETED, lastSeq: COUNT + 2 });
+  }
 });
 
 describe("an engine that never ends is cut off soon after its limit", () => {
