@@ -2,6 +2,7 @@ import packageJson from "../../../package.json" with { type: "json" };
 import { ComponentSchemas, type JsonSchema } from "./component-schemas.ts";
 import { type RefusalName, toRefusal } from "./operation.ts";
 import { RawRefusal, TrpcRefusal } from "./reply-schemas.ts";
+import { toRawTurnPaths } from "./raw-turn-paths.ts";
 import { toRawPaths } from "./raw-paths.ts";
 import { toTrpcPaths } from "./trpc-paths.ts";
 
@@ -23,6 +24,8 @@ const DESCRIPTION = `One isolated, long-lived AI-agent engine for each user of e
 **Calls.** A procedure is a path below \`/trpc\`, in the format of tRPC 11 without a transformer: plain JSON. A success is
 \`{"result":{"data":…}}\`, a refusal is \`{"error":{…}}\`. Up to 10 queries or mutations can be one batch: \`?batch=1\`,
 paths separated by commas, inputs and answers by position.
+
+The routes below \`/v1\` serve turns as plain HTTP and server-sent events, for any client. They call the same procedures.
 
 **Values.** Instants are ISO 8601 in UTC. Durations and sizes carry their unit in the name. A field of a reply is null and
 not absent, unless it is optional here. A later version may add fields to replies and values to open texts. Lengths of
@@ -70,6 +73,7 @@ const HEADERS = {
     description: "The id of this request, in the log and the audit log too.",
     schema: { type: "string" },
   },
+  TurnId: { description: "The turn's id, also in refusals.", schema: { type: "string", format: "uuid" } },
   RetryAfter: {
     description: "`retryAfterMs` in whole seconds, rounded up. Absent: the same request will not work later.",
     schema: { type: "integer", minimum: 0 },
@@ -99,7 +103,7 @@ export function toApiDocument(): ApiDocument {
     RawRefusal: toRefusal(schemas.ofOutput(RawRefusal)),
   };
   // Before the components, because converting fills them.
-  const paths = { ...toRawPaths(schemas), ...toTrpcPaths(schemas) };
+  const paths = { ...toRawTurnPaths(schemas), ...toRawPaths(schemas), ...toTrpcPaths(schemas) };
   return {
     openapi: "3.1.0",
     info: { title: "Enginehouse", version: packageJson.version, description: DESCRIPTION },

@@ -16,6 +16,9 @@ const REFUSAL_HEADERS = { ...REQUEST_ID_HEADER, "Retry-After": { $ref: "#/compon
 /** The names of the responses to refused requests, in the document's components. */
 export type RefusalName = "TrpcRefusal" | "RawRefusal";
 
+/** Of replies about one turn. */
+export const TURN_ID_HEADER = { "X-Turn-Id": { $ref: "#/components/headers/TurnId" } };
+
 export const REQUEST_ID_PARAMETER = { $ref: "#/components/parameters/RequestId" };
 export const LAST_EVENT_ID_PARAMETER = { $ref: "#/components/parameters/LastEventId" };
 
@@ -30,8 +33,8 @@ export function jsonContent(schema: JsonSchema): { "application/json": { schema:
   return { "application/json": { schema } };
 }
 
-export function toResponse(description: string, content?: object): Operation {
-  return { description, headers: REQUEST_ID_HEADER, ...(content && { content }) };
+export function toResponse(description: string, content?: object, headers: object = {}): Operation {
+  return { description, headers: { ...REQUEST_ID_HEADER, ...headers }, ...(content && { content }) };
 }
 
 /** A component: the body and the headers of all refusals of one kind. */
@@ -57,7 +60,7 @@ export function toRefusals(reasons: readonly Reason[], name: RefusalName): Recor
 }
 
 export interface StreamEvent {
-  /** The value of the field `event`; null: the message has no such field. */
+  /** The value of the field `event`, or what it is in angle brackets; null: the message has no such field. */
   event: string | null;
   /** The value of the field `id`. Absent: the message has none. */
   id?: string;

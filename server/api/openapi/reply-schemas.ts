@@ -90,13 +90,13 @@ export const RawRefusal = z
         reason: ReasonSchema.describe("Why the request failed. Branch on it."),
         message: z.string().describe("What happened and what to do, for people. It never holds a secret."),
         requestId: z.string().describe("The id of the request, as in the header `X-Request-Id`."),
-        retryAfterMs: HINTS.retryAfterMs,
+        ...HINTS,
       })
       .describe("Why the request failed."),
   })
   .meta({ id: "RawRefusal", description: "The body of a refusal outside of `/trpc`." });
 
-const GapSchema = z
+export const GapSchema = z
   .object({
     fromSeq: z.int().describe("The first missing sequence number."),
     toSeq: z.int().describe("The last missing sequence number."),

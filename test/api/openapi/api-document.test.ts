@@ -2,6 +2,7 @@ import { Validator } from "@seriousme/openapi-schema-validator";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { toApiDocument } from "../../../server/api/openapi/api-document.ts";
 import { appRouter } from "../../../server/api/routers/router.ts";
+import { RAW_ROUTES } from "../../../server/api/raw/raw-routes.ts";
 import packageJson from "../../../package.json" with { type: "json" };
 import { answer } from "../../rpc/hostile-engine.ts";
 import { openFireSite, PROCEDURE_INPUTS } from "../../fire/procedure-inputs.ts";
@@ -70,6 +71,13 @@ test("each procedure of the router is in it, and no other", () => {
   expect(documented.sort()).toEqual(procedures.map((path) => `/trpc/${path}`).sort());
 });
 
+test("each raw route is in it", () => {
+  const documented = Object.entries(document.paths).flatMap(([path, item]) =>
+    Object.keys(item).map((method) => `${method.toUpperCase()} ${path.replaceAll(/\{(\w+)\}/g, ":$1")}`),
+  );
+  expect(documented).toEqual(expect.arrayContaining(RAW_ROUTES.map(({ method, url }) => `${method} ${url}`)));
+});
+
 test("every field, parameter, header, response and operation says what it means", () => {
   const silent: string[] = [];
   for (const [way, value] of walk(document)) {
@@ -105,6 +113,15 @@ test("a reply with a field that is missing, of another type or not listed is a p
   expect(judge({ apiKey: "k", generation: 2, more: 1 })).toHaveLength(1);
   expect(documented.judgeReply("/trpc/engineKeys.rotate", refuse("ENGINE_BUSY"))).toEqual([]);
   expect(documented.judgeReply("/trpc/engineKeys.rotate", refuse("TURN_IN_PROGRESS"))).toHaveLength(1);
+  const cancel = { method: "POST", url: "/v1/turns/x/cancel?product=a" };
+  const error = { reason: "TURN_NOT_FOUND", message: "no", requestId: "r" };
+  expect(documented.judgeRaw(cancel, { status: 404, body: { error }, events: [] })).toEqual([]);
+  expect(documented.judgeRaw(cancel, { status: 418, body: { error }, events: [] })).toHaveLength(1);
+  const other = { ...error, reason: "ENGINE_BUSY" };
+  expect(documented.judgeRaw(cancel, { status: 404, body: { error: other }, events: [] })).toHaveLength(1);
+  const read = { method: "GET", url: "/v1/turns/x/events" };
+  const events = [{ event: "enginehouse.end", data: "{}" }];
+  expect(documented.judgeRaw(read, { status: 200, events })).not.toEqual([]);
 });
 
 test("the service serves the document without a key, with the version of the package", async () => {

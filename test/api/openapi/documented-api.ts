@@ -11,8 +11,23 @@ export interface DocumentedApi {
   judgeReply(url: string, reply: { status: number; body: unknown }): string[];
   /** The problems of a message of a subscription. */
   judgeMessage(path: string, message: { event: string | undefined; data: unknown }): string[];
+  /** The problems of a reply of a raw route; none if the document has no such route. */
+  judgeRaw(request: { method: string; url: string }, reply: RawReply): string[];
   /** The problems of a procedure's input. */
   judgeInput(path: string, input: unknown): string[];
+}
+
+interface RawReply {
+  status: number;
+  /** Of JSON. */
+  body?: unknown;
+  /** Of a stream. `data` is text. */
+  events: readonly { event: string | undefined; data: string }[];
+}
+
+interface RawOperation {
+  "x-reasons"?: readonly string[];
+  responses: Record<string, { $ref?: string }>;
 }
 
 /**
@@ -61,6 +76,30 @@ export function openDocumentedApi(): DocumentedApi {
       const problems = judge(`/components/schemas/${name}`, data);
       return event === "serialized-error" ? [...problems, ...judgeReason(path, data)] : problems;
     },
+    judgeRaw: ({ method, url }, { status, body, events }) => {
+      const path = Object.keys(document.paths).find((one) => toPattern(one).test(url.split("?", 1)[0] ?? ""));
+      const operation = document.paths[path ?? ""]?.[method.toLowerCase()] as RawOperation | undefined;
+      if (path?.startsWith("/v1/") !== true || operation?.["x-reasons"] === undefined) return [];
+      const response =
+        operation.responses[status] ?? (BROKEN.includes(status) && operation.responses["default"]);
+      if (!response) return [`${method} ${path} answered ${status}, which its document does not list`];
+      if (status >= 400) {
+        const { reason } = (body as { error: { reason: string } }).error;
+        const isKnown = operation["x-reasons"].includes(reason);
+        const problems = judge("/components/schemas/RawRefusal", body);
+        return isKnown
+          ? problems
+          : [...problems, `${path} refused with ${reason}, which its document does not list`];
+      }
+      const inDocument = ["", "paths", path, method.toLowerCase(), "responses", String(status), "content"];
+      if (body !== undefined)
+        return judge([...inDocument, "application/json", "schema"].map(escape).join("/"), body);
+      return events.flatMap(({ event, data }) => {
+        const name = RAW_EVENTS[event ?? ""];
+        const value: unknown = JSON.parse(data);
+        return name === undefined ? [] : judge(`/components/schemas/${name}`, value);
+      });
+    },
     judgeInput: (path, input) =>
       judge(
         ["", "paths", `/trpc/${path}`, "post", "requestBody", "content", "application/json", "schema"]
@@ -76,6 +115,17 @@ const MESSAGES: Readonly<Record<string, string>> = {
   connected: "Connected",
   "serialized-error": "TrpcError",
 };
+
+const RAW_EVENTS: Readonly<Record<string, string>> = {
+  "enginehouse.end": "TurnEnd",
+  "enginehouse.gap": "TurnGap",
+};
+
+/** The statuses of a request that is broken before it reaches its route. */
+const BROKEN: readonly number[] = [400, 404, 405, 408, 413, 415, 431];
+
+const toPattern = (path: string) =>
+  new RegExp(`^${path.replaceAll(".", "\\.").replaceAll(/\{\w+\}/g, "[^/]+")}$`);
 
 const escape = (part: string) => encodeURIComponent(part.replaceAll("~", "~0").replaceAll("/", "~1"));
 

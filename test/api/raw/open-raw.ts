@@ -2,7 +2,9 @@ import { createParser } from "eventsource-parser";
 import type { ServerResponse } from "node:http";
 import type { Config } from "../../../server/config/config.ts";
 import type { Behaviour } from "../../rpc/hostile-engine.ts";
+import { expect } from "vitest";
 import { type Api, openApi } from "../open-api.ts";
+import { openDocumentedApi } from "../openapi/documented-api.ts";
 
 export interface RawEvent {
   id: string | undefined;
@@ -28,6 +30,8 @@ export interface RawCall {
   headers?: Record<string, string>;
   /** Text is sent as it is. */
   body?: unknown;
+  /** The test makes up the refusal, so the API document need not list it. */
+  isMadeUp?: boolean;
 }
 
 export interface Raw extends AsyncDisposable {
@@ -36,7 +40,7 @@ export interface Raw extends AsyncDisposable {
   readonly key: string;
   /** Opens a response, whose body the caller reads. */
   open(method: string, path: string, call?: RawCall): Promise<Response>;
-  /** Reads the response to its end. */
+  /** Reads the response to its end, and checks it against the API document. */
   send(method: string, path: string, call?: RawCall): Promise<RawReply>;
   execute(call: RawCall & { user?: string }): Promise<RawReply>;
   events(turnId: string, call?: RawCall): Promise<RawReply>;
@@ -58,7 +62,13 @@ export async function openRaw(config: Partial<Config> = {}): Promise<Raw> {
       ...(body !== undefined && { body: text }),
     });
   };
-  const send: Raw["send"] = async (method, path, call) => toReply(await open(method, path, call));
+  const documented = openDocumentedApi();
+  const send: Raw["send"] = async (method, path, call) => {
+    const reply = await toReply(await open(method, path, call));
+    const problems = call?.isMadeUp === true ? [] : documented.judgeRaw({ method, url: path }, reply);
+    expect(problems, `${method} ${path}`).toEqual([]);
+    return reply;
+  };
   const opened = stack.move();
   return {
     api,

@@ -242,9 +242,9 @@ describe("each reason that a procedure may throw", () => {
     });
     try {
       for (const reply of [
-        await raw.execute({ body: toBody("thrown") }),
-        await raw.events(randomUUID()),
-        await raw.send("POST", toCancel()),
+        await raw.execute({ body: toBody("thrown"), isMadeUp: true }),
+        await raw.events(randomUUID(), { isMadeUp: true }),
+        await raw.send("POST", toCancel(), { isMadeUp: true }),
       ]) {
         expectRefusal(reply, STATUS[reason] ?? 409, reason);
         const { message, retryAfterMs, issues } = reply.body.error;
