@@ -31,7 +31,7 @@ export const EVENT_STREAM_CASES: readonly EventStreamCase[] = [
     `:\n: x\ndata: a\r:\0\n:data: no\r\ndata: b\n:${LONG}\n\n`,
     "a\nb",
   ),
-  of("a comment alone is no message", ":\n\n: x\n\n", ...[]),
+  of("a comment alone is no message", ":\n\n: x\n\n"),
   of("an event without its blank line is dropped", "retry: 10\ndata: a\n\nid: x\ndata: no", "a"),
   of("an event whose last line is complete still needs its blank line", "data: a\n\ndata: no\n", "a"),
   of("empty data is a message", "data:\n\ndata\n\n", "", ""),
@@ -88,7 +88,7 @@ export const EVENT_STREAM_CASES: readonly EventStreamCase[] = [
     "data: a\u2028b\u2029c\u0085d\ve\ff\n\n",
     "a\u2028b\u2029c\u0085d\ve\ff",
   ),
-  of("blank lines alone are no message", "\n\n\r\n\r\r\n\n", ...[]),
+  of("blank lines alone are no message", "\n\n\r\n\r\r\n\n"),
   of("many blank lines send a message once", "data: a\n\n\n\n\r\n", "a"),
   of("a NUL is a character", "data: \0\n\n\n\n", "\0"),
   of("text is UTF-8", "data: ä€😀\n\n", "ä€😀"),
@@ -105,7 +105,7 @@ export const EVENT_STREAM_CASES: readonly EventStreamCase[] = [
     ]),
     messages: ["a\uFFFD\uFFFD\nb\uFFFDc", "d\uFFFD"].map(toMessage),
   },
-  of("an empty stream has no message", "", ...[]),
+  of("an empty stream has no message", ""),
 ];
 
 /** All ways to cut a stream: not at all, at every byte, and once at each place. */

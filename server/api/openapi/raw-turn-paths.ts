@@ -158,7 +158,6 @@ function toEngineBody(schemas: ComponentSchemas): JsonSchema {
     properties: JsonSchema;
     required: string[];
   };
-  const toEngineName = (name: string) => ENGINE_NAMES.get(name) ?? name;
   const renamed = Object.entries(properties).map(([name, schema]) => [toEngineName(name), schema]);
   return {
     ...rest,
@@ -167,6 +166,10 @@ function toEngineBody(schemas: ComponentSchemas): JsonSchema {
     properties: Object.fromEntries(renamed),
     required: required.map(toEngineName),
   };
+}
+
+function toEngineName(name: string): string {
+  return ENGINE_NAMES.get(name) ?? name;
 }
 
 function pathParameter(name: string, schema: JsonSchema, description: string): object {
