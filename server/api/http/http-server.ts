@@ -23,8 +23,6 @@ import { UnsentAnswers } from "./unsent-answers.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
-    /** The name of the key that came with the request; null until the key was accepted. */
-    actorName: string | null;
     /** The called procedure; null for a batch and for other routes. */
     procedure: string | null;
     /** The turn that a request to a raw route is about. null: it names no valid one, or the route is another. */

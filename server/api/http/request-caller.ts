@@ -10,6 +10,8 @@ declare module "fastify" {
   interface FastifyRequest {
     /** The caller of this request. null until the body or the call asks for it. */
     caller: RequestCaller | null;
+    /** The name of the key that came with the request; null until the key was accepted. */
+    actorName: string | null;
   }
 }
 
