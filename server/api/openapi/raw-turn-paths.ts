@@ -1,7 +1,7 @@
 import { ENGINE_NAMES } from "../../engine-contract/execute-body.ts";
 import { RAW_ROUTES, type RawRoute } from "../raw/raw-routes.ts";
 import { ExpectGeneration, UserId, Uuid } from "../routers/field-schemas.ts";
-import { EndSchema, ExecuteRequestSchema } from "../routers/turn-schemas.ts";
+import { EndSchema, ExecuteRequestSchema, PersonAnswer } from "../routers/turn-schemas.ts";
 import { ProductField } from "../trpc/procedures.ts";
 import type { ComponentSchemas, JsonSchema } from "./component-schemas.ts";
 import { type DocumentedProcedure, listProcedures } from "./documented-procedure.ts";
@@ -77,6 +77,24 @@ const TEXTS: Readonly<Record<string, RouteText>> = {
       pathParameter("turnId", schemas.ofInput(Uuid), "The turn's id."),
       queryParameter("product", schemas.ofInput(ProductField)),
     ],
+  },
+  "POST /v1/turns/:turnId/respond": {
+    operationId: "respond",
+    summary: "Gives a person's answer to a turn that waits for it.",
+    description: "The same as `turns.respond`. The turn goes on, and its stream shows it.",
+    parameters: (schemas) => [
+      pathParameter("turnId", schemas.ofInput(Uuid), "The turn that asks."),
+      {
+        name: "Idempotency-Key",
+        in: "header",
+        required: false,
+        description:
+          "Your name for this call. The same call with the same key has its effect once, for 24 hours. Without it, do not repeat a call whose connection broke.",
+        schema: { type: "string", minLength: 1, maxLength: 128 },
+      },
+      queryParameter("product", schemas.ofInput(ProductField)),
+    ],
+    body: toAnswerBody,
   },
 };
 
@@ -166,6 +184,13 @@ function toEngineBody(schemas: ComponentSchemas): JsonSchema {
     properties: Object.fromEntries(renamed),
     required: required.map(toEngineName),
   };
+}
+
+/** A person's answer, whose turn is in the path and whose key is in a header. */
+function toAnswerBody(schemas: ComponentSchemas): JsonSchema {
+  const { properties, ...rest } = schemas.ofInput(PersonAnswer) as { properties: JsonSchema };
+  const { answer, feedback, contentBlocks } = properties;
+  return { ...rest, properties: { answer, feedback, content_blocks: contentBlocks } };
 }
 
 function toEngineName(name: string): string {

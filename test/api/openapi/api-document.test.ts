@@ -151,6 +151,7 @@ test("every procedure takes the input that the document shows, and its real repl
   const documented = openDocumentedApi();
   const site = await openFireSite(api);
   api.behave("/rpc", answer(200, { result: { config: {}, turns: 1, hit_ratio: null } }));
+  api.behave("/hitl/respond", answer(200, { status: "accepted" }));
   const reasons: string[] = [];
   for (const path of [...procedures.filter((one) => !ENDING.includes(one)), ...ENDING]) {
     const { key, input } = PROCEDURE_INPUTS[path]?.(site) ?? { key: "", input: {} };

@@ -41,12 +41,12 @@ async function read(pieces: readonly Buffer[]): Promise<Read[]> {
     fingerprint: "",
     fencingToken: 1,
   });
-  const watchdog = new IdleWatchdog(systemClock, 60_000);
+  const watchdog = new IdleWatchdog(systemClock, { idleMs: 60_000, personMs: 60_000 }, turn.questions);
   const source = { pause: () => {}, resume: () => {} };
   const reader = new UpstreamReader(readerContext, { turn, watchdog, source, apiKey: "" });
   for (const piece of pieces) reader.onChunk(piece);
   reader.onClose(true, "");
-  expect(await reader.untilOver()).toMatchObject({ kind: "closed" });
+  expect(await reader.untilOver(async () => "unsupported")).toMatchObject({ kind: "closed" });
   return turn.toCommit().chunks.flatMap(({ events }) => JSON.parse(events) as Read[]);
 }
 
