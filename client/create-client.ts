@@ -5,7 +5,7 @@ import { EnginehouseError } from "./enginehouse-error.ts";
 import { ReplicaUrls } from "./replica-urls.ts";
 import { DEFAULT_RETRY, type RetryOptions } from "./retry-options.ts";
 import { Transport } from "./transport.ts";
-import { StartedTurn, type Api, type ExecuteInput, type Turn } from "./turn.ts";
+import { StartedTurn, type Api, type ExecuteInput, type FollowInput, type Turn } from "./turn.ts";
 
 export type ClientOptions = {
   /** A platform key or an operator key. */
@@ -27,8 +27,10 @@ export interface Client {
    * returns its reason.
    */
   readonly api: Api;
-  /** Starts a turn and reads its events as they arrive. */
+  /** Starts a turn and reads its events as they arrive. With `after`, reads on in a turn that has started. */
   execute(input: ExecuteInput): Turn;
+  /** Reads a turn that has started, in this process or another one. */
+  follow(input: FollowInput): Turn;
   /** Stops all calls and streams of this client. Turns continue. */
   close(): void;
 }
@@ -55,9 +57,11 @@ export function createClient(options: ClientOptions): Client {
   });
   const closed = closing.signal;
   const api = createTRPCClient<AppRouter>({ links: toApiLinks(transport, closed) }) as Api;
+  const ctx = { api, transport, closed };
   return {
     api,
-    execute: (input) => new StartedTurn({ api, transport, closed }, input),
+    execute: (input) => new StartedTurn(ctx, input),
+    follow: (input) => new StartedTurn(ctx, input),
     close: () => closing.abort(new EnginehouseError("CLIENT_CLOSED", "the client is closed")),
   };
 }

@@ -82,7 +82,7 @@ async function* readOneConnection(
 }
 
 /** The batch without the events that the reader has. undefined: nothing is left of it. */
-function dropKnown({ lastSeq, batch }: SequencedBatch, afterSeq: number): SequencedBatch | undefined {
+function dropKnown({ lastSeq, batch, text }: SequencedBatch, afterSeq: number): SequencedBatch | undefined {
   const events = batch.events.filter((event) => event.seq > afterSeq);
   const gap = batch.gap && isNew(batch.gap, afterSeq) ? batch.gap : undefined;
   if (events.length === 0 && gap === undefined && batch.end === undefined) return undefined;
@@ -95,7 +95,7 @@ function dropKnown({ lastSeq, batch }: SequencedBatch, afterSeq: number): Sequen
   const fresh: TurnBatch = { turnId: batch.turnId, events };
   if (gap) fresh.gap = gap;
   if (batch.end) fresh.end = batch.end;
-  return { lastSeq, batch: fresh };
+  return { lastSeq, batch: fresh, text };
 }
 
 /** If the server does not know the cursor, the gap it reports ends before the cursor. */

@@ -2,5 +2,5 @@ export { createClient, type Client, type ClientOptions } from "./create-client.t
 export { EnginehouseError, findReason } from "./enginehouse-error.ts";
 export type { ClientReason, FailureReason, Reason } from "./reason.ts";
 export type { RetryOptions } from "./retry-options.ts";
-export type { ExecuteInput, PersonAnswer, Turn } from "./turn.ts";
+export type { ExecuteInput, FollowInput, PersonAnswer, Turn } from "./turn.ts";
 export type { EventData, KnownTurnEvent, OtherTurnEvent, TurnEnd, TurnEvent, TurnGap } from "./turn-event.ts";

@@ -12,8 +12,14 @@ import type { TurnBatch } from "./turn-event.ts";
 /** Used until the server has sent its own limit, and if it sends none. */
 const DEFAULT_SILENCE_MS = 30_000;
 
-export interface TurnCursor {
+export interface TurnKey {
   turnId: string;
+  /** Operators name the product. */
+  product?: string;
+}
+
+export interface TurnCursor {
+  key: TurnKey;
   /** The last sequence number that the reader has; 0 before the first event. */
   afterSeq: number;
 }
@@ -22,6 +28,8 @@ export interface SequencedBatch {
   /** The sequence number of the last event, gap or end in the batch. */
   lastSeq: number;
   batch: TurnBatch;
+  /** The JSON text that the batch was parsed from. It may begin with events that the batch lacks. */
+  text: string;
 }
 
 /** The connection that has started a turn. Its reader gets the turn from the first event. */
@@ -91,10 +99,10 @@ export async function* readOpenedTurn(
  */
 export function readTurnConnection(
   transport: Transport,
-  { turnId, afterSeq }: TurnCursor,
+  { key, afterSeq }: TurnCursor,
   signal: AbortSignal,
 ): AsyncGenerator<SequencedBatch | "alive", void> {
-  const input = { turnId, ...(afterSeq > 0 && { lastEventId: String(afterSeq) }) };
+  const input = { ...key, ...(afterSeq > 0 && { lastEventId: String(afterSeq) }) };
   return readConnection(transport, { path: "turns.events", input }, signal);
 }
 
@@ -158,7 +166,8 @@ async function openBody(
 function toBatch(message: EventSourceMessage): SequencedBatch {
   const lastSeq = Number(message.id);
   const batch = parseJson(message.data) as TurnBatch;
-  if (Number.isSafeInteger(lastSeq) && Array.isArray(batch.events)) return { lastSeq, batch };
+  if (Number.isSafeInteger(lastSeq) && Array.isArray(batch.events))
+    return { lastSeq, batch, text: message.data };
   throw new EnginehouseError("CONNECTION_LOST", "a message of the stream is not a batch of a turn");
 }
 

@@ -8,7 +8,7 @@ import { followTurn } from "./follow-turn.ts";
 import { sleep } from "./sleep.ts";
 import type { Transport } from "./transport.ts";
 import type { TurnEnd, TurnEvent, TurnGap } from "./turn-event.ts";
-import { executeTurn, type OpenedTurn, type SequencedBatch } from "./turn-connection.ts";
+import { executeTurn, type OpenedTurn, type SequencedBatch, type TurnKey } from "./turn-connection.ts";
 
 /**
  * The router's type, declared to have a transformer. Without one, tRPC derives the JSON form of each output and loses
@@ -22,20 +22,38 @@ type ApiRouter = TRPCBuiltRouter<
 export type Api = TRPCClient<ApiRouter>;
 type StartInput = Parameters<Api["turns"]["start"]["mutate"]>[0];
 
-export interface ExecuteInput extends Omit<StartInput, "turnId"> {
-  /** The caller's id for the turn. Executing the same id again reads the same turn. Default: a random id. */
-  turnId?: string | undefined;
+interface ReadInput {
+  /**
+   * A cursor: reading begins after this sequence number. Default: 0, which reads everything. A turn that is read from a
+   * cursor is not started, because a reader with a cursor has seen it start.
+   */
+  after?: number | undefined;
   /** Stops the reading. The turn continues; `cancel` ends it. */
   signal?: AbortSignal | undefined;
 }
 
+export interface ExecuteInput extends Omit<StartInput, "turnId">, ReadInput {
+  /** The caller's id for the turn. Executing the same id again reads the same turn. Default: a random id. */
+  turnId?: string | undefined;
+}
+
+export interface FollowInput extends Pick<StartInput, "turnId" | "product">, ReadInput {
+  /** The turn must belong to this user; otherwise the reason is TURN_NOT_FOUND. Default: any user of the product. */
+  userId?: string | undefined;
+}
+
 /**
- * A turn that the client has started. Each iteration reads its events from the first one on, across lost connections
- * and restarts. It returns when the turn is completed or cancelled. It throws an EnginehouseError when the turn failed,
- * was interrupted or was refused, or when events are missing. Leaving the loop closes the connection.
+ * A turn. Each iteration reads its events, from the first one or from `after` on, across lost connections and restarts.
+ * It returns when the turn is completed or cancelled. It throws an EnginehouseError when the turn failed, was interrupted
+ * or was refused, or when events are missing. Leaving the loop closes the connection.
  */
 export interface Turn extends AsyncIterable<TurnEvent, void, undefined> {
   readonly turnId: string;
+  /**
+   * The last sequence number that a reader of this object has: of an event, or of the end. Given as `after`, reading
+   * continues there, in another process too.
+   */
+  readonly cursor: number;
   /** The engine's answer: all text deltas joined. Throws like the iteration. */
   text(): Promise<string>;
   /**
@@ -58,6 +76,19 @@ export type PersonAnswer = Pick<
   "answer" | "feedback" | "contentBlocks" | "idempotencyKey"
 >;
 
+/** What `toEventStream` uses of a turn. */
+export interface ReadableTurn extends Turn {
+  /**
+   * Resolves when the turn is known to exist, with its end if it is known to have ended. Without `after`, reading begins
+   * at the turn's own cursor. Must be called before anything else is done with the turn.
+   */
+  begin(after: number | undefined, signal: AbortSignal | undefined): Promise<TurnEnd | null>;
+  /** What comes after the cursor of `begin`, with gaps and the end. Ends when `reading` aborts. */
+  batches(reading: AbortController): AsyncGenerator<SequencedBatch, void>;
+  /** Says that no reader comes, after `begin`. */
+  leave(): void;
+}
+
 interface TurnContext {
   api: Api;
   transport: Transport;
@@ -76,10 +107,19 @@ const START_AGAIN: readonly string[] = [
 /**
  * The constructor begins to start the turn, and does not wait. If the caller reads the turn at once, one connection both
  * starts and reads it. Otherwise the start has its own request, so that no unread events pile up on a connection.
+ *
+ * Without a request, or with a cursor, the turn is looked up and not started.
  */
-export class StartedTurn implements Turn {
+export class StartedTurn implements ReadableTurn {
   readonly turnId: string;
   readonly #ctx: TurnContext;
+  readonly #key: TurnKey;
+  readonly #userId: string | undefined;
+  /** Where each iteration begins. */
+  #after: number;
+  #cursor: number;
+  /** How the turn had ended when it was looked up. */
+  #foundEnd: TurnEnd | null = null;
   /** Each of these ends the start and the reading. The turn itself continues. */
   readonly #stops: readonly (AbortSignal | undefined)[];
   readonly #started: Promise<void>;
@@ -91,18 +131,30 @@ export class StartedTurn implements Turn {
   #hasEnd = false;
   /** How many readers there are now. Any of them delivers the end. */
   #readers = 0;
-  /** The highest sequence number that any reader has. */
-  #lastSeq = 0;
+  /** The highest sequence number that has arrived for any reader. */
+  #lastSeq: number;
 
-  constructor(ctx: TurnContext, { turnId = crypto.randomUUID(), signal, ...input }: ExecuteInput) {
+  constructor(ctx: TurnContext, input: FollowInput | ExecuteInput) {
+    const { turnId = crypto.randomUUID(), userId, product, after = 0, signal, ...rest } = input;
     this.turnId = turnId;
     this.#ctx = ctx;
+    this.#key = { turnId, ...(product !== undefined && { product }) };
+    this.#userId = userId;
+    this.#after = this.#cursor = this.#lastSeq = requireCursor(after, input);
     this.#stops = [ctx.closed, signal];
-    // A microtask later it is known whether the caller reads at once.
-    this.#started = Promise.resolve().then(() => this.#start({ ...input, turnId }));
+    // A microtask later it is known whether the caller reads at once, and from where.
+    this.#started = Promise.resolve().then(() =>
+      "request" in rest && userId !== undefined && this.#after === 0
+        ? this.#start({ ...rest, ...this.#key, userId })
+        : this.#find(),
+    );
     // Readers get both errors. A caller that does not read must not get an unhandled rejection.
     this.#started.catch((error: unknown) => this.#fail(error));
     this.#end.promise.catch(() => undefined);
+  }
+
+  get cursor(): number {
+    return this.#cursor;
   }
 
   get end(): Promise<TurnEnd> {
@@ -127,14 +179,33 @@ export class StartedTurn implements Turn {
       return: async () => {
         hasLeft = true;
         reading.abort();
-        // If the reader leaves before its first read, the connection of the start never gets a reader.
-        void this.#started.then(
-          () => this.#dropUnread(),
-          () => undefined,
-        );
+        this.leave();
         return events.return();
       },
     };
+  }
+
+  async begin(after: number | undefined, signal: AbortSignal | undefined): Promise<TurnEnd | null> {
+    if (after !== undefined) this.#after = this.#cursor = this.#lastSeq = after;
+    this.#isReadWanted = true;
+    if (!signal) await this.#started;
+    else await abortable(this.#started, signal);
+    return this.#foundEnd;
+  }
+
+  async *batches(reading: AbortController): AsyncGenerator<SequencedBatch, void> {
+    for await (const received of this.#batches(this.#after, reading)) {
+      yield received;
+      this.#cursor = received.lastSeq;
+    }
+  }
+
+  /** If the reader leaves before its first read, the connection of the start never gets a reader. */
+  leave(): void {
+    void this.#started.then(
+      () => this.#dropUnread(),
+      () => undefined,
+    );
   }
 
   async text(): Promise<string> {
@@ -148,18 +219,36 @@ export class StartedTurn implements Turn {
   async cancel(): Promise<Awaited<ReturnType<Turn["cancel"]>>> {
     const { cancel } = this.#ctx.api.turns;
     try {
-      return await cancel.mutate({ turnId: this.turnId });
+      return await cancel.mutate(this.#key);
     } catch (error) {
       if (findReason(error) !== "TURN_NOT_FOUND") throw toEnginehouseError(error);
     }
     // The cancellation may have overtaken the start.
     await this.#started;
-    return await cancel.mutate({ turnId: this.turnId });
+    return await cancel.mutate(this.#key);
+  }
+
+  async #find(): Promise<void> {
+    const looking = new AbortController();
+    const unfollow = this.#ctx.transport.signals.follow(looking, this.#stops);
+    try {
+      const found = await this.#ctx.api.turns.get.query(this.#key, { signal: looking.signal });
+      if (this.#userId !== undefined && found.userId !== this.#userId) {
+        // The same answer as for a turn of another product: a user must not learn that the turn exists.
+        throw new EnginehouseError("TURN_NOT_FOUND", `this user has no turn ${this.turnId}`);
+      }
+      this.#foundEnd = found.end;
+    } catch (error) {
+      this.#throwIfStopped();
+      throw toEnginehouseError(error);
+    } finally {
+      unfollow();
+    }
   }
 
   async respond(answer: PersonAnswer): Promise<Awaited<ReturnType<Turn["respond"]>>> {
     try {
-      return await this.#ctx.api.turns.respond.mutate({ ...answer, turnId: this.turnId });
+      return await this.#ctx.api.turns.respond.mutate({ ...answer, ...this.#key });
     } catch (error) {
       throw toEnginehouseError(error);
     }
@@ -196,11 +285,15 @@ export class StartedTurn implements Turn {
   }
 
   async *#events(reading: AbortController): AsyncGenerator<TurnEvent, void> {
-    for await (const { batch } of this.#batches(0, reading)) {
+    for await (const { batch } of this.#batches(this.#after, reading)) {
       const { events, gap, end } = batch;
       if (gap) throw fromGap(gap, end);
       // The engine contract guarantees these types; nothing checks them here.
-      for (const event of events as readonly TurnEvent[]) yield event;
+      for (const event of events as readonly TurnEvent[]) {
+        if (event.seq > this.#cursor) this.#cursor = event.seq;
+        yield event;
+      }
+      if (end) this.#cursor = end.lastSeq;
       if (end && hasFailed(end)) throw fromEnd(end);
     }
   }
@@ -212,7 +305,7 @@ export class StartedTurn implements Turn {
       await abortable(this.#started, reading.signal);
       const opened = afterSeq === 0 ? this.#opened : undefined;
       if (opened) this.#opened = undefined;
-      const cursor = { turnId: this.turnId, afterSeq, opened };
+      const cursor = { key: this.#key, afterSeq, opened };
       for await (const received of followTurn(this.#ctx.transport, cursor, reading.signal)) {
         this.#lastSeq = Math.max(this.#lastSeq, received.lastSeq);
         if (received.batch.end) this.#finish(received.batch.end);
@@ -263,6 +356,14 @@ export class StartedTurn implements Turn {
     if (this.#ctx.closed.aborted) throw new EnginehouseError("CLIENT_CLOSED", "the client is closed");
     for (const stop of this.#stops) stop?.throwIfAborted();
   }
+}
+
+/** Only a turn that exists can be read from a cursor, and a random id is that of no turn. */
+function requireCursor(after: number, { turnId }: Pick<ExecuteInput, "turnId">): number {
+  if (!Number.isSafeInteger(after) || after < 0)
+    throw new TypeError(`\`after\` is ${after}: pass the sequence number of an event, or 0`);
+  if (after > 0 && turnId === undefined) throw new TypeError("`after` needs `turnId`: pass the turn's id");
+  return after;
 }
 
 function hasFailed(end: TurnEnd): boolean {
