@@ -5,6 +5,7 @@ import { EnginehouseError } from "./enginehouse-error.ts";
 import { ReplicaUrls } from "./replica-urls.ts";
 import { DEFAULT_RETRY, type RetryOptions } from "./retry-options.ts";
 import { Transport } from "./transport.ts";
+import { ensureEngine, type Engine, type EnsureInput } from "./ensure-engine.ts";
 import { StartedTurn, type Api, type ExecuteInput, type FollowInput, type Turn } from "./turn.ts";
 
 export type ClientOptions = {
@@ -27,6 +28,13 @@ export interface Client {
    * returns its reason.
    */
   readonly api: Api;
+  readonly engines: {
+    /**
+     * Returns the user's engine, running. Provisions it if the user has none, and starts it if it is stopped or has
+     * failed. Any number of processes may call this at once. Throws an EnginehouseError.
+     */
+    ensure(input: EnsureInput): Promise<Engine>;
+  };
   /** Starts a turn and reads its events as they arrive. With `after`, reads on in a turn that has started. */
   execute(input: ExecuteInput): Turn;
   /** Reads a turn that has started, in this process or another one. */
@@ -60,6 +68,7 @@ export function createClient(options: ClientOptions): Client {
   const ctx = { api, transport, closed };
   return {
     api,
+    engines: { ensure: async (input) => ensureEngine({ api, retry: transport.retry }, input) },
     execute: (input) => new StartedTurn(ctx, input),
     follow: (input) => new StartedTurn(ctx, input),
     close: () => closing.abort(new EnginehouseError("CLIENT_CLOSED", "the client is closed")),

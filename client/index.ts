@@ -1,5 +1,6 @@
 export { createClient, type Client, type ClientOptions } from "./create-client.ts";
 export { EnginehouseError, findReason } from "./enginehouse-error.ts";
+export type { Engine, EnsureInput } from "./ensure-engine.ts";
 export type { ClientReason, FailureReason, Reason } from "./reason.ts";
 export type { RetryOptions } from "./retry-options.ts";
 export type { ExecuteInput, FollowInput, PersonAnswer, Turn } from "./turn.ts";
