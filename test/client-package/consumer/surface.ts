@@ -12,7 +12,7 @@ type KindOf<T> = 0 extends 1 & T ? "any" : unknown extends T ? "unknown" : "type
 
 type Primitive = string | number | boolean | symbol | null | undefined | void;
 /** Types of the platform, which the walk leaves out. */
-type Foreign = AbortSignal | typeof globalThis.fetch;
+type Foreign = AbortSignal | Response | Uint8Array | typeof globalThis.fetch;
 
 type LooseIn<T, Kind extends Loose, Path extends string> =
   KindOf<T> extends Kind
@@ -61,11 +61,15 @@ type ListedAny =
   | `${Api}.turns.${"events" | "execute"}.subscribe=>.${"next" | "return" | "throw"}${"()[]" | "=>.value"}`
   | `${Api}.turns.${"events" | "execute"}.subscribe=><>`;
 
+/** Where a turn is. */
+type Turns =
+  `package.${"createClient=>.execute=>" | "createClient=>.follow=>" | "toEventStream()[]" | "pipeEventStream()[]"}`;
+
 /** The engine's own details of a failure. */
 type EngineErrors =
   | "event.error.details"
-  | "package.createClient=>.execute=><>.data.details"
-  | `package.createClient=>.execute=>${"" | ".cancel=>"}.end.engineError.details`
+  | `${Turns}<>.data.details`
+  | `${Turns}${"" | ".cancel=>"}.end.engineError.details`
   | `package.EnginehouseError${"()[]" | "=>"}${"" | ".end"}.engineError.details`
   | `${Api}.turns.cancel.mutate=>.end.engineError.details`
   | `${Api}.turns.get.query=>.end.engineError.details`
@@ -74,7 +78,7 @@ type EngineErrors =
 type EventPayloads =
   | `event.${"hitl_resolved" | "working_memory_update" | "compaction_event" | "usage" | "heartbeat"}`
   | `event.${"tool_call.input" | "tool_result.output" | "tool_result.error"}`
-  | `package.createClient=>.execute=><>.data${"" | ".input" | ".output" | ".error"}`;
+  | `${Turns}<>.data${"" | ".input" | ".output" | ".error"}`;
 
 type RpcParamsAndResults =
   | `${Api}.rpc.call.mutate${"()[].params.*" | "=>.result"}`
@@ -84,7 +88,7 @@ type RpcParamsAndResults =
 
 /** The parts of a request that reach the engine unchanged. */
 type RequestFields =
-  | `package.createClient=>.${"execute=>.respond()[]" | "api.turns.respond.mutate()[]"}.contentBlocks[]`
+  | `${`${Turns}.respond()[]` | `${Api}.turns.respond.mutate()[]`}.contentBlocks[]`
   | `package.createClient=>.${"execute()[]" | "api.turns.start.mutate()[]" | "api.turns.execute.subscribe()[]"}.request.${"media[]" | "*"}`;
 
 type Metadata = `${Api}.audit.list.query=>.items[].metadata.*`;
@@ -99,7 +103,8 @@ type Subscriptions =
   // From tRPC: what a link adds to an error.
   | `${SubscriptionErrors}.meta.*`;
 
-type Thrown = "package.findReason()[]" | "package.EnginehouseError()[].cause";
+type Thrown =
+  `package.${"findReason" | "toErrorResponse" | "toPublicError"}()[]` | "package.EnginehouseError()[].cause";
 
 type ListedUnknown =
   EngineErrors | EventPayloads | RpcParamsAndResults | RequestFields | Metadata | Subscriptions | Thrown;
