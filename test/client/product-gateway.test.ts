@@ -16,8 +16,8 @@ interface Gateway extends AsyncDisposable {
 
 async function openNodeGateway(acme: Client): Promise<Gateway> {
   const server = createServer((request, response) => {
-    const { searchParams } = new URL(request.url ?? "/", "http://gateway");
-    const { turn: turnId = "", thread = "", message = "" } = Object.fromEntries(searchParams);
+    const query = new URLSearchParams(request.url?.split("?")[1]);
+    const { turn: turnId = "", thread = "", message = "" } = Object.fromEntries(query);
     const turn = acme.execute({ turnId, userId: "ada", request: { taskId: thread, message } });
     void pipeEventStream(turn, { request, response });
   });

@@ -22,7 +22,9 @@ export interface ServiceProcess extends AsyncDisposable {
 }
 
 /** The real service with process engines. Every start uses the same address and the same database. */
-export async function openServiceProcess(): Promise<ServiceProcess> {
+export async function openServiceProcess(
+  settings: Readonly<Record<string, string>> = {},
+): Promise<ServiceProcess> {
   await using stack = new AsyncDisposableStack();
   const temp = stack.use(await openTempDir());
   const database = stack.use(await openTestDatabase());
@@ -41,6 +43,7 @@ export async function openServiceProcess(): Promise<ServiceProcess> {
     ORCH_PORT_MIN: String(ports.min),
     ORCH_PORT_MAX: String(ports.max),
     ORCH_LOG_PRETTY: "false",
+    ...settings,
   };
   let child: ChildProcess | undefined;
   let instanceId: string | undefined;

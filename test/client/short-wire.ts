@@ -6,6 +6,8 @@ export interface ShortWire extends AsyncDisposable {
   readonly url: string;
   /** How many connections there were so far. */
   readonly connections: number;
+  /** How many bytes the service has sent so far. */
+  readonly bytes: number;
 }
 
 /** A TCP proxy in front of the service. It resets each connection after the service has sent this many bytes. */
@@ -13,6 +15,7 @@ export async function openShortWire(targetUrl: string, bytes: number): Promise<S
   const target = new URL(targetUrl);
   const sockets = new Set<Socket>();
   let connections = 0;
+  let sent = 0;
   const server = createServer((near) => {
     connections += 1;
     const far = connect(Number(target.port), target.hostname);
@@ -33,6 +36,7 @@ export async function openShortWire(targetUrl: string, bytes: number): Promise<S
         if (isLast) near.resetAndDestroy();
       });
       left -= chunk.length;
+      sent += chunk.length;
       if (isLast) far.pause();
     });
   });
@@ -44,6 +48,9 @@ export async function openShortWire(targetUrl: string, bytes: number): Promise<S
     url: `http://127.0.0.1:${address.port}`,
     get connections() {
       return connections;
+    },
+    get bytes() {
+      return sent;
     },
     [Symbol.asyncDispose]: async () => {
       const closed = once(server, "close");

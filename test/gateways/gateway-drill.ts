@@ -11,7 +11,7 @@ export function toChat(
   query: { message: string; turn?: string; thread?: string },
 ): string {
   const defaults = { turn: randomUUID(), thread: randomUUID() };
-  return `${gatewayUrl}/chat?${new URLSearchParams({ ...defaults, ...query })}`;
+  return `${gatewayUrl}/chat?${new URLSearchParams({ ...defaults, ...query }).toString()}`;
 }
 
 /** A browser follows a turn through a connection that breaks again and again. */

@@ -1,7 +1,7 @@
 import { EventSource } from "eventsource";
 
 /** The types that the reference engine sends, under the names that a browser gets, and ours. */
-const TYPES = [
+export const BROWSER_TYPES = [
   "thread_lifecycle",
   "heartbeat",
   "thinking_delta",
@@ -37,7 +37,7 @@ export function openRecordedSource(url: string): RecordedSource {
   source.addEventListener("open", () => {
     connections += 1;
   });
-  for (const type of TYPES) {
+  for (const type of BROWSER_TYPES) {
     source.addEventListener(type, ({ lastEventId, data }) => {
       events.push({ type, seq: Number(lastEventId), data: String(data) });
     });
