@@ -48,7 +48,7 @@ const LEFT_STATUS = 499;
  *
  * Resolves when the turn has started. A turn that is refused is an answer with the refusal's status and the body
  * `{ error: PublicError }`. A browser that has the end gets 204, and stays away. Each event is read from the service when
- * the browser takes it, so a slow browser costs a cursor and no buffer.
+ * the browser takes it, so a slow browser costs a cursor and one batch.
  */
 export async function toEventStream(turn: Turn, options: EventStreamOptions = {}): Promise<Response> {
   const readable = requireReadable(turn);

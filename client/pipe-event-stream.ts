@@ -12,7 +12,6 @@ export interface NodeResponse {
   writeHead(status: number, headers: Record<string, string>): void;
   write(chunk: Uint8Array): boolean;
   end(): void;
-  destroy(): void;
   once(event: "close" | "drain", listener: () => void): void;
   off(event: "close" | "drain", listener: () => void): void;
 }

@@ -3,12 +3,13 @@ import { join } from "node:path";
 import { format } from "prettier";
 import { toConfigTable } from "../server/config/config-table.ts";
 import { findBrokenLinks } from "./broken-links.ts";
+import { includeFiles } from "./included-files.ts";
 import { findUnknownLogLines } from "./unknown-log-lines.ts";
 
 /*
- * `npm run docs` writes the table of settings into docs/configuration.md. `npm run check:docs` (`--check`) fails if
- * that table differs from the code, if a relative link of the documentation names a file that does not exist, or if
- * docs/operations.md lists a log line that the code does not write.
+ * `npm run docs` writes the table of settings into docs/configuration.md, and the examples into the pages that show them.
+ * `npm run check:docs` (`--check`) fails if one of them differs from the code, if a relative link of the documentation
+ * names a file that does not exist, or if docs/operations.md lists a log line that the code does not write.
  */
 
 const ROOT = join(import.meta.dirname, "..");
@@ -26,6 +27,14 @@ const written = await format(draft, { parser: "markdown", printWidth: 110 });
 const problems: string[] = [];
 if (!process.argv.includes("--check")) await writeFile(PAGE, written);
 else if (written !== text) problems.push("docs/configuration.md differs from the code: run `npm run docs`");
+for (const page of ["README.md", "docs/gateways.md"]) {
+  const path = join(ROOT, page);
+  const before = await readFile(path, "utf8");
+  const after = await includeFiles(ROOT, before);
+  if (after === before) continue;
+  if (process.argv.includes("--check")) problems.push(`${page} shows an old example: run \`npm run docs\``);
+  else await writeFile(path, after);
+}
 for (const { file, link } of await findBrokenLinks(ROOT)) {
   problems.push(`${file} links to ${link}, which does not exist`);
 }

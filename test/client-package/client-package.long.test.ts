@@ -23,6 +23,11 @@ const RIGHT = {
   revision: expect.stringMatching(/^[0-9]+$/),
   turns: 1,
   reasons: ["ENGINE_NOT_FOUND", "ENGINE_NOT_FOUND"],
+  served: [
+    200,
+    expect.stringMatching(/^retry: 1000\n\nid: [0-9]+\nevent: enginehouse.end\ndata: .*\n\n$/),
+    204,
+  ],
 };
 const MAX_BUNDLE_BYTES = 64 * 1024;
 
@@ -132,7 +137,9 @@ describe("the client as a package", () => {
       format: "esm",
       target: "es2022",
     } as const;
-    const imports = { contents: 'export * from "@enginehouse/client";', resolveDir: directory };
+    // A page does not serve browsers, so a bundler drops the part for gateways.
+    const contents = 'export { createClient, EnginehouseError, findReason } from "@enginehouse/client";';
+    const imports = { contents, resolveDir: directory };
     const { outputFiles } = await build({ ...options, stdin: imports, write: false });
     const [bundle] = outputFiles.map(({ contents }) => contents);
     if (bundle === undefined) throw new Error("nothing was bundled");

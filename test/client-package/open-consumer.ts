@@ -45,7 +45,8 @@ export async function openConsumer(): Promise<Consumer> {
   const directory = join(path, "project");
   await mkdir(directory);
   await cp(CALLS, join(directory, "calls"), { recursive: true });
-  await writeFile(join(directory, "calls", "readme-example.ts"), findExample(await readFile(README, "utf8")));
+  for (const [index, example] of findExamples(await readFile(README, "utf8")).entries())
+    await writeFile(join(directory, "calls", `readme-example-${index}.ts`), example);
   await writeFile(join(directory, "package.json"), JSON.stringify(toManifest(tarball)));
   const flags = [
     "--prefer-offline",
@@ -80,10 +81,11 @@ export async function openConsumer(): Promise<Consumer> {
   };
 }
 
-function findExample(readme: string): string {
-  const example = /```ts\n(.*?)```/s.exec(readme)?.[1];
-  if (example === undefined) throw new Error("the package's README has no example");
-  return example;
+function findExamples(readme: string): string[] {
+  const examples = [...readme.matchAll(/```ts\n(.*?)```/gs)].map((match) => match[1] ?? "");
+  if (examples.length < 2)
+    throw new Error("the package's README lacks an example of the client, or of a gateway");
+  return examples;
 }
 
 /** The package `node` installs these packages with a script. npm may refuse to run scripts, so name them directly. */

@@ -328,7 +328,7 @@ test("a signal that aborts ends the stream without an error", async () => {
   expect(await text).not.toContain("enginehouse.end");
 });
 
-test("a slow browser stalls the service, and the gateway keeps a cursor instead of a buffer", async () => {
+test("a slow browser stalls the service, and the gateway keeps a cursor instead of the turn", async () => {
   let sent = 0;
   const isStalled = Promise.withResolvers<void>();
   await using service = await openFakeService(async ({ response }) => {

@@ -11,8 +11,6 @@ const ROOT = join(import.meta.dirname, "..", "..");
 const EXAMPLES = join(ROOT, "examples");
 const NEXT = join(EXAMPLES, "next");
 const exec = promisify(execFile);
-/** Otherwise npm, the compiler and Next leave a cache in the temporary directory. */
-const ENV = { ...process.env, NODE_DISABLE_COMPILE_CACHE: "1" };
 
 export const EXAMPLE_NAMES = ["node-http", "express", "fastify", "hono", "next"] as const;
 export type ExampleName = (typeof EXAMPLE_NAMES)[number];
@@ -31,14 +29,13 @@ export async function installExamples(): Promise<void> {
     () => true,
     () => false,
   );
-  if (!hasModules)
-    await exec("npm", ["ci", "--no-audit", "--no-fund"], { cwd: EXAMPLES, env: ENV, timeout: 600_000 });
+  if (!hasModules) await exec("npm", ["ci", "--no-audit", "--no-fund"], { cwd: EXAMPLES, timeout: 600_000 });
 }
 
 /** Throws the compiler's errors. */
 export async function checkExampleTypes(): Promise<void> {
   const compiler = join(EXAMPLES, "node_modules", "typescript", "bin", "tsc");
-  await exec(process.execPath, [compiler, "-p", EXAMPLES], { env: ENV }).catch((error: unknown) => {
+  await exec(process.execPath, [compiler, "-p", EXAMPLES]).catch((error: unknown) => {
     throw error instanceof Error && "stdout" in error ? new Error(String(error.stdout)) : error;
   });
 }
@@ -51,7 +48,7 @@ export async function openExample(
   const port = await takePort();
   const url = `http://127.0.0.1:${port}`;
   const env = {
-    ...ENV,
+    ...process.env,
     NEXT_TELEMETRY_DISABLED: "1",
     // Next refuses the one that the tests run with.
     NODE_ENV: undefined,

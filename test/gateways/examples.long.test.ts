@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import type { Client } from "../../client/index.ts";
 import { openShortWire } from "../client/short-wire.ts";
 import { openServiceProcess, type ServiceProcess } from "../client/service-process.ts";
@@ -22,12 +22,15 @@ describe("the examples of gateways", () => {
   let apiKey: string;
 
   beforeAll(async () => {
+    // Otherwise npm, the compiler and Next leave a cache in the temporary directory.
+    vi.stubEnv("NODE_DISABLE_COMPILE_CACHE", "1");
     await installExamples();
     service = await openServiceProcess({ ORCH_ENGINE_COMMAND: PACED_ENGINE });
     await service.start();
     ({ client, apiKey } = await service.openProduct("acme"));
   }, 900_000);
   afterAll(async () => {
+    vi.unstubAllEnvs();
     client?.close();
     await service?.[Symbol.asyncDispose]();
   });

@@ -1,9 +1,18 @@
-import { createClient, EnginehouseError, findReason, type TurnEvent } from "@enginehouse/client";
+import {
+  createClient,
+  EnginehouseError,
+  findReason,
+  pipeEventStream,
+  toEventStream,
+  type Client,
+  type NodeResponse,
+  type TurnEvent,
+} from "@enginehouse/client";
 
 /** Uses the package as a caller does. Returns the results, for the test to check. */
 export async function makeRightCalls(url: string, key: string, userId: string) {
   const client = createClient({ url, key, retry: { callForMs: 5_000 } });
-  const { engine } = await client.api.engines.provision.mutate({ userId, idempotencyKey: userId });
+  const engine = await client.engines.ensure({ userId });
   const status: "running" | "failed" | "stopped" | undefined =
     engine.status === "running" || engine.status === "failed" ? engine.status : undefined;
 
@@ -17,6 +26,7 @@ export async function makeRightCalls(url: string, key: string, userId: string) {
   const end = await turn.end;
 
   const subscribed = await readBySubscription(url, key, turn.turnId);
+  const served = await serveTurn(client, turn.turnId, end.lastSeq);
   const { result, generation } = await client.api.rpc.call.mutate({
     userId,
     method: "get_config",
@@ -45,6 +55,7 @@ export async function makeRightCalls(url: string, key: string, userId: string) {
     endStatus: end.status,
     lastSeq: end.lastSeq,
     subscribed,
+    served,
     hasConfig: typeof result === "object" && result !== null && "config" in result,
     generation,
     revision: revision.toFixed(),
@@ -55,6 +66,23 @@ export async function makeRightCalls(url: string, key: string, userId: string) {
 
 function toText(event: TurnEvent): string {
   return event.type === "text_delta" ? event.data.text : "";
+}
+
+/** Serves the same turn as a gateway does. The structural types of Node's http need no types of Node. */
+async function serveTurn(client: Client, turnId: string, lastSeq: number) {
+  const response = await toEventStream(client.follow({ turnId }), { lastEventId: String(lastSeq - 1) });
+  const seen: (number | string)[] = [response.status, await response.text()];
+  const fake: NodeResponse = {
+    destroyed: false,
+    writeHead: (status) => void seen.push(status),
+    write: () => true,
+    end: () => undefined,
+    once: () => undefined,
+    off: () => undefined,
+  };
+  const request = { headers: { "last-event-id": String(lastSeq) } };
+  await pipeEventStream(client.follow({ turnId, after: 1 }), { request, response: fake });
+  return seen;
 }
 
 /** Reads the same turn through the plain procedure, which uses tRPC's subscription link over EventSource. */
