@@ -13,7 +13,8 @@ const NEXT = join(EXAMPLES, "next");
 const exec = promisify(execFile);
 
 export const EXAMPLE_NAMES = ["node-http", "express", "fastify", "hono", "next"] as const;
-export type ExampleName = (typeof EXAMPLE_NAMES)[number];
+/** `pipe` passes a raw route on. */
+export type ExampleName = (typeof EXAMPLE_NAMES)[number] | "pipe";
 
 export interface ExampleGateway extends AsyncDisposable {
   readonly url: string;
@@ -106,5 +107,5 @@ export async function openExample(
 async function answers(url: string): Promise<boolean> {
   const response = await fetch(`${url}/chat`, { signal: AbortSignal.timeout(60_000) }).catch(() => undefined);
   await response?.arrayBuffer().catch(() => undefined);
-  return response?.status === 400;
+  return response?.status === 400 || response?.status === 404;
 }

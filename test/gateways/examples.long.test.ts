@@ -6,8 +6,14 @@ import { openShortWire } from "../client/short-wire.ts";
 import { openServiceProcess, type ServiceProcess } from "../client/service-process.ts";
 import { findProgram } from "../support/find-program.ts";
 import { openChromium } from "./chromium.ts";
-import { checkExampleTypes, EXAMPLE_NAMES, installExamples, openExample } from "./example-gateways.ts";
-import { expectEachEventOnce, expectRefusals, toChat } from "./gateway-drill.ts";
+import {
+  checkExampleTypes,
+  EXAMPLE_NAMES,
+  installExamples,
+  openExample,
+  type ExampleName,
+} from "./example-gateways.ts";
+import { expectEachEventOnce, expectEachEventOnceAt, expectRefusals, toChat } from "./gateway-drill.ts";
 import { openRecordedSource } from "./recorded-source.ts";
 
 const chromium = findProgram("chromium");
@@ -34,8 +40,7 @@ describe("the examples of gateways", () => {
     client?.close();
     await service?.[Symbol.asyncDispose]();
   });
-  const open = async (name: (typeof EXAMPLE_NAMES)[number]) =>
-    openExample(name, { url: service.url, apiKey });
+  const open = async (name: ExampleName) => openExample(name, { url: service.url, apiKey });
 
   test("all of them compile", async () => {
     await checkExampleTypes();
@@ -79,6 +84,19 @@ describe("the examples of gateways", () => {
       await expect.poll(countBytes, { timeout: 60_000 }).toBe(0);
       expect(await client.api.turns.cancel.mutate({ turnId })).toMatchObject({ status: "cancelled" });
     });
+  });
+
+  test("five lines that pass a raw route on serve a browser over broken connections, until 204", async () => {
+    await using gateway = await open("pipe");
+    const turnId = randomUUID();
+    const request = { message: "hello", taskId: turnId };
+    await client.api.turns.start.mutate({ turnId, userId: "ada", request });
+    await expectEachEventOnceAt(`${gateway.url}/turns/${turnId}/events`);
+    const absent = await fetch(`${gateway.url}/turns/${randomUUID()}/events`);
+    expect([absent.status, await absent.json()]).toMatchObject([
+      404,
+      { error: { reason: "TURN_NOT_FOUND" } },
+    ]);
   });
 
   describe.skipIf(chromium === undefined)("in Chromium", () => {

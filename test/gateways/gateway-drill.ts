@@ -16,8 +16,14 @@ export function toChat(
 
 /** A browser follows a turn through a connection that breaks again and again. */
 export async function expectEachEventOnce(gatewayUrl: string): Promise<void> {
-  await using wire = await openShortWire(gatewayUrl, 1_200);
-  using source = openRecordedSource(toChat(wire.url, { message: "hello" }));
+  await expectEachEventOnceAt(toChat(gatewayUrl, { message: "hello" }));
+}
+
+/** The same for the address of any EventSource. */
+export async function expectEachEventOnceAt(address: string): Promise<void> {
+  const { origin, pathname, search } = new URL(address);
+  await using wire = await openShortWire(origin, 1_200);
+  using source = openRecordedSource(wire.url + pathname + search);
   // 204 stops an EventSource for good.
   expect(await source.closed).toBe(204);
   expect(source.events.map(({ seq }) => seq)).toEqual(range(source.events.length));
