@@ -8,12 +8,11 @@ export interface Brain {
   close(): void;
 }
 
-const SCHEMA_VERSION = 1;
 // An engine that is stopping may hold the lock on its brain a little longer.
 const LOCK_TIMEOUT_MS = 2_000;
 
 // Text from people is stored as JSON: SQLite's UTF-8 would replace every lone surrogate by the same character.
-const SCHEMA = `
+const VERSION_1 = `
   CREATE TABLE threads (
     task_id TEXT PRIMARY KEY,
     working_memory TEXT NOT NULL DEFAULT '{}',
@@ -64,6 +63,15 @@ const SCHEMA = `
   INSERT INTO gateway_config VALUES (1, '{}', 0, NULL);
 `;
 
+const VERSION_2 = `
+  ALTER TABLE turns ADD COLUMN caller_turn_id TEXT;
+  CREATE INDEX turns_of_task ON turns (task_id);
+  CREATE INDEX events_of_turn ON events (turn_id, at);
+`;
+
+/** What makes each version out of the one before. */
+const VERSIONS = [VERSION_1, VERSION_2];
+
 /** Throws when the file is not a brain, has a later version, or is open in another engine. */
 export function openBrain(path: string): Brain {
   const db = openDatabase(path);
@@ -93,12 +101,11 @@ function openDatabase(path: string): DatabaseSync {
 
 function applySchema(db: DatabaseSync): void {
   const version = Number(db.prepare("PRAGMA user_version").get()?.["user_version"]);
-  if (version > SCHEMA_VERSION) {
-    throw new Error(`it has version ${version}, but this engine supports at most version ${SCHEMA_VERSION}`);
+  if (version > VERSIONS.length) {
+    throw new Error(`it has version ${version}, but this engine supports at most version ${VERSIONS.length}`);
   }
-  if (version === SCHEMA_VERSION) return;
-  db.exec(SCHEMA);
-  db.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`);
+  for (const step of VERSIONS.slice(version)) db.exec(step);
+  db.exec(`PRAGMA user_version = ${VERSIONS.length}`);
 }
 
 function inTransaction<T>(db: DatabaseSync, work: () => T): T {

@@ -34,7 +34,7 @@ async function answer(ctx: EngineContext, req: IncomingMessage, res: ServerRespo
   const body = route.method === "POST" ? await readJsonBody(req) : {};
   // Checked after the body: the engine may have begun to drain while the body arrived.
   if (!route.isOpen && ctx.isDraining()) throw new EngineError(503, "DRAINING", "the engine is stopping");
-  await route.handle(ctx, { body, query: url.searchParams, res });
+  await route.handle(ctx, { body, query: url.searchParams, headers: req.headers, res });
 }
 
 function admit(ctx: Pick<EngineContext, "keyHash">, route: Route, req: IncomingMessage): void {

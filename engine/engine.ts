@@ -6,6 +6,7 @@ import { engineStopping } from "./engine-error.ts";
 import { openEngineServer } from "./engine-server.ts";
 import { HumanQuestions } from "./human-questions.ts";
 import { interruptLeftoverTurns } from "./interrupt-leftover-turns.ts";
+import { TurnFeeds } from "./turn-feeds.ts";
 import { TurnsInFlight } from "./turns-in-flight.ts";
 
 export interface Engine {
@@ -42,6 +43,7 @@ async function serveBrain(brain: Brain, options: EngineOptions): Promise<Engine>
     configFile: options.configFile,
     brain,
     turns: new TurnsInFlight(),
+    feeds: new TurnFeeds(),
     questions: new HumanQuestions(brain),
     isDraining: () => isDraining,
   };
@@ -50,10 +52,12 @@ async function serveBrain(brain: Brain, options: EngineOptions): Promise<Engine>
     isDraining = true;
     ctx.questions.close(engineStopping("the engine stopped while it waited for a human"));
     await drainTurns(ctx, options);
+    await ctx.feeds.allEndedWithin(options.abortLimitMs);
     server.close();
     server.closeAllConnections();
-    // A turn that waits for a slow reader ends now that its connection is cut. The brain stays open until then.
-    await ctx.turns.allEnded();
+    // A turn that waits for a slow reader ends now that its connection is cut. So does a replay. The brain stays open
+    // until then.
+    await Promise.all([ctx.turns.allEnded(), ctx.feeds.allEnded()]);
     brain.close();
   };
   return { port, close };

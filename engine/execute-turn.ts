@@ -13,19 +13,26 @@ import { addMessage, setWorkingMemory } from "./threads.ts";
 import { endTurn, setTurnUsage } from "./turn-records.ts";
 import { parseTurnRequest } from "./turn-request.ts";
 
-type TurnContext = Pick<EngineContext, "brain" | "questions" | "turns">;
+type TurnContext = Pick<EngineContext, "brain" | "questions" | "turns" | "feeds">;
+
+export interface ExecuteCall {
+  readonly body: JsonObject;
+  /** The caller's name for the turn. A replay repeats it, so that the caller knows whose events it gets. */
+  readonly callerTurnId: string | null;
+}
 
 /** Starts a turn and streams its events; throws to refuse it. The turn runs to its end even when its reader leaves. */
-export function executeTurn(ctx: TurnContext, body: JsonObject, res: ServerResponse): void {
-  const request = parseTurnRequest(body);
+export function executeTurn(ctx: TurnContext, call: ExecuteCall, res: ServerResponse): void {
+  const request = parseTurnRequest(call.body);
   const signal = ctx.turns.reserve(request.taskId);
   let turn: Turn;
   try {
-    turn = openTurn(ctx.brain, request);
+    turn = openTurn(ctx.brain, request, call.callerTurnId);
   } catch (error) {
     ctx.turns.release(request.taskId);
     throw error;
   }
+  ctx.feeds.open(turn.turnId);
   ctx.turns.track(runTurn({ ...ctx, signal }, turn, new SseWriter(res, signal)));
 }
 
@@ -33,19 +40,27 @@ export function executeTurn(ctx: TurnContext, body: JsonObject, res: ServerRespo
 type RunContext = TurnContext & { readonly signal: AbortSignal };
 
 async function runTurn(ctx: RunContext, turn: Turn, reader: SseWriter): Promise<void> {
-  const last = await playToEnd(ctx, turn, reader);
+  const { event, id } = await playToEnd(ctx, turn, reader);
   // The task is free before the last event is sent: its reader may start the task's next turn at once.
   ctx.turns.release(turn.taskId);
-  await reader.send(last.type, JSON.stringify(last.data));
+  ctx.feeds.close(turn.turnId);
+  await reader.send(event.type, JSON.stringify(event.data), id);
   await reader.end();
 }
 
+/** `id` undefined: the event could not be recorded. */
+interface LastEvent {
+  readonly event: EngineEvent;
+  readonly id: number | undefined;
+}
+
 /** Returns the turn's last event, recorded but not yet sent. Never throws. */
-async function playToEnd(ctx: RunContext, turn: Turn, reader: SseWriter): Promise<EngineEvent> {
+async function playToEnd(ctx: RunContext, turn: Turn, reader: SseWriter): Promise<LastEvent> {
   // Records each event before it is sent, so that a replay has every event that a reader got.
   const emit = async (event: EngineEvent): Promise<void> => {
-    recordEvent(ctx.brain, turn, event);
-    await reader.send(event.type, JSON.stringify(event.data));
+    const id = recordEvent(ctx.brain, turn, event);
+    ctx.feeds.announce(turn.turnId);
+    await reader.send(event.type, JSON.stringify(event.data), id);
     ctx.signal.throwIfAborted();
   };
   try {
@@ -62,10 +77,10 @@ async function playToEnd(ctx: RunContext, turn: Turn, reader: SseWriter): Promis
   }
 }
 
-function completeTurn(ctx: TurnContext, turn: Turn, played: PlayedTurn): EngineEvent {
+function completeTurn(ctx: TurnContext, turn: Turn, played: PlayedTurn): LastEvent {
   const messageId = randomUUID();
   const event = lifecycle(turn, "completed", { message_id: messageId });
-  ctx.brain.transaction(() => {
+  const id = ctx.brain.transaction(() => {
     addMessage(ctx.brain, {
       messageId,
       taskId: turn.taskId,
@@ -77,27 +92,28 @@ function completeTurn(ctx: TurnContext, turn: Turn, played: PlayedTurn): EngineE
     setWorkingMemory(ctx.brain, turn.taskId, played.workingMemory);
     setTurnUsage(ctx.brain, turn.turnId, played.usage);
     endTurn(ctx.brain, turn.turnId, "completed");
-    recordEvent(ctx.brain, turn, event);
+    return recordEvent(ctx.brain, turn, event);
   });
-  return event;
+  return { event, id };
 }
 
-function failTurn(ctx: TurnContext, turn: Turn, error: unknown): EngineEvent {
+function failTurn(ctx: TurnContext, turn: Turn, error: unknown): LastEvent {
   if (!(error instanceof EngineError)) logLine("turn failed", { turn_id: turn.turnId, error: String(error) });
   const isCancelled = error instanceof TurnCancelled;
   const event: EngineEvent = isCancelled
     ? lifecycle(turn, "errored", toErrorEnvelope(error))
     : { type: "error", data: toErrorEnvelope(error) };
+  let id: number | undefined;
   try {
-    ctx.brain.transaction(() => {
+    id = ctx.brain.transaction(() => {
       endTurn(ctx.brain, turn.turnId, isCancelled ? "interrupted" : "failed");
-      recordEvent(ctx.brain, turn, event);
+      return recordEvent(ctx.brain, turn, event);
     });
   } catch (cause) {
     // The reader still gets the event. The record stays `running`, and the next start marks it interrupted.
     logLine("the end of a turn was not recorded", { turn_id: turn.turnId, error: String(cause) });
   }
-  return event;
+  return { event, id };
 }
 
 type Lifecycle = Extract<EngineEvent, { type: "thread_lifecycle" }>;

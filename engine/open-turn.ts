@@ -24,13 +24,18 @@ export interface Turn {
   readonly steering: Steering;
 }
 
-export function openTurn(brain: Pick<Brain, "sql" | "transaction">, request: TurnRequest): Turn {
+/** `callerTurnId` is the caller's name for the turn, or null. */
+export function openTurn(
+  brain: Pick<Brain, "sql" | "transaction">,
+  request: TurnRequest,
+  callerTurnId: string | null,
+): Turn {
   return brain.transaction(() => {
     forgetOldEvents(brain);
     touchThread(brain, request.taskId);
     const userMessage = placeMessage(brain, request);
     const turnId = randomUUID();
-    addTurn(brain, { turnId, taskId: request.taskId });
+    addTurn(brain, { turnId, taskId: request.taskId, callerTurnId });
     return {
       turnId,
       taskId: request.taskId,

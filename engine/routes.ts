@@ -1,4 +1,4 @@
-import type { ServerResponse } from "node:http";
+import type { IncomingHttpHeaders, ServerResponse } from "node:http";
 import type { EngineContext } from "./engine-context.ts";
 import { executeTurn } from "./execute-turn.ts";
 import { invalidRequest } from "./engine-error.ts";
@@ -6,6 +6,7 @@ import { checkHealth } from "./health.ts";
 import { sendJson } from "./json-body.ts";
 import type { JsonObject } from "./json-object.ts";
 import { replayEvents } from "./replay-events.ts";
+import { replayTurn } from "./replay-turn.ts";
 import { callOperation } from "./rpc-operations.ts";
 import { isString, optional, parseTaskId } from "./turn-request.ts";
 
@@ -13,6 +14,7 @@ export interface Call {
   /** Empty for GET. */
   readonly body: JsonObject;
   readonly query: URLSearchParams;
+  readonly headers: IncomingHttpHeaders;
   readonly res: ServerResponse;
 }
 
@@ -25,9 +27,9 @@ export interface Route {
 
 export const ROUTES: ReadonlyMap<string, Route> = new Map<string, Route>([
   ["/health", { method: "GET", isOpen: true, handle: answerHealth }],
-  ["/execute", { method: "POST", handle: (ctx, { body, res }) => executeTurn(ctx, body, res) }],
+  ["/execute", { method: "POST", handle: execute }],
   ["/execute/cancel", { method: "POST", handle: cancelTurn }],
-  ["/execute/replay", { method: "GET", handle: (ctx, { query, res }) => replayEvents(ctx, query, res) }],
+  ["/execute/replay", { method: "GET", handle: replay }],
   [
     "/rpc",
     {
@@ -41,6 +43,23 @@ export const ROUTES: ReadonlyMap<string, Route> = new Map<string, Route>([
   ],
   ["/hitl/respond", { method: "POST", handle: respondToQuestion }],
 ]);
+
+function execute(ctx: EngineContext, { body, headers, res }: Call): void {
+  executeTurn(ctx, { body, callerTurnId: findHeader(headers, "x-turn-id") ?? null }, res);
+}
+
+async function replay(ctx: EngineContext, { query, headers, res }: Call): Promise<void> {
+  const taskId = query.get("task_id");
+  if (taskId === null) return await replayEvents(ctx, query, res);
+  const lastEventId = findHeader(headers, "last-event-id");
+  await replayTurn(ctx, { taskId: parseTaskId(taskId), lastEventId }, res);
+}
+
+/** An empty header counts as absent. */
+function findHeader(headers: IncomingHttpHeaders, name: string): string | undefined {
+  const value = headers[name];
+  return typeof value === "string" && value !== "" ? value : undefined;
+}
 
 async function answerHealth(ctx: EngineContext, { res }: Call): Promise<void> {
   const health = await checkHealth(ctx);

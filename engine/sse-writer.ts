@@ -17,9 +17,13 @@ export class SseWriter {
     return this.#res.destroyed || this.#res.closed;
   }
 
-  /** `data` is JSON text. Resolves when the reader can take more or has left, or in a hurry. */
-  async send(type: string, data: string): Promise<void> {
-    if (this.isClosed || this.#res.write(`event: ${type}\ndata: ${data}\n\n`)) return;
+  /**
+   * `data` is JSON text. Without `id` the event has none. Resolves when the reader can take more or has left, or in a
+   * hurry.
+   */
+  async send(type: string, data: string, id?: number): Promise<void> {
+    const idLine = id === undefined ? "" : `id: ${id}\n`;
+    if (this.isClosed || this.#res.write(`event: ${type}\n${idLine}data: ${data}\n\n`)) return;
     await this.#next("drain", this.#hurry);
   }
 

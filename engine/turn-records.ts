@@ -14,10 +14,29 @@ export interface TurnKey {
   readonly taskId: string;
 }
 
-export function addTurn(brain: Sql, turn: TurnKey): void {
+/** A turn and the name that its caller gave it; null if the caller gave none. */
+export interface NamedTurn {
+  readonly turnId: string;
+  readonly callerTurnId: string | null;
+}
+
+export function addTurn(brain: Sql, turn: TurnKey & NamedTurn): void {
   brain.sql.run`
-    INSERT INTO turns (turn_id, task_id, status, started_at)
-    VALUES (${turn.turnId}, ${turn.taskId}, 'running', ${new Date().toISOString()})`;
+    INSERT INTO turns (turn_id, task_id, caller_turn_id, status, started_at)
+    VALUES (${turn.turnId}, ${turn.taskId}, ${turn.callerTurnId}, 'running', ${new Date().toISOString()})`;
+}
+
+export function findNewestTurn(brain: Sql, taskId: string): NamedTurn | undefined {
+  const row = brain.sql.get`
+    SELECT turn_id AS turnId, caller_turn_id AS callerTurnId FROM turns
+    WHERE task_id = ${taskId} ORDER BY rowid DESC LIMIT 1`;
+  return row as unknown as NamedTurn | undefined;
+}
+
+export function findTurn(brain: Sql, turnId: string): NamedTurn | undefined {
+  const row = brain.sql.get`
+    SELECT turn_id AS turnId, caller_turn_id AS callerTurnId FROM turns WHERE turn_id = ${turnId}`;
+  return row as unknown as NamedTurn | undefined;
 }
 
 export function endTurn(brain: Sql, turnId: string, status: "completed" | "failed" | "interrupted"): void {

@@ -12,7 +12,8 @@ test("a replay repeats every event of a turn in order, with the ids of its task 
   await using engine = await spawnEngine(home);
   const live = await engine.execute({ message: "hi", task_id: "t", reference: { words: 700 } });
   const past = await engine.replay(0);
-  expect(past.map((event, index) => withoutReplayFields(event, live[index]))).toEqual(live);
+  const without = live.map(({ type, data }) => ({ type, data }));
+  expect(past.map((event, index) => withoutReplayFields(event, live[index]))).toEqual(without);
   for (const event of past) {
     expect(event.data).toMatchObject({
       task_id: "t",

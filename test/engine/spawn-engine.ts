@@ -12,6 +12,8 @@ export const ENGINE_KEY = "ehe_test";
 
 export interface Event {
   readonly type: string;
+  /** The `id:` of the event; undefined if it has none. */
+  readonly id?: string | undefined;
   readonly data: Record<string, unknown>;
 }
 
@@ -106,6 +108,8 @@ export interface EngineCalls {
   /** Runs a turn to its end and returns all its events. */
   execute(body: unknown): Promise<Event[]>;
   replay(after: number): Promise<Event[]>;
+  /** Asks for the events of a turn after an event, and for the live rest. */
+  openReplay(taskId: string, lastEventId?: string, signal?: AbortSignal): Promise<Response>;
 }
 
 export function callEngine(port: number): EngineCalls {
@@ -127,6 +131,11 @@ export function callEngine(port: number): EngineCalls {
     execute: async (body) => await readAll(await open(body)),
     replay: async (after) =>
       await readAll(readEvents(await fetch(`${url}/execute/replay?after=${after}`, { headers }))),
+    openReplay: async (taskId, lastEventId, signal) =>
+      fetch(`${url}/execute/replay?task_id=${encodeURIComponent(taskId)}`, {
+        headers: { ...headers, ...(lastEventId === undefined ? {} : { "last-event-id": lastEventId }) },
+        ...(signal ? { signal } : {}),
+      }),
   };
 }
 
@@ -134,14 +143,15 @@ async function toReply(response: Response): Promise<Reply> {
   return { status: response.status, body: await response.json() };
 }
 
-async function* readEvents(response: Response): AsyncGenerator<Event, void> {
+export async function* readEvents(response: Response): AsyncGenerator<Event, void> {
   if (response.status !== 200 || !response.body) {
     throw new Error(`the engine answered ${response.status}: ${await response.text()}`);
   }
   if (response.headers.get("content-type") !== "text/event-stream") throw new Error("not an event stream");
   let ready: Event[] = [];
   const parser = createParser({
-    onEvent: (event) => ready.push({ type: event.event ?? "message", data: JSON.parse(event.data) }),
+    onEvent: ({ event, id, data }) =>
+      ready.push({ type: event ?? "message", data: JSON.parse(data), ...(id === undefined ? {} : { id }) }),
   });
   const decoder = new TextDecoder();
   for await (const chunk of response.body) {
