@@ -297,6 +297,8 @@ export const turnEvents = pgTable(
     lastSeq: long("last_seq").notNull(),
     /** A JSON array of events, as text. */
     events: text().notNull(),
+    /** The engine's id of the last of these events; null if the engine does not number its events. */
+    engineEventId: text("engine_event_id"),
   },
   (table) => [primaryKey({ columns: [table.productId, table.turnId, table.firstSeq, table.turnStartedAt] })],
 );

@@ -10,6 +10,12 @@ export interface LogChunk {
   events: string;
 }
 
+/** A row that is to be written. */
+export interface AppendedChunk extends LogChunk {
+  /** The engine's id of the last of these events; null if the engine does not number its events. */
+  engineEventId: string | null;
+}
+
 export interface TurnAppend extends TurnKey {
   fencingToken: number;
   /** The sequence number of the last event, or of the end. */
@@ -19,7 +25,7 @@ export interface TurnAppend extends TurnKey {
   status: TurnStatus;
   /** The end as JSON text; undefined while the turn is live. */
   end: string | undefined;
-  chunks: readonly LogChunk[];
+  chunks: readonly AppendedChunk[];
 }
 
 // Many texts are sent as one parameter, joined by this character. That saves escaping them. JSON never contains it raw.
@@ -64,17 +70,20 @@ export async function appendToTurnLog(
         and (turns.status in ('starting', 'streaming') or turns."end" = head."end")
       returning head.n, turns.product_id, turns.id, turns.started_at
     ), appended as (
-      insert into turn_events (product_id, turn_id, turn_started_at, first_seq, last_seq, events)
-      select owned.product_id, owned.id, owned.started_at, chunk.first_seq, chunk.last_seq, chunk.events
+      insert into turn_events (product_id, turn_id, turn_started_at, first_seq, last_seq, events, engine_event_id)
+      select owned.product_id, owned.id, owned.started_at, chunk.first_seq, chunk.last_seq, chunk.events,
+        nullif(chunk.engine_event_id, '')
       from unnest(
         ${chunks.map((chunk) => chunk.turn)}::bigint[],
         ${chunks.map((chunk) => chunk.firstSeq)}::bigint[],
         ${chunks.map((chunk) => chunk.lastSeq)}::bigint[],
-        string_to_array(${chunks.map((chunk) => chunk.events).join(SEPARATOR)}, chr(30))
-      ) as chunk (n, first_seq, last_seq, events)
+        string_to_array(${chunks.map((chunk) => chunk.events).join(SEPARATOR)}, chr(30)),
+        string_to_array(${chunks.map((chunk) => chunk.engineEventId ?? "").join(SEPARATOR)}, chr(30))
+      ) as chunk (n, first_seq, last_seq, events, engine_event_id)
       join owned using (n)
       on conflict (product_id, turn_id, first_seq, turn_started_at)
-        do update set last_seq = excluded.last_seq, events = excluded.events
+        do update set last_seq = excluded.last_seq, events = excluded.events,
+          engine_event_id = excluded.engine_event_id
       returning product_id, octet_length(events) as bytes
     ), counted as (
       insert into stored_bytes (scope, kind, hour, bytes)
@@ -121,4 +130,21 @@ export async function readTurnLog(raw: RawSql, page: LogPage): Promise<LogChunk[
     ) as sized
     where bytes_before < ${page.maxBytes}
     order by first_seq`;
+}
+
+const ABOUT_MAX_ROWS = 32;
+
+/** The events of the newest rows, in order, with an event whose type begins with `typePrefix`. */
+export async function readChunksAbout(
+  raw: RawSql,
+  turn: TurnKey & { startedAt: string },
+  typePrefix: string,
+): Promise<string[]> {
+  const rows = await raw<Pick<LogChunk, "events">[]>`
+    select events from turn_events
+    where product_id = ${turn.productId} and turn_id = ${turn.turnId}
+      and turn_started_at = ${turn.startedAt}::text::timestamptz
+      and strpos(events, ${`"type":"${typePrefix}`}) > 0
+    order by first_seq desc limit ${ABOUT_MAX_ROWS}`;
+  return rows.map(({ events }) => events).toReversed();
 }

@@ -129,29 +129,73 @@ export async function listTurnRows(raw: RawSql, page: TurnPage): Promise<TurnRow
 const endAt = (raw: RawSql, lastSeq = raw`reserved_seq + 1`) => raw`
   fencing_token = fencing_token + 1, last_seq = ${lastSeq}, ended_at = orch_now()`;
 
-/** Ends the live turns of dead replicas, and returns their number. `deadReplicas` undefined: of all replicas but `me`. */
-export async function endTurnsOfOthers(
+/** Which replicas have lost their turns: all but `me`, or of `dead` those that are not `me`. */
+export interface LostOwners {
+  me: string;
+  dead: readonly string[] | "all but me";
+}
+
+const liveTurnsOf = (raw: RawSql, { me, dead }: LostOwners) => raw`
+  turns.status in ('starting', 'streaming') and turns.owner_replica <> ${me}
+  and ${dead === "all but me" ? raw`true` : raw`turns.owner_replica = any(${[...dead]}::uuid[])`}`;
+
+/**
+ * Ends the turns of lost owners whose engines do not number their events, and returns how many. Nobody can read such a
+ * turn on. `end` is the end as JSON text, without its lastSeq.
+ */
+export async function endUnnumberedTurns(
   raw: RawSql,
-  me: string,
-  deadReplicas?: readonly string[],
+  owners: LostOwners,
+  { status, end }: Pick<TakeOver, "status" | "end">,
 ): Promise<number> {
-  const owners = deadReplicas
-    ? raw`owner_replica = any(${[...deadReplicas]}::uuid[]) and owner_replica <> ${me}`
-    : raw`owner_replica <> ${me}`;
   const result = await raw`
-    update turns set ${endAt(raw)},
-      status = case status when 'starting' then 'failed' else 'interrupted' end,
-      "end" = json_build_object(
-        'status', case status when 'starting' then 'failed' else 'interrupted' end,
-        'reason', case status when 'starting' then 'OUTCOME_UNKNOWN' else 'OWNER_LOST' end,
-        'message', case status
-          when 'starting' then 'the replica stopped while it started the turn; whether the engine has it is unknown'
-          else 'the replica stopped while it read the turn' end,
-        'engineError', null,
-        'lastSeq', reserved_seq + 1,
-        'engineMayContinue', true)::text
-    where status in ('starting', 'streaming') and ${owners}`;
+    update turns set ${endAt(raw)}, status = ${status},
+      "end" = (${end}::text::jsonb || jsonb_build_object('lastSeq', reserved_seq + 1))::text
+    where ${liveTurnsOf(raw, owners)} and last_seq > 0 and not exists (
+      select from turn_events as log
+      where log.product_id = turns.product_id and log.turn_id = turns.id and log.turn_started_at = turns.started_at
+        and log.last_seq = turns.last_seq and log.engine_event_id is not null)`;
   return result.count;
+}
+
+/** Makes the live turns of lost owners ours, under new fencing tokens, and returns them. */
+export async function takeOverTurns(raw: RawSql, owners: LostOwners): Promise<TurnRow[]> {
+  return raw<TurnRow[]>`
+    update turns set owner_replica = ${owners.me}, fencing_token = fencing_token + 1
+    where ${liveTurnsOf(raw, owners)}
+    returning ${columns(raw)}`;
+}
+
+/** What the next owner of a turn has to know besides the turn's row. */
+export interface TurnRemains {
+  /** The engine's id of the last event in the log; null: the log has no events, or their engine does not number them. */
+  engineEventId: string | null;
+  /** The size of the log's events. */
+  logBytes: number;
+  /** The newest events in the log, a JSON array; null: the log has no events. */
+  lastEvents: string | null;
+  /** The engine as it is on record; null: it was destroyed. */
+  engine: Pick<UsableEngine, "endpoint" | "keySealed"> | null;
+}
+
+/** Read it after `takeOverTurns`: only then does the log grow no more. */
+export async function readTurnRemains(
+  raw: RawSql,
+  turn: Pick<TurnRow, "productId" | "turnId" | "startedAt" | "lastSeq" | "engineId">,
+): Promise<TurnRemains> {
+  const [row] = await raw<Omit<TurnRemains, "engine">[]>`
+    with log as (
+      select * from turn_events
+      where product_id = ${turn.productId} and turn_id = ${turn.turnId}
+        and turn_started_at = ${turn.startedAt}::text::timestamptz
+    )
+    select coalesce(sum(octet_length(events)), 0)::float8 as "logBytes",
+      (select engine_event_id from log where last_seq = ${turn.lastSeq}) as "engineEventId",
+      (select events from log where last_seq = ${turn.lastSeq}) as "lastEvents"
+    from log`;
+  const [engine] = await raw<Pick<UsableEngine, "endpoint" | "keySealed">[]>`
+    select endpoint, key_sealed as "keySealed" from engines where id = ${turn.engineId}`;
+  return { engineEventId: null, logBytes: 0, lastEvents: null, ...row, engine: engine ?? null };
 }
 
 export interface TakeOver {

@@ -19,15 +19,16 @@ import { hashKey } from "./keys/key-format.ts";
 import type { Log } from "./log.ts";
 import type { LogOutput } from "./log-output.ts";
 import { Metrics } from "./metrics.ts";
-import { startHeartbeatLoop } from "./loops/heartbeat-loop.ts";
+import { startDeadReplicasLoop, startHeartbeatLoop } from "./loops/heartbeat-loop.ts";
 import { startLoops } from "./loops/start-loops.ts";
 import { openMigratedDatabase } from "./boot/open-database.ts";
 import { bindRuntime, openRuntime } from "./boot/open-runtime.ts";
 import { registerSoleReplica } from "./replicas/register-sole-replica.ts";
+import { Heartbeat } from "./replicas/heartbeat.ts";
 import type { OwnReplica } from "./replicas/replica.ts";
 import { drainTurns } from "./turns/drain-turns.ts";
 import { ensureTurnPartitions } from "../db/turn-partitions.ts";
-import { recoverTurns } from "./turns/log/recover-turns.ts";
+import { takeOverTurns } from "./turns/take-over/take-over-turns.ts";
 
 export interface App {
   readonly url: string;
@@ -61,9 +62,10 @@ export async function openApp(input: OpenAppInput): Promise<App> {
   await using stack = new AsyncDisposableStack();
   const { signal } = input;
   const { config, dataDir, ...secrets } = await withSecrets(input, stack);
-  const parts = await openParts({ ...input, config }, stack);
+  const { heartbeat, ...parts } = await openParts({ ...input, config }, stack);
   const ctx = composeDomain({ ...parts, dataDir }, stack);
   await abortable(takeOverWork(ctx, parts.replica, signal), signal);
+  stack.use(startDeadReplicasLoop(ctx, heartbeat));
   for (const loop of startLoops(ctx)) stack.use(loop);
   const server = await openHttpServer(ctx, { host: config.host, port: config.port });
   stack.defer(() => server.close());
@@ -106,7 +108,7 @@ async function withSecrets(
 async function openParts(
   input: OpenAppInput,
   stack: AsyncDisposableStack,
-): Promise<DomainParts & { replica: OwnReplica }> {
+): Promise<DomainParts & { replica: OwnReplica; heartbeat: Heartbeat }> {
   const { config, log, signal } = input;
   await abortable(ensureCatalog(config.catalogPath), signal);
   const database = await openMigratedDatabase({ config, log, signal }, stack);
@@ -115,7 +117,7 @@ async function openParts(
   const runtime = stack.use(await abortable(openRuntime(runtimeInput), signal));
   const base = { log, output: input.output, metrics: new Metrics(), clock: systemClock };
   input.output?.onRecovered((lines) => base.metrics.logLinesDropped(lines));
-  const replica = await openReplica({ ...database, ...input, ...base }, runtime.host, stack);
+  const heartbeat = await openReplica({ ...database, ...input, ...base }, runtime.host, stack);
   await abortable(bindRuntime(runtimeInput, runtime), signal);
   return {
     ...base,
@@ -123,7 +125,8 @@ async function openParts(
     database,
     instanceId: instance.id,
     runtime,
-    replica,
+    heartbeat,
+    replica: heartbeat.replica,
   };
 }
 
@@ -141,21 +144,22 @@ async function openReplica(
   ctx: BaseContext & Pick<Database, "heartbeat"> & Pick<OpenAppInput, "signal" | "onFatal">,
   runtimeHost: string,
   stack: AsyncDisposableStack,
-): Promise<OwnReplica> {
+): Promise<Heartbeat> {
   const replica = await registerSoleReplica({ ...ctx, runtimeHost }, ctx.signal);
   stack.defer(() => replica.deregister());
-  stack.use(startHeartbeatLoop({ ...ctx, replica }, () => ctx.onFatal(DECLARED_DEAD)));
-  return replica;
+  const heartbeat = new Heartbeat({ ...ctx, db: ctx.heartbeat }, replica);
+  stack.use(startHeartbeatLoop(ctx, heartbeat, () => ctx.onFatal(DECLARED_DEAD)));
+  return heartbeat;
 }
 
-/** Ends the turns of earlier replicas, and makes every engine due for a reconcile. */
+/** Takes the turns of earlier replicas over, and makes every engine due for a reconcile. */
 async function takeOverWork(ctx: AppContext, replica: OwnReplica, signal: AbortSignal): Promise<void> {
   await ensureTurnPartitions(ctx.raw);
   // The steps before this one may have taken longer than a lease.
   await replica.sendHeartbeat();
   if (replica.isDeclaredDead) throw new Error(DECLARED_DEAD);
   signal.throwIfAborted();
-  await recoverTurns(ctx, "all but me");
+  await takeOverTurns(ctx, "all but me");
   await markAllDue(ctx.db, ctx.runtime.host);
 }
 

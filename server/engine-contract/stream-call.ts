@@ -1,10 +1,8 @@
 import type { EngineErrorDetail } from "../errors.ts";
 import type { EngineConnections } from "./connections.ts";
-import type { EngineAddress } from "./engine-address.ts";
-import { type AnswerHeaders, type CallRequest, EngineCall, explainFailure } from "./engine-call.ts";
+import { type AnswerHeaders, EngineCall, explainFailure } from "./engine-call.ts";
 import { parseEngineError, toMediaType } from "./errors.ts";
 import type { EngineAnswer } from "./exchange.ts";
-import type { ExecuteBody } from "./execute-body.ts";
 
 /** Receives the bytes that an engine streams, as they arrive. */
 export interface StreamSink {
@@ -19,7 +17,7 @@ export interface StreamSource {
   resume(): void;
 }
 
-export type ExecuteAnswer<Sink extends StreamSink> =
+export type StreamAnswer<Sink extends StreamSink> =
   /** The caller must call `close`, which ends the connection. */
   | { kind: "streaming"; sink: Sink; close(): void }
   | { kind: "refused"; error: EngineErrorDetail }
@@ -34,40 +32,27 @@ const ERROR_BODY_MAX_BYTES = 64 * 1024;
 // One error object for all streams: a stack trace for each one would cost much and show nothing.
 const STREAM_CLOSED = new Error("the service closed the stream");
 
-interface ExecuteOptions<Sink extends StreamSink> {
-  body: ExecuteBody;
-  /** Called when the engine has accepted the turn. The sink that it returns gets the stream from its first byte. */
-  onAccepted: (source: StreamSource) => Sink;
+export interface StreamOptions<Sink extends StreamSink> {
+  /**
+   * Called when the engine has accepted the request. The sink that it returns gets the stream from its first byte. A
+   * text instead says why the stream is not wanted: the answer is then `refused`.
+   */
+  onAccepted: (source: StreamSource, headers: AnswerHeaders) => Sink | string;
   /** Aborts the request until the engine has accepted it. After that, `close` ends the stream. */
   signal: AbortSignal;
   /** The longest time that an answer without a stream may take after its headers. */
   errorBodyMs: number;
 }
 
-/** Sends one `POST /execute`. Throws only what `onAccepted` throws. */
-export async function sendExecute<Sink extends StreamSink>(
-  connections: EngineConnections,
-  { endpoint, apiKey }: EngineAddress,
-  options: ExecuteOptions<Sink>,
-): Promise<ExecuteAnswer<Sink>> {
-  const request: CallRequest = {
-    origin: endpoint,
-    method: "POST",
-    path: "/execute",
-    headers: { "content-type": "application/json", accept: "text/event-stream", "x-engine-key": apiKey },
-    body: options.body.take(),
-  };
-  return new ExecuteCall(connections, apiKey, options).send(request, options.signal);
-}
-
-class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink>> {
+/** One request whose answer is an event stream. `send` rejects only with what `onAccepted` throws. */
+export class StreamCall<Sink extends StreamSink> extends EngineCall<StreamAnswer<Sink>> {
   readonly #connections: EngineConnections;
   readonly #apiKey: string;
-  readonly #options: ExecuteOptions<Sink>;
+  readonly #options: StreamOptions<Sink>;
   #sink: Sink | undefined;
   #errorAnswer: ErrorAnswer | undefined;
 
-  constructor(connections: EngineConnections, apiKey: string, options: ExecuteOptions<Sink>) {
+  constructor(connections: EngineConnections, apiKey: string, options: StreamOptions<Sink>) {
     super(connections);
     this.#connections = connections;
     this.#apiKey = apiKey;
@@ -87,7 +72,12 @@ class ExecuteCall<Sink extends StreamSink> extends EngineCall<ExecuteAnswer<Sink
   protected onHead(controller: StreamSource, status: number, headers: AnswerHeaders): void {
     const contentType = String(headers["content-type"] ?? "");
     if (status === 200 && /^text\/event-stream\s*(;|$)/i.test(contentType)) {
-      const sink = this.#options.onAccepted(controller);
+      const sink = this.#options.onAccepted(controller, headers);
+      if (typeof sink === "string") {
+        this.answer({ kind: "refused", error: { status, code: "NOT_WANTED", message: sink } });
+        this.abort(STREAM_CLOSED);
+        return;
+      }
       this.#sink = sink;
       this.answer({ kind: "streaming", sink, close: () => this.abort(STREAM_CLOSED) });
       return;

@@ -5,12 +5,6 @@ import type { OwnReplica } from "./replica.ts";
 
 export type HeartbeatContext = Pick<BaseContext, "config"> & { db: Db };
 
-export interface HeartbeatInput {
-  replica: OwnReplica;
-  /** Ends the turns of dead replicas. If it fails, it is called again with the same ids. */
-  recoverTurnsOf(deadReplicaIds: string[]): Promise<unknown>;
-}
-
 /**
  * Sends the heartbeats of this replica, and removes the rows of dead ones. A replica whose process is gone is dead at
  * once. A silent replica is dead only after one lease of our own unbroken heartbeats, so that a database outage kills
@@ -18,22 +12,26 @@ export interface HeartbeatInput {
  */
 export class Heartbeat {
   readonly #ctx: HeartbeatContext;
-  readonly #input: HeartbeatInput;
-  /** Dead replicas whose rows are gone but whose turns may not be recovered yet. */
-  readonly #deadToRecover = new Set<string>();
+  readonly #replica: OwnReplica;
+  /** Dead replicas whose rows are gone but whose turns may not be taken over yet. */
+  readonly #dead = new Set<string>();
   #unbrokenSince = performance.now();
 
-  constructor(ctx: HeartbeatContext, input: HeartbeatInput) {
+  constructor(ctx: HeartbeatContext, replica: OwnReplica) {
     this.#ctx = ctx;
-    this.#input = input;
+    this.#replica = replica;
+  }
+
+  get replica(): OwnReplica {
+    return this.#replica;
   }
 
   /**
    * Sends a heartbeat, and removes the rows of dead replicas. Stops after its own heartbeat if another replica has
-   * declared this one dead. True: there are dead replicas to recover from.
+   * declared this one dead.
    */
-  async send(): Promise<boolean> {
-    const { replica } = this.#input;
+  async send(): Promise<void> {
+    const replica = this.#replica;
     const heldBefore = replica.holdsLease();
     try {
       await replica.sendHeartbeat();
@@ -41,19 +39,21 @@ export class Heartbeat {
       this.#unbrokenSince = performance.now();
       throw error;
     }
-    if (replica.isDeclaredDead) return false;
+    if (replica.isDeclaredDead) return;
     if (!heldBefore) this.#unbrokenSince = performance.now();
     const unbroken = performance.now() - this.#unbrokenSince >= this.#ctx.config.leaseMs;
     const { dead } = await removeDeadReplicas(this.#ctx, { ownId: replica.id, unbroken });
-    for (const id of dead) this.#deadToRecover.add(id);
-    return this.#deadToRecover.size > 0;
+    for (const id of dead) this.#dead.add(id);
   }
 
-  /** May take long, so no heartbeat waits for it. */
-  async recover(): Promise<void> {
-    const dead = [...this.#deadToRecover];
+  /**
+   * Calls `takeOverFrom` with the dead replicas, if there are any. If it fails, the next call gets the same ids. May take
+   * long, so no heartbeat waits for it.
+   */
+  async recover(takeOverFrom: (deadReplicaIds: string[]) => Promise<unknown>): Promise<void> {
+    const dead = [...this.#dead];
     if (dead.length === 0) return;
-    await this.#input.recoverTurnsOf(dead);
-    for (const id of dead) this.#deadToRecover.delete(id);
+    await takeOverFrom(dead);
+    for (const id of dead) this.#dead.delete(id);
   }
 }

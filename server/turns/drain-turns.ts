@@ -12,21 +12,24 @@ const AWAITING_HUMAN = toEndCause("interrupted", "AWAITING_HUMAN", {
 });
 
 /**
- * Refuses new turns, waits for the live ones up to `ms` or until `hurry` aborts, ends the rest, and returns when all
- * are written.
+ * Refuses new turns, and waits for the live ones up to `ms` or until `hurry` aborts. What is left then goes to the next
+ * owner if the engine numbers its events, and ends otherwise. Returns when all is written.
  */
 export async function drainTurns(ctx: DrainContext, ms: number, hurry?: AbortSignal): Promise<void> {
   const { turns, turnLog, turnTiming } = ctx;
   turns.refuseNew();
   await untilAllOver(ctx, ms, hurry);
-  for (const turn of turns.list()) turn.stop(turn.questions.isEmpty ? DRAINED : AWAITING_HUMAN);
+  for (const turn of turns.list()) {
+    if (turn.leaveToNextOwner()) continue;
+    turn.stop(turn.questions.isEmpty ? DRAINED : AWAITING_HUMAN);
+  }
   await untilAllOver(ctx, turnTiming.closeMs);
   ctx.lingeringHolds.close();
   await turnLog.close(turnTiming.closeMs);
   turns.close();
 }
 
-/** Hands the readers over and ends every turn at once. */
+/** Hands the readers over, and leaves or ends every turn at once. */
 export async function closeTurns(ctx: DrainContext): Promise<void> {
   ctx.turns.handOver();
   await drainTurns(ctx, 0);

@@ -18,6 +18,8 @@ export interface TurnRegistryOptions {
 export class TurnRegistry {
   readonly #options: TurnRegistryOptions;
   readonly #turns = new Map<string, LiveTurn>();
+  /** Turns that were left to their next owner. Their readers are still to be handed over. */
+  readonly #left = new Set<LiveTurn>();
   readonly #handOver = new AbortController();
   #lastFencingToken = 0;
   #isDraining = false;
@@ -75,6 +77,20 @@ export class TurnRegistry {
     return turn;
   }
 
+  /** Adds a turn whose row was a dead owner's, and names this replica now. */
+  takeOver(input: LiveTurnInput): LiveTurn {
+    const { productId, turnId, userId, taskId, fingerprint, fencingToken } = input;
+    const turn = new LiveTurn({ productId, turnId, userId, taskId, fingerprint, fencingToken });
+    this.#turns.set(toKey(productId, turnId), turn);
+    return turn;
+  }
+
+  /** Call this when the turn is left to its next owner. Its readers wait until they are handed over. */
+  leave(turn: LiveTurn): void {
+    this.remove(turn);
+    this.#left.add(turn);
+  }
+
   /** Call this when the turn is over. A later turn of the same id stays. */
   remove(turn: LiveTurn): void {
     const key = toKey(turn.input.productId, turn.input.turnId);
@@ -84,7 +100,8 @@ export class TurnRegistry {
   /** From now on every read of a turn throws an AbortError, so that its client resumes at another replica. */
   handOver(): void {
     this.#handOver.abort(new DOMException("this replica hands its readers over", "AbortError"));
-    for (const turn of this.#turns.values()) turn.announce();
+    for (const turn of [...this.#turns.values(), ...this.#left]) turn.announce();
+    this.#left.clear();
   }
 
   throwIfHandedOver(): void {

@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import type { EngineConnections } from "../../server/engine-contract/connections.ts";
 import { ExecuteBody } from "../../server/engine-contract/execute-body.ts";
 import { sendExecute } from "../../server/engine-contract/execute.ts";
@@ -50,6 +51,7 @@ async function execute(...[connections, endpoint, nonce]: Parameters<Kind>): Pro
     connections,
     { endpoint, apiKey },
     {
+      turnId: randomUUID(),
       body: new ExecuteBody({ message: { nonce }, taskId: nonce }),
       onAccepted: () => sink,
       signal: never,

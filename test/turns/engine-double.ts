@@ -16,9 +16,18 @@ export interface Call {
   destroy(): void;
 }
 
+/** One call of /execute/replay for a task. */
+export interface Replay extends Call {
+  readonly taskId: string | null;
+  readonly lastEventId: string | undefined;
+}
+
 export interface EngineDouble extends AsyncDisposable {
   readonly url: string;
   readonly calls: Call[];
+  readonly replays: Replay[];
+  /** Runs for each request for a replay. By default there is no such call. */
+  onReplay: (replay: Replay) => void;
   /** Runs for each call as it arrives. The default leaves the answer to the test. */
   onCall: (call: Call) => void;
   /** Calls of the optional paths, as they arrive. By default the engine lacks them. */
@@ -33,11 +42,14 @@ export const sse = (type: string, data: unknown) => `event: ${type}\ndata: ${JSO
 export const started = () => sse("thread_lifecycle", { phase: "started", task_id: "t", turn_id: "x" });
 export const completed = () => sse("thread_lifecycle", { phase: "completed", task_id: "t", turn_id: "x" });
 export const delta = (text: string) => sse("text_delta", { text });
+/** The event with an id. */
+export const numbered = (id: number | string, event: string) => `id: ${id}\n${event}`;
 
 /** A real HTTP server in the place of an engine. The test decides its answers. */
 export async function openEngineDouble(): Promise<EngineDouble> {
   const calls: Call[] = [];
   const optionalCalls: Call[] = [];
+  const replays: Replay[] = [];
   let arrived = Promise.withResolvers<void>();
   const server = createServer((request, response) => {
     const chunks: Buffer[] = [];
@@ -45,6 +57,12 @@ export async function openEngineDouble(): Promise<EngineDouble> {
     request.on("error", () => {});
     response.on("error", () => {});
     request.on("end", () => {
+      if (request.method === "GET") {
+        const replay = toReplay(request, response);
+        replays.push(replay);
+        double.onReplay(replay);
+        return;
+      }
       const call = toCall(request, response, Buffer.concat(chunks).toString("utf8"));
       if (request.url !== "/execute") {
         optionalCalls.push(call);
@@ -67,7 +85,9 @@ export async function openEngineDouble(): Promise<EngineDouble> {
     url: `http://127.0.0.1:${address.port}`,
     calls,
     optionalCalls,
+    replays,
     onCall: () => {},
+    onReplay: refuse(404),
     onCancel: answerJson(404),
     onRespond: answerJson(404),
     callOf: async (taskId) => {
@@ -84,6 +104,22 @@ export async function openEngineDouble(): Promise<EngineDouble> {
     },
   };
   return double;
+}
+
+/** Answers with this status and no stream. */
+export function refuse(status: number): (call: Call) => void {
+  return ({ response }) => {
+    response.writeHead(status, { "content-type": "application/json" });
+    response.end(JSON.stringify({ error: `HTTP_${status}`, message: "no" }));
+  };
+}
+
+function toReplay(request: IncomingMessage, response: ServerResponse): Replay {
+  const { searchParams } = new URL(request.url ?? "/", "http://engine");
+  return Object.defineProperties(toCall(request, response, "{}"), {
+    taskId: { value: searchParams.get("task_id") },
+    lastEventId: { value: request.headers["last-event-id"] },
+  }) as Replay;
 }
 
 function toCall(request: IncomingMessage, response: ServerResponse, text: string): Call {

@@ -34,6 +34,7 @@ export interface EngineRowDouble {
   userId: string;
   generation: number;
   status: string;
+  isCurrent: boolean;
   apiKey: string;
 }
 
@@ -96,6 +97,7 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
       userId,
       generation: 1,
       status: "running",
+      isCurrent: true,
       apiKey: `ehe_${randomUUID()}`,
     };
     await database.raw`

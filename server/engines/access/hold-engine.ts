@@ -17,6 +17,9 @@ export interface HeldEngine extends Hold {
   apiKey: string;
 }
 
+/** A hold on an engine, usable or not. */
+export type EngineHold = Hold & Pick<HeldEngine, "engineId" | "generation">;
+
 export interface HoldContext extends Pick<BaseContext, "clock"> {
   holds: EngineHolds;
   reconciler: Pick<Reconciler, "waitForReconcile">;

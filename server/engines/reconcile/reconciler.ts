@@ -8,6 +8,13 @@ import { reconcileEngine, type ReconcileOutcome } from "./reconcile-engine.ts";
 import type { ReconcileSlots } from "./reconcile-slot.ts";
 import type { BootsInProgress } from "./wait-for-boot.ts";
 
+export interface ObservedEngine {
+  generation: number;
+  status: string;
+  /** False: the runtime did not answer, so the engine may have changed since the row was written. */
+  isCurrent: boolean;
+}
+
 interface RunningReconcile {
   done: Promise<ReconcileOutcome>;
   /** `reconcile` was called again. Its caller may have written after the row was last read. */
@@ -99,15 +106,17 @@ export class Reconciler {
   }
 
   /**
-   * Reconciles the engine for up to one second and returns its row; undefined: the engine is gone. If a boot begins,
-   * the row shows it, and the boot is not waited for.
+   * Reconciles the engine for up to `waitMs` and returns its row; undefined: the engine is gone. If a boot begins,
+   * the row shows it. If the runtime did not answer in time, the row may be outdated.
    */
-  async observeNow(engineId: string): Promise<{ generation: number; status: string } | undefined> {
-    const timeout = AbortSignal.timeout(OBSERVE_NOW_MS);
-    await abortable(this.reconcile(engineId), timeout).catch((error: unknown) => {
+  async observeNow(engineId: string, waitMs = OBSERVE_NOW_MS): Promise<ObservedEngine | undefined> {
+    const timeout = AbortSignal.timeout(waitMs);
+    const outcome = await abortable(this.reconcile(engineId), timeout).catch((error: unknown) => {
       if (!timeout.aborted) throw error;
+      return undefined;
     });
-    return findEngineById(this.#ctx.db, engineId);
+    const row = await findEngineById(this.#ctx.db, engineId);
+    return row && { generation: row.generation, status: row.status, isCurrent: outcome === "steady" };
   }
 
   /** Starts no further step, and waits for the steps in progress. The next process finishes the rest. */

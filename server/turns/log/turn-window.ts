@@ -1,4 +1,5 @@
-import type { LogChunk } from "../../../db/turn-events.ts";
+import type { AppendedChunk, LogChunk } from "../../../db/turn-events.ts";
+import { isLaterEventId } from "../../engine-contract/event-id.ts";
 import { toBatches } from "./log-batches.ts";
 import { BATCH_MAX_BYTES, BATCH_MAX_EVENTS, type TurnEvent } from "../read/turn-batch.ts";
 
@@ -9,6 +10,8 @@ const LINE_CHARS = 72;
 
 export interface AppendedEvent extends Pick<TurnEvent, "at" | "type"> {
   json: string;
+  /** The engine's id of the event, whatever text that is. */
+  id?: string | undefined;
 }
 
 /**
@@ -26,6 +29,11 @@ export class TurnWindow {
   // Parallel arrays: no further object for each of many small events.
   #events: string[] = [];
   #sizes: number[] = [];
+  #ids: (string | undefined)[] = [];
+  /** The engine's id of the last written event; undefined if it has none that grew. */
+  #writtenId: string | undefined;
+  /** The same of the last written event that has one; "" if none has. */
+  #newestId = "";
   #unwrittenBytes = 0;
   #totalBytes = 0;
   #type = "";
@@ -44,18 +52,35 @@ export class TurnWindow {
   get totalBytes(): number {
     return this.#totalBytes;
   }
+  /** The engine's id of the last event, whatever text that is; undefined if it has none. */
+  get lastId(): string | undefined {
+    return this.#events.length > 0 ? this.#ids.at(-1) : this.#writtenId;
+  }
   /** Of the oldest event in the window; one past the last event when the window is empty. */
   get firstSeq(): number {
     return this.#written[0]?.firstSeq ?? this.#writtenSeq + 1;
   }
 
+  /** The log has the events up to `lastSeq`, from an earlier owner. Call this before the first `append`. */
+  startAfter(lastSeq: number): void {
+    this.#writtenSeq = lastSeq;
+  }
+
+  /** What the log had by then: the engine's id of its last event, and its size. */
+  resume({ engineEventId, bytes }: { engineEventId: string | null; bytes: number }): void {
+    this.#newestId = engineEventId ?? "";
+    this.#writtenId = engineEventId ?? undefined;
+    this.#totalBytes += bytes;
+  }
+
   /** `json` is the event's data as JSON text on one line. */
-  append({ at, type, json }: AppendedEvent): void {
+  append({ at, type, json, id }: AppendedEvent): void {
     // Mostly many events of one type follow each other.
     if (type !== this.#type) this.#typeJson = JSON.stringify((this.#type = type));
     const size = LINE_CHARS + type.length + json.length;
     this.#events.push(`{"seq":${this.lastSeq + 1},"at":"${at}","type":${this.#typeJson},"data":${json}}`);
     this.#sizes.push(size);
+    this.#ids.push(id);
     this.#unwrittenBytes += size;
     this.#totalBytes += size;
   }
@@ -68,17 +93,23 @@ export class TurnWindow {
   }
 
   /** All events that are not written. The same events give the same chunks, so a repeated commit replaces its rows. */
-  toChunks(): LogChunk[] {
-    const chunks: LogChunk[] = [];
+  toChunks(): AppendedChunk[] {
+    const chunks: AppendedChunk[] = [];
     const before = this.#writtenSeq;
+    let lastId = this.#newestId;
     let from = 0;
     while (from < this.#events.length) {
       const until = this.#untilFull(from, this.#events.length);
+      const id = this.#ids[until - 1];
+      // An id that does not grow names no event.
+      const isUsable = isLaterEventId(id, lastId);
+      if (isUsable) lastId = copyText(id);
       chunks.push({
         firstSeq: before + from + 1,
         lastSeq: before + until,
         // Joined into one string, because slices would keep the engine's whole chunks in memory.
         events: ["[", this.#events.slice(from, until).join(","), "]"].join(""),
+        engineEventId: isUsable ? lastId : null,
       });
       from = until;
     }
@@ -86,14 +117,17 @@ export class TurnWindow {
   }
 
   /** The log has these chunks: the oldest events that were not written. */
-  markWritten(chunks: readonly LogChunk[]): void {
+  markWritten(chunks: readonly AppendedChunk[]): void {
     for (const chunk of chunks) {
       const count = chunk.lastSeq - this.#writtenSeq;
       this.#events.splice(0, count);
+      this.#ids.splice(0, count);
       for (const size of this.#sizes.splice(0, count)) this.#unwrittenBytes -= size;
       this.#written.push(chunk);
       this.#writtenBytes += chunk.events.length;
       this.#writtenSeq = chunk.lastSeq;
+      this.#writtenId = chunk.engineEventId ?? undefined;
+      this.#newestId = chunk.engineEventId ?? this.#newestId;
     }
     this.#trim();
   }
@@ -131,4 +165,9 @@ export class TurnWindow {
       this.#written.shift();
     }
   }
+}
+
+/** The same text with bytes of its own: a part of an engine's chunk would keep the whole chunk in memory. */
+function copyText(text: string): string {
+  return Buffer.from(text, "latin1").toString("latin1");
 }

@@ -1,5 +1,6 @@
 import type { TurnAppend } from "../../../db/turn-events.ts";
-import type { NewTurn, TurnStatus } from "../../../db/turns.ts";
+import type { NewTurn, TurnRow, TurnStatus } from "../../../db/turns.ts";
+import { isEventId } from "../../engine-contract/event-id.ts";
 import type { Holder, HoldView } from "../../engines/access/hold-view.ts";
 import { TurnWindow, type AppendedEvent } from "../log/turn-window.ts";
 import type { ReaderWake } from "../read/reader-wake.ts";
@@ -29,6 +30,9 @@ export interface TurnRecord {
   /** As Postgres writes it: the key of the log's partition. */
   startedAt: string;
 }
+
+/** A turn of a dead owner, as its row has it. */
+export type TakenTurn = TurnRecord & Pick<TurnRow, "status" | "lastSeq" | "reservedSeq" | "bytes">;
 
 /** What one commit writes of one turn. */
 export interface TurnCommit extends TurnAppend {
@@ -63,6 +67,8 @@ export class LiveTurn implements Holder {
   /** The status in the row. */
   #writtenStatus: TurnStatus = "starting";
   #reservedSeq = RESERVE_AHEAD;
+  /** Readers may have got events up to here from an earlier owner; 0 if there was none, or the engine's last event is known. */
+  #shownSeq = 0;
   #oldestUnwrittenAt = 0;
   #bytes = 0;
 
@@ -73,7 +79,7 @@ export class LiveTurn implements Holder {
   get state(): TurnState {
     return this.#progress.state;
   }
-  /** Ended, lost or refused: no write of this turn follows. */
+  /** Ended, left, lost or refused: no write of this turn follows. */
   get isOver(): boolean {
     return this.#progress.isOver;
   }
@@ -90,6 +96,15 @@ export class LiveTurn implements Holder {
   /** The last seq that readers may have. */
   get lastSeq(): number {
     return this.#committedEnd?.lastSeq ?? this.#visibleSeq;
+  }
+  /** Of the last event that came from the engine, seen by readers or not. */
+  get receivedSeq(): number {
+    return this.#window.lastSeq;
+  }
+  /** The engine's id of that event; undefined if the engine does not number its events. */
+  get lastEventId(): string | undefined {
+    const id = this.#window.lastId;
+    return isEventId(id) ? id : undefined;
   }
   /** Received from the engine so far. */
   get bytes(): number {
@@ -146,6 +161,44 @@ export class LiveTurn implements Holder {
     if (this.#progress.move("stream")) this.#streamingSince = nowMs;
   }
 
+  /** The row names this replica now. Readers that have more than the log wait until the engine has sent it again. */
+  markTakenOver(taken: TakenTurn, nowMs: number): void {
+    const { engineId, generation, startedAt, status, lastSeq, reservedSeq, bytes } = taken;
+    this.#record = { engineId, generation, startedAt };
+    this.#window.startAfter(lastSeq);
+    this.#reservedSeq = reservedSeq;
+    this.#shownSeq = reservedSeq;
+    this.#bytes = bytes;
+    this.#writtenStatus = status;
+    if (status === "streaming") this.#streamingSince = nowMs;
+    this.#progress.move("takeOver");
+    this.answer();
+  }
+
+  /** What the log has of a turn that was taken over: the engine's id of the last event, and the size of all events. */
+  resumeLog(log: { engineEventId: string | null; bytes: number }): void {
+    this.#window.resume(log);
+  }
+
+  /** The engine's last event has come, so no reader has events beyond it. */
+  markComplete(): void {
+    this.#shownSeq = 0;
+  }
+
+  /**
+   * Stops reading, and leaves the turn to its next owner once all its events are committed. False: no owner could go on
+   * with it, because its engine does not number its events, or because it ends.
+   */
+  leaveToNextOwner(): boolean {
+    const canGoOn =
+      this.state === "attaching" || (this.state === "streaming" && this.lastEventId !== undefined);
+    if (!canGoOn || this.#stopCause !== undefined) return false;
+    this.#progress.move("leave");
+    this.#stop.abort();
+    this.#handOverIfWritten();
+    return true;
+  }
+
   /** Answers the callers of start with the turn as it is, or with an error. Only the first answer counts. */
   answer(error?: unknown): void {
     this.#progress.answer(error);
@@ -176,7 +229,8 @@ export class LiveTurn implements Holder {
 
   /** Readers get the end after its commit. */
   end(cause: EndCause): void {
-    if (this.#progress.move("end")) this.#end = { ...cause, lastSeq: this.#window.lastSeq + 1 };
+    const shownSeq = Math.max(this.#window.lastSeq, this.#shownSeq);
+    if (this.#progress.move("end")) this.#end = { ...cause, lastSeq: shownSeq + 1 };
   }
 
   /** True when there is something to commit. */
@@ -220,6 +274,7 @@ export class LiveTurn implements Holder {
     this.#oldestUnwrittenAt = nowMs;
     this.#writtenStatus = commit.status;
     if (commit.end !== undefined) this.#progress.move("commit");
+    this.#handOverIfWritten();
     this.#wakeAll();
   }
 
@@ -255,13 +310,15 @@ export class LiveTurn implements Holder {
     const visible = this.#visibleSeq;
     const end = this.#committedEnd;
     if (cursor >= visible) {
+      // The log tells of the events between, which nobody can have any more.
+      if (end && end.lastSeq > this.#window.lastSeq + 1) return { kind: "log" };
       if (end) return { kind: "batch", batch: { lastSeq: end.lastSeq, events: [], end } };
       return { kind: cursor > this.#reservedSeq ? "unknown_cursor" : "wait" };
     }
     if (cursor + 1 < this.#window.firstSeq) return { kind: "log" };
     const events = this.#window.after(cursor, visible);
     const lastSeq = cursor + events.length;
-    const isLast = end !== undefined && lastSeq === visible;
+    const isLast = end !== undefined && lastSeq + 1 === end.lastSeq;
     return { kind: "batch", batch: isLast ? { lastSeq: end.lastSeq, events, end } : { lastSeq, events } };
   }
 
@@ -277,6 +334,10 @@ export class LiveTurn implements Holder {
   }
   get #isStatusWritten(): boolean {
     return this.#writtenStatus === this.#liveStatus;
+  }
+
+  #handOverIfWritten(): void {
+    if (this.state === "leaving" && this.#window.unwrittenBytes === 0) this.#progress.move("handOver");
   }
 
   #wakeAll(): void {

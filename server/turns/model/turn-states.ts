@@ -4,6 +4,7 @@
  *
  *   opening ─ findNew ─▶ acquiring ─ record ─▶ starting ─ stream ─▶ streaming ─ end ─▶ ending ─ commit ─▶ ended
  *                                                  └──────────────── end ────────────────▲
+ *   opening ─ takeOver ─▶ attaching ─ stream ─▶ streaming          leave ─▶ leaving ─ handOver ─▶ left
  *   refuse, from every state before `ended` ─▶ refused            lose, once recorded ─▶ lost
  */
 export const TURN_STATES = [
@@ -13,12 +14,18 @@ export const TURN_STATES = [
   "acquiring",
   /** The row is written, and the request is on its way. Only the call itself knows whether it has left. */
   "starting",
-  /** The engine accepted the request. */
+  /** The turn was a dead owner's. It is ours now, and its engine has not answered yet. */
+  "attaching",
+  /** The engine accepted the request, or the request for a replay. */
   "streaming",
+  /** This replica drains and reads the engine no more. The events that it has are not all committed. */
+  "leaving",
   /** The end is decided, and not committed. */
   "ending",
   /** The end is committed. */
   "ended",
+  /** All events are committed. The turn goes on at its next owner. */
+  "left",
   /** Another replica owns or has ended the turn. From now on only the log is right. */
   "lost",
   /** The turn did not begin. */
@@ -31,17 +38,24 @@ export const TURN_MOVES = {
   findNew: { from: ["opening", "acquiring"], to: "acquiring" },
   /** The row is written. */
   record: { from: ["acquiring"], to: "starting" },
-  stream: { from: ["starting"], to: "streaming" },
-  end: { from: ["starting", "streaming"], to: "ending" },
+  /** The row was a dead owner's, and names this replica now. */
+  takeOver: { from: ["opening"], to: "attaching" },
+  stream: { from: ["starting", "attaching"], to: "streaming" },
+  end: { from: ["starting", "attaching", "streaming", "leaving"], to: "ending" },
   commit: { from: ["ending"], to: "ended" },
-  lose: { from: ["starting", "streaming", "ending"], to: "lost" },
+  leave: { from: ["attaching", "streaming"], to: "leaving" },
+  handOver: { from: ["leaving"], to: "left" },
+  lose: { from: ["starting", "attaching", "streaming", "leaving", "ending"], to: "lost" },
   /** A start that failed. After `starting` only a defect of ours leads here. */
-  refuse: { from: ["opening", "acquiring", "starting", "streaming", "ending"], to: "refused" },
+  refuse: {
+    from: ["opening", "acquiring", "starting", "attaching", "streaming", "leaving", "ending"],
+    to: "refused",
+  },
 } as const satisfies Record<string, { from: readonly TurnState[]; to: TurnState }>;
 export type TurnMove = keyof typeof TURN_MOVES;
 
 /** A turn that is over ignores every move: what the log or the engine's stream reports may come late. */
-export const OVER_STATES = ["ended", "lost", "refused"] as const satisfies readonly TurnState[];
+export const OVER_STATES = ["ended", "left", "lost", "refused"] as const satisfies readonly TurnState[];
 
 /**
  * A wait goes on in these states. In all others it is over; a wait for `new` or `recorded` then throws the refusal if
@@ -50,7 +64,7 @@ export const OVER_STATES = ["ended", "lost", "refused"] as const satisfies reado
 export const TURN_WAITS = {
   new: ["opening"],
   recorded: ["opening", "acquiring"],
-  over: ["opening", "acquiring", "starting", "streaming", "ending"],
+  over: ["opening", "acquiring", "starting", "attaching", "streaming", "leaving", "ending"],
 } as const satisfies Record<string, readonly TurnState[]>;
 export type TurnWait = keyof typeof TURN_WAITS;
 

@@ -1,6 +1,6 @@
-import { toErrorMessage } from "../../errors.ts";
 import type { LiveTurn } from "../model/live-turn.ts";
 import { toEndCause, type EndCause } from "../model/turn-end.ts";
+import { findEngineFate, toInterrupted } from "./engine-fate.ts";
 import { explainMissingEnd, type StreamSeen } from "./explain-missing-end.ts";
 import type { RunContext } from "./run-context.ts";
 
@@ -8,19 +8,12 @@ type ExplainContext = Pick<RunContext, "clock" | "log" | "reconciler" | "turnTim
 
 const CHECK_INTERVAL_MS = 250;
 
-const PROCESS_ENDED =
-  "the engine's process ended during the turn: the last lines of the engine's log say why";
-
-const STOPPED: readonly string[] = ["stopping", "stopped", "sleeping", "destroying"];
-
 export interface StreamClose {
   /** True if the engine ended its answer properly. */
   isClean: boolean;
   why: string;
   seen: StreamSeen;
 }
-
-type Fate = "same" | "ENGINE_RESTARTED" | "ENGINE_STOPPED";
 
 /**
  * Why an engine closed its stream without a terminal event: its process is gone, or it just closed. The process is
@@ -34,10 +27,10 @@ export async function explainClose(
   const { clock } = ctx;
   const until = close.isClean ? 0 : clock.now() + ctx.turnTiming.brokenMs;
   for (;;) {
-    const fate = await findFate(ctx, turn);
-    if (fate !== "same") return toInterrupted(fate);
+    const fate = await findEngineFate(ctx, turn);
+    if (fate !== "same" && fate !== "unknown") return toInterrupted(fate);
     if (turn.stopCause) return turn.stopCause;
-    if (clock.now() >= until) break;
+    if (clock.now() >= until || turn.stopSignal.aborted) break;
     await clock.sleep(CHECK_INTERVAL_MS, turn.stopSignal).catch(() => {
       // The turn was stopped: the next round sees the cause.
     });
@@ -49,25 +42,4 @@ export async function explainClose(
     // An engine that ended its answer properly is done.
     engineMayContinue: !close.isClean,
   });
-}
-
-async function findFate(ctx: ExplainContext, turn: LiveTurn): Promise<Fate> {
-  const record = turn.record;
-  if (record === undefined) return "same";
-  try {
-    const engine = await ctx.reconciler.observeNow(record.engineId);
-    if (engine === undefined) return "ENGINE_STOPPED";
-    if (STOPPED.includes(engine.status)) return "ENGINE_STOPPED";
-    if (engine.generation !== record.generation || engine.status !== "running") return "ENGINE_RESTARTED";
-    return "same";
-  } catch (error) {
-    // The process may live on.
-    ctx.log.warn({ engineId: record.engineId, error: toErrorMessage(error) }, "cannot observe an engine");
-    return "same";
-  }
-}
-
-function toInterrupted(reason: Exclude<Fate, "same">): EndCause {
-  const message = reason === "ENGINE_STOPPED" ? "the engine was stopped" : PROCESS_ENDED;
-  return toEndCause("interrupted", reason, { message, engineMayContinue: false });
 }

@@ -1,6 +1,6 @@
 import type { Config } from "../../config/config.ts";
 import type { BaseContext } from "../../context.ts";
-import type { HeldEngine } from "../../engines/access/hold-engine.ts";
+import type { EngineHold } from "../../engines/access/hold-engine.ts";
 import type { Reconciler } from "../../engines/reconcile/reconciler.ts";
 import { toErrorMessage } from "../../errors.ts";
 import type { TurnTiming } from "../model/turn-timing.ts";
@@ -54,7 +54,7 @@ export class LingeringHolds {
   }
 
   /** Takes the hold over, and releases it in time. */
-  add(held: HeldEngine, turn: EndedTurn): void {
+  add(held: EngineHold, turn: EndedTurn): void {
     const { engineId, generation, interrupted } = held;
     const endedAt = this.#options.clock.now();
     const until = endedAt + this.#options.config.turnIdleTimeoutMs;

@@ -1,15 +1,16 @@
 import type { ExecuteBody } from "../../engine-contract/execute-body.ts";
-import { sendExecute, type ExecuteAnswer, type StreamSource } from "../../engine-contract/execute.ts";
+import { sendExecute } from "../../engine-contract/execute.ts";
+import type { StreamAnswer, StreamSource } from "../../engine-contract/stream-call.ts";
 import { toRefusal, type Refusal } from "../../engine-contract/execute-refusal.ts";
-import type { HeldEngine } from "../../engines/access/hold-engine.ts";
+import type { EngineHold, HeldEngine } from "../../engines/access/hold-engine.ts";
 import { DomainError, toErrorMessage, type EngineErrorDetail } from "../../errors.ts";
 import type { LiveTurn } from "../model/live-turn.ts";
 import { CANCELLED_UNSENT, toEndCause, type EndCause } from "../model/turn-end.ts";
 import { eraseTurn } from "../start/record-turn.ts";
 import { toStopError } from "../start/stop-error.ts";
-import { explainClose } from "./explain-close.ts";
 import { explainBusyTask } from "./explain-busy-task.ts";
 import { IdleWatchdog, type IdleCause } from "./idle-watchdog.ts";
+import { readToEnd } from "./read-to-end.ts";
 import type { RunContext } from "./run-context.ts";
 import { StopAtEngine } from "./stop-at-engine.ts";
 import { UpstreamReader } from "./upstream-reader.ts";
@@ -21,29 +22,51 @@ export interface RunTurnInput {
 }
 
 /** How a turn went: an end to record, with an error for the callers of start if there is one; or nothing to record. */
-type Result =
+export type TurnResult =
   | { kind: "ended"; cause: EndCause; startError?: DomainError | undefined }
+  /** The turn was a dead owner's, and nobody can read it on. As after every lost owner, no hold remains. */
+  | { kind: "unreadable"; cause: EndCause }
   | { kind: "not_begun"; error: unknown }
+  /** The next owner goes on with the turn. */
+  | { kind: "left" }
   | { kind: "lost" };
+
+/** `held` undefined: the turn was stopped before it held its engine. */
+interface Supervised {
+  turn: LiveTurn;
+  held: EngineHold | undefined;
+}
 
 /**
  * Takes a recorded turn to its end: sends the request once, reads the stream, decides the end and has it committed.
  * Releases the hold, or lets it linger while the engine may still be at work.
  */
 export async function runTurn(ctx: RunContext, input: RunTurnInput): Promise<void> {
-  const { turn, held } = input;
-  const watchdog = new IdleWatchdog(ctx.clock, toIdleLimits(ctx), turn.questions);
   const stop = new StopAtEngine(ctx, input);
+  await superviseTurn(ctx, input, async (watchdog) => {
+    const result = await sendAndRead(ctx, input, { watchdog, stop });
+    if (result.kind === "ended") result.cause = await stop.toEnd(result.cause);
+    return result;
+  });
+}
+
+/** Runs `read`, which reads a recorded turn, under the turn's clocks and its hold. Then has the result committed. */
+export async function superviseTurn(
+  ctx: RunContext,
+  { turn, held }: { turn: LiveTurn; held: EngineHold },
+  read: (watchdog: IdleWatchdog) => Promise<TurnResult>,
+): Promise<void> {
+  const watchdog = new IdleWatchdog(ctx.clock, toIdleLimits(ctx), turn.questions);
   const onInterrupted = () => turn.stop(toInterruption(held.interrupted.reason));
   held.interrupted.addEventListener("abort", onInterrupted, { once: true });
   if (held.interrupted.aborted) onInterrupted();
-  const calling = callEngine(ctx, input, { watchdog, stop });
+  const calling = callEngine(ctx, turn, async () => read(watchdog));
   const stopClocks = startClocks(ctx, turn, watchdog);
   try {
     const result = await calling;
     held.interrupted.removeEventListener("abort", onInterrupted);
-    if (result.kind === "ended") result.cause = await stop.toEnd(result.cause);
-    await conclude(ctx, input, result);
+    watchdog.stop();
+    await concludeTurn(ctx, { turn, held }, result);
   } finally {
     stopClocks();
   }
@@ -81,22 +104,21 @@ interface Run {
   stop: StopAtEngine;
 }
 
-async function callEngine(ctx: RunContext, input: RunTurnInput, run: Run): Promise<Result> {
+async function callEngine(
+  ctx: RunContext,
+  turn: LiveTurn,
+  read: () => Promise<TurnResult>,
+): Promise<TurnResult> {
   try {
-    return await sendAndRead(ctx, input, run);
+    return await read();
   } catch (error) {
     // A defect of ours. The turn still has to end, and what the engine does is unknown.
-    ctx.log.error(
-      { turnId: input.turn.input.turnId, error: toErrorMessage(error) },
-      "a turn could not be read",
-    );
+    ctx.log.error({ turnId: turn.input.turnId, error: toErrorMessage(error) }, "a turn could not be read");
     return { kind: "ended", cause: toUnknownOutcome("the service failed to read the turn") };
-  } finally {
-    run.watchdog.stop();
   }
 }
 
-async function sendAndRead(ctx: RunContext, input: RunTurnInput, run: Run): Promise<Result> {
+async function sendAndRead(ctx: RunContext, input: RunTurnInput, run: Run): Promise<TurnResult> {
   const { turn, held, body } = input;
   if (turn.stopSignal.aborted) return stoppedBeforeSending(turn);
   if (!ctx.replica.holdsLease()) {
@@ -111,48 +133,26 @@ async function sendAndRead(ctx: RunContext, input: RunTurnInput, run: Run): Prom
     turn.answer();
     return new UpstreamReader(ctx, { turn, watchdog: run.watchdog, source, apiKey: held.apiKey });
   };
-  const options = { body, onAccepted, signal: turn.stopSignal, errorBodyMs: ctx.turnTiming.errorBodyMs };
+  const { turnId } = turn.input;
+  const { errorBodyMs } = ctx.turnTiming;
+  const options = { body, turnId, onAccepted, signal: turn.stopSignal, errorBodyMs };
   const answer = await sendExecute(ctx.connections, held, options);
   if (answer.kind === "refused") {
     return toRefused(turn, toRefusal(answer.error, explainBusyTask(ctx, held, turn.input.taskId)));
   }
   if (answer.kind !== "streaming") return toResult(turn, answer);
-  try {
-    return await readStream(ctx, { turn, ...run }, answer.sink);
-  } finally {
-    answer.close();
-  }
+  const stream = { sink: answer.sink, close: () => answer.close() };
+  const end = await readToEnd(
+    ctx,
+    { turn, ...run, engine: held },
+    { stream, toUnreadable: toUnknownOutcome },
+  );
+  return end.kind === "stopped" ? toStopped(turn) : end;
 }
 
-async function readStream(
-  ctx: RunContext,
-  { turn, watchdog, stop }: Run & { turn: LiveTurn },
-  reader: UpstreamReader,
-): Promise<Result> {
-  const outcome = await reader.untilOver(async () => stop.ask());
-  if (reader.droppedEvents > 0) {
-    const fields = { turnId: turn.input.turnId, events: reader.droppedEvents };
-    ctx.log.warn(fields, "events after the terminal event were dropped");
-  }
-  if (!reader.hasStarted) {
-    const fields = { turnId: turn.input.turnId, engineId: turn.record?.engineId };
-    ctx.log.warn(fields, 'an engine\'s stream did not begin with thread_lifecycle and "phase": "started"');
-  }
-  switch (outcome.kind) {
-    case "ended":
-      return outcome;
-    case "stopped":
-      return toStopped(turn);
-    case "closed":
-      // A closed stream is silent, so silence must not count any more.
-      watchdog.pause();
-      return { kind: "ended", cause: await explainClose(ctx, turn, outcome) };
-  }
-}
+type NotStreaming = Exclude<StreamAnswer<UpstreamReader>, { kind: "streaming" | "refused" }>;
 
-type NotStreaming = Exclude<ExecuteAnswer<UpstreamReader>, { kind: "streaming" | "refused" }>;
-
-function toResult(turn: LiveTurn, answer: NotStreaming): Result {
+function toResult(turn: LiveTurn, answer: NotStreaming): TurnResult {
   switch (answer.kind) {
     case "unreachable": {
       if (turn.stopSignal.aborted) return stoppedBeforeSending(turn);
@@ -172,7 +172,7 @@ function toResult(turn: LiveTurn, answer: NotStreaming): Result {
 }
 
 /** `isFinal`: the request had no effect. Its row is erased, unless start has already answered that the turn starts. */
-function toRefused(turn: LiveTurn, { isFinal, error }: Refusal): Result {
+function toRefused(turn: LiveTurn, { isFinal, error }: Refusal): TurnResult {
   if (isFinal && !turn.isAnswered) return { kind: "not_begun", error };
   const { engineError } = error;
   const cause = toEndCause("failed", "ENGINE_REFUSED", {
@@ -187,11 +187,13 @@ function toEndError({ status: _status, ...rest }: EngineErrorDetail): EndCause["
   return rest;
 }
 
-function toStopped(turn: LiveTurn): Result {
-  return turn.stopCause ? { kind: "ended", cause: turn.stopCause } : { kind: "lost" };
+/** For a turn whose stop signal has aborted. */
+export function toStopped(turn: LiveTurn): TurnResult {
+  if (turn.stopCause) return { kind: "ended", cause: turn.stopCause };
+  return { kind: turn.state === "lost" ? "lost" : "left" };
 }
 
-function stoppedBeforeSending(turn: LiveTurn): Result {
+function stoppedBeforeSending(turn: LiveTurn): TurnResult {
   const cause = turn.stopCause;
   if (cause === undefined) return { kind: "lost" };
   if (cause.reason === "CANCELLED") return { kind: "ended", cause: CANCELLED_UNSENT };
@@ -212,18 +214,33 @@ export async function endTurn(
   turn.answer(startError);
 }
 
-async function conclude(ctx: RunContext, { turn, held }: RunTurnInput, result: Result): Promise<void> {
+/** Releases the hold, and has the end committed if there is one. */
+export async function concludeTurn(
+  ctx: RunContext,
+  { turn, held }: Supervised,
+  result: TurnResult,
+): Promise<void> {
   switch (result.kind) {
     case "not_begun":
-      held.release();
+      held?.release();
       await eraseTurn(ctx, turn);
       ctx.turns.remove(turn);
       turn.refuse(result.error);
       return;
     case "lost":
-      held.release();
+      held?.release();
       ctx.turns.remove(turn);
       turn.answer();
+      return;
+    case "left":
+      held?.release();
+      ctx.turnLog.touch(turn);
+      await turn.until("over");
+      ctx.turns.leave(turn);
+      return;
+    case "unreadable":
+      held?.release();
+      await endTurn(ctx, turn, result);
       return;
     case "ended":
       releaseEnded(ctx, { turn, held }, result.cause);
@@ -233,12 +250,12 @@ async function conclude(ctx: RunContext, { turn, held }: RunTurnInput, result: R
 
 function releaseEnded(
   ctx: RunContext,
-  { turn, held }: Pick<RunTurnInput, "turn" | "held">,
+  { turn, held }: Supervised,
   { engineMayContinue, reason, status }: EndCause,
 ): void {
   const { turnId, taskId } = turn.input;
-  if (engineMayContinue) ctx.lingeringHolds.add(held, { turnId, taskId, reason: reason ?? status });
-  else held.release();
+  if (held && engineMayContinue) ctx.lingeringHolds.add(held, { turnId, taskId, reason: reason ?? status });
+  else held?.release();
 }
 
 function toInterruption(reason: unknown): EndCause {

@@ -1,5 +1,5 @@
 import { cancelTask, type CancelAnswer } from "../../engine-contract/cancel.ts";
-import type { HeldEngine } from "../../engines/access/hold-engine.ts";
+import type { CallTarget } from "../../engine-contract/post-json.ts";
 import { toErrorMessage } from "../../errors.ts";
 import type { LiveTurn } from "../model/live-turn.ts";
 import { CANCELLED_BY_ENGINE, type EndCause, type EndReason } from "../model/turn-end.ts";
@@ -28,13 +28,13 @@ type StopContext = Pick<RunContext, "connections" | "log" | "replica" | "turnTim
 export class StopAtEngine {
   readonly #ctx: StopContext;
   readonly #turn: LiveTurn;
-  readonly #held: HeldEngine;
+  readonly #engine: CallTarget;
   #answer: Promise<CancelAnswer> | undefined;
 
-  constructor(ctx: StopContext, { turn, held }: { turn: LiveTurn; held: HeldEngine }) {
+  constructor(ctx: StopContext, { turn, held }: { turn: LiveTurn; held: CallTarget }) {
     this.#ctx = ctx;
     this.#turn = turn;
-    this.#held = held;
+    this.#engine = held;
   }
 
   /** For a turn whose request was sent. Takes a bounded time. */
@@ -57,7 +57,7 @@ export class StopAtEngine {
     const { taskId, turnId } = this.#turn.input;
     const timeoutMs = this.#ctx.turnTiming.cancelMs;
     try {
-      return await cancelTask(this.#ctx.connections, this.#held, { taskId, timeoutMs });
+      return await cancelTask(this.#ctx.connections, this.#engine, { taskId, timeoutMs });
     } catch (error) {
       // A defect of ours. The turn still has to end.
       this.#ctx.log.error(

@@ -1,15 +1,16 @@
 import { StringDecoder } from "node:string_decoder";
 import { createParser, type EventSourceMessage, type EventSourceParser } from "eventsource-parser";
 import type { CancelAnswer } from "../../engine-contract/cancel.ts";
-import { toEventError } from "../../engine-contract/errors.ts";
 import { parseEventData } from "../../engine-contract/event-data.ts";
-import type { StreamSink, StreamSource } from "../../engine-contract/execute.ts";
+import { isLaterEventId } from "../../engine-contract/event-id.ts";
+import type { StreamSink, StreamSource } from "../../engine-contract/stream-call.ts";
 import type { LiveTurn } from "../model/live-turn.ts";
-import { CANCELLED_BY_ENGINE, COMPLETED, toEndCause, type EndCause } from "../model/turn-end.ts";
+import { CANCELLED_BY_ENGINE, toEndCause, type EndCause } from "../model/turn-end.ts";
 import type { StreamClose } from "./explain-close.ts";
 import { describeMisread, type StreamSeen } from "./explain-missing-end.ts";
 import type { IdleWatchdog } from "./idle-watchdog.ts";
 import type { RunContext } from "./run-context.ts";
+import { fieldOf, findTerminalCause } from "./terminal-event.ts";
 
 export type ReaderContext = Pick<
   RunContext,
@@ -21,6 +22,8 @@ export type UpstreamOutcome =
   | { kind: "ended"; cause: EndCause }
   /** The stream closed without a terminal event. */
   | ({ kind: "closed" } & StreamClose)
+  /** An event of a replay has no id, or its id is no later than the one before. */
+  | { kind: "unordered"; why: string }
   | { kind: "stopped" };
 
 /** The parser's limit also counts a line's field name. `#isTooLarge` has the exact limit. */
@@ -35,6 +38,8 @@ interface UpstreamReaderOptions {
   source: StreamSource;
   /** Of the engine. Its errors may repeat the key. */
   apiKey: string;
+  /** For a replay: the id of the last event that is known, "" if none is. Each event needs a later id. */
+  replayAfter?: string;
 }
 
 /**
@@ -52,6 +57,8 @@ export class UpstreamReader implements StreamSink {
   #decoder: StringDecoder | undefined;
   readonly #parser: EventSourceParser;
   readonly #maxEventBytes: number;
+  /** undefined: this is no replay, so the ids do not matter. */
+  #replayedId: string | undefined;
   #cause: EndCause | undefined;
   /** After the turn was cancelled: what the engine makes of that. */
   #cancelling: "asked" | "answered" | undefined;
@@ -66,8 +73,9 @@ export class UpstreamReader implements StreamSink {
   #nowMs = 0;
   #at = "";
 
-  constructor(ctx: ReaderContext, { turn, watchdog, source, apiKey }: UpstreamReaderOptions) {
+  constructor(ctx: ReaderContext, { turn, watchdog, source, apiKey, replayAfter }: UpstreamReaderOptions) {
     this.#ctx = ctx;
+    this.#replayedId = replayAfter;
     this.#turn = turn;
     this.#watchdog = watchdog;
     this.#source = source;
@@ -88,9 +96,9 @@ export class UpstreamReader implements StreamSink {
     return this.#droppedEvents;
   }
 
-  /** False if the stream has events and the first one is another. */
+  /** False if the stream has events and the first one is another. A replay may begin with any event. */
   get hasStarted(): boolean {
-    return this.#events === 0 || this.#beginsWithStarted;
+    return this.#events === 0 || this.#beginsWithStarted || this.#replayedId !== undefined;
   }
 
   /**
@@ -178,17 +186,33 @@ export class UpstreamReader implements StreamSink {
       this.#droppedEvents += 1;
       return;
     }
+    if (this.#replayedId !== undefined && !this.#isNextOfReplay(message.id)) return;
     const type = message.event ?? "message";
     if (this.#isTooLarge(type, message.data)) {
       this.#endTooLarge("EVENT_TOO_LARGE", this.#maxEventBytes);
       return;
     }
     const { value, json } = parseEventData(message.data);
-    this.#turn.append({ at: this.#at, type, json }, this.#nowMs);
+    this.#turn.append({ at: this.#at, type, json, id: message.id }, this.#nowMs);
     if (this.#events === 0) this.#beginsWithStarted = isStarted(type, value);
     this.#events += 1;
     this.#lastType = type;
     this.#interpret(type, value);
+  }
+
+  #isNextOfReplay(id: string | undefined): boolean {
+    // One chunk may have more events after the wrong one.
+    if (this.#isCutOff) return false;
+    const before = this.#replayedId ?? "";
+    if (isLaterEventId(id, before)) {
+      this.#replayedId = id;
+      return true;
+    }
+    this.#isCutOff = true;
+    const what = id === undefined ? "an event without an id" : `an event with the id ${this.#show(id)}`;
+    const after = before === "" ? "" : ` after the id ${before}`;
+    this.#outcome.resolve({ kind: "unordered", why: `the engine's replay has ${what}${after}` });
+    return false;
   }
 
   #isTooLarge(type: string, data: string): boolean {
@@ -202,13 +226,12 @@ export class UpstreamReader implements StreamSink {
   #interpret(type: string, data: unknown): void {
     switch (type) {
       case "thread_lifecycle":
-        if (fieldOf(data, "phase") === "completed") this.#onTerminalEvent(COMPLETED);
-        else if (fieldOf(data, "phase") === "errored") this.#onTerminalEvent(this.#toEngineFailure(data));
+      case "error": {
+        const cause = findTerminalCause(type, data, this.#ctx.connections.secrets.and(this.#apiKey));
+        if (cause) this.#onTerminalEvent(cause);
         else if (fieldOf(data, "phase") !== "started") this.#misread = { data };
         break;
-      case "error":
-        this.#onTerminalEvent(this.#toEngineFailure(data));
-        break;
+      }
       case "hitl_request":
         this.#turn.questions.ask(fieldOf(data, "request_id"), this.#nowMs);
         break;
@@ -221,6 +244,7 @@ export class UpstreamReader implements StreamSink {
 
   /** Waits for the engine to close the stream: until then it may refuse the next turn of this task. */
   #onTerminalEvent(cause: EndCause): void {
+    this.#turn.markComplete();
     if (this.#cancelling !== undefined) {
       this.#cause = cause.status === "completed" ? cause : CANCELLED_BY_ENGINE;
       // Before the engine's answer, the task may not be free yet.
@@ -240,12 +264,6 @@ export class UpstreamReader implements StreamSink {
 
   #show(text: string): string {
     return this.#ctx.connections.secrets.and(this.#apiKey).hideInStart(text, SHOWN_LENGTH);
-  }
-
-  #toEngineFailure(data: unknown): EndCause {
-    const engineError = toEventError(data, this.#ctx.connections.secrets.and(this.#apiKey));
-    const message = `the engine reported ${engineError.code}`;
-    return toEndCause("failed", "ENGINE_ERROR", { message, engineError, engineMayContinue: false });
   }
 
   #endTooLarge(reason: "EVENT_TOO_LARGE" | "TURN_TOO_LARGE", limit: number): void {
@@ -274,8 +292,4 @@ export class UpstreamReader implements StreamSink {
 
 function isStarted(type: string, data: unknown): boolean {
   return type === "thread_lifecycle" && fieldOf(data, "phase") === "started";
-}
-
-function fieldOf(data: unknown, name: string): unknown {
-  return typeof data === "object" && data !== null ? (data as Record<string, unknown>)[name] : undefined;
 }

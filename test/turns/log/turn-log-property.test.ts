@@ -6,7 +6,7 @@ import { insertTurn } from "../../../db/turns.ts";
 import { systemClock } from "../../../server/time/clock.ts";
 import { RESERVE_AHEAD, type LiveTurn } from "../../../server/turns/model/live-turn.ts";
 import { followTurn } from "../../../server/turns/read/follow-turn.ts";
-import { recoverTurns } from "../../../server/turns/log/recover-turns.ts";
+import { takeOverTurns } from "../../../server/turns/take-over/take-over-turns.ts";
 import type { TurnBatch, TurnEvent } from "../../../server/turns/read/turn-batch.ts";
 import { COMPLETED } from "../../../server/turns/model/turn-end.ts";
 import { openFlakyLink, type FlakyLink } from "../../support/flaky-link.ts";
@@ -90,7 +90,7 @@ async function play(steps: Step[]): Promise<void> {
       }
     }
   }
-  if (isDead) await recoverTurns(world.ctx, [owner.replicaId]);
+  if (isDead) await takeOverTurns(world.ctx, [owner.replicaId]);
   else {
     turn.end(COMPLETED);
     owner.ctx.turnLog.touch(turn);

@@ -261,7 +261,7 @@ describe("the append statement", () => {
       lastSeq: 4,
       status: "completed",
       end: '{"status":"completed","lastSeq":4}',
-      chunks: [{ firstSeq: 1, lastSeq: 3, events: '[{"seq":1},{"seq":2},{"seq":3}]' }],
+      chunks: [{ firstSeq: 1, lastSeq: 3, events: '[{"seq":1},{"seq":2},{"seq":3}]', engineEventId: "17" }],
     };
     const live = { ...later, lastSeq: 3, status: "streaming" as const, end: undefined };
     expect(await listAppended(raw, owner, [live])).toEqual([0]);
@@ -269,9 +269,16 @@ describe("the append statement", () => {
     expect(await listAppended(raw, owner, [later])).toEqual([0]);
     expect(await listAppended(raw, owner, [live])).toEqual([]);
     expect(await listAppended(raw, owner, [later])).toEqual([0]);
-    const rows =
-      await raw`select first_seq, last_seq, events from turn_events where turn_id = ${append.turnId}`;
-    expect([...rows]).toEqual([{ first_seq: "1", last_seq: "3", events: '[{"seq":1},{"seq":2},{"seq":3}]' }]);
+    const rows = await raw`
+      select first_seq, last_seq, events, engine_event_id from turn_events where turn_id = ${append.turnId}`;
+    expect([...rows]).toEqual([
+      {
+        first_seq: "1",
+        last_seq: "3",
+        events: '[{"seq":1},{"seq":2},{"seq":3}]',
+        engine_event_id: "17",
+      },
+    ]);
   });
 });
 
@@ -301,7 +308,7 @@ async function insertRow() {
     bytes: 10,
     status: "streaming",
     end: undefined,
-    chunks: [{ firstSeq: 1, lastSeq: 2, events: '[{"seq":1},{"seq":2}]' }],
+    chunks: [{ firstSeq: 1, lastSeq: 2, events: '[{"seq":1},{"seq":2}]', engineEventId: null }],
   };
   return { owner, append };
 }

@@ -4,7 +4,7 @@ import { DomainError } from "../../../server/errors.ts";
 import { cancelTurn } from "../../../server/turns/cancel-turn.ts";
 import { drainTurns } from "../../../server/turns/drain-turns.ts";
 import { getTurn } from "../../../server/turns/read/get-turn.ts";
-import { recoverTurns } from "../../../server/turns/log/recover-turns.ts";
+import { takeOverTurns } from "../../../server/turns/take-over/take-over-turns.ts";
 import { startTurn } from "../../../server/turns/start/start-turn.ts";
 import { completed, delta, streamOf } from "../engine-double.ts";
 import { interceptStatements, LOG_COMMIT, TURN_BEGIN } from "../intercept-statements.ts";
@@ -190,7 +190,7 @@ describe("dead owners", () => {
     await dead.kill();
 
     const waiting = readAll(world.ctx, input, { afterSeq: 1 });
-    expect(await recoverTurns(world.ctx, "all but me")).toBeGreaterThanOrEqual(1);
+    expect((await takeOverTurns(world.ctx, "all but me")).ended).toBeGreaterThanOrEqual(1);
     const read = await readAll(world.ctx, input);
     const reserved = (read.end?.lastSeq ?? 0) - 1;
     expect(seqsOf(read)).toEqual([1]);
@@ -214,7 +214,7 @@ describe("dead owners", () => {
     const input = world.input();
     expect(await startTurn(dead.ctx, input)).toMatchObject({ status: "starting" });
     await dead.kill();
-    expect(await recoverTurns(world.ctx, [dead.replicaId])).toBe(1);
+    expect(await takeOverTurns(world.ctx, [dead.replicaId])).toEqual({ taken: 1, ended: 0 });
     expect((await readAll(world.ctx, input)).end).toMatchObject({
       status: "failed",
       reason: "OUTCOME_UNKNOWN",
@@ -222,12 +222,13 @@ describe("dead owners", () => {
     });
   });
 
-  test("recovery changes no turn of its own replica or of a replica that was not declared dead", async () => {
+  test("a takeover changes no turn of its own replica or of a replica that was not declared dead", async () => {
     const other = world.openProcess();
     const theirs = await openTurn(other.ctx);
     const mine = await openTurn();
-    expect(await recoverTurns(world.ctx, [world.ctx.replica.id])).toBe(0);
-    expect(await recoverTurns(world.ctx, [])).toBe(0);
+    const none = { taken: 0, ended: 0 };
+    expect(await takeOverTurns(world.ctx, [world.ctx.replica.id])).toEqual(none);
+    expect(await takeOverTurns(world.ctx, [])).toEqual(none);
     for (const { input, call } of [theirs, mine]) {
       await call.write(completed());
       call.end();
@@ -241,7 +242,7 @@ describe("dead owners", () => {
     await call.write(delta("a"));
     const reading = readAll(zombie.ctx, input);
     await expect.poll(async () => (await loggedSeq(input.turnId)) ?? 0).toBe(1);
-    await recoverTurns(world.ctx, [zombie.replicaId]);
+    await takeOverTurns(world.ctx, [zombie.replicaId]);
     await call.write(delta("never in the log"));
     const read = await reading;
     expect(read.end).toMatchObject({ status: "interrupted", reason: "OWNER_LOST" });
