@@ -216,7 +216,8 @@ test("failWith ends the turn with an error event in the middle of the text, and 
     task_id: "fail",
     reference: { words: 6, failWith: "NO_LUCK" },
   });
-  expect(events.at(-1)).toEqual({ type: "error", data: { error: "NO_LUCK", message: expect.any(String) } });
+  const data = { error: "NO_LUCK", message: expect.any(String) };
+  expect(events.at(-1)).toEqual({ type: "error", id: expect.any(String), data });
   expect(events.filter((event) => event.type === "text_delta")).toHaveLength(3);
   expect(events.filter((event) => event.type === "thread_lifecycle")).toHaveLength(1);
   expect(await readThread("fail")).toMatchObject([{ role: "user", text: "hi" }]);

@@ -84,27 +84,30 @@ test("a turn goes on at its replay after its first reader has left, and a replay
   expect(all.at(-1)?.data["phase"]).toBe("completed");
 });
 
+async function executeNamed(name: string | undefined): Promise<Response> {
+  return fetch(`${engine.url}/execute`, {
+    method: "POST",
+    headers: {
+      "x-engine-key": ENGINE_KEY,
+      "content-type": "application/json",
+      ...(name === undefined ? {} : { "x-turn-id": name }),
+    },
+    body: JSON.stringify({ message: "hi", task_id: "named" }),
+  });
+}
+
+async function nameOfReplay(lastEventId?: string): Promise<string | null> {
+  const response = await engine.openReplay("named", lastEventId);
+  await response.body?.cancel();
+  return response.headers.get("x-turn-id");
+}
+
 test("a replay says the name that the turn's caller gave it", async () => {
-  const execute = async (name: string | undefined) =>
-    fetch(`${engine.url}/execute`, {
-      method: "POST",
-      headers: {
-        "x-engine-key": ENGINE_KEY,
-        "content-type": "application/json",
-        ...(name === undefined ? {} : { "x-turn-id": name }),
-      },
-      body: JSON.stringify({ message: "hi", task_id: "named" }),
-    });
-  const nameOf = async (lastEventId?: string) => {
-    const response = await engine.openReplay("named", lastEventId);
-    await response.body?.cancel();
-    return response.headers.get("x-turn-id");
-  };
-  const first = await readAll(readEvents(await execute("one")));
-  expect(await nameOf()).toBe("one");
-  await readAll(readEvents(await execute(undefined)));
-  expect(await nameOf()).toBeNull();
-  expect(await nameOf(first[3]?.id)).toBe("one");
+  const first = await readAll(readEvents(await executeNamed("one")));
+  expect(await nameOfReplay()).toBe("one");
+  await readAll(readEvents(await executeNamed(undefined)));
+  expect(await nameOfReplay()).toBeNull();
+  expect(await nameOfReplay(first[3]?.id)).toBe("one");
 });
 
 test("an unknown task is 404, an event that the task never had is 410, and an id that is none is 400", async () => {

@@ -2,31 +2,17 @@ import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
-import { openDockerRuntime } from "../../server/runtime/docker/runtime.ts";
 import { buildReferenceImage } from "../../server/runtime/docker/reference-image.ts";
 import { isDockerAvailable } from "../support/docker-available.ts";
 import { openTempDir } from "../support/temp-dir.ts";
 import { openTestDatabase } from "../support/test-database.ts";
 import { openIdempotencyWatch } from "./idempotency-watch.ts";
-import { ADMIN_KEY, callProcedure, startService, type Service } from "./spawn-service.ts";
+import { removeEverything } from "./remove-everything.ts";
+import { ADMIN_KEY, callProcedure, startService } from "./spawn-service.ts";
 
 const run = promisify(execFile);
 const DOCKER_HOST = process.env["DOCKER_HOST"];
 const quiet = { info: () => {}, warn: () => {} };
-
-/** Kills the service and removes all containers of its installation. */
-async function removeEverything(service: Service): Promise<void> {
-  await service.signal("SIGKILL");
-  const instanceId = /"instanceId":"([^"]+)"/.exec(service.output())?.[1];
-  if (instanceId === undefined) return;
-  await using runtime = await openDockerRuntime({
-    instanceId,
-    marked: false,
-    dockerHost: DOCKER_HOST,
-    log: quiet,
-  });
-  await runtime.removeInstance();
-}
 
 describe.skipIf(!isDockerAvailable())("the service over Docker", { timeout: 600_000 }, () => {
   test("a service killed during provision, rotate, restart and destroy loses nothing and leaves nothing behind", async () => {

@@ -65,7 +65,7 @@ test("a terminal shows the operator key", () => {
   expect(toWelcome({ ...input, showsKey: false })).not.toContain("eha_key");
 });
 
-test("after kill -9 the next start adopts the same Postgres, and the live turn ends interrupted", async () => {
+test("after kill -9 the next start adopts the same Postgres, and the live turn goes on", async () => {
   await using home = await openTempDir();
   // The engine finishes its turn before it stops, within this grace period.
   const environment = { ORCH_DATA_DIR: home.path, ORCH_ADMIN_KEY: ADMIN_KEY, ORCH_STOP_GRACE_S: "1" };
@@ -73,7 +73,7 @@ test("after kill -9 the next start adopts the same Postgres, and the live turn e
   const key = await registerProduct(first.url);
   await callProcedure({ url: first.url, key }, "engines.provision", { userId: "ada" });
   const turnId = crypto.randomUUID();
-  const request = { message: "hello", taskId: "t", reference: { words: 2_000, delayMs: 20 } };
+  const request = { message: "hello", taskId: "t", reference: { words: 600, delayMs: 20 } };
   const started = await callProcedure({ url: first.url, key }, "turns.start", {
     turnId,
     userId: "ada",
@@ -90,17 +90,15 @@ test("after kill -9 the next start adopts the same Postgres, and the live turn e
 
   await using second = await startService(environment);
   expect(await findEmbeddedPid(home.path)).toBe(postgres);
-  const turn = await callProcedure({ url: second.url, key }, "turns.get", { turnId });
-  expect(turn.data).toMatchObject({
-    status: "interrupted",
-    end: { reason: "OWNER_LOST", engineMayContinue: true },
-  });
+  const get = async () => (await callProcedure({ url: second.url, key }, "turns.get", { turnId })).data;
+  expect(await get()).toMatchObject({ status: "streaming", end: null });
+  await expect.poll(get, { timeout: 120_000 }).toMatchObject({ status: "completed", end: { reason: null } });
   const again = await callProcedure({ url: second.url, key }, "turns.start", {
     turnId,
     userId: "ada",
     request,
   });
-  expect(again.data).toMatchObject({ status: "interrupted", created: false });
+  expect(again.data).toMatchObject({ status: "completed", created: false });
   const other = { ...request, message: "another" };
   const mismatch = await callProcedure({ url: second.url, key }, "turns.start", {
     turnId,
@@ -115,7 +113,7 @@ test("after kill -9 the next start adopts the same Postgres, and the live turn e
   expect(await findEmbeddedPid(home.path)).toBeUndefined();
 });
 
-test("a second signal ends the drain at once: turns end interrupted, and the exit code is 0", async () => {
+test("a second signal ends the drain at once with exit code 0, and a turn goes on at the next start", async () => {
   await using home = await openTempDir();
   const stopping = { ORCH_DRAIN_S: "3600", ORCH_STOP_GRACE_S: "1" };
   const environment = { ORCH_DATA_DIR: home.path, ORCH_ADMIN_KEY: ADMIN_KEY, ...stopping };
@@ -123,7 +121,7 @@ test("a second signal ends the drain at once: turns end interrupted, and the exi
   const key = await registerProduct(first.url);
   await callProcedure({ url: first.url, key }, "engines.provision", { userId: "ada" });
   const turnId = crypto.randomUUID();
-  const request = { message: "hello", taskId: "t", reference: { words: 2_000, delayMs: 1_000 } };
+  const request = { message: "hello", taskId: "t", reference: { words: 60, delayMs: 500 } };
   await callProcedure({ url: first.url, key }, "turns.start", { turnId, userId: "ada", request });
   void first.signal("SIGTERM");
   await expect.poll(() => first.output()).toContain("draining");
@@ -132,7 +130,14 @@ test("a second signal ends the drain at once: turns end interrupted, and the exi
   expect(await first.signal("SIGTERM")).toBe(0);
   await using second = await startService(environment);
   const turn = await callProcedure({ url: second.url, key }, "turns.get", { turnId });
-  expect(turn.data).toMatchObject({ status: "interrupted", end: { reason: "DRAINING" } });
+  expect(turn.data).toMatchObject({ status: "streaming", end: null });
+  const started = Number(turn.data["lastSeq"]);
+  await expect
+    .poll(async () => {
+      const { data } = await callProcedure({ url: second.url, key }, "turns.get", { turnId });
+      return data["lastSeq"];
+    })
+    .toBeGreaterThan(started);
   await callProcedure({ url: second.url, key }, "engines.destroy", { userId: "ada", whenBusy: "interrupt" });
 });
 
