@@ -28,6 +28,7 @@ const NEEDS = {
   "turns.get": "read",
   "turns.list": "read",
   "turns.cancel": "turns",
+  "turns.respond": "turns",
   "products.register": "operator",
   "products.get": "operator",
   "products.list": "operator",

@@ -25,7 +25,7 @@ test("a turn with a question is listed as pending, waits for the answer and cont
     body: { status: "resolved", request_id: asked?.["request_id"] },
   });
   const rest = withoutHeartbeats(await readAll(turn));
-  expect(rest[0]).toEqual({
+  expect(rest[0]).toMatchObject({
     type: "hitl_resolved",
     data: { request_id: asked?.["request_id"], task_id: "t", answer: "yes", feedback: "be brief" },
   });
