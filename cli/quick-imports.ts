@@ -5,7 +5,7 @@ import { registerHooks } from "node:module";
  *
  * For each import between two files of a package, Node asks the package's package.json for the format of the file, and
  * parses the file's map of exports each time. That of drizzle-orm has 178 KB and is parsed some 500 times, which takes
- * more CPU than all other work of a start. Its files are ES modules, so this hook answers without a look.
+ * more CPU than all other work of a start. Its files are ES modules, so this hook answers at once.
  */
 
 const PACKAGE = "/node_modules/drizzle-orm/";

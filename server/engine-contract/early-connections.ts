@@ -90,7 +90,10 @@ class EarlyConnection {
     else this.#socket = socket ?? undefined;
   };
 
-  /** False: the connection cannot be used. One that has received bytes has an answer without a request. */
+  /**
+   * False: the connection cannot be used. One that has received bytes has an answer without a request. One that is not
+   * open yet and fails later fails the call, as a connection of the call's own would.
+   */
   take(taker: OnOpened): boolean {
     const socket = this.#socket;
     if (socket && (socket.destroyed || socket.readableEnded || socket.readableLength > 0)) {

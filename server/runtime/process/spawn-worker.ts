@@ -2,7 +2,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { constants } from "node:os";
 import { parentPort, type MessagePort } from "node:worker_threads";
 import { toErrorMessage } from "../../errors.ts";
-import type { SpawnAnswer, SpawnRequest } from "./spawner.ts";
+import type { SpawnAnswer, SpawnOptions, SpawnRequest } from "./spawner.ts";
 
 /** The program of the thread of `Spawner`. Children have a session of their own and outlive this thread. */
 function serveSpawns(port: MessagePort): void {
@@ -14,12 +14,14 @@ function serveSpawns(port: MessagePort): void {
       children.get(id)?.kill("SIGKILL");
       return;
     }
-    const { args, environment, stdout, stderr } = request;
-    const child = spawn("/bin/sh", args, {
-      detached: true,
-      env: environment,
-      stdio: ["ignore", stdout, stderr],
-    });
+    let child: ChildProcess;
+    try {
+      child = start(request);
+    } catch (error) {
+      // Some errors, such as an environment that is too large, come at once. They must not end this thread.
+      answer({ kind: "failed", id, why: toErrorMessage(error) });
+      return;
+    }
     children.set(id, child);
     child.once("spawn", () => answer({ kind: "spawned", id }));
     child.once("error", (error) => {
@@ -31,6 +33,10 @@ function serveSpawns(port: MessagePort): void {
       answer({ kind: "exited", id, code: code ?? 128 + (signal ? constants.signals[signal] : 0) });
     });
   });
+}
+
+function start({ args, environment, stdout, stderr }: SpawnOptions): ChildProcess {
+  return spawn("/bin/sh", args, { detached: true, env: environment, stdio: ["ignore", stdout, stderr] });
 }
 
 if (parentPort) serveSpawns(parentPort);

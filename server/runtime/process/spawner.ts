@@ -16,8 +16,11 @@ export type SpawnAnswer =
   | { kind: "exited"; id: number; code: number };
 
 export interface Child {
-  /** Resolves with the exit code. After a kill it is 128 plus the signal's number, as in shells and Docker. */
-  readonly exited: Promise<number>;
+  /**
+   * Resolves with the exit code. After a kill it is 128 plus the signal's number, as in shells and Docker. undefined:
+   * nobody will learn the code, and the process may still run.
+   */
+  readonly exited: Promise<number | undefined>;
   readonly hasExited: boolean;
   kill(): void;
 }
@@ -27,75 +30,104 @@ export interface Child {
  * more while many processes want the processor. In the main thread, every call of every caller would wait for that.
  */
 export class Spawner implements AsyncDisposable {
-  readonly #starting = new Map<number, PromiseWithResolvers<void>>();
-  readonly #running = new Map<number, (code: number) => void>();
-  #worker: Worker | undefined;
-  #lastId = 0;
+  #thread: SpawnThread | undefined;
+  #isClosed = false;
 
   /** Resolves once the process runs. */
   async spawn(options: SpawnOptions): Promise<Child> {
-    const worker = (this.#worker ??= this.#openWorker());
-    const id = (this.#lastId += 1);
-    const starting = Promise.withResolvers<void>();
-    const exited = Promise.withResolvers<number>();
-    let hasExited = false;
-    this.#starting.set(id, starting);
-    this.#running.set(id, (code) => {
-      hasExited = true;
-      exited.resolve(code);
-    });
-    worker.ref();
-    send(worker, { kind: "spawn", id, ...options });
-    await starting.promise;
-    return {
-      exited: exited.promise,
-      get hasExited() {
-        return hasExited;
-      },
-      kill: () => send(worker, { kind: "kill", id }),
-    };
+    if (this.#isClosed) throw new Error("the runtime is closed");
+    if (this.#thread === undefined || this.#thread.isLost) this.#thread = new SpawnThread();
+    return this.#thread.spawn(options);
   }
 
   /** The processes continue. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#worker?.terminate();
-  }
-
-  #openWorker(): Worker {
-    const worker = new Worker(new URL("spawn-worker.ts", import.meta.url));
-    worker.on("message", (answer: SpawnAnswer) => this.#onAnswer(answer));
-    // Processes that run by then are found by their pid files, like those of an earlier replica.
-    worker.once("error", (error) => this.#onLost(error));
-    worker.once("exit", () => this.#onLost(new Error("the thread that starts processes has ended")));
-    return worker;
-  }
-
-  #onAnswer(answer: SpawnAnswer): void {
-    const { id } = answer;
-    const starting = this.#starting.get(id);
-    if (answer.kind === "exited") {
-      this.#running.get(id)?.(answer.code);
-      this.#running.delete(id);
-      return;
-    }
-    this.#starting.delete(id);
-    // Running engines must not keep this process alive.
-    if (this.#starting.size === 0) this.#worker?.unref();
-    if (answer.kind === "spawned") starting?.resolve();
-    else {
-      this.#running.delete(id);
-      starting?.reject(new Error(answer.why));
-    }
-  }
-
-  #onLost(error: unknown): void {
-    this.#worker = undefined;
-    for (const starting of this.#starting.values()) starting.reject(error);
-    this.#starting.clear();
-    this.#running.clear();
+    this.#isClosed = true;
+    await this.#thread?.end();
   }
 }
 
-function send(worker: Worker, request: SpawnRequest): void {
-  worker.postMessage(request);
+interface Started {
+  spawned: PromiseWithResolvers<void>;
+  exited: PromiseWithResolvers<number | undefined>;
+  hasExited: boolean;
+}
+
+class SpawnThread {
+  readonly #worker = new Worker(new URL("spawn-worker.ts", import.meta.url));
+  readonly #children = new Map<number, Started>();
+  #starting = 0;
+  #lastId = 0;
+  #isLost = false;
+
+  constructor() {
+    this.#worker.on("message", (answer: SpawnAnswer) => this.#onAnswer(answer));
+    this.#worker.once("error", (error) => this.#onLost(error));
+    this.#worker.once("exit", () => this.#onLost(new Error("the thread that starts processes has ended")));
+  }
+
+  get isLost(): boolean {
+    return this.#isLost;
+  }
+
+  async spawn(options: SpawnOptions): Promise<Child> {
+    const id = (this.#lastId += 1);
+    const child = {
+      spawned: Promise.withResolvers<void>(),
+      exited: Promise.withResolvers<number | undefined>(),
+      hasExited: false,
+    };
+    this.#children.set(id, child);
+    this.#starting += 1;
+    this.#worker.ref();
+    try {
+      this.#send({ kind: "spawn", id, ...options });
+      await child.spawned.promise;
+    } finally {
+      this.#starting -= 1;
+      // Running engines must not keep this process alive.
+      if (this.#starting === 0) this.#worker.unref();
+    }
+    return {
+      exited: child.exited.promise,
+      get hasExited() {
+        return child.hasExited;
+      },
+      kill: () => this.#send({ kind: "kill", id }),
+    };
+  }
+
+  async end(): Promise<void> {
+    await this.#worker.terminate();
+  }
+
+  #send(request: SpawnRequest): void {
+    this.#worker.postMessage(request);
+  }
+
+  #onAnswer(answer: SpawnAnswer): void {
+    const child = this.#children.get(answer.id);
+    if (child === undefined) return;
+    if (answer.kind === "spawned") {
+      child.spawned.resolve();
+      return;
+    }
+    this.#children.delete(answer.id);
+    if (answer.kind === "failed") {
+      child.spawned.reject(new Error(answer.why));
+      child.exited.resolve(undefined);
+      return;
+    }
+    child.hasExited = true;
+    child.exited.resolve(answer.code);
+  }
+
+  #onLost(error: unknown): void {
+    this.#isLost = true;
+    for (const { spawned, exited } of this.#children.values()) {
+      spawned.reject(error);
+      exited.resolve(undefined);
+    }
+    this.#children.clear();
+  }
 }

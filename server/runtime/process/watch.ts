@@ -19,7 +19,7 @@ interface WatchedProcess {
   container: ProcessContainer;
   engineProcess: EngineProcess;
   /** The exit code, which the system reports for our own children only. */
-  exited: Promise<number> | undefined;
+  exited: Promise<number | undefined> | undefined;
   /** The recording of the end that runs now. All callers share it. */
   recording: Promise<void> | undefined;
   /** Our own child has exited. */
@@ -66,7 +66,7 @@ export class ProcessWatch {
     }
   }
 
-  add(container: ProcessContainer, engineProcess: EngineProcess, exited?: Promise<number>): void {
+  add(container: ProcessContainer, engineProcess: EngineProcess, exited?: Promise<number | undefined>): void {
     const watched: WatchedProcess = {
       container,
       engineProcess,
@@ -76,7 +76,12 @@ export class ProcessWatch {
       retryAt: undefined,
     };
     this.#watched.set(container.containerId, watched);
-    void exited?.then(() => {
+    void exited?.then((code) => {
+      if (code === undefined) {
+        // Nobody will tell when the process ends: it is polled from now on, like one of an earlier replica.
+        watched.exited = undefined;
+        return undefined;
+      }
       watched.hasExited = true;
       return this.#recordAndLog(watched);
     });
@@ -158,7 +163,7 @@ export class ProcessWatch {
 
   async #recordOnce({ container, engineProcess, exited }: WatchedProcess): Promise<void> {
     const { store, remains, events } = this.#options;
-    const exitCode = exited === undefined ? null : await exited;
+    const exitCode = (await exited) ?? null;
     await remains.end(container, engineProcess);
     // The end may have been recorded, or the container started again, during the wait.
     if (this.#watched.get(container.containerId)?.engineProcess !== engineProcess) return;

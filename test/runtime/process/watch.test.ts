@@ -34,7 +34,7 @@ afterEach(async () => {
 });
 
 /** A container whose process has ended. */
-async function makeEnded(exited?: Promise<number>): Promise<ProcessContainer> {
+async function makeEnded(exited?: Promise<number | undefined>): Promise<ProcessContainer> {
   const { containerId } = await store.ensure(await makeSpec());
   const container = await store.get(containerId);
   await writeFile(store.pathOf(container, "pid"), `${2 ** 30}\nanother-boot\n\n\n`);
@@ -74,3 +74,9 @@ test.each([
     await expect.poll(() => store.readExit(container)).toMatchObject({ exitCode });
   },
 );
+
+test("an engine whose end nobody will tell is polled, and its end is recorded without an exit code", async () => {
+  const container = await makeEnded(Promise.resolve(undefined));
+  unkillable.delete(container.containerId);
+  await expect.poll(() => store.readExit(container)).toMatchObject({ exitCode: null });
+});
