@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { configDefaults, defineConfig } from "vitest/config";
+import { SlowFirst } from "./test/tools/slow-first.ts";
 import { WORKERS } from "./test/support/port-block.ts";
 
 /** Heavy proofs: a minute or more each. `npm run test:long` runs them and nothing else. */
@@ -19,6 +20,7 @@ export default defineConfig(({ mode }) => ({
     testTimeout: 300_000,
     hookTimeout: 300_000,
     teardownTimeout: 60_000,
+    sequence: { sequencer: SlowFirst },
     reporters: ["default", "./test/tools/folder-times.ts"],
   },
 }));
