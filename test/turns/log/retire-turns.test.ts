@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { listTurns } from "../../../server/turns/read/list-turns.ts";
 import { retireTurns } from "../../../server/turns/log/retire-turns.ts";
-import { ensureTurnPartitions } from "../../../db/turn-partitions.ts";
+import { ensureTurnPartitionAt, ensureTurnPartitions } from "../../../db/turn-partitions.ts";
 import { startTurn } from "../../../server/turns/start/start-turn.ts";
 import { shiftDatabaseClock } from "../../support/shift-clock.ts";
 import { completed, delta, streamOf } from "../engine-double.ts";
@@ -13,10 +13,10 @@ async function partitions(world: TurnWorld): Promise<string[]> {
   return rows.map((row) => row.name);
 }
 
-async function isDetachWaiting(world: TurnWorld): Promise<boolean> {
+async function isDetachWaiting(world: TurnWorld, how: string): Promise<boolean> {
   const rows = await world.database.raw`
     select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
-      and query like 'alter table turn_events detach%'`;
+      and query like ${`alter table turn_events detach%${how}`}`;
   return rows.length > 0;
 }
 
@@ -58,30 +58,43 @@ test("a turn that is live, or ended late, keeps the partition of its start", asy
   expect(await retireTurns(world.ctx)).toEqual({ droppedPartitions: 1 });
 });
 
-test("a reader that locks a partition delays its drop but blocks no writer, and the next attempt drops it", async () => {
+test("a slow reader of a partition delays its drop, keeps its rows, and blocks neither writers nor new partitions", async () => {
   await using world = await openTurnWorld();
   world.engine.onCall = streamOf(delta("a"), completed());
   await startAndRead(world);
   await shiftDatabaseClock(world.databaseUrl, "5 hours");
   await ensureTurnPartitions(world.ctx.raw);
-  const lockingReader = await world.database.raw.reserve();
-  await lockingReader.unsafe("begin; select count(*) from turn_events");
-  let isOver = false;
-  const retiring = retireTurns(world.ctx).finally(() => {
-    isOver = true;
-  });
-  await expect.poll(async () => isOver || (await isDetachWaiting(world))).toBe(true);
-  // A lock to wait for would make this fail.
-  await world.database.raw.unsafe(`
-    select set_config('lock_timeout', '100ms', true);
-    insert into turn_events values (gen_random_uuid(), gen_random_uuid(), orch_now(), 1, 1, '[]')`);
-  const read = await startAndRead(world);
-  expect(read.end).toMatchObject({ status: "completed" });
-  expect(await retiring).toEqual({ droppedPartitions: 0 });
-  await lockingReader.unsafe("commit");
-  lockingReader.release();
+  const reader = await world.database.raw.reserve();
+  const countRows = async () =>
+    reader.unsafe<{ rows: number }[]>("select count(*)::int as rows from turn_events");
+  await reader.unsafe("begin isolation level repeatable read");
+  expect(await countRows()).toEqual([{ rows: 1 }]);
+  // The first pass begins to detach, the second one tries to finish that.
+  for (const pass of ["concurrently", "finalize"]) {
+    let isOver = false;
+    const retiring = retireTurns(world.ctx).finally(() => {
+      isOver = true;
+    });
+    await expect.poll(async () => isOver || (await isDetachWaiting(world, pass))).toBe(true);
+    expect(isOver).toBe(false);
+    let writes = 0;
+    while (!isOver) {
+      // Having to wait for a lock would make this fail.
+      await world.database.raw.unsafe(`
+        select set_config('lock_timeout', '100ms', true);
+        insert into turn_events values (gen_random_uuid(), gen_random_uuid(), orch_now(), 1, 1, '[]')`);
+      writes += 1;
+    }
+    expect(writes).toBeGreaterThan(1);
+    expect(await retiring).toEqual({ droppedPartitions: 0 });
+    expect((await startAndRead(world)).end).toMatchObject({ status: "completed" });
+    expect(await countRows()).toEqual([{ rows: 1 }]);
+  }
+  await ensureTurnPartitionAt(world.ctx.raw, new Date(Date.now() + 9 * 3_600_000).toISOString());
+  await reader.unsafe("commit");
+  reader.release();
   expect(await retireTurns(world.ctx)).toEqual({ droppedPartitions: 1 });
-  expect(await partitions(world)).toHaveLength(3);
+  expect(await partitions(world)).toHaveLength(4);
 });
 
 test("rows of turns are deleted after thirty days, live ones never", async () => {
