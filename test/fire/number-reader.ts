@@ -14,7 +14,7 @@ interface NumberReaderInput {
 export interface NumberReader {
   /** Resolves with the status of the reply. */
   readonly opened: Promise<number>;
-  /** Of the last event that was in order. */
+  /** Of the last numbered event; those before it were in order unless there is trouble. */
   readonly lastSeq: number;
   /** The first event that was out of order, missing or changed; undefined: none was. */
   readonly trouble: string | undefined;
@@ -47,7 +47,8 @@ export function openNumberReader({ url, key, turnId, wire, afterSeq }: NumberRea
   const opened = Promise.withResolvers<number>();
   const reader = {
     opened: opened.promise,
-    lastSeq: afterSeq,
+    // The first event is that of the lifecycle, without a number.
+    lastSeq: Math.max(afterSeq, 1),
     trouble: undefined as string | undefined,
     end: undefined as string | undefined,
     isClosed: false,

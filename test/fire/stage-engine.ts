@@ -11,9 +11,10 @@ let stagesReached = 0;
 
 async function play(response: ServerResponse, stages: readonly Stage[]): Promise<void> {
   response.writeHead(200, { "content-type": "text/event-stream" });
-  response.flushHeaders();
+  response.write('event: thread_lifecycle\ndata: {"phase":"started"}\n\n');
   const left = new Promise<void>((resolve) => response.once("close", resolve));
-  let seq = 0;
+  // That was the first event.
+  let seq = 1;
   for (const [index, { events, bytes, perPiece, intervalMs }] of stages.entries()) {
     while (stagesReached < index) await once(steps, "next");
     const padding = "x".repeat(bytes);

@@ -8,7 +8,10 @@ import { RESERVE_AHEAD, type LiveTurn } from "../../../server/turns/model/live-t
 import { followTurn } from "../../../server/turns/read/follow-turn.ts";
 import { takeOverTurns } from "../../../server/turns/take-over/take-over-turns.ts";
 import type { TurnBatch, TurnEvent } from "../../../server/turns/read/turn-batch.ts";
-import { COMPLETED } from "../../../server/turns/model/turn-end.ts";
+import { cancelTurn } from "../../../server/turns/cancel-turn.ts";
+import { retireTurns } from "../../../server/turns/log/retire-turns.ts";
+import { CANCELLED, COMPLETED, type EndCause } from "../../../server/turns/model/turn-end.ts";
+import { shiftDatabaseClock } from "../../support/shift-clock.ts";
 import { openFlakyLink, type FlakyLink } from "../../support/flaky-link.ts";
 import { openTurnWorld, type TurnProcess, type TurnWorld } from "../turn-world.ts";
 
@@ -20,13 +23,13 @@ afterAll(async () => world[Symbol.asyncDispose]());
 
 type Step =
   | { do: "append"; count: number; size: number }
-  | { do: "commit" | "loseReply" | "crash" }
+  | { do: "commit" | "loseReply" | "crash" | "recover" | "cancel" | "cancelElsewhere" | "trim" }
   | { do: "read"; reader: number; from: "owner" | "other"; batches: number };
 
 const READERS = 3;
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
-    weight: 4,
+    weight: 5,
     arbitrary: fc.record({
       do: fc.constant("append" as const),
       count: fc.oneof(fc.integer({ min: 1, max: 5 }), fc.integer({ min: 200, max: 1_500 })),
@@ -35,7 +38,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("commit" as const, "loseReply" as const) }) },
   {
-    weight: 5,
+    weight: 6,
     arbitrary: fc.record({
       do: fc.constant("read" as const),
       reader: fc.nat(READERS - 1),
@@ -43,7 +46,18 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       batches: fc.integer({ min: 1, max: 6 }),
     }),
   },
-  { weight: 1, arbitrary: fc.record({ do: fc.constant("crash" as const) }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constantFrom(
+        "crash" as const,
+        "recover" as const,
+        "cancel" as const,
+        "cancelElsewhere" as const,
+        "trim" as const,
+      ),
+    }),
+  },
 );
 
 interface Reader {
@@ -51,9 +65,24 @@ interface Reader {
   items: TurnBatch[];
 }
 
-test("whatever is appended, committed, cut and killed, each reader gets each event once, in order, and a gap for lost ones", async () => {
-  const steps = fc.array(step, { minLength: 1, maxLength: 14 });
-  await fc.assert(fc.asyncProperty(steps, play), { numRuns: 40 });
+/** What has happened to the turn so far. */
+interface Fate {
+  appended: number;
+  /** `foreign`: another replica has ended the turn, which its owner may not know. */
+  owner: "live" | "dead" | "ended" | "foreign";
+  isCrashed: boolean;
+  /** Another replica ended the turn. So its end comes after all reserved numbers, and those are lost. */
+  isEndedElsewhere: boolean;
+  isTrimmed: boolean;
+}
+
+/** Hours that the database's clock is ahead. They only grow, because all plays share the database. */
+let hoursAhead = 0;
+
+test("whatever is appended, committed, read, cut, killed, cancelled and trimmed, each reader gets each event once, in order, a gap for missing ones, and one end", async () => {
+  const steps = fc.array(step, { minLength: 1, maxLength: 16 });
+  // A failure prints its seed and its steps.
+  await fc.assert(fc.asyncProperty(steps, play), { numRuns: 50 });
 }, 300_000);
 
 async function play(steps: Step[]): Promise<void> {
@@ -62,47 +91,104 @@ async function play(steps: Step[]): Promise<void> {
   const owner = world.openProcess({ databaseUrl: link.url });
   const turn = await openLiveTurn(owner);
   const readers: Reader[] = Array.from({ length: READERS }, () => ({ cursor: 0, items: [] }));
-  let appended = 0;
-  let isDead = false;
+  const fate: Fate = {
+    appended: 0,
+    owner: "live",
+    isCrashed: false,
+    isEndedElsewhere: false,
+    isTrimmed: false,
+  };
   for (const one of steps) {
-    switch (one.do) {
-      case "append":
-        if (isDead) break;
-        for (let index = 0; index < one.count; index += 1) append(turn, (appended += 1), one.size);
-        turn.announce();
-        owner.ctx.turnLog.touch(turn);
-        break;
-      case "commit":
-        if (!isDead) await expect.poll(() => turn.unwrittenBytes, { interval: 5 }).toBe(0);
-        break;
-      case "loseReply":
-        if (!isDead && turn.unwrittenBytes > 0) void link.loseNextReply();
-        break;
-      case "crash":
-        if (!isDead) await kill(owner, link);
-        isDead = true;
-        break;
-      case "read": {
-        const reader = readers[one.reader];
-        if (reader)
-          await readSome(one.from === "owner" && !isDead ? owner : undefined, turn, reader, one.batches);
-        break;
-      }
-    }
+    if (one.do === "read") {
+      const reader = readers[one.reader];
+      const from = one.from === "owner" && !fate.isCrashed ? owner : undefined;
+      if (reader) await readSome(from, turn, reader, one.batches);
+    } else await change({ owner, link, turn, fate }, one);
   }
-  if (isDead) await takeOverTurns(world.ctx, [owner.replicaId]);
-  else {
-    turn.end(COMPLETED);
-    owner.ctx.turnLog.touch(turn);
-    await turn.until("over");
-    owner.ctx.turns.remove(turn);
-  }
+  await end({ owner, link, turn, fate });
   for (const reader of readers) {
     await readSome(undefined, turn, reader, Infinity);
-    check(reader, appended, isDead);
+    check(reader, fate);
   }
-  if (!isDead) await kill(owner, link);
+  if (!fate.isCrashed) await kill(owner, link);
 }
+
+interface Play {
+  owner: TurnProcess;
+  link: FlakyLink;
+  turn: LiveTurn;
+  fate: Fate;
+}
+
+/** A step that does not apply to what has happened so far does nothing. */
+async function change({ owner, link, turn, fate }: Play, one: Exclude<Step, { do: "read" }>): Promise<void> {
+  const isAlive = fate.owner === "live" || (fate.owner === "foreign" && !fate.isCrashed);
+  switch (one.do) {
+    case "append":
+      if (!isAlive || turn.isOver) return;
+      for (let index = 0; index < one.count; index += 1) append(turn, (fate.appended += 1), one.size);
+      turn.announce();
+      owner.ctx.turnLog.touch(turn);
+      return;
+    case "commit":
+      if (isAlive)
+        await expect.poll(() => turn.isOver || turn.unwrittenBytes === 0, { interval: 5 }).toBe(true);
+      return;
+    case "loseReply":
+      if (isAlive && turn.unwrittenBytes > 0) void link.loseNextReply();
+      return;
+    case "crash":
+      if (fate.isCrashed) return;
+      await kill(owner, link);
+      fate.isCrashed = true;
+      if (fate.owner === "live") fate.owner = "dead";
+      return;
+    case "recover":
+      if (fate.owner !== "dead") return;
+      await takeOverTurns(world.ctx, [owner.replicaId]);
+      fate.owner = "ended";
+      fate.isEndedElsewhere = true;
+      return;
+    case "cancel":
+      if (fate.owner !== "live") return;
+      await endByOwner(owner, turn, CANCELLED);
+      fate.owner = "ended";
+      return;
+    case "cancelElsewhere":
+      if (fate.owner === "ended" || fate.owner === "foreign") return;
+      expect(await cancelTurn(world.ctx, keyOf(turn))).toMatchObject({ status: "cancelled" });
+      fate.owner = "foreign";
+      fate.isEndedElsewhere = true;
+      return;
+    case "trim": {
+      hoursAhead += 5;
+      await shiftDatabaseClock(world.databaseUrl, `${hoursAhead} hours`);
+      await retireTurns(world.ctx);
+      // The events of a live turn stay, however old they are.
+      if (fate.owner === "ended" || fate.owner === "foreign") fate.isTrimmed = true;
+      return;
+    }
+  }
+}
+
+/** Ends the turn if it has not ended, as its owner does, or as its successor does if the owner is dead. */
+async function end({ owner, turn, fate }: Play): Promise<void> {
+  if (fate.owner === "live") await endByOwner(owner, turn, COMPLETED);
+  if (fate.owner === "dead") {
+    await takeOverTurns(world.ctx, [owner.replicaId]);
+    fate.isEndedElsewhere = true;
+  }
+  if (fate.owner === "foreign") owner.ctx.turns.remove(turn);
+}
+
+async function endByOwner(owner: TurnProcess, turn: LiveTurn, cause: EndCause): Promise<void> {
+  turn.end(cause);
+  owner.ctx.turnLog.touch(turn);
+  await turn.until("over");
+  owner.ctx.turns.remove(turn);
+}
+
+const keyOf = ({ input: { productId, turnId } }: LiveTurn) => ({ productId, turnId });
 
 /** Through the link, which never breaks a connection while postgres.js reads types. */
 async function kill(owner: TurnProcess, link: FlakyLink): Promise<void> {
@@ -139,13 +225,14 @@ function append(turn: LiveTurn, seq: number, size: number): void {
   turn.append({ at, type: "message", json: JSON.stringify(data) }, Date.now());
 }
 
-/** Reads up to so many batches, up to the end, or until there is nothing to read for now. */
+/** Reads up to so many batches, up to the end (a reader that has the end reads no more), or until there is nothing to read for now. */
 async function readSome(
   process: TurnProcess | undefined,
   turn: LiveTurn,
   reader: Reader,
   batches: number,
 ): Promise<void> {
+  if (reader.items.at(-1)?.end) return;
   const leaving = new AbortController();
   const ctx = {
     ...(process ?? world).ctx,
@@ -157,7 +244,6 @@ async function readSome(
       },
     },
   };
-  const key = { productId: turn.input.productId, turnId: turn.input.turnId };
   // So has a reader at the head that would wait.
   const read = turn.read.bind(turn);
   turn.read = (cursor) => {
@@ -167,7 +253,11 @@ async function readSome(
   };
   try {
     let count = 0;
-    for await (const batch of followTurn(ctx, { ...key, afterSeq: reader.cursor, signal: leaving.signal })) {
+    for await (const batch of followTurn(ctx, {
+      ...keyOf(turn),
+      afterSeq: reader.cursor,
+      signal: leaving.signal,
+    })) {
       reader.items.push(batch);
       reader.cursor = batch.lastSeq;
       count += 1;
@@ -181,12 +271,14 @@ async function readSome(
   }
 }
 
-function check(reader: Reader, appended: number, isDead: boolean): void {
+function check(reader: Reader, { appended, isEndedElsewhere, isTrimmed }: Fate): void {
   let next = 1;
   for (const batch of reader.items) {
     if (batch.gap) {
-      expect(batch.gap).toMatchObject({ fromSeq: next, reason: "lost" });
-      expect(isDead).toBe(true);
+      expect(batch.gap.fromSeq).toBe(next);
+      expect(batch.gap.toSeq).toBeGreaterThanOrEqual(next);
+      if (batch.gap.reason === "retention") expect(isTrimmed).toBe(true);
+      else expect([batch.gap.reason, isEndedElsewhere]).toEqual(["lost", true]);
       next = batch.gap.toSeq + 1;
     }
     for (const line of batch.events) {
@@ -202,8 +294,8 @@ function check(reader: Reader, appended: number, isDead: boolean): void {
     expect(batch.lastSeq).toBe(next - 1);
     expect(batch.events.length).toBeLessThanOrEqual(256);
   }
-  const end = reader.items.at(-1)?.end;
-  expect(end).toBeDefined();
-  if (!isDead) expect(end?.lastSeq).toBe(appended + 1);
+  const last = reader.items.at(-1)?.end;
+  expect(last).toBeDefined();
+  if (!isEndedElsewhere) expect(last?.lastSeq).toBe(appended + 1);
   expect(reader.items.filter((batch) => batch.end)).toHaveLength(1);
 }
