@@ -22,8 +22,10 @@ export interface Program extends AsyncDisposable {
   readonly pid: number;
   /** The URL that it listens on. */
   readonly url: string;
-  /** Collects garbage in the program and returns the memory that is still in use. */
+  /** Collects garbage in the program and returns the memory that is still in use. Rejects if the program ends meanwhile. */
   readMemory(): Promise<Memory>;
+  /** As `kill -9`. Resolves when the program has ended. */
+  kill(): Promise<void>;
 }
 
 const PROBE = fileURLToPath(new URL("probe.ts", import.meta.url));
@@ -52,7 +54,13 @@ export async function openProgram(input: ProgramInput): Promise<Program> {
     const url = await untilListening(child, input);
     const { pid } = child;
     if (pid === undefined) throw new Error(`${input.entry} did not start`);
-    return { pid, url, readMemory: () => requestMemory(child), [Symbol.asyncDispose]: stop };
+    return {
+      pid,
+      url,
+      readMemory: () => requestMemory(child),
+      kill: () => killChild(child),
+      [Symbol.asyncDispose]: stop,
+    };
   } catch (error) {
     await stop();
     throw error;
@@ -73,10 +81,26 @@ async function untilListening(child: ChildProcess, input: ProgramInput): Promise
 }
 
 async function requestMemory(child: ChildProcess): Promise<Memory> {
-  const answered = once(child, "message");
-  child.send("memory");
-  const [memory] = (await answered) as [Memory];
-  return memory;
+  const over = new AbortController();
+  const onExit = () => over.abort(new Error("the program has ended"));
+  child.once("exit", onExit);
+  try {
+    if (hasEnded(child)) onExit();
+    const answered = once(child, "message", { signal: over.signal });
+    // A failed send is followed by the exit.
+    child.send("memory", () => undefined);
+    const [memory] = (await answered) as [Memory];
+    return memory;
+  } finally {
+    child.off("exit", onExit);
+  }
+}
+
+async function killChild(child: ChildProcess): Promise<void> {
+  if (hasEnded(child)) return;
+  const exited = once(child, "exit");
+  child.kill("SIGKILL");
+  await exited;
 }
 
 async function stopChild(child: ChildProcess): Promise<void> {

@@ -22,10 +22,12 @@ export interface ServiceInput {
   engine: "bench" | "reference" | "tiny";
   /** The reference engine's image. With it the engines run in Docker, otherwise as processes. */
   dockerImage?: string;
+  /** The service listens on a port that no other program gets while it is away, so that `crash` keeps its address. */
+  isCrashed?: boolean;
 }
 
 /** The real service as `npm start` runs it, with its own Postgres, data directory and ports. */
-export interface Service extends Pick<Program, "url" | "readMemory">, AsyncDisposable {
+export interface Service extends Pick<Program, "url" | "pid" | "readMemory">, AsyncDisposable {
   readonly dataDir: string;
   readonly databaseUrl: string;
   readonly adminKey: string;
@@ -35,6 +37,8 @@ export interface Service extends Pick<Program, "url" | "readMemory">, AsyncDispo
   /** The same for another program, which may use the same Postgres. */
   readCpuOf(program: Program): Promise<CpuReading>;
   openProduct(): Promise<Product>;
+  /** Kills the service and starts it again. Resolves when it listens. Its engines and its Postgres go on. */
+  crash(): Promise<void>;
   /** Starts a baseline program. It is stopped before the service is. */
   openBaseline(name: string, env?: Readonly<Record<string, string>>): Promise<Program>;
 }
@@ -62,15 +66,20 @@ export async function openService(ctx: BenchContext, input: ServiceInput): Promi
   const dataDir = await mkdtemp(join(tmpdir(), "enginehouse-bench-"));
   stack.defer(() => rm(dataDir, { recursive: true, force: true, maxRetries: 10 }));
   const postgres = stack.use(await openEmbeddedPostgres({ dataDir }));
-  const logFile = join(dataDir, "service.log");
-  stack.defer(() => logProblems(ctx, logFile));
-  stack.defer(() => removeEngines({ dataDir, logFile, isDocker: input.dockerImage !== undefined }));
+  const logFiles: string[] = [];
+  stack.defer(() => logProblems(ctx, logFiles));
+  stack.defer(() => removeEngines({ dataDir, logFiles, isDocker: input.dockerImage !== undefined }));
 
   const adminKey = randomBytes(32).toString("base64url");
   const network = `enginehouse-bench-${randomUUID()}`;
   const env = await toEnvironment({ ...input, dataDir, databaseUrl: postgres.url, adminKey, network });
   const { signal, cpuProfDir } = ctx;
-  const program = stack.use(await openProgram({ entry: ENTRY, env, logFile, signal, cpuProfDir }));
+  const start = async () => {
+    const logFile = join(dataDir, `service-${logFiles.length + 1}.log`);
+    logFiles.push(logFile);
+    return openProgram({ entry: ENTRY, env, logFile, signal, cpuProfDir });
+  };
+  let program = stack.use(await start());
 
   const operator = createClient({ url: program.url, key: adminKey });
   const openProduct = async () => {
@@ -91,7 +100,14 @@ export async function openService(ctx: BenchContext, input: ServiceInput): Promi
     );
   return {
     url: program.url,
+    get pid() {
+      return program.pid;
+    },
     readMemory: () => program.readMemory(),
+    crash: async () => {
+      await program.kill();
+      program = opened.use(await start());
+    },
     dataDir,
     databaseUrl: postgres.url,
     adminKey,
@@ -112,7 +128,8 @@ interface EnvironmentInput extends ServiceInput {
 }
 
 async function toEnvironment(input: EnvironmentInput): Promise<Record<string, string | undefined>> {
-  const ports = input.engine === "tiny" ? TINY_PORTS : await findPortRange();
+  const ports = input.engine === "tiny" ? { ...TINY_PORTS } : await findPortRange();
+  const port = input.isCrashed === true ? ports.min++ : 0;
   const { PATH, HOME, TMPDIR, DOCKER_HOST } = process.env;
   return {
     PATH,
@@ -123,7 +140,7 @@ async function toEnvironment(input: EnvironmentInput): Promise<Record<string, st
     ORCH_ADMIN_KEY: input.adminKey,
     ORCH_DATA_DIR: input.dataDir,
     ORCH_DATABASE_URL: input.databaseUrl,
-    ORCH_PORT: "0",
+    ORCH_PORT: String(port),
     ORCH_PORT_MIN: String(ports.min),
     ORCH_PORT_MAX: String(ports.max),
     ORCH_ENGINE_BACKEND: input.dockerImage === undefined ? "process" : "docker",
@@ -136,8 +153,8 @@ async function toEnvironment(input: EnvironmentInput): Promise<Record<string, st
 }
 
 /** Prints the warnings and errors of the service: with them, the figures may mean something else. */
-async function logProblems(ctx: BenchContext, logFile: string): Promise<void> {
-  const log = await readFile(logFile, "utf8").catch(() => "");
+async function logProblems(ctx: BenchContext, logFiles: readonly string[]): Promise<void> {
+  const log = await readLogs(logFiles);
   const problems = log.split("\n").filter((line) => /"level":"(?:warn|error)"/.test(line));
   if (problems.length === 0) return;
   ctx.log(
@@ -145,9 +162,18 @@ async function logProblems(ctx: BenchContext, logFile: string): Promise<void> {
   );
 }
 
+async function readLogs(logFiles: readonly string[]): Promise<string> {
+  const logs = await Promise.all(logFiles.map((file) => readFile(file, "utf8").catch(() => "")));
+  return logs.join("\n");
+}
+
 /** Uses the runtime directly, because the service has exited. */
-async function removeEngines(input: { dataDir: string; logFile: string; isDocker: boolean }): Promise<void> {
-  const log = await readFile(input.logFile, "utf8").catch(() => "");
+async function removeEngines(input: {
+  dataDir: string;
+  logFiles: readonly string[];
+  isDocker: boolean;
+}): Promise<void> {
+  const log = await readLogs(input.logFiles);
   const instanceId = /"instanceId":"([^"]+)"/.exec(log)?.[1];
   if (instanceId === undefined) return;
   await using runtime = await openRuntime(instanceId, input);

@@ -6,8 +6,8 @@ export interface CutProxy extends AsyncDisposable {
   readonly url: string;
   /** The number of connections so far. */
   readonly connections: number;
-  /** Breaks every open connection as a network failure does: both sides get a reset. */
-  cut(): void;
+  /** Breaks every open connection as a network failure does: both sides get a reset. Returns how many there were. */
+  cut(): number;
 }
 
 /** A TCP proxy between a client and the service whose connections can be cut. */
@@ -32,7 +32,10 @@ export async function openCutProxy(targetUrl: string): Promise<CutProxy> {
     pipe(far, near);
   });
   const cut = () => {
+    // Each connection has a socket on each side.
+    const count = sockets.size / 2;
     for (const socket of sockets) socket.resetAndDestroy();
+    return Math.ceil(count);
   };
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
