@@ -6,17 +6,16 @@ import { env } from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Stage } from "./stages.ts";
 
-const steps = new EventEmitter().setMaxListeners(0);
-let stagesReached = 0;
+const stages = { reached: 0, steps: new EventEmitter().setMaxListeners(0) };
 
-async function play(response: ServerResponse, stages: readonly Stage[]): Promise<void> {
+async function play(response: ServerResponse, turn: readonly Stage[]): Promise<void> {
   response.writeHead(200, { "content-type": "text/event-stream" });
   response.write('event: thread_lifecycle\ndata: {"phase":"started"}\n\n');
   const left = new Promise<void>((resolve) => response.once("close", resolve));
   // That was the first event.
   let seq = 1;
-  for (const [index, { events, bytes, perPiece, intervalMs }] of stages.entries()) {
-    while (stagesReached < index) await once(steps, "next");
+  for (const [index, { events, bytes, perPiece, intervalMs }] of turn.entries()) {
+    while (stages.reached < index) await once(stages.steps, "next");
     const padding = "x".repeat(bytes);
     for (const last = seq + events; seq < last && !response.destroyed;) {
       let piece = "";
@@ -45,9 +44,9 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
     response.writeHead(404).end("{}");
     return;
   }
-  stagesReached += 1;
-  steps.emit("next");
-  response.end(JSON.stringify({ result: stagesReached }));
+  stages.reached += 1;
+  stages.steps.emit("next");
+  response.end(JSON.stringify({ result: stages.reached }));
 }
 
 createServer((request, response) => {

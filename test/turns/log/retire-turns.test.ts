@@ -71,14 +71,12 @@ test("a slow reader of a partition delays its drop, keeps its rows, and blocks n
   expect(await countRows()).toEqual([{ rows: 1 }]);
   // The first pass begins to detach, the second one tries to finish that.
   for (const pass of ["concurrently", "finalize"]) {
-    let isOver = false;
-    const retiring = retireTurns(world.ctx).finally(() => {
-      isOver = true;
-    });
-    await expect.poll(async () => isOver || (await isDetachWaiting(world, pass))).toBe(true);
-    expect(isOver).toBe(false);
+    const over = new AbortController();
+    const retiring = retireTurns(world.ctx).finally(() => over.abort());
+    await expect.poll(async () => over.signal.aborted || (await isDetachWaiting(world, pass))).toBe(true);
+    expect(over.signal.aborted).toBe(false);
     let writes = 0;
-    while (!isOver) {
+    while (!over.signal.aborted) {
       // Having to wait for a lock would make this fail.
       await world.database.raw.unsafe(`
         select set_config('lock_timeout', '100ms', true);
