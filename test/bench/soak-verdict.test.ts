@@ -26,6 +26,7 @@ function read(
   return tally;
 }
 
+const whole = () => read([1, 2, 3, 4, 5]);
 const footprint = (heapMb: number, descriptors = 100): Footprint => ({ heapBytes: heapMb * MB, descriptors });
 const FLAT = [50, 51, 50, 52, 51, 52].map((heapMb) => footprint(heapMb));
 
@@ -93,7 +94,6 @@ test("a turn that no engine got may end unknown, and a turn that two engines got
 });
 
 test("a heap or a number of descriptors that grows, and too few measures of them, are violations", () => {
-  const whole = () => read([1, 2, 3, 4, 5]);
   const growing = (last: Footprint) => [...FLAT.slice(0, 4), last, last];
   expect(violationsOf(whole(), { footprints: growing(footprint(80)) })).toEqual(["the heap has grown"]);
   expect(violationsOf(whole(), { footprints: growing(footprint(50, 200)) })).toEqual([
