@@ -2,7 +2,9 @@ import type { Benchmark } from "./benchmark.ts";
 import { auditedChanges } from "./benchmarks/audited-changes.ts";
 import { enginesGet } from "./benchmarks/engines-get.ts";
 import { firstEvent } from "./benchmarks/first-event.ts";
+import { eventLatency } from "./benchmarks/event-latency.ts";
 import { flood } from "./benchmarks/flood.ts";
+import { manyTurns } from "./benchmarks/many-turns.ts";
 import { provision } from "./benchmarks/provision.ts";
 import { quietStreams } from "./benchmarks/quiet-streams.ts";
 import { relay200, relay50 } from "./benchmarks/relay.ts";
@@ -12,6 +14,8 @@ import { rpcCall } from "./benchmarks/rpc-call.ts";
 export const BENCHMARKS: readonly Benchmark[] = [
   relay50,
   relay200,
+  manyTurns,
+  eventLatency,
   firstEvent,
   rpcCall,
   enginesGet,

@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
-import { isLoad, type Load } from "./load.ts";
+import { isLoad, readSharedClock, TIME_MARK, type Load } from "./load.ts";
 
 /*
  * An engine that sends the load of a request and does nothing else, so that a benchmark measures only the relay:
@@ -72,7 +72,7 @@ function startStream(response: ServerResponse, body: Record<string, unknown>): v
   if (!isLoad(load)) throw new Error("the request has no valid load");
   response.writeHead(200, { "content-type": "text/event-stream" });
   response.write(toEvent("thread_lifecycle", { phase: "started", task_id: body["task_id"] }));
-  const chunk = Buffer.from(toEvent("text_delta", { text: "a few words " }).repeat(load.eventsPerChunk));
+  const chunk = Buffer.from(toTextEvents("a few words ", load));
   const stream = { response, load, chunk, sent: 0, nextAt: performance.now() };
   (load.isHeld ? held : flowing).add(stream);
   response.once("close", () => {
@@ -113,9 +113,17 @@ function sendChunk(stream: Stream): void {
     stream.response.end(toEvent("thread_lifecycle", { phase: "completed" }));
     return;
   }
-  stream.response.write(stream.chunk);
+  stream.response.write(stream.load.isTimed === true ? toTimedChunk(stream.load) : stream.chunk);
   stream.sent += 1;
   stream.nextAt += stream.load.intervalMs;
+}
+
+function toTimedChunk(load: Load): string {
+  return toTextEvents(`${TIME_MARK}${Math.round(readSharedClock() * 1_000)}`, load);
+}
+
+function toTextEvents(text: string, { eventsPerChunk }: Load): string {
+  return toEvent("text_delta", { text }).repeat(eventsPerChunk);
 }
 
 function toEvent(type: string, data: object): string {

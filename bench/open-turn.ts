@@ -7,6 +7,7 @@ export interface TurnContext {
   service: Pick<Service, "url">;
   product: Product;
   signal: AbortSignal;
+  onPiece?: (text: string) => void;
 }
 
 /** Starts a turn and reads it as the client does, but without parsing. */
@@ -22,7 +23,10 @@ export async function startTurn({ product, signal }: TurnContext, load: Load): P
   return turnId;
 }
 
-export function followTurn({ service, product, signal }: TurnContext, turnId: string): StreamReading {
+export function followTurn(
+  { service, product, signal, onPiece }: TurnContext,
+  turnId: string,
+): StreamReading {
   return readStream({
     url: `${service.url}/trpc/turns.events`,
     method: "POST",
@@ -33,17 +37,19 @@ export function followTurn({ service, product, signal }: TurnContext, turnId: st
     },
     body: JSON.stringify({ turnId }),
     signal,
+    onPiece,
   });
 }
 
 /** Starts a turn and reads it over the raw route, in one request. */
-export function openRawTurn({ service, product, signal }: TurnContext, load: Load): StreamReading {
+export function openRawTurn({ service, product, signal, onPiece }: TurnContext, load: Load): StreamReading {
   return readStream({
     url: `${service.url}/v1/engines/${USER}/execute`,
     method: "POST",
     headers: { "content-type": "application/json", authorization: `Bearer ${product.apiKey}` },
     body: toExecuteBody(load),
     signal,
+    onPiece,
   });
 }
 

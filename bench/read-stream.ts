@@ -7,6 +7,8 @@ export interface StreamRequest {
   headers?: Readonly<Record<string, string>>;
   body?: string;
   signal: AbortSignal;
+  /** Gets the text of each piece that arrives, at once. */
+  onPiece?: ((text: string) => void) | undefined;
 }
 
 /** A stream that is read as cheaply as possible, because the reader shares the machine with the program under test. */
@@ -20,7 +22,14 @@ export interface StreamReading {
 const MARK = Buffer.from(EVENT_MARK);
 const agent = new Agent({ keepAlive: false, maxSockets: Infinity });
 
-export function readStream({ url, method, headers = {}, body, signal }: StreamRequest): StreamReading {
+export function readStream({
+  url,
+  method,
+  headers = {},
+  body,
+  signal,
+  onPiece,
+}: StreamRequest): StreamReading {
   const opened = Promise.withResolvers<void>();
   const ended = Promise.withResolvers<number>();
   const fail = (error: unknown) => {
@@ -28,7 +37,7 @@ export function readStream({ url, method, headers = {}, body, signal }: StreamRe
     ended.reject(error);
   };
   const sent = request(url, { method, headers, signal, agent }, (response) => {
-    if (response.statusCode === 200) read(response, opened.resolve).then(ended.resolve, fail);
+    if (response.statusCode === 200) read(response, opened.resolve, onPiece).then(ended.resolve, fail);
     else fail(new Error(`${url} answered ${response.statusCode}`));
   });
   sent.once("error", fail);
@@ -39,12 +48,17 @@ export function readStream({ url, method, headers = {}, body, signal }: StreamRe
   return { opened: opened.promise, ended: ended.promise };
 }
 
-async function read(response: IncomingMessage, onFirst: () => void): Promise<number> {
+async function read(
+  response: IncomingMessage,
+  onFirst: () => void,
+  onPiece?: (text: string) => void,
+): Promise<number> {
   let events = 0;
   let tail: Buffer = Buffer.alloc(0);
   const done = Promise.withResolvers<void>();
   response.on("data", (chunk: Buffer) => {
     onFirst();
+    onPiece?.(chunk.toString("latin1"));
     // A mark may be split across two chunks.
     const joined = tail.length === 0 ? chunk : Buffer.concat([tail, chunk]);
     events += countMarks(joined);
