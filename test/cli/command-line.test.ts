@@ -15,7 +15,14 @@ async function run(program: string, ...args: string[]) {
   });
 }
 
-const PROGRAMS = ["server/main.ts", "db/migrate-main.ts", "demo/main.ts", "bench/main.ts", "build/main.ts"];
+const PROGRAMS = [
+  "server/main.ts",
+  "db/migrate-main.ts",
+  "demo/main.ts",
+  "bench/main.ts",
+  "bench/soak/main.ts",
+  "build/main.ts",
+];
 
 test.each(PROGRAMS)(
   "%s --help prints a usage and starts nothing, and an unknown option is refused",
