@@ -39,7 +39,6 @@ export const manyTurns: Benchmark = {
     await alternate(sides, 1);
     ctx.log(`${BUSY + QUIET} turns, ${ROUNDS} rounds`);
     const { few, dense, many } = await alternate(sides, ROUNDS);
-    const toUs = (readings: CpuReading[]) => readings.map(({ program }) => program * 1_000);
     const toRow = (against: string, baseline: CpuReading[], bound: Bound) =>
       toMeasure({
         measure: `event, ${BUSY + QUIET} turns of which ${BUSY} are busy`,
@@ -56,6 +55,8 @@ export const manyTurns: Benchmark = {
     ];
   },
 };
+
+const toUs = (readings: readonly CpuReading[]) => readings.map(({ program }) => program * 1_000);
 
 interface Side extends AsyncDisposable {
   service: Service;
@@ -98,12 +99,12 @@ async function openSide(ctx: BenchContext): Promise<Side> {
 }
 
 /** The CPU of one event, in milliseconds. */
-async function measure({ service, open, release }: Side, turns: number, load: Load): Promise<CpuReading> {
-  const readings = await open(turns, load);
-  const from = await service.readCpu();
-  await release(turns);
+async function measure(side: Side, turns: number, load: Load): Promise<CpuReading> {
+  const readings = await side.open(turns, load);
+  const from = await side.service.readCpu();
+  await side.release(turns);
   const counts = await Promise.all(readings.map(({ ended }) => ended));
-  const used = toUsed(from, await service.readCpu());
+  const used = toUsed(from, await side.service.readCpu());
   const expected = load.chunks * load.eventsPerChunk;
   const wrong = counts.find((count) => count !== expected);
   if (wrong !== undefined) throw new Error(`a stream had ${wrong} events instead of ${expected}`);
