@@ -21,6 +21,9 @@ export interface EventStreamOptions {
 const NAMES_OF_EVENT_SOURCE: readonly string[] = ["error", "open"];
 /** With this before its name, an event of the engine cannot be taken for one of ours or of EventSource. */
 const ENGINE_PREFIX = "engine.";
+/** What a reader may take for our own prefix: it may trim the type, fold its case, or not see its first characters. */
+const LIKE_OURS = /^[^a-z]*enginehouse\./i;
+const CONTROL = /\p{Cc}/gu;
 
 const HEADERS = {
   "content-type": "text/event-stream",
@@ -154,7 +157,7 @@ function toCursor(gap: TurnGap): number {
 
 /** The service's JSON is on one line. An engine must not be able to add lines, so this does not rely on it. */
 function toMessage(seq: number, type: string, data: string): string {
-  return `id: ${seq}\nevent: ${toLine(type)}\ndata: ${toLine(data)}\n\n`;
+  return `id: ${seq}\nevent: ${type}\ndata: ${toLine(data)}\n\n`;
 }
 
 function toLine(text: string): string {
@@ -163,8 +166,8 @@ function toLine(text: string): string {
 
 function toBrowserType(type: string): string {
   const isTaken =
-    NAMES_OF_EVENT_SOURCE.includes(type) || type.startsWith(ENGINE_PREFIX) || type.startsWith("enginehouse.");
-  return isTaken ? ENGINE_PREFIX + type : type;
+    NAMES_OF_EVENT_SOURCE.includes(type) || type.startsWith(ENGINE_PREFIX) || LIKE_OURS.test(type);
+  return (isTaken ? ENGINE_PREFIX : "") + type.replaceAll(CONTROL, "\ufffd");
 }
 
 function toHiddenError(data: unknown): string {

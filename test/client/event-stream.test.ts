@@ -70,9 +70,20 @@ test("each event has its number, its type and the text that the engine wrote; th
 });
 
 test("no event of an engine can be taken for one of EventSource or of ours, or add a line", async () => {
-  const types = ["error", "open", "message", "enginehouse.end", "engine.error", "x\nid: 9\r\ndata: y"];
+  const types = [
+    "error",
+    "open",
+    "message",
+    "enginehouse.end",
+    "engine.error",
+    "x\nid: 9\r\ndata: y",
+    " enginehouse.end",
+    "\tEnginehouse.end",
+    "\ufeffenginehouse.end",
+    "x.enginehouse.end",
+  ];
   const events = types.map((type, index) => toEvent(index + 1, type, {}));
-  const { text } = await answer(streamText(toSse({ lastSeq: 6, events }) + ended.replaceAll("4", "7")), {
+  const { text } = await answer(streamText(toSse({ lastSeq: 10, events }) + ended.replaceAll("4", "11")), {
     showEngineErrors: true,
   });
   expect([...text.matchAll(/^event: (.*)$/gm)].map(([, type]) => type)).toEqual([
@@ -81,10 +92,14 @@ test("no event of an engine can be taken for one of EventSource or of ours, or a
     "message",
     "engine.enginehouse.end",
     "engine.engine.error",
-    "x id: 9 data: y",
+    "x\ufffdid: 9\ufffd\ufffddata: y",
+    "engine. enginehouse.end",
+    "engine.\ufffdEnginehouse.end",
+    "engine.\ufeffenginehouse.end",
+    "x.enginehouse.end",
     "enginehouse.end",
   ]);
-  expect(idOf(text)).toEqual([1, 2, 3, 4, 5, 6, 7]);
+  expect(idOf(text)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
 });
 
 const leak = "http://10.0.0.7:9001 said: Error at /srv/engine.js";

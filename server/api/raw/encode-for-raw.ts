@@ -4,6 +4,11 @@ import { QUIET_LINE } from "./raw-format.ts";
 
 /** Event types of ours begin with it. */
 const OUR_PREFIX = "enginehouse.";
+/** What a reader may take for our prefix: it may trim the type, fold its case, or not see its first characters. */
+const LIKE_OURS = /^[^a-z]*enginehouse\./i;
+const CONTROL = /\p{Cc}/gu;
+/** Finds the rare types that need more than to be copied, in one pass. The backslash is that of an escaped character. */
+const ODD_TYPE = /^[^a-z]*enginehouse\.|[\\\x7f-\x9f]/i;
 /** Before an engine's type that begins like ours. */
 const ENGINE_PREFIX = "engine.";
 
@@ -36,13 +41,9 @@ function toEventText(event: string): string {
 
 /** An engine must not be able to send an event that looks like one of ours. */
 function toType(escaped: string): string {
-  const type = escaped.includes("\\") ? toLine(JSON.parse(`"${escaped}"`) as string) : escaped;
-  return type.startsWith(OUR_PREFIX) ? ENGINE_PREFIX + type : type;
-}
-
-/** An engine's stream cannot have a line break in a type. A row of the log that was changed by hand can. */
-function toLine(type: string): string {
-  return type.replaceAll(/[\n\r]/g, " ");
+  if (!ODD_TYPE.test(escaped)) return escaped;
+  const type = (JSON.parse(`"${escaped}"`) as string).replaceAll(CONTROL, "\ufffd");
+  return LIKE_OURS.test(type) ? ENGINE_PREFIX + type : type;
 }
 
 /** After `unknown_cursor` the reader reads on from the turn's newest event, and not from the end of the gap. */

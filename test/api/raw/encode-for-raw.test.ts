@@ -37,16 +37,32 @@ test("an event has its seq as id, its type, and its data on one line as the engi
 });
 
 describe("an engine cannot send what looks like the service's own:", () => {
-  test.each(["enginehouse.end", "enginehouse.gap", "enginehouse.", "enginehouse.new"])(
-    "the event type %s is delivered with a prefix",
-    (type) => {
-      expect(parseEvents(encode([{ type, data: "{}" }]))).toEqual([
-        { id: "1", event: `engine.${type}`, data: "{}" },
-      ]);
-    },
-  );
+  test.each([
+    "enginehouse.end",
+    "enginehouse.gap",
+    "enginehouse.",
+    "enginehouse.new",
+    "Enginehouse.end",
+    " enginehouse.end",
+    "\u00a0enginehouse.end",
+    "\ufeffenginehouse.end",
+    "\u200b ENGINEHOUSE.gap",
+  ])("the event type %j is delivered with a prefix", (type) => {
+    expect(parseEvents(encode([{ type, data: "{}" }]))).toEqual([
+      { id: "1", event: `engine.${type}`, data: "{}" },
+    ]);
+  });
 
-  test.each(["enginehouse", "Enginehouse.end", " enginehouse.end", "x.enginehouse.end", "error", "message"])(
+  test.each([
+    ["\tenginehouse.end", "engine.\ufffdenginehouse.end"],
+    ["\u0000\u0085enginehouse.end", "engine.\ufffd\ufffdenginehouse.end"],
+    ["a\u0000b\u007f\u009f", "a\ufffdb\ufffd\ufffd"],
+    ['\u0001\u2028\u{1f600}"', '\ufffd\u2028\u{1f600}"'],
+  ])("control characters in the event type %j are replaced", (type, event) => {
+    expect(parseEvents(encode([{ type, data: "{}" }]))).toEqual([{ id: "1", event, data: "{}" }]);
+  });
+
+  test.each(["enginehouse", "my enginehouse.end", "x.enginehouse.end", "error", "message", "é.b"])(
     "the event type %j is delivered as it is",
     (type) => {
       expect(parseEvents(encode([{ type, data: "1" }]))).toEqual([{ id: "1", event: type, data: "1" }]);
@@ -60,7 +76,7 @@ describe("an engine cannot send what looks like the service's own:", () => {
     "back\\slash",
     'ends with \\"',
     "\\",
-    "\u0001\u2028\u{1f600}",
+    "\u2028\u{1f600}",
   ])("the event type %j, which looks like the kept text, stays one type", (type) => {
     expect(parseEvents(encode([{ type, data: '{"type":"x","data":","}' }]))).toEqual([
       { id: "1", event: type, data: '{"type":"x","data":","}' },
@@ -78,7 +94,9 @@ describe("an engine cannot send what looks like the service's own:", () => {
 
   test("a stored type with line breaks, which no stream can have, stays on its line", () => {
     const stored = '{"seq":4,"at":"2026-11-29T10:00:00.000Z","type":"a\\r\\nid: 9\\n\\nb","data":1}';
-    expect(encodeBatch({ lastSeq: 4, events: [stored] })).toBe("id: 4\nevent: a  id: 9  b\ndata: 1\n\n");
+    expect(encodeBatch({ lastSeq: 4, events: [stored] })).toBe(
+      "id: 4\nevent: a\ufffd\ufffdid: 9\ufffd\ufffdb\ndata: 1\n\n",
+    );
   });
 });
 
@@ -116,7 +134,7 @@ describe("what is no event", () => {
 test("whatever types and data an engine sends, a parser of the web's format reads them back", async () => {
   const type = fc.string({ unit: "binary", minLength: 1 }).map((text) =>
     text
-      .replaceAll(/[\n\r]/g, "")
+      .replaceAll(/\p{Cc}/gu, "")
       .toWellFormed()
       .replace(/^$/, "x"),
   );
