@@ -104,9 +104,10 @@ const TABLE: [string, string, number | undefined, string | null][] = [
   [
     "compressed JSON",
     post("\u001f\u008b", json, "content-encoding: gzip", "content-length: 2"),
-    400,
+    415,
     INVALID,
   ],
+  ["a body in latin1", post("{}", `${json}; charset=latin1`, sized("{}")), 415, INVALID],
   ["an empty body", post("", json, "content-length: 0"), 200, null],
   ["a batch of a thousand calls", get(`/trpc/${batchOf(1_000)}?batch=1`), 414, INVALID],
   ["a batch of eleven calls", get(`/trpc/${batchOf(11)}?batch=1`), 400, INVALID],

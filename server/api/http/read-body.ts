@@ -6,10 +6,11 @@ import type { AppContext } from "../../compose.ts";
 import { DomainError } from "../../errors.ts";
 import { hasMoreValuesThan, JSON_MAX_VALUES } from "../../json/json-values.ts";
 import { toOwner, type Caller } from "../../keys/caller.ts";
+import { findEncodingRefusal } from "./body-encoding.ts";
 import type { BodyBudget, HeldBytes, Refused } from "./body-budget.ts";
 import type { CallerConnections } from "./caller-connections.ts";
 import type { LargeBodies } from "./large-bodies.ts";
-import { RequestBody } from "./request-body.ts";
+import { type BodyRefusal, RequestBody } from "./request-body.ts";
 import type { RequestCaller } from "./request-caller.ts";
 
 /** A larger body waits for its turn. */
@@ -50,6 +51,8 @@ export async function readBody(ctx: BodyContext, body: BodyToRead): Promise<stri
     if (length > MAX_DISCARDED_BYTES) throw tooLarge(bodyLimit);
     return refuseBody(ctx, body, { incoming, refusal: tooLarge(bodyLimit) });
   }
+  const refusal = findEncodingRefusal(request.headers);
+  if (refusal !== undefined) return refuseBody(ctx, body, { incoming, refusal });
   const caller = await findCaller(ctx, body);
   if (incoming.isClosed) return NO_INPUT;
   if (caller === undefined) return discard(ctx, body);
@@ -99,7 +102,7 @@ async function findCaller(ctx: BodyContext, { caller }: BodyToRead): Promise<Cal
 
 interface RefusedBody {
   incoming: RequestBody;
-  refusal: DomainError;
+  refusal: BodyRefusal;
 }
 
 function refuseBody(ctx: BodyContext, body: BodyToRead, { incoming, refusal }: RefusedBody): string {

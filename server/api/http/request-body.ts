@@ -1,5 +1,8 @@
+import type { TRPCError } from "@trpc/server";
 import type { DomainError } from "../../errors.ts";
 import type { HeldBytes } from "./body-budget.ts";
+
+export type BodyRefusal = DomainError | TRPCError;
 
 /**
  * Owns what the service keeps for the body of one request. The response disposes it when it closes, which may happen at
@@ -7,7 +10,7 @@ import type { HeldBytes } from "./body-budget.ts";
  */
 export class RequestBody implements Disposable {
   /** Why the body was not read, although the caller is known. */
-  refusal: DomainError | undefined;
+  refusal: BodyRefusal | undefined;
   /** Asks for the body. undefined: the client sends it without being asked. */
   sendContinue: (() => void) | undefined;
   #closed: AbortController | undefined;
