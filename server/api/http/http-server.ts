@@ -19,6 +19,7 @@ import { openReadiness, type Readiness } from "./readiness.ts";
 import { answerUnservedMethod, refuse } from "./refuse.ts";
 import { RequestBody } from "./request-body.ts";
 import { toPath } from "./request-url.ts";
+import { PROBE_METHODS } from "./served-methods.ts";
 import { UnsentAnswers } from "./unsent-answers.ts";
 
 declare module "fastify" {
@@ -240,10 +241,18 @@ function requireHost(request: FastifyRequest): void {
 }
 
 function mountHealth(server: FastifyInstance, readiness: () => Promise<Readiness>): void {
-  server.get("/healthz", async (_request, reply) => reply.send({ ok: true }));
-  server.get("/readyz", async (_request, reply) => {
-    const found = await readiness();
-    return reply.code(found.ok ? 200 : 503).send(found);
+  server.route({
+    method: PROBE_METHODS,
+    url: "/healthz",
+    handler: async (_, reply) => reply.send({ ok: true }),
+  });
+  server.route({
+    method: PROBE_METHODS,
+    url: "/readyz",
+    handler: async (_request, reply) => {
+      const found = await readiness();
+      return reply.code(found.ok ? 200 : 503).send(found);
+    },
   });
 }
 

@@ -1,8 +1,11 @@
 import { RAW_ROUTES } from "../raw/raw-routes.ts";
 
+/** Of paths that are no streams. Some load balancers send HEAD. fastify leaves its body out. */
+export const PROBE_METHODS = ["GET", "HEAD"];
+
 const SERVED: readonly { path: RegExp; methods: readonly string[] }[] = [
   { path: /^\/trpc\/[^/]+$/, methods: ["GET", "POST", "OPTIONS"] },
-  { path: /^\/(?:healthz|readyz|v1\/openapi\.json)$/, methods: ["GET", "OPTIONS"] },
+  { path: /^\/(?:healthz|readyz|v1\/openapi\.json)$/, methods: [...PROBE_METHODS, "OPTIONS"] },
   ...RAW_ROUTES.map(({ url, method }) => ({ path: toPattern(url), methods: [method, "OPTIONS"] })),
 ];
 

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
-import type { FastifyInstance } from "fastify";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { PROBE_METHODS } from "../http/served-methods.ts";
 import { cutConnection, STALL_MS } from "../http/unsent-answers.ts";
 import { toApiDocument } from "./api-document.ts";
 
@@ -17,7 +18,7 @@ interface Served {
  */
 export function mountApiDocument(server: FastifyInstance): void {
   let served: Served | undefined;
-  server.get(API_DOCUMENT_PATH, async (request, reply) => {
+  const handler = async (request: FastifyRequest, reply: FastifyReply) => {
     served ??= serve();
     const { body, etag } = served;
     reply.header("etag", etag).header("cache-control", "no-cache");
@@ -26,7 +27,8 @@ export function mountApiDocument(server: FastifyInstance): void {
     // Node calls back only if the connection took no byte in this time.
     reply.raw.setTimeout(STALL_MS, () => cutConnection(socket));
     return reply.type("application/json").send(body);
-  });
+  };
+  server.route({ method: PROBE_METHODS, url: API_DOCUMENT_PATH, handler });
 }
 
 function serve(): Served {

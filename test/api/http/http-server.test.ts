@@ -80,6 +80,21 @@ describe("requests that reach no procedure", () => {
     expect(reply.body.result.data.userId).toBe("ada");
   });
 
+  test("HEAD on a path that is no stream has the status and the headers of GET, and no body", async () => {
+    for (const path of ["/healthz", "/readyz", "/v1/openapi.json"]) {
+      const get = await fetch(`${api.url}${path}`);
+      const head = await fetch(`${api.url}${path}`, { method: "HEAD" });
+      expect([head.status, await head.text()], path).toEqual([get.status, ""]);
+      const size = Buffer.byteLength(await get.text());
+      expect(head.headers.get("content-type"), path).toBe(get.headers.get("content-type"));
+      expect(Number(head.headers.get("content-length")), path).toBe(size);
+      const refused = await fetch(`${api.url}${path}`, { method: "POST" });
+      expect(refused.headers.get("allow"), path).toBe("GET, HEAD, OPTIONS");
+      await refused.text();
+    }
+    expect((await fetch(`${api.url}/trpc/health.live`, { method: "HEAD" })).status).toBe(405);
+  });
+
   test("unknown paths and wrong methods get the error shape of raw routes", async () => {
     for (const [method, path, status] of [
       ["GET", "/nowhere", 404],
