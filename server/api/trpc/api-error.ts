@@ -126,9 +126,15 @@ function fromTrpc(error: TRPCError): ApiError {
   if (httpStatus >= 500) return listed("INTERNAL", "internal error");
   const reason: Reason = code === "PAYLOAD_TOO_LARGE" ? "REQUEST_TOO_LARGE" : "INVALID_INPUT";
   // The message of a JSON parser quotes the input. Only a message of tRPC itself goes to the caller.
-  const message =
-    toBatchMessage(error) ?? (cause === undefined ? cut(error.message) : "the request is not valid JSON");
+  const message = toBatchMessage(error) ?? (cause === undefined ? cut(error.message) : toJsonMessage(cause));
   return { code, httpStatus, reason, message };
+}
+
+/** V8 ends most messages of its JSON parser with the place of the mistake. */
+function toJsonMessage({ message }: Error): string {
+  const isCut = message === "Unexpected end of JSON input";
+  const place = / at position \d+(?: \(line \d+ column \d+\))?$/.exec(message)?.[0] ?? "";
+  return `the request is not valid JSON${isCut ? ": it ends too early" : place}`;
 }
 
 interface FrameworkRefusal extends Error {

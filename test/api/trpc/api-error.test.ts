@@ -158,6 +158,20 @@ test("the message of a JSON parser, which quotes the body, is not sent", () => {
   });
 });
 
+test.each([
+  ['{"a":1 "secret"}', "the request is not valid JSON at position 7 (line 1 column 8)"],
+  ['{"a":', "the request is not valid JSON: it ends too early"],
+])("the place of a mistake in JSON is sent, if the parser tells it: %s", (text, message) => {
+  const parse = () => JSON.parse(text) as unknown;
+  expect(parse).toThrow(SyntaxError);
+  try {
+    parse();
+  } catch (error) {
+    const cause = error as SyntaxError;
+    expect(toApiError(new TRPCError({ code: "BAD_REQUEST", cause })).message).toBe(message);
+  }
+});
+
 test("a log line about a failed statement has the message of Postgres, without the parameters", () => {
   const cause = Object.assign(new Error("canceling statement due to statement timeout"), { code: "57014" });
   const failed = new Error("Failed query: select $1 params: hunter2", { cause });
