@@ -43,7 +43,7 @@ const TEXTS: Readonly<Record<string, RouteText>> = {
         in: "header",
         required: false,
         description:
-          "The turn's id, a UUID. Without it, the service makes one: see `X-Turn-Id` in the reply.",
+          "The turn's id, a UUID. Without it, the service makes one: see `X-Turn-Id` in the reply. Required with `Last-Event-ID`.",
         schema: { type: "string", format: "uuid" },
       },
       LAST_EVENT_ID_PARAMETER,

@@ -1,8 +1,13 @@
 import { findMember, withSource } from "../../json/json-text.ts";
-import { readRawBody, refuseName } from "./raw-body.ts";
+import { readRawBody, refuseField, refuseName } from "./raw-body.ts";
 
-/** Their place is the path and the header. */
-const NOT_IN_BODY = ["turnId", "userId", "taskId", "idempotencyKey"];
+/** Fields of `turns.respond` that have no place in the body, with what to do. */
+const NOT_IN_BODY = [
+  ["turnId", "is in the path: leave it out of the body"],
+  ["userId", "is not needed, because the turn is in the path: leave it out"],
+  ["taskId", "is not needed, because the turn is in the path: leave it out"],
+  ["idempotencyKey", "is the header Idempotency-Key: leave it out of the body"],
+] as const;
 
 /**
  * Makes the fields of `turns.respond` from a body in the engine's spelling. The content blocks keep their text. Unknown
@@ -12,8 +17,8 @@ export function toPersonAnswer(body: unknown): object {
   const { value, text } = readRawBody(body, "answer, and perhaps feedback and content_blocks");
   const { content_blocks: blocks, ...rest } = value as Record<string, unknown>;
   if (Object.hasOwn(rest, "contentBlocks")) refuseName("contentBlocks", "content_blocks");
-  for (const name of NOT_IN_BODY) {
-    if (Object.hasOwn(rest, name)) refuseName(name, "in the path or the header Idempotency-Key");
+  for (const [name, message] of NOT_IN_BODY) {
+    if (Object.hasOwn(rest, name)) refuseField(name, message);
   }
   if (blocks === undefined) return rest;
   const source = findMember(text, "content_blocks");

@@ -20,7 +20,11 @@ export function readRawBody(body: unknown, what: string): RawBody {
 
 /** Refuses a field that this route knows by another name. */
 export function refuseName(name: string, rightName: string): never {
-  const message = `must be spelled ${rightName}`;
+  refuseField(name, `must be spelled ${rightName}`);
+}
+
+/** `message` goes on after the field's name. */
+export function refuseField(name: string, message: string): never {
   throw new DomainError("INVALID_INPUT", `the input is not valid: ${name}: ${message}`, {
     issues: [{ path: name, message }],
   });

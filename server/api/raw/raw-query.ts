@@ -13,9 +13,13 @@ export function readQuery<Name extends string>(
   const found: Partial<Record<Name, string>> = {};
   for (const [given, value] of new URLSearchParams(toSearch(url))) {
     const name = names.find((known) => known === given);
-    if (name === undefined || found[name] !== undefined) {
+    if (name !== undefined && found[name] !== undefined) {
+      const message = `the query parameter ${name} comes more than once: send it once`;
+      throw new DomainError("INVALID_INPUT", message);
+    }
+    if (name === undefined) {
       // Without the name as it was given, which may be a key that was sent by mistake.
-      const message = `this route takes only the query parameters ${names.join(" and ")}, each once: leave out the others`;
+      const message = `this route takes only the query parameters ${names.join(" and ")}: leave out the others`;
       throw new DomainError("INVALID_INPUT", message);
     }
     found[name] = value;

@@ -7,6 +7,10 @@ import { toPersonAnswer } from "./person-answer.ts";
 import { readQuery } from "./raw-query.ts";
 import { toTurnRequest } from "./turn-request.ts";
 
+const KEY_HEADER = "Idempotency-Key";
+/** The longest part of a refused value that a message repeats. */
+const MAX_SHOWN_LENGTH = 40;
+
 /** A route that calls a procedure for callers without tRPC. */
 export interface RawRoute {
   method: "GET" | "POST";
@@ -59,7 +63,7 @@ export const RAW_ROUTES: readonly RawRoute[] = [
     bodyMaxBytes: REQUEST_MAX_BYTES,
     findTurnId: findTurnIdInPath,
     toInput: (request) => {
-      const idempotencyKey = findIdempotencyKey(request);
+      const idempotencyKey = getIdempotencyKey(request);
       return {
         ...toPersonAnswer(request.body),
         ...readQuery(request, ["product"]),
@@ -72,19 +76,12 @@ export const RAW_ROUTES: readonly RawRoute[] = [
 
 function toExecuteInput(request: FastifyRequest): object {
   const { expectGeneration, ...query } = readQuery(request, ["product", "expectGeneration"]);
-  if (request.turnId === null) {
-    const message = "must be a UUID: it is the turn's id";
-    throw new DomainError("INVALID_INPUT", `the header Idempotency-Key ${message}`, {
-      issues: [{ path: "Idempotency-Key", message }],
-    });
-  }
   return {
     ...query,
-    turnId: request.turnId,
+    turnId: request.turnId ?? refuseTurnId(request),
     userId: readParameter(request, "userId"),
     request: toTurnRequest(request.body),
-    // Text that is no number stays text, which the procedure refuses.
-    ...(expectGeneration !== undefined && { expectGeneration: toNumber(expectGeneration) }),
+    ...(expectGeneration !== undefined && { expectGeneration: toGeneration(expectGeneration) }),
     ...toCursor(request, undefined),
   };
 }
@@ -96,8 +93,18 @@ function toCursor({ headers }: FastifyRequest, fromQuery: string | undefined): {
   return lastEventId === undefined ? {} : { lastEventId };
 }
 
-function toNumber(text: string): number | string {
-  return /^\d{1,15}$/.test(text) ? Number(text) : text;
+function toGeneration(text: string): number {
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  const message = `must be a number, the engine's \`generation\`, not ${JSON.stringify(toShown(text))}`;
+  throw toRefusal("the query parameter expectGeneration", "expectGeneration", message);
+}
+
+function toShown(text: string): string {
+  return text.length <= MAX_SHOWN_LENGTH ? text : `${text.slice(0, MAX_SHOWN_LENGTH).toWellFormed()}…`;
+}
+
+function toRefusal(what: string, path: string, message: string): DomainError {
+  return new DomainError("INVALID_INPUT", `${what} ${message}`, { issues: [{ path, message }] });
 }
 
 function readParameter({ params }: FastifyRequest, name: string): string | undefined {
@@ -108,15 +115,39 @@ function findTurnIdInPath(request: FastifyRequest): string | undefined {
   return toUuid(readParameter(request, "turnId"));
 }
 
-/** Without the header, the caller names the turn by the id in the reply. */
+/** Without the header, the caller names the turn by the id in the reply. A caller with a cursor has an id already. */
 function findOrMakeTurnId(request: FastifyRequest): string | undefined {
   const key = findIdempotencyKey(request);
-  return key === undefined ? randomUUID() : toUuid(key);
+  if (key !== undefined) return toUuid(key);
+  return hasCursor(request) ? undefined : randomUUID();
+}
+
+function refuseTurnId(request: FastifyRequest): never {
+  if (findIdempotencyKey(request) !== undefined) {
+    throw toRefusal(`the header ${KEY_HEADER}`, KEY_HEADER, "must be a UUID: it is the turn's id");
+  }
+  const message = "is missing: with Last-Event-ID, send the turn's id as Idempotency-Key, too";
+  throw toRefusal(`the header ${KEY_HEADER}`, KEY_HEADER, message);
+}
+
+function hasCursor(request: FastifyRequest): boolean {
+  return toCursor(request, undefined).lastEventId !== undefined;
+}
+
+/** Throws for an empty header: its sender wanted a key, and has lost it. */
+function getIdempotencyKey(request: FastifyRequest): string | undefined {
+  const key = findIdempotencyKey(request);
+  if (key !== "") return key;
+  throw toRefusal(
+    `the header ${KEY_HEADER}`,
+    KEY_HEADER,
+    "is empty: send your key for this call, or no such header",
+  );
 }
 
 function findIdempotencyKey({ headers }: FastifyRequest): string | undefined {
   const header = headers["idempotency-key"];
-  if (typeof header !== "string" || header === "") return undefined;
+  if (typeof header !== "string") return undefined;
   // The header's draft standard has quotes around the key, and most clients send none.
   return header.replace(/^"(.*)"$/, "$1");
 }

@@ -156,5 +156,5 @@ export function toAddress(input: AddressFields): RespondAddress {
 }
 
 export const AcceptedAnswer = z.object({
-  status: z.string().describe("What the engine says, or `accepted`."),
+  status: z.string().describe("What the engine says, at most 200 characters of it, or `accepted`."),
 });

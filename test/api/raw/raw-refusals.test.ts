@@ -31,6 +31,7 @@ const EXECUTE = "/v1/engines/ada/execute";
 const toEvents = (turnId: string = randomUUID()) => `/v1/turns/${turnId}/events`;
 const toCancel = (turnId: string = randomUUID()) => `/v1/turns/${turnId}/cancel`;
 const body = toBody("refused");
+const LATIN1 = "application/json; charset=latin1";
 const toDeep = (levels: number) =>
   `{"message":"m","task_id":"t","own":${"[".repeat(levels)}${"]".repeat(levels)}}`;
 
@@ -41,7 +42,11 @@ describe("a request that is wrong", () => {
     ["a body that is no JSON", "POST", EXECUTE, { body: '{"message":' }, 400],
     ["a body that is no object", "POST", EXECUTE, { body: "[1]" }, 400],
     ["another content type", "POST", EXECUTE, { body: "x", headers: { "content-type": "text/plain" } }, 415],
+    ["a compressed body", "POST", EXECUTE, { body, headers: { "content-encoding": "gzip" } }, 415],
+    ["a body in another charset", "POST", EXECUTE, { body, headers: { "content-type": LATIN1 } }, 415],
     ["a key that is no UUID", "POST", EXECUTE, { body, headers: { "idempotency-key": "once" } }, 400],
+    ["an empty key", "POST", EXECUTE, { body, headers: { "idempotency-key": "" } }, 400],
+    ["a cursor without a key", "POST", EXECUTE, { body, headers: { "last-event-id": "3" } }, 400],
     ["an unknown query parameter", "POST", `${EXECUTE}?expectgeneration=1`, { body }, 400],
     ["a query parameter twice", "POST", `${EXECUTE}?expectGeneration=1&expectGeneration=2`, { body }, 400],
     ["a generation that is no number", "POST", `${EXECUTE}?expectGeneration=one`, { body }, 400],
@@ -78,6 +83,41 @@ describe("a request that is wrong", () => {
     const key = await raw.execute({ body, headers: { "idempotency-key": "x" } });
     expect(key.body.error.issues[0].path).toBe("Idempotency-Key");
   });
+
+  test("says what to send", async () => {
+    const messageOf = async (call: RawCall, path = EXECUTE) => {
+      const reply = await raw.send("POST", path, { body, ...call });
+      return reply.body.error.message as string;
+    };
+    expect(await messageOf({ headers: { "last-event-id": "3" } })).toBe(
+      "the header Idempotency-Key is missing: with Last-Event-ID, send the turn's id as Idempotency-Key, too",
+    );
+    expect(await messageOf({}, `${EXECUTE}?expectGeneration=`)).toMatch(
+      /parameter expectGeneration .*not ""$/,
+    );
+    expect(await messageOf({}, `${EXECUTE}?expectGeneration=1&expectGeneration=2`)).toMatch(
+      /expectGeneration comes more than once/,
+    );
+    expect(await messageOf({ headers: { "content-encoding": "gzip" } })).toMatch(/Content-Encoding/);
+    expect(await messageOf({ headers: { "content-type": LATIN1 } })).toMatch(/Content-Type.*utf-8/);
+    expect(await messageOf({ body: '{"message":"m" "task_id":1}' })).toMatch(
+      /at position 15 \(line 1 column 16\)$/,
+    );
+    expect(await messageOf({ body: '{"message":' })).toMatch(/it ends too early$/);
+  });
+
+  test("a cursor without a key gets no turn id, because there is no such turn", async () => {
+    const reply = await raw.execute({ body, headers: { "last-event-id": "3" } });
+    expect(reply.headers.get("x-turn-id")).toBeNull();
+  });
+
+  test.each(["application/json; charset=utf-8", 'application/json;charset="UTF-8"'])(
+    "is not one that says %s",
+    async (type) => {
+      const reply = await raw.execute({ body: toBody("charset"), headers: { "content-type": type } });
+      expect(reply.status).toBe(200);
+    },
+  );
 
   test("does not repeat the name of an unknown query parameter, which may be a key", async () => {
     const reply = await raw.send("GET", `${toEvents()}?${raw.key}=1`);

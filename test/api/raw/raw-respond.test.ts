@@ -56,6 +56,16 @@ test.each([
   expect(got).toEqual([]);
 });
 
+test("an empty idempotency key is INVALID_INPUT, and nothing is sent", async () => {
+  const reply = await raw.send("POST", toPath(), {
+    body: { answer: "yes" },
+    headers: { "idempotency-key": "" },
+  });
+  expect(reply).toMatchObject({ status: 400, body: { error: { reason: "INVALID_INPUT" } } });
+  expect(reply.body.error.message).toMatch(/^the header Idempotency-Key is empty/);
+  expect(got).toEqual([]);
+});
+
 test("an unknown turn is 404, and an engine without the call is 422", async () => {
   const body = { answer: "yes" };
   expect((await raw.send("POST", toPath(randomUUID()), { body })).status).toBe(404);
