@@ -234,7 +234,10 @@ describe("how long a turn waits", () => {
     clock.advance(IDLE_MS);
     expect(await getTurn(ctx, input)).toMatchObject({ status: "streaming" });
     clock.advance(HITL_MS / 2);
-    expect((await readAll(ctx, input)).end).toMatchObject({ reason: "ENGINE_TIMEOUT" });
+    expect((await readAll(ctx, input)).end).toMatchObject({
+      reason: "ENGINE_TIMEOUT",
+      message: `the engine waited ${HITL_MS} ms for a person, and nobody answered one of its questions`,
+    });
   });
 
   test("a limit for people that is shorter than the one for silence counts, too", async () => {

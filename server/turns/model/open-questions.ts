@@ -5,8 +5,13 @@ const ID_MAX_LENGTH = 512;
 export class OpenQuestions {
   /** When each question was asked, in milliseconds, oldest first. Most turns never have one. */
   #askedAt: Map<QuestionId, number> | undefined;
+  #hasSeveral = false;
   #onChange: (() => void) | undefined;
 
+  /** More than one question was open at the same time. */
+  get hasSeveral(): boolean {
+    return this.#hasSeveral;
+  }
   get isEmpty(): boolean {
     return (this.#askedAt?.size ?? 0) === 0;
   }
@@ -25,6 +30,7 @@ export class OpenQuestions {
     this.#askedAt ??= new Map();
     if (this.#askedAt.size >= MAX_OPEN_QUESTIONS || this.#askedAt.has(id)) return;
     this.#askedAt.set(id, nowMs);
+    if (this.#askedAt.size > 1) this.#hasSeveral = true;
     this.#onChange?.();
   }
 

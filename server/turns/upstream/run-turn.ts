@@ -78,7 +78,7 @@ function startClocks(ctx: RunContext, turn: LiveTurn, watchdog: IdleWatchdog): (
   // One turn of the event loop later, when the connection has been asked for: the timers must not delay it.
   const start = setImmediate(() => {
     stopAnswer = ctx.clock.after(ctx.turnTiming.startAnswerMs, () => turn.answer());
-    watchdog.start((cause) => turn.stop(toIdleEnd(ctx, cause)));
+    watchdog.start((cause) => turn.stop(toIdleEnd(ctx, cause, turn)));
   });
   return () => {
     clearImmediate(start);
@@ -90,11 +90,12 @@ function toIdleLimits({ config }: RunContext): { idleMs: number; personMs: numbe
   return { idleMs: config.turnIdleTimeoutMs, personMs: config.hitlTimeoutMs };
 }
 
-function toIdleEnd({ config }: RunContext, cause: IdleCause): EndCause {
+function toIdleEnd({ config }: RunContext, cause: IdleCause, { questions }: LiveTurn): EndCause {
+  const what = questions.hasSeveral ? "one of its questions" : "its question";
   const message =
     cause === "silence"
       ? `the engine sent nothing for ${config.turnIdleTimeoutMs} ms`
-      : `the engine waited ${config.hitlTimeoutMs} ms for a person, and nobody answered its question`;
+      : `the engine waited ${config.hitlTimeoutMs} ms for a person, and nobody answered ${what}`;
   return toEndCause("failed", "ENGINE_TIMEOUT", { message });
 }
 
