@@ -1,5 +1,8 @@
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { readFile } from "node:fs/promises";
+import { createServer, request as sendRequest } from "node:http";
+import type { AddressInfo } from "node:net";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { openServiceProcess, type ServiceProcess } from "../client/service-process.ts";
@@ -78,6 +81,51 @@ test.skipIf(python === undefined)("the Python program starts, reads and cancels 
   expect(stderr).toBe("");
   expect(stdout).toBe(`${await readText()}\ncompleted\ncancelled CANCELLED\n`);
 });
+
+/** Answers each request with `answer`, or passes it on to the service if that is undefined. */
+async function openProxy(answer: (request: number) => { status: number; body: string } | undefined) {
+  let requests = 0;
+  const proxy = createServer((request, response) => {
+    const own = answer((requests += 1));
+    if (own !== undefined) return void response.writeHead(own.status).end(own.body);
+    const { method, headers, url = "" } = request;
+    const onward = sendRequest(`${service.url}${url}`, { method, headers }, (got) => {
+      response.writeHead(got.statusCode ?? 500, got.headers);
+      got.pipe(response);
+    });
+    request.pipe(onward);
+  });
+  proxy.listen(0, "127.0.0.1");
+  await once(proxy, "listening");
+  const { port } = proxy.address() as AddressInfo;
+  return {
+    url: `http://127.0.0.1:${port}`,
+    [Symbol.asyncDispose]: async () => {
+      proxy.closeAllConnections();
+      proxy.close();
+      await once(proxy, "close");
+    },
+  };
+}
+
+test.skipIf(python === undefined)("the Python program waits while a proxy answers 502 in HTML", async () => {
+  await using proxy = await openProxy((request) =>
+    request === 1 ? { status: 502, body: "<html>Bad Gateway</html>" } : undefined,
+  );
+  const { stdout } = await runProgram(python ?? "", ["-c", await readProgram("python")], proxy.url);
+  expect(stdout).toBe(`${await readText()}\ncompleted\ncancelled CANCELLED\n`);
+});
+
+test.skipIf(python === undefined)(
+  "the Python program gives up on a task that stays busy, and says why",
+  async () => {
+    const error = { reason: "TURN_IN_PROGRESS", message: "busy", requestId: "1", retryAfterMs: 100 };
+    await using proxy = await openProxy(() => ({ status: 409, body: JSON.stringify({ error }) }));
+    const program = (await readProgram("python")).replace("patience=120", "patience=0.5");
+    const running = runProgram(python ?? "", ["-c", program], proxy.url);
+    await expect(running).rejects.toThrow(/gave up after 0\.5 s: TURN_IN_PROGRESS: busy/);
+  },
+);
 
 test.skipIf(python === undefined)(
   "the Python program prints every text once although each of its connections breaks, and starts each turn once",
