@@ -11,8 +11,8 @@ import { Secrets } from "./secrets/secrets.ts";
 import { toWelcome } from "./boot/welcome.ts";
 
 /*
- * The program of the service. Exit codes: 0 after a signal and a clean close; 1 when the start failed or the process had to exit; 2 for an invalid
- * configuration or argument.
+ * The program of the service. Exit codes: 0 after a signal and a clean close; 1 when the start failed or the process had
+ * to exit; 2 for an invalid configuration or argument.
  *
  * Signals: the first one drains and closes, a second one ends the drain, a third one exits at once. A signal during the
  * start aborts the start. SIGHUP comes when the terminal closes, SIGQUIT from Ctrl-\.
