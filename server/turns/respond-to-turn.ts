@@ -50,14 +50,14 @@ export async function respondToTurn(ctx: RespondContext, input: RespondInput): P
     expectGeneration,
     holder: HOLDER,
     // An operation that waits for this turn would otherwise wait for its deadline.
-    passesGate: live !== undefined,
+    passesGate: live && (() => isUnderWay(live)),
   });
-  const sentAt = ctx.clock.now();
-  const timeoutMs = Math.max(1, TIMEOUT_MS - (sentAt - startedAt));
+  const timeoutMs = Math.max(1, TIMEOUT_MS - (ctx.clock.now() - startedAt));
   const given = { taskId, answer, feedback, contentBlocks, timeoutMs };
+  const oldest = live?.questions.oldest;
   const accepted = await postHumanAnswer(ctx.connections, engine, given);
   // An engine may continue without the event `hitl_resolved`. Its silence must count again.
-  live?.questions.accept(accepted.requestId, sentAt);
+  live?.questions.accept(accepted.requestId, oldest);
   return { status: accepted.status };
 }
 
@@ -66,7 +66,8 @@ async function findTarget(ctx: RespondContext, productId: string, address: Respo
   const { turnId } = address;
   const live = ctx.turns.find(productId, turnId);
   if (live && isUnderWay(live)) {
-    return { ...live.input, live, expectGeneration: live.record?.generation };
+    const { userId, taskId } = live.input;
+    return { userId, taskId, live, expectGeneration: live.record?.generation };
   }
   const row = await findTurn(ctx.raw, { productId, turnId });
   if (row === undefined) throw turnNotFound();

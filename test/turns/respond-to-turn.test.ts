@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { EngineReads } from "../../server/engines/access/engine-reads.ts";
 import { cancelTurn } from "../../server/turns/cancel-turn.ts";
 import { drainTurns } from "../../server/turns/drain-turns.ts";
 import { getTurn } from "../../server/turns/read/get-turn.ts";
@@ -34,8 +35,8 @@ async function openTurn(options: WorldOptions = {}) {
   await startTurn(ctx, input);
   await readAll(ctx, input, { stop: (read) => read.events.some(({ type }) => type === "hitl_request") });
   const { productId, turnId, userId } = input;
-  const respond = async (given: object = {}) =>
-    respondToTurn(ctx, { productId, address: { turnId }, answer: "yes", ...given });
+  const respond = async (given: object = {}, context = ctx) =>
+    respondToTurn(context, { productId, address: { turnId }, answer: "yes", ...given });
   return { ctx, engine, input, respond, userId, call: await world.engine.callOf(input.request.taskId) };
 }
 
@@ -201,6 +202,54 @@ test("an answer passes the gate that an operation has closed to wait for the tur
   expect(await respond()).toEqual({ status: "resolved" });
   (await closing)[Symbol.dispose]();
   expect((await readAll(ctx, input)).end).toMatchObject({ status: "completed" });
+});
+
+test("an answer to a turn that ends meanwhile waits for the operation whose gate is closed", async () => {
+  const { ctx, engine, input, respond, call } = await openTurn();
+  const { engineId } = engine;
+  const holdsBehindGate: number[] = [];
+  let isFirst = true;
+  const engineReads = new EngineReads(async (users) => {
+    const rows = await Promise.all(users.map(async (user) => ctx.engineReads.find(user)));
+    if (!isFirst) return rows;
+    isFirst = false;
+    await call.write(completed());
+    call.end();
+    const gate = await closing;
+    setImmediate(() => {
+      holdsBehindGate.push(world.holds.count(engineId));
+      gate[Symbol.dispose]();
+    });
+    return rows;
+  });
+  const closing = world.holds.closeGate(engineId, {
+    whenBusy: "wait",
+    deadlineMs: 60_000,
+    reason: "ENGINE_STOPPED",
+  });
+  world.engine.onRespond = answerJson(409, envelope("NO_PENDING_REQUEST"));
+  await expect(respond({}, { ...ctx, engineReads })).rejects.toMatchObject({ reason: "ENGINE_ERROR" });
+  expect(holdsBehindGate).toEqual([0]);
+  expect((await readAll(ctx, input)).end).toMatchObject({ status: "completed" });
+});
+
+test("an answer without a request id closes no other question than the oldest one of its time", async () => {
+  const { ctx, input, respond, call } = await openTurn();
+  await call.write(question("later"));
+  const readEvents = async (count: number) =>
+    readAll(ctx, input, { stop: (read) => read.events.length === count });
+  await readEvents(3);
+  world.engine.onRespond = (responding) => {
+    void call
+      .write(resolved("q"))
+      .then(async () => readEvents(4))
+      .then(() => answerJson(200, { status: "resolved" })(responding));
+  };
+  await respond();
+  const { questions } = ctx.turns.find(input.productId, input.turnId) ?? {};
+  expect(questions?.isEmpty).toBe(false);
+  questions?.resolve("later");
+  expect(questions?.isEmpty).toBe(true);
 });
 
 async function openWaiting() {

@@ -14,10 +14,10 @@ export interface Hold extends Disposable {
 export interface AcquireOptions {
   holder: Holder;
   /**
-   * Do not wait while the gate is closed. For a call that helps another holder to end: the answer to a turn that waits for
-   * a person.
+   * True: do not wait while the gate is closed. For a call that helps another holder to end: the answer to a turn that
+   * waits for a person. It is asked anew at each try, because the operation goes on once that holder has ended.
    */
-  passesGate?: boolean | undefined;
+  passesGate?: (() => boolean) | undefined;
 }
 
 export type WhenBusy = "wait" | "interrupt" | "reject";
@@ -74,12 +74,12 @@ export class EngineHolds {
   async acquire(
     engineId: string,
     signal: AbortSignal,
-    { holder, passesGate = false }: AcquireOptions,
+    { holder, passesGate }: AcquireOptions,
   ): Promise<Hold> {
     for (;;) {
       signal.throwIfAborted();
       const entry = this.#entry(engineId);
-      if (entry.gates === 0 || passesGate) return this.#add(engineId, entry, holder);
+      if (entry.gates === 0 || passesGate?.() === true) return this.#add(engineId, entry, holder);
       await abortable(entry.changed.promise, signal);
     }
   }

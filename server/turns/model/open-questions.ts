@@ -1,10 +1,16 @@
 const MAX_OPEN_QUESTIONS = 1_000;
 const ID_MAX_LENGTH = 512;
 
+/** One question to a person. */
+export interface OpenQuestion {
+  /** In milliseconds. */
+  readonly askedAt: number;
+}
+
 /** The questions to a person that a turn's engine has asked, and that have no answer yet. */
 export class OpenQuestions {
-  /** When each question was asked, in milliseconds, oldest first. Most turns never have one. */
-  #askedAt: Map<QuestionId, number> | undefined;
+  /** Oldest first. Most turns never have one. */
+  #open: Map<QuestionId, OpenQuestion> | undefined;
   #hasSeveral = false;
   #onChange: (() => void) | undefined;
 
@@ -13,11 +19,11 @@ export class OpenQuestions {
     return this.#hasSeveral;
   }
   get isEmpty(): boolean {
-    return (this.#askedAt?.size ?? 0) === 0;
+    return (this.#open?.size ?? 0) === 0;
   }
-  /** When the oldest question was asked. undefined: there is none. */
-  get oldestAt(): number | undefined {
-    return this.#askedAt?.values().next().value;
+  /** undefined: there is none. */
+  get oldest(): OpenQuestion | undefined {
+    return this.#open?.values().next().value;
   }
 
   /** Calls back after each change. undefined: no more. */
@@ -27,32 +33,33 @@ export class OpenQuestions {
 
   ask(requestId: unknown, nowMs: number): void {
     const id = toQuestionId(requestId);
-    this.#askedAt ??= new Map();
-    if (this.#askedAt.size >= MAX_OPEN_QUESTIONS || this.#askedAt.has(id)) return;
-    this.#askedAt.set(id, nowMs);
-    if (this.#askedAt.size > 1) this.#hasSeveral = true;
+    this.#open ??= new Map();
+    if (this.#open.size >= MAX_OPEN_QUESTIONS || this.#open.has(id)) return;
+    this.#open.set(id, { askedAt: nowMs });
+    if (this.#open.size > 1) this.#hasSeveral = true;
     this.#onChange?.();
   }
 
   /** The engine says that a question is answered. Without a request id, all questions are. */
   resolve(requestId: unknown): void {
-    if (requestId === undefined) this.#askedAt?.clear();
-    else this.#askedAt?.delete(toQuestionId(requestId));
+    if (requestId === undefined) this.#open?.clear();
+    else this.#open?.delete(toQuestionId(requestId));
     this.#onChange?.();
   }
 
   /**
-   * The engine accepted an answer that was sent at `sentAtMs`. If the engine does not say which question it answers, it
-   * is the oldest one of that time.
+   * The engine accepted an answer. If the engine does not say which question it answers, it is the question that was the
+   * oldest one when the answer was sent. That question may be closed by now: then no other one closes.
    */
-  accept(requestId: unknown, sentAtMs: number): void {
+  accept(requestId: unknown, oldestAtSending: OpenQuestion | undefined): void {
     if (requestId !== undefined) {
       this.resolve(requestId);
       return;
     }
-    const [oldest] = this.#askedAt ?? [];
-    if (oldest === undefined || oldest[1] > sentAtMs) return;
-    this.#askedAt?.delete(oldest[0]);
+    const { oldest } = this;
+    if (oldest === undefined || oldest !== oldestAtSending) return;
+    const [id] = this.#open?.keys() ?? [];
+    this.#open?.delete(id);
     this.#onChange?.();
   }
 }

@@ -68,9 +68,9 @@ export class IdleWatchdog {
   }
 
   get #personAt(): number {
-    const { oldestAt } = this.#questions;
+    const { oldest } = this.#questions;
     // The answer may be in what we do not read.
-    return this.#isPaused || oldestAt === undefined ? Infinity : oldestAt + this.#limits.personMs;
+    return this.#isPaused || oldest === undefined ? Infinity : oldest.askedAt + this.#limits.personMs;
   }
 
   #check(): void {
