@@ -12,18 +12,24 @@ export interface BusyTask {
   retryAfterMs: number;
 }
 
-/** Turns an answer to `/execute` that is no stream into the error for the caller who started the turn. */
-export function toRefusal(engineError: EngineErrorDetail, busy: BusyTask): Refusal {
+/**
+ * Turns an answer to `/execute` that is no stream into the error for the caller who started the turn. `explainBusy` is
+ * called for a 409 only: it looks through all lingering holds.
+ */
+export function toRefusal(engineError: EngineErrorDetail, explainBusy: () => BusyTask): Refusal {
   const isFinal = engineError.status === 503 || (engineError.status >= 400 && engineError.status < 500);
-  return { isFinal, error: toError(engineError, busy) };
+  return { isFinal, error: toError(engineError, explainBusy) };
 }
 
-function toError(engineError: EngineErrorDetail, busy: BusyTask): DomainError {
+function toError(engineError: EngineErrorDetail, explainBusy: () => BusyTask): DomainError {
   const { status, code } = engineError;
   const fail = (reason: Reason, message: string, retryAfterMs?: number) =>
     new DomainError(reason, message, { engineError, retryAfterMs });
   if (status === 401) return fail("ENGINE_ERROR", "the engine refused its key");
-  if (status === 409) return fail("TURN_IN_PROGRESS", busy.message, busy.retryAfterMs);
+  if (status === 409) {
+    const { message, retryAfterMs } = explainBusy();
+    return fail("TURN_IN_PROGRESS", message, retryAfterMs);
+  }
   if (status === 503) return fail("ENGINE_UNHEALTHY", "the engine is starting or draining", 1_000);
   if (status === 404 || status === 405) {
     return fail("NOT_SUPPORTED_BY_ENGINE", `the engine does not support /execute (status ${status})`);

@@ -77,6 +77,19 @@ test("an engine that has confirmed the cancel need not end its stream", async ()
   await expect.poll(() => call.isClosed).toBe(true);
 });
 
+test("an engine that has no such turn, and ends its stream, is done", async () => {
+  const { ctx, engine, input, cancelsOf } = await openTurn((cancel, turn) => {
+    answerJson(200, { cancelled: false })(cancel);
+    turn.end();
+  });
+  expect(await cancelTurn(ctx, input)).toMatchObject({
+    status: "cancelled",
+    end: { reason: "CANCELLED", engineMayContinue: false },
+  });
+  expect(cancelsOf()).toHaveLength(1);
+  expect(world.holds.count(engine.engineId)).toBe(0);
+});
+
 test("a turn that completes before its engine gets the cancel is completed", async () => {
   const { ctx, engine, input } = await openTurn((cancel, turn) => {
     answerJson(200, { cancelled: false })(cancel);

@@ -98,7 +98,7 @@ async function readTakenTurn(
   const stop = new StopAtEngine(ctx, { turn, held: { ...engine, interrupted } });
   const end = await readToEnd(ctx, { turn, watchdog, engine, stop }, { stream, toUnreadable });
   const result = end.kind === "stopped" ? toStopped(turn) : end;
-  return result.kind === "ended" ? { ...result, cause: await stop.toEnd(result.cause) } : result;
+  return result.kind === "ended" ? { ...result, cause: await stop.endAtEngine(result.cause) } : result;
 }
 
 interface Opening extends TakenTurnInput {

@@ -39,6 +39,9 @@ export async function readToEnd(
     // A closed stream is silent, so silence must not count any more.
     watchdog.pause();
     const cause = await explainClose(ctx, turn, outcome);
+    if (outcome.isClean && cause === turn.stopCause) {
+      return { kind: "ended", cause: await reading.stop.endAtEngine(cause, { isStreamOver: true }) };
+    }
     vainStreams = turn.receivedSeq > before ? 0 : vainStreams + 1;
     if (vainStreams > MAX_VAIN_STREAMS || !isBroken(turn, outcome, cause)) return { kind: "ended", cause };
     const attachment = await reattach(ctx, reading);

@@ -45,7 +45,7 @@ export async function runTurn(ctx: RunContext, input: RunTurnInput): Promise<voi
   const stop = new StopAtEngine(ctx, input);
   await superviseTurn(ctx, input, async (watchdog) => {
     const result = await sendAndRead(ctx, input, { watchdog, stop });
-    if (result.kind === "ended") result.cause = await stop.toEnd(result.cause);
+    if (result.kind === "ended") result.cause = await stop.endAtEngine(result.cause);
     return result;
   });
 }
@@ -99,8 +99,8 @@ function toIdleEnd({ config }: RunContext, cause: IdleCause, { questions }: Live
   return toEndCause("failed", "ENGINE_TIMEOUT", { message });
 }
 
-/** What belongs to one run of a turn. */
-interface Run {
+/** What one turn has besides its input. */
+interface TurnTools {
   watchdog: IdleWatchdog;
   stop: StopAtEngine;
 }
@@ -119,7 +119,11 @@ async function callEngine(
   }
 }
 
-async function sendAndRead(ctx: RunContext, input: RunTurnInput, run: Run): Promise<TurnResult> {
+async function sendAndRead(
+  ctx: RunContext,
+  input: RunTurnInput,
+  { watchdog, stop }: TurnTools,
+): Promise<TurnResult> {
   const { turn, held, body } = input;
   if (turn.stopSignal.aborted) return stoppedBeforeSending(turn);
   if (!ctx.replica.holdsLease()) {
@@ -132,20 +136,23 @@ async function sendAndRead(ctx: RunContext, input: RunTurnInput, run: Run): Prom
     ctx.turnLog.touch(turn);
     ctx.lingeringHolds.releaseFinished({ ...held, taskId: turn.input.taskId });
     turn.answer();
-    return new UpstreamReader(ctx, { turn, watchdog: run.watchdog, source, apiKey: held.apiKey });
+    return new UpstreamReader(ctx, { turn, watchdog, source, apiKey: held.apiKey });
   };
   const { turnId } = turn.input;
   const { errorBodyMs } = ctx.turnTiming;
   const options = { body, turnId, onAccepted, signal: turn.stopSignal, errorBodyMs };
   const answer = await sendExecute(ctx.connections, held, options);
   if (answer.kind === "refused") {
-    return toRefused(turn, toRefusal(answer.error, explainBusyTask(ctx, held, turn.input.taskId)));
+    return toRefused(
+      turn,
+      toRefusal(answer.error, () => explainBusyTask(ctx, held, turn.input.taskId)),
+    );
   }
   if (answer.kind !== "streaming") return toResult(turn, answer);
   const stream = { sink: answer.sink, close: () => answer.close() };
   const end = await readToEnd(
     ctx,
-    { turn, ...run, engine: held },
+    { turn, watchdog, stop, engine: held },
     { stream, toUnreadable: toUnknownOutcome },
   );
   return end.kind === "stopped" ? toStopped(turn) : end;

@@ -15,7 +15,8 @@ const ENDED_AT_ENGINE: readonly EndReason[] = [
 ];
 
 const CANCELLED_MESSAGES: Readonly<Record<Exclude<CancelAnswer, "cancelled">, string>> = {
-  no_turn: "the turn was cancelled; the engine says that it had no turn of this task to end",
+  no_turn:
+    "the turn was cancelled; the engine says that it had no turn of this task to end, and left its stream open",
   unsupported:
     "the turn was cancelled; its engine may continue, because it does not support POST /execute/cancel",
   unknown:
@@ -42,13 +43,17 @@ export class StopAtEngine {
     return (this.#answer ??= this.#ask());
   }
 
-  /** The end to record. If our cause leaves the engine at work, asks the engine to end its turn first. */
-  async toEnd(cause: EndCause): Promise<EndCause> {
+  /**
+   * The end to record. If our cause leaves the engine at work, asks the engine to end its turn first. `isStreamOver`: the
+   * engine has ended its stream properly, so it is done in any case.
+   */
+  async endAtEngine(cause: EndCause, { isStreamOver = false } = {}): Promise<EndCause> {
     const { reason, engineMayContinue } = cause;
     if (!engineMayContinue || reason === null || !ENDED_AT_ENGINE.includes(reason)) return cause;
     const answer = await this.ask();
-    if (reason !== "CANCELLED") return { ...cause, engineMayContinue: answer !== "cancelled" };
-    return answer === "cancelled" ? CANCELLED_BY_ENGINE : { ...cause, message: CANCELLED_MESSAGES[answer] };
+    const isDone = isStreamOver || answer === "cancelled";
+    if (reason !== "CANCELLED") return { ...cause, engineMayContinue: !isDone };
+    return isDone ? CANCELLED_BY_ENGINE : { ...cause, message: CANCELLED_MESSAGES[answer] };
   }
 
   async #ask(): Promise<CancelAnswer> {
