@@ -11,7 +11,8 @@ export const REASON_MEANINGS = {
   SCOPE_MISSING: "the key may not make this call; use a key with the scope",
   IMAGE_NOT_ALLOWED: "the image is none of those that callers may run; use one of them",
   ENGINE_NOT_FOUND: "the user has no engine; provision one",
-  TURN_NOT_FOUND: "the product has no turn of this id; check the id",
+  TURN_NOT_FOUND:
+    "the product has no turn of this id, or the turn to answer has ended or not begun; the message says which",
   PRODUCT_NOT_FOUND: "there is no such product; check its slug or id",
   KEY_NOT_FOUND: "there is no such platform key; check its id",
   ENGINE_ALREADY_EXISTS: "the user has an engine; use that one",
@@ -22,10 +23,11 @@ export const REASON_MEANINGS = {
   ENGINE_SLEEPING: "the engine is asleep; start it. Not used yet",
   ENGINE_DESTROYING: "the engine is being destroyed; provision another one after that",
   GENERATION_CHANGED: "the engine is of another generation than the call expects; read its state anew",
-  TURN_IN_PROGRESS: "the task has a live turn; wait for its end, or cancel it",
+  TURN_IN_PROGRESS:
+    "the task has a live turn, or its engine still works on a turn that has ended here; cancel the live turn, or start again after `retryAfterMs`",
   IDEMPOTENCY_IN_PROGRESS: "the first call with this key still runs; call again after `retryAfterMs`",
   OUTCOME_UNKNOWN: "the call may have had its effect; read the state before you call with a new key",
-  VOLUME_MISSING: "the engine's data is not on its runtime; an operator must look",
+  VOLUME_MISSING: "the engine's data is not on its runtime; an operator must find or restore the volume",
   RUNTIME_UNCHANGED: "the runtime is the recorded one; there is nothing to accept",
   IDEMPOTENCY_MISMATCH: "the key or the turn id was used with another input; use a new one",
   NOT_SUPPORTED_BY_ENGINE: "the engine does not have this call; do without it",
