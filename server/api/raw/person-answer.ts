@@ -6,6 +6,7 @@ const NOT_IN_BODY = [
   ["turnId", "is in the path: leave it out of the body"],
   ["userId", "is not needed, because the turn is in the path: leave it out"],
   ["taskId", "is not needed, because the turn is in the path: leave it out"],
+  ["product", "is the query parameter product: leave it out of the body"],
   ["idempotencyKey", "is the header Idempotency-Key: leave it out of the body"],
 ] as const;
 

@@ -49,6 +49,7 @@ test.each([
   ["content blocks that are no list", '{"answer":"a","content_blocks":{}}', "content_blocks"],
   ["our spelling", '{"answer":"a","contentBlocks":[]}', "contentBlocks"],
   ["a turn in the body", '{"answer":"a","turnId":"x"}', "turnId"],
+  ["a product in the body", '{"answer":"a","product":"x"}', "product"],
 ])("%s is INVALID_INPUT, and names the field as the caller writes it", async (_what, body, path) => {
   const reply = await raw.send("POST", toPath(), body === undefined ? {} : { body });
   expect(reply).toMatchObject({ status: 400, body: { error: { reason: "INVALID_INPUT" } } });
