@@ -5,16 +5,14 @@ import { openTestDatabase } from "../support/test-database.ts";
 import { openProduct, toEnvironment, type Caller } from "./outage.ts";
 import { ADMIN_KEY, callProcedure, startService } from "./spawn-service.ts";
 
-/** Issues a new key and uses it once, so that the service caches it for the next half second. */
-async function withFreshKey({ url }: Caller): Promise<Caller> {
+/** Issues a key. The service caches a key for half a second from its first use on. */
+async function withNewKey({ url }: Caller, name: string): Promise<Caller> {
   const operator = { url, key: ADMIN_KEY };
   const { data } = await callProcedure(operator, "products.list", {});
   const [product] = data["items"] as { productId: string }[];
-  const issuing = { productId: product?.productId, name: "fresh" };
+  const issuing = { productId: product?.productId, name };
   const issued = await callProcedure(operator, "platformKeys.issue", issuing);
-  const caller = { url, key: String(issued.data["apiKey"]) };
-  expect((await callProcedure(caller, "engines.list", {})).status).toBe(200);
-  return caller;
+  return { url, key: String(issued.data["apiKey"]) };
 }
 
 /** Short, but longer than a loaded machine may suspend a process. */
@@ -40,16 +38,15 @@ test("while the database hangs, the end of the lease ends all calls, and they wo
   const start = { userId: "ada", request: { message: "hello", taskId: "t" } };
   await readStream(caller, "turns.execute", { ...start, turnId });
 
-  const fresh = await withFreshKey(caller);
-  const openStreams = () => [
-    readStream(fresh, "turns.events", { turnId }),
-    readStream(fresh, "turns.execute", { ...start, turnId: crypto.randomUUID() }),
-  ];
+  const unused = await withNewKey(caller, "unused");
+  const cached = await withNewKey(caller, "cached");
+  expect((await callProcedure(cached, "engines.list", {})).status).toBe(200);
   link.hang();
-  // The first streams have a cached key and wait for the turn log. The later ones wait for the key.
-  const streams = openStreams();
-  await new Promise((resolve) => setTimeout(resolve, 600));
-  streams.push(...openStreams());
+  // Streams with a cached key wait for the turn log. Streams with another key wait for the key.
+  const streams = [cached, unused].flatMap((reader) => [
+    readStream(reader, "turns.events", { turnId }),
+    readStream(reader, "turns.execute", { ...start, turnId: crypto.randomUUID() }),
+  ]);
   const answers = await Promise.all(
     ["engines.get", "engines.stop", "products.list"].map((procedure) =>
       callProcedure(
