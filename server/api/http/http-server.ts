@@ -163,7 +163,7 @@ function makeServer(ctx: AppContext, { timeouts, connections }: ServerParts): Fa
     },
     frameworkErrors: (error, request, reply) => refuse(ctx.log, error, { request, reply }),
   });
-  const names = ["actorName", "procedure", "turnId", "reason", "retryAfterMs", "incoming"];
+  const names = ["caller", "actorName", "procedure", "turnId", "reason", "retryAfterMs", "incoming"];
   for (const name of names) server.decorateRequest(name, null);
   server.addHook("onRequest", async (request, reply) => {
     const startedAt = performance.now();

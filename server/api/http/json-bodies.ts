@@ -14,7 +14,6 @@ type JsonBodyContext = CallerContext & Omit<BodyContext, "largeBodies">;
 /** Makes the text of a JSON body the body of its request. Bodies of other content types are refused. */
 export function acceptJsonBodies(server: FastifyInstance, ctx: JsonBodyContext): void {
   server.removeAllContentTypeParsers();
-  server.decorateRequest("caller", null);
   const bodyContext = { ...ctx, largeBodies: new LargeBodies() };
   server.addContentTypeParser("application/json", async (request: FastifyRequest, payload: IncomingMessage) =>
     readBody(bodyContext, { request, payload, caller: getCaller(ctx, request) }),
