@@ -37,7 +37,7 @@ interface RawCall {
   reply: FastifyReply;
 }
 
-/** Throws what the reply to a refusal is made of. */
+/** Throws the refusal; the error handler replies. */
 async function answer(context: RouteContext, call: RawCall): Promise<FastifyReply> {
   // The input has its texts with it, so the procedure need not find them.
   const opened = openCall(context, { ...call, findInputText: () => undefined });
