@@ -6,6 +6,7 @@ import { toSearch } from "../http/request-url.ts";
 import { appRouter } from "../routers/router.ts";
 import type { UnsentAnswers } from "../http/unsent-answers.ts";
 import { EventStream, SILENCE_MS, type StreamFormat, toEvent } from "../sse/event-stream.ts";
+import { findLastEventId } from "../sse/last-event-id.ts";
 import { runStream, type StreamCall } from "../turn-stream/run-stream.ts";
 import { parseInput, readInputText } from "./input-text.ts";
 import { toTrpcErrorShape } from "./api-error.ts";
@@ -75,9 +76,8 @@ function readInput(request: FastifyRequest): unknown {
   const query = new URLSearchParams(toSearch(request.url));
   const text = readInputText(request);
   const input = text === undefined ? undefined : parseInput(text);
-  const lastEventId =
-    request.headers["last-event-id"] ?? query.get("lastEventId") ?? query.get("Last-Event-Id");
-  if (!lastEventId) return input;
+  const lastEventId = findLastEventId(request, query.get("lastEventId") ?? query.get("Last-Event-Id"));
+  if (lastEventId === undefined) return input;
   if (input === undefined || input === null) return { lastEventId };
   return typeof input === "object" && !Array.isArray(input) ? { ...input, lastEventId } : input;
 }

@@ -188,6 +188,8 @@ describe("GET /v1/turns/{turnId}/events", () => {
       headers: { "last-event-id": "5" },
     });
     expect(idsOf(both.events)).toEqual(["6"]);
+    const empty = await raw.send("GET", `/v1/turns/${turnId}/events?lastEventId=`);
+    expect(idsOf(empty.events)).toHaveLength(6);
   });
 
   test("answers 204 to a reader that has the end", async () => {
