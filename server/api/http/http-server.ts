@@ -19,7 +19,8 @@ import { openReadiness, type Readiness } from "./readiness.ts";
 import { answerUnservedMethod, refuse } from "./refuse.ts";
 import { RequestBody } from "./request-body.ts";
 import { toPath } from "./request-url.ts";
-import { PROBE_METHODS } from "./served-methods.ts";
+import { PROBE_METHODS } from "./probe-methods.ts";
+import { ServedMethods } from "./served-methods.ts";
 import { UnsentAnswers } from "./unsent-answers.ts";
 
 declare module "fastify" {
@@ -192,7 +193,10 @@ function makeServer(ctx: AppContext, { timeouts, connections }: ServerParts): Fa
     }
   });
   server.setErrorHandler((error, request, reply) => refuse(ctx.log, error, { request, reply }));
-  server.setNotFoundHandler(answerUnservedMethod);
+  const served = new ServedMethods();
+  // Before the routes: the hook sees only those that come after it.
+  server.addHook("onRoute", (route) => served.note(route));
+  server.setNotFoundHandler((request, reply) => answerUnservedMethod(served, { request, reply }));
   // Node would refuse an unknown `Expect` header without a body, and ask for every body before its caller is known.
   const serve = (request: IncomingMessage, response: ServerResponse) => server.routing(request, response);
   server.server.on("checkExpectation", serve);

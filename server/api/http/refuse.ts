@@ -4,7 +4,7 @@ import { type ApiError, toApiError, toProtocolError, toTrpcErrorShape } from "..
 import { noteFailure } from "./note-failure.ts";
 import { toRetryAfter } from "./raw-refusal.ts";
 import { toPath } from "./request-url.ts";
-import { findServedMethods } from "./served-methods.ts";
+import type { ServedMethods } from "./served-methods.ts";
 
 interface Exchange {
   request: FastifyRequest;
@@ -28,8 +28,8 @@ export function addRetryAfter({ request, reply }: Exchange): void {
 }
 
 /** Answers a request whose path or method no route serves. */
-export function answerUnservedMethod(request: FastifyRequest, reply: FastifyReply): void {
-  const methods = findServedMethods(request.url);
+export function answerUnservedMethod(served: ServedMethods, { request, reply }: Exchange): void {
+  const methods = served.find(request.url);
   if (methods !== undefined) reply.header("allow", methods.join(", "));
   if (methods !== undefined && request.method === "OPTIONS") {
     void reply.code(204).send();

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { PROBE_METHODS } from "../http/served-methods.ts";
+import { PROBE_METHODS } from "../http/probe-methods.ts";
 import { cutConnection, STALL_MS } from "../http/unsent-answers.ts";
 import { toApiDocument } from "./api-document.ts";
 
