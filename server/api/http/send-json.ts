@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { CallerWatch } from "../turn-stream/caller-watch.ts";
 import { addRetryAfter } from "./refuse.ts";
-import { cutConnection, STALL_MS, type UnsentAnswers } from "./unsent-answers.ts";
+import { cutConnection, cutOnceStalled, type UnsentAnswers } from "./unsent-answers.ts";
 
 /** The kernel takes shorter answers at once, mostly. */
 const LARGE_ANSWER_LENGTH = 64 * 1024;
@@ -33,8 +33,7 @@ function boundUnsent({ unsent, closing }: SendContext, { request, reply, text }:
   const { raw: response } = reply;
   const { socket } = request.raw;
   unsent.add(response, { socket, bytes: text.length });
-  // Node calls back only if the connection took no byte in this time.
-  response.setTimeout(STALL_MS, () => cutConnection(socket));
+  cutOnceStalled(response, socket);
   const { caller, actorName } = request;
   const watch = caller && actorName !== null ? new CallerWatch({ ...caller, closing }, undefined) : undefined;
   watch?.signal.addEventListener("abort", () => {

@@ -75,6 +75,12 @@ export class UnsentAnswers {
   }
 }
 
+/** Cuts the connection if it takes no byte of the response for too long. For answers that are sent in one write. */
+export function cutOnceStalled(response: ServerResponse, socket: Socket): void {
+  // Node calls back only if the connection took no byte in this time.
+  response.setTimeout(STALL_MS, () => cutConnection(socket));
+}
+
 /** Resets the connection. After a plain close, the kernel would keep what it has not sent for minutes. */
 export function cutConnection(socket: Socket): void {
   if (!socket.destroyed) socket.resetAndDestroy();

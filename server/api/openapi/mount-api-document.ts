@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { PROBE_METHODS } from "../http/probe-methods.ts";
-import { cutConnection, STALL_MS } from "../http/unsent-answers.ts";
+import { cutOnceStalled } from "../http/unsent-answers.ts";
 import { toApiDocument } from "./api-document.ts";
 
 export const API_DOCUMENT_PATH = "/v1/openapi.json";
@@ -23,9 +23,7 @@ export function mountApiDocument(server: FastifyInstance): void {
     const { body, etag } = served;
     reply.header("etag", etag).header("cache-control", "no-cache");
     if (request.headers["if-none-match"] === etag) return reply.code(304).send();
-    const { socket } = request.raw;
-    // Node calls back only if the connection took no byte in this time.
-    reply.raw.setTimeout(STALL_MS, () => cutConnection(socket));
+    cutOnceStalled(reply.raw, request.raw.socket);
     return reply.type("application/json").send(body);
   };
   server.route({ method: PROBE_METHODS, url: API_DOCUMENT_PATH, handler });
