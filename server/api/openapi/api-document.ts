@@ -3,7 +3,7 @@ import { ComponentSchemas, type JsonSchema } from "./component-schemas.ts";
 import { type RefusalName, toRefusal } from "./operation.ts";
 import { RawRefusal, TrpcRefusal } from "./reply-schemas.ts";
 import { toRawTurnPaths } from "./raw-turn-paths.ts";
-import { toRawPaths } from "./raw-paths.ts";
+import { toServicePaths } from "./service-paths.ts";
 import { toTrpcPaths } from "./trpc-paths.ts";
 
 /** An OpenAPI 3.1 document. */
@@ -103,7 +103,7 @@ export function toApiDocument(): ApiDocument {
     RawRefusal: toRefusal(schemas.ofOutput(RawRefusal)),
   };
   // Before the components, because converting fills them.
-  const paths = { ...toRawTurnPaths(schemas), ...toRawPaths(schemas), ...toTrpcPaths(schemas) };
+  const paths = { ...toRawTurnPaths(schemas), ...toServicePaths(schemas), ...toTrpcPaths(schemas) };
   return {
     openapi: "3.1.0",
     info: { title: "Enginehouse", version: packageJson.version, description: DESCRIPTION },

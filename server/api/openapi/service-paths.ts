@@ -5,8 +5,8 @@ import { jsonContent, type PathItem, REQUEST_ID_PARAMETER, toResponse } from "./
 
 const LiveSchema = z.object({ ok: z.literal(true).describe("Always true.") });
 
-/** The paths outside of `/trpc`, one line each. */
-export function toRawPaths(schemas: ComponentSchemas): Record<string, PathItem> {
+/** The paths that call no procedure. */
+export function toServicePaths(schemas: ComponentSchemas): Record<string, PathItem> {
   const readiness = jsonContent(schemas.ofOutput(ReadinessSchema));
   const probe = { tags: ["health"], security: [], parameters: [REQUEST_ID_PARAMETER] };
   return {
