@@ -6,7 +6,7 @@ import { toPath } from "../http/request-url.ts";
 import { sendJson } from "../http/send-json.ts";
 import { appRouter } from "../routers/router.ts";
 import { EventStream } from "../sse/event-stream.ts";
-import { openCall, type OpenedCall, type RouteContext } from "../trpc/open-call.ts";
+import { beginCall, type BegunCall, type RouteContext } from "../trpc/begin-call.ts";
 import { isSubscription } from "../trpc/serve-subscription.ts";
 import { runStream } from "../turn-stream/run-stream.ts";
 import { encodeForRaw } from "./encode-for-raw.ts";
@@ -40,12 +40,13 @@ interface RawCall {
 /** Throws the refusal; the error handler replies. */
 async function answer(context: RouteContext, call: RawCall): Promise<FastifyReply> {
   // The input has its texts with it, so the procedure need not find them.
-  const opened = openCall(context, { ...call, findInputText: () => undefined });
-  if (opened === undefined) return call.reply;
+  const { request, reply } = call;
+  const begun = beginCall(context, { request, reply, encode: encodeForRaw, findInputText: () => undefined });
+  if (begun === undefined) return reply;
   try {
     return isSubscription(call.route.procedure)
-      ? await stream(context, call, opened)
-      : await answerJson(context, call, opened);
+      ? await stream(context, call, begun)
+      : await answerJson(context, call, begun);
   } catch (error) {
     throw toRawError(error);
   }
@@ -54,7 +55,7 @@ async function answer(context: RouteContext, call: RawCall): Promise<FastifyRepl
 async function answerJson(
   context: RouteContext,
   { route, request, reply }: RawCall,
-  { ctx, left }: OpenedCall,
+  { ctx, left }: BegunCall,
 ): Promise<FastifyReply> {
   let read: { input: unknown } | undefined;
   const output: unknown = await callTRPCProcedure({
@@ -73,12 +74,11 @@ async function answerJson(
 async function stream(
   { unsent }: RouteContext,
   { route, request, reply }: RawCall,
-  { ctx, left }: OpenedCall,
+  { ctx, left }: BegunCall,
 ): Promise<FastifyReply> {
   const events = new EventStream(reply, { unsent, format: RAW_FORMAT });
-  const call = { path: route.procedure, request, left, readInput: route.toInput };
   try {
-    await runStream({ ...call, ctx: { ...ctx, encode: encodeForRaw } }, events);
+    await runStream({ path: route.procedure, request, ctx, left, readInput: route.toInput }, events);
   } catch (error) {
     if (!isAbortError(error)) {
       if (!events.hasBegun && !left.aborted) throw error;

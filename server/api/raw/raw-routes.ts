@@ -3,6 +3,8 @@ import type { FastifyRequest } from "fastify";
 import { DomainError } from "../../errors.ts";
 import { REQUEST_MAX_BYTES, TURN_START_MAX_BYTES } from "../http/json-bodies.ts";
 import { Uuid } from "../routers/field-schemas.ts";
+import type { AppRouter } from "../routers/router.ts";
+import { findLastEventId } from "../sse/last-event-id.ts";
 import { toPersonAnswer } from "./person-answer.ts";
 import { readQuery } from "./raw-query.ts";
 import { toTurnRequest } from "./turn-request.ts";
@@ -10,14 +12,21 @@ import { toTurnRequest } from "./turn-request.ts";
 const KEY_HEADER = "Idempotency-Key";
 /** The longest part of a refused value that a message repeats. */
 const MAX_SHOWN_LENGTH = 40;
+type Turns = AppRouter["_def"]["record"]["turns"];
+/** Procedures about turns. Without the queries, because the raw routes call no others than subscriptions and mutations. */
+export type RawProcedure = {
+  [Name in keyof Turns]: Turns[Name] extends { _def: { type: "subscription" | "mutation" } }
+    ? `turns.${Name}`
+    : never;
+}[keyof Turns];
 
 /** A route that calls a procedure for callers without tRPC. */
 export interface RawRoute {
   method: "GET" | "POST";
   /** As fastify writes a path with parameters. */
   url: string;
-  /** A subscription streams plain server-sent events. Another procedure answers its output as JSON. */
-  procedure: string;
+  /** A subscription streams plain server-sent events. A mutation answers its output as JSON. */
+  procedure: RawProcedure;
   bodyMaxBytes: number;
   /** The turn that the request is about, for the header `X-Turn-Id`. undefined: the request names no valid one. */
   findTurnId: (request: FastifyRequest) => string | undefined;
@@ -86,10 +95,8 @@ function toExecuteInput(request: FastifyRequest): object {
   };
 }
 
-/** The header wins: a browser's EventSource sends it when it comes back, to the URL that it began with. */
-function toCursor({ headers }: FastifyRequest, fromQuery: string | undefined): { lastEventId?: string } {
-  const header = headers["last-event-id"];
-  const lastEventId = (typeof header === "string" && header !== "" ? header : undefined) ?? fromQuery;
+function toCursor(request: FastifyRequest, fromQuery: string | undefined): { lastEventId?: string } {
+  const lastEventId = findLastEventId(request, fromQuery);
   return lastEventId === undefined ? {} : { lastEventId };
 }
 

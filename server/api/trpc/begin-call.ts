@@ -2,7 +2,6 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import type { BodyBudget } from "../http/body-budget.ts";
 import { getCaller, type CallerContext } from "../http/request-caller.ts";
 import type { SendContext } from "../http/send-json.ts";
-import { encodeForTrpc } from "../turn-stream/encode-for-trpc.ts";
 import type { RequestContext } from "./request-context.ts";
 import { StandIns } from "./stand-ins.ts";
 
@@ -12,23 +11,22 @@ export interface RouteContext
   budget: BodyBudget;
 }
 
-export interface HttpCall {
+export interface CallInput extends Pick<RequestContext, "findInputText" | "encode"> {
   request: FastifyRequest;
   reply: FastifyReply;
-  findInputText: RequestContext["findInputText"];
 }
 
-export interface OpenedCall {
+export interface BegunCall {
   ctx: RequestContext;
   /** Aborts when the caller leaves. */
   left: AbortSignal;
 }
 
 /** Makes the context of a request's calls. undefined: the caller has left. Throws why the request's body was refused. */
-export function openCall(
+export function beginCall(
   options: RouteContext,
-  { request, reply, findInputText }: HttpCall,
-): OpenedCall | undefined {
+  { request, reply, findInputText, encode }: CallInput,
+): BegunCall | undefined {
   if (reply.raw.destroyed) {
     reply.hijack();
     return undefined;
@@ -47,7 +45,7 @@ export function openCall(
     requestId: request.id,
     findInputText,
     standIns: new StandIns(),
-    encode: encodeForTrpc,
+    encode,
   };
   return { ctx, left: left.signal };
 }

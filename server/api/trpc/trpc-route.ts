@@ -15,7 +15,8 @@ import {
 } from "./serve-subscription.ts";
 import { MAX_BATCH_SIZE } from "./batch-limit.ts";
 import { findInputText, isBatch } from "./input-text.ts";
-import { openCall, type RouteContext } from "./open-call.ts";
+import { encodeForTrpc } from "../turn-stream/encode-for-trpc.ts";
+import { beginCall, type RouteContext } from "./begin-call.ts";
 import type { StandIns } from "./stand-ins.ts";
 import { addRequestId } from "./trpc.ts";
 
@@ -41,18 +42,19 @@ export function mountTrpc(server: FastifyInstance, context: RouteContext): void 
   }
 }
 
-type HttpCall = Pick<SubscriptionCall, "path" | "request" | "reply">;
+type TrpcCall = Pick<SubscriptionCall, "path" | "request" | "reply">;
 
-async function answerCall(context: RouteContext, call: HttpCall): Promise<FastifyReply> {
+async function answerCall(context: RouteContext, call: TrpcCall): Promise<FastifyReply> {
   const { path, request, reply } = call;
   if (isProcedure(path)) request.procedure = path;
-  const opened = openCall(context, {
+  const begun = beginCall(context, {
     request,
     reply,
+    encode: encodeForTrpc,
     findInputText: (batchIndex) => findInputText(request, batchIndex),
   });
-  if (opened === undefined) return reply;
-  const { ctx, left } = opened;
+  if (begun === undefined) return reply;
+  const { ctx, left } = begun;
   if (!isSubscription(path) || isBatch(request)) {
     return send(call, await resolve(ctx, call, left), { ...context, standIns: ctx.standIns });
   }
@@ -62,7 +64,7 @@ async function answerCall(context: RouteContext, call: HttpCall): Promise<Fastif
 
 async function resolve(
   ctx: RequestContext,
-  { path, request }: HttpCall,
+  { path, request }: TrpcCall,
   left: AbortSignal,
 ): Promise<Response> {
   const { app, requestId } = ctx;
@@ -83,7 +85,7 @@ async function resolve(
 }
 
 async function send(
-  { request, reply }: HttpCall,
+  { request, reply }: TrpcCall,
   response: Response,
   { standIns, ...context }: SendContext & { standIns: StandIns },
 ): Promise<FastifyReply> {
