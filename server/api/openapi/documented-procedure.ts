@@ -3,7 +3,7 @@ import type { z } from "zod";
 import { appRouter } from "../routers/router.ts";
 import type { ProcedureMeta } from "../trpc/trpc.ts";
 
-/** What the document needs of a procedure. */
+/** One procedure, with what the API document needs of it. */
 export interface DocumentedProcedure {
   path: string;
   type: ProcedureType;
@@ -32,7 +32,7 @@ export function listProcedures(): DocumentedProcedure[] {
   });
 }
 
-/** Of an object, also inside of wrappers such as a default. */
+/** The fields of an object's schema. Wrappers, such as a default, are opened. */
 function findShape(schema: z.core.$ZodType): object {
   const { def } = schema._zod;
   if (def.type === "object") return (def as z.core.$ZodObjectDef).shape;

@@ -3,11 +3,11 @@ import type { Reason } from "../../errors.ts";
 import { toHttpStatus } from "../trpc/api-error.ts";
 import type { JsonSchema } from "./component-schemas.ts";
 
-/** Parts of an operation, an OpenAPI object, that tRPC's paths and the other paths share. */
+/** This file has the parts of OpenAPI's operations that tRPC's paths and the other paths share. */
 
 export type Operation = Record<string, unknown>;
 
-/** By the names of OpenAPI's methods. */
+/** The operations of one path, by OpenAPI's names of the methods. */
 export type PathItem = Partial<Record<"get" | "post", Operation>>;
 
 const REQUEST_ID_HEADER = { "X-Request-Id": { $ref: "#/components/headers/RequestId" } };
@@ -16,7 +16,7 @@ const REFUSAL_HEADERS = { ...REQUEST_ID_HEADER, "Retry-After": { $ref: "#/compon
 /** The names of the responses to refused requests, in the document's components. */
 export type RefusalName = "TrpcRefusal" | "RawRefusal";
 
-/** Of replies about one turn. */
+/** The header of replies about one turn. */
 export const TURN_ID_HEADER = { "X-Turn-Id": { $ref: "#/components/headers/TurnId" } };
 
 export const REQUEST_ID_PARAMETER = { $ref: "#/components/parameters/RequestId" };

@@ -2,14 +2,14 @@ import type { TurnEnd } from "../../turns/model/turn-end.ts";
 import type { TurnBatch, TurnGap } from "../../turns/read/turn-batch.ts";
 import { QUIET_LINE } from "./raw-format.ts";
 
-/** Event types of ours begin with it. */
+/** Our own event types begin with this prefix. */
 const OUR_PREFIX = "enginehouse.";
 /** What a reader may take for our prefix: it may trim the type, fold its case, or not see its first characters. */
 const LIKE_OURS = /^[^a-z]*enginehouse\./i;
 const CONTROL = /\p{Cc}/gu;
 /** Finds the rare types that need more than to be copied, in one pass. The backslash is that of an escaped character. */
 const ODD_TYPE = /^[^a-z]*enginehouse\.|[\\\x7f-\x9f]/i;
-/** Before an engine's type that begins like ours. */
+/** This prefix comes before an engine's type that begins like ours. */
 const ENGINE_PREFIX = "engine.";
 
 // The marks in the text of an event, which is {"seq":1,"at":"…","type":"…","data":…}. A quote inside of a JSON string has

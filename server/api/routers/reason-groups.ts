@@ -1,8 +1,8 @@
 import type { Reason } from "../../errors.ts";
 
-/** Reasons that several procedures share, for the API document. */
+/** The reasons that several procedures share, for the API document. */
 
-/** Of everything that finds one engine and uses it. */
+/** The refusals of all procedures that find one engine and use it. */
 export const HOLDING = [
   "ENGINE_NOT_FOUND",
   "ENGINE_STOPPED",
@@ -13,7 +13,7 @@ export const HOLDING = [
   "DEADLINE_EXCEEDED",
 ] as const satisfies readonly Reason[];
 
-/** Of a call into an engine. */
+/** The refusals of a call into an engine. */
 export const CALLING = [
   ...HOLDING,
   "ENGINE_BUSY",
@@ -22,7 +22,7 @@ export const CALLING = [
   "NOT_SUPPORTED_BY_ENGINE",
 ] as const satisfies readonly Reason[];
 
-/** Of an operation, which waits until its engine is as desired. */
+/** The refusals of an operation, which waits until its engine is as desired. */
 export const OPERATING = [
   "ENGINE_NOT_FOUND",
   "ENGINE_DESTROYING",
@@ -32,7 +32,7 @@ export const OPERATING = [
   "RUNTIME_CHANGED",
 ] as const satisfies readonly Reason[];
 
-/** Of an operation that boots the engine. */
+/** The refusals of an operation that boots the engine. */
 export const BOOTING = [
   ...OPERATING,
   "ENGINE_STOPPED",

@@ -12,11 +12,11 @@ const CLOSE_SOON_MS = 1_000;
 
 /** What a transport adds to the events. */
 export interface StreamFormat {
-  /** Of the reply, besides its own. */
+  /** The headers that the reply gets in addition to its own. */
   headers: OutgoingHttpHeaders;
-  /** Sent before everything else. May be empty. */
+  /** The text that is sent before everything else. It may be empty. */
   greeting: string;
-  /** Sent after 15 s of silence. */
+  /** The text that is sent after 15 s of silence. */
   ping: string;
 }
 
@@ -41,10 +41,10 @@ export class EventStream {
   #ticks: NodeJS.Timeout | undefined;
   #cut: NodeJS.Timeout | undefined;
   #onRoom: (() => void) | undefined;
-  /** What the connection did not take yet of a large text. */
+  /** The part of a large text that the connection did not take yet. */
   #rest: Buffer | undefined;
   #isEnding = false;
-  /** At the last tick. */
+  /** The unsent bytes at the last tick. */
   #unsentBefore = 0;
   #stalledMs = 0;
 

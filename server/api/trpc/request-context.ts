@@ -17,6 +17,6 @@ export interface RequestContext extends RequestCaller {
   closing: AbortSignal;
   /** How the transport writes the batches of a subscription. */
   encode: EncodeBatch;
-  /** Of a subscription. */
+  /** The reader's connection. undefined: the call is no subscription. */
   connection?: ReaderConnection;
 }

@@ -5,7 +5,7 @@ import type { EventStream } from "../sse/event-stream.ts";
 import type { RequestContext } from "../trpc/request-context.ts";
 
 export interface StreamCall {
-  /** Of the subscription. */
+  /** The subscription's path in the router. */
   path: string;
   request: FastifyRequest;
   ctx: RequestContext;

@@ -15,7 +15,7 @@ export interface LingeringHoldsOptions extends Pick<BaseContext, "clock" | "log"
 export interface EndedTurn {
   turnId: string;
   taskId: string;
-  /** Of its end. */
+  /** The reason of the turn's end, or its status if there is no reason. */
   reason: string;
 }
 
