@@ -136,8 +136,8 @@ test("a method that a path does not have is 405 with the methods that it has, an
     [EXECUTE, "POST", "POST, OPTIONS"],
     [toEvents(), "GET", "GET, OPTIONS"],
     [toCancel(), "POST", "POST, OPTIONS"],
-    ["/healthz", "GET", "GET, OPTIONS"],
-    ["/v1/openapi.json?x=1", "GET", "GET, OPTIONS"],
+    ["/healthz", "GET", "GET, HEAD, OPTIONS"],
+    ["/v1/openapi.json?x=1", "GET", "GET, HEAD, OPTIONS"],
   ] as const) {
     for (const wrong of ["GET", "POST", "PUT", "PATCH", "DELETE"].filter((other) => other !== method)) {
       const reply = await raw.send(wrong, path);
