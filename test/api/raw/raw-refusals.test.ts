@@ -145,7 +145,8 @@ test("a method that a path does not have is 405 with the methods that it has, an
       expect(reply.headers.get("allow")).toBe(allow);
     }
     const head = await raw.send("HEAD", path);
-    expect([head.status, head.headers.get("allow"), head.text]).toEqual([405, allow, ""]);
+    const answered = allow.includes("HEAD") ? [200, null] : [405, allow];
+    expect([head.status, head.headers.get("allow"), head.text]).toEqual([...answered, ""]);
     const options = await raw.send("OPTIONS", path, { key: "" });
     expect([options.status, options.headers.get("allow"), options.text]).toEqual([204, allow, ""]);
     // No website may call with a user's key: a browser reads only what CORS headers allow.
