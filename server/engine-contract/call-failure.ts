@@ -6,7 +6,8 @@ import type { EngineAnswer, ExchangeResult } from "./exchange.ts";
 type FailedExchange = Extract<ExchangeResult, { kind: "failed" }>;
 
 const MESSAGE_MAX_LENGTH = 2_000;
-const UNKNOWN_EFFECT = "whether the call had its effect is unknown";
+const UNKNOWN_EFFECT =
+  "whether the call had its effect is unknown: check the engine's state before you call again, with a new idempotency key";
 
 /** What a caller knows about a call with a JSON answer. */
 export interface CallKind {
@@ -46,6 +47,10 @@ export function toAnswerFailure(
   const reported = engineError && `${engineError.code}: ${engineError.message}`;
   const fail = (reason: Reason, message: string, retryAfterMs?: number) =>
     new DomainError(reason, reported ? `${message}: ${reported}` : message, { engineError, retryAfterMs });
+  if (engineError && mayHaveActed(status, call)) {
+    const message = `the engine reported an error (status ${status}): ${reported}; ${UNKNOWN_EFFECT}`;
+    return new DomainError("ENGINE_ERROR", message, { engineError, cause: unknownEffect() });
+  }
   if (isOptional && engineError?.code === NO_PENDING_REQUEST) {
     return fail("ENGINE_ERROR", "the engine has no open question of this task");
   }
@@ -67,8 +72,21 @@ function toUnusable(
   const answered = `status ${status}, ${toMediaType(contentType)}, ${Buffer.byteLength(text)} bytes`;
   const wanted = member === undefined ? "" : ` with a ${member} or an error`;
   const message = `the engine's answer is no JSON object${wanted} (${answered})${toHint(status)}`;
-  const cause = readOnly ? undefined : new DomainError("OUTCOME_UNKNOWN", UNKNOWN_EFFECT);
-  return new DomainError("ENGINE_ERROR", message, { cause });
+  if (readOnly) return new DomainError("ENGINE_ERROR", message);
+  return new DomainError("ENGINE_ERROR", `${message}; ${UNKNOWN_EFFECT}`, { cause: unknownEffect() });
+}
+
+/** An error envelope with 4xx or 503 means that the engine did nothing. Another 5xx may come after the effect. */
+function mayHaveActed(status: number, { readOnly }: CallKind): boolean {
+  const isRedirect = status >= 300 && status < 400;
+  return !readOnly && (isRedirect || (status >= 500 && status !== 503));
+}
+
+function unknownEffect(): DomainError {
+  return new DomainError(
+    "OUTCOME_UNKNOWN",
+    `the engine answered with an error or without a result; ${UNKNOWN_EFFECT}`,
+  );
 }
 
 /** The error for the caller when no whole answer arrived. */
@@ -77,9 +95,9 @@ export function toExchangeFailure(
   { timeoutMs, readOnly }: { timeoutMs: number; readOnly: boolean },
   ended: { timedOut: boolean; interrupted: AbortSignal },
 ): DomainError {
-  const mayHaveActed = exchange.stage !== "connecting" && !readOnly;
-  const effect = mayHaveActed ? `; ${UNKNOWN_EFFECT}` : "";
-  const cause = mayHaveActed
+  const isUnknown = exchange.stage !== "connecting" && !readOnly;
+  const effect = isUnknown ? `; ${UNKNOWN_EFFECT}` : "";
+  const cause = isUnknown
     ? new DomainError("OUTCOME_UNKNOWN", `the engine's answer was lost${effect}`)
     : undefined;
   if (ended.timedOut) {
@@ -87,7 +105,7 @@ export function toExchangeFailure(
       cause,
     });
   }
-  if (ended.interrupted.aborted) return toInterruption(ended.interrupted, mayHaveActed);
+  if (ended.interrupted.aborted) return toInterruption(ended.interrupted, isUnknown);
   if (exchange.stage === "answering") {
     const message = `the engine's answer is not usable: ${exchange.why}${effect}`;
     return new DomainError("ENGINE_ERROR", message, { cause });
@@ -97,10 +115,10 @@ export function toExchangeFailure(
   return new DomainError("ENGINE_UNHEALTHY", message, { retryAfterMs: 1_000 });
 }
 
-function toInterruption(interrupted: AbortSignal, mayHaveActed: boolean): DomainError {
+function toInterruption(interrupted: AbortSignal, isUnknown: boolean): DomainError {
   const isStop = interrupted.reason === "ENGINE_STOPPED";
   const message = `the engine was ${isStop ? "stopped" : "restarted"} during the call`;
-  if (mayHaveActed) return new DomainError("OUTCOME_UNKNOWN", `${message}; ${UNKNOWN_EFFECT}`);
+  if (isUnknown) return new DomainError("OUTCOME_UNKNOWN", `${message}; ${UNKNOWN_EFFECT}`);
   return isStop
     ? new DomainError("ENGINE_STOPPED", message)
     : new DomainError("ENGINE_UNHEALTHY", message, { retryAfterMs: 1_000 });

@@ -57,6 +57,24 @@ describe("with an idempotency key", () => {
     expect(got).toHaveLength(1);
   });
 
+  test.each([
+    ["an error envelope with 500", answer(500, { error: "BOOM", message: "no" })],
+    ["200 with HTML", behaviours.html],
+    ["307", answer(307, {})],
+  ])("%s says that the effect is unknown, and the answer is not sent again", async (how, behaviour) => {
+    let sent = 0;
+    api.behave("/hitl/respond", (...exchange) => {
+      sent += 1;
+      behaviour(...exchange);
+    });
+    const input = { turnId, answer: "yes", idempotencyKey: how };
+    const first = await respond(input);
+    expect(first.error.data.reason).toBe("ENGINE_ERROR");
+    expect(first.error.message).toContain("effect is unknown");
+    expect((await respond(input)).error.data.reason).toBe("OUTCOME_UNKNOWN");
+    expect(sent).toBe(1);
+  });
+
   test("an answer that may have arrived is OUTCOME_UNKNOWN each time, and is not sent again", async () => {
     let sent = 0;
     api.behave("/hitl/respond", (response) => {

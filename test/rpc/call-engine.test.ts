@@ -97,16 +97,24 @@ describe("with an idempotency key", () => {
   });
 
   test.each([
-    ["crashes", "OUTCOME_UNKNOWN"],
-    ["nothing", "ENGINE_TIMEOUT"],
-    ["halfAResponse", "ENGINE_ERROR"],
-  ] as const)(
-    "a call whose answer was lost (%s) fails with %s, and its repetition with OUTCOME_UNKNOWN without being sent",
-    async (how, reason) => {
-      count(behaviours[how]);
+    ["crashes", behaviours.crashes, "OUTCOME_UNKNOWN"],
+    ["nothing", behaviours.nothing, "ENGINE_TIMEOUT"],
+    ["halfAResponse", behaviours.halfAResponse, "ENGINE_ERROR"],
+    ["html", behaviours.html, "ENGINE_ERROR"],
+    ["500 with an envelope", answer(500, { error: "BOOM", message: "oh" }), "ENGINE_ERROR"],
+    ["502 with an envelope", answer(502, { error: "BOOM", message: "oh" }), "ENGINE_ERROR"],
+  ])(
+    "a call whose effect is unknown (%s) says so, and its repetition is OUTCOME_UNKNOWN without being sent",
+    async (how, behaviour, reason) => {
+      count(behaviour);
       const input = { idempotencyKey: how, timeoutMs: how === "nothing" ? 3_000 : 5_000 };
-      expect((await call(input)).error.data.reason).toBe(reason);
-      expect((await call(input)).error.data.reason).toBe("OUTCOME_UNKNOWN");
+      const first = await call(input);
+      expect(first.error.data.reason).toBe(reason);
+      const second = await call(input);
+      expect(second.error.data.reason).toBe("OUTCOME_UNKNOWN");
+      for (const { message } of [first.error, second.error]) {
+        expect(message).toMatch(/effect is unknown: check the engine's state .*new idempotency key/);
+      }
       expect(sent).toBe(1);
     },
   );
