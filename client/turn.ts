@@ -64,8 +64,8 @@ export interface Turn extends AsyncIterable<TurnEvent, void, undefined> {
   /** Ends the turn, and returns its state after that. */
   cancel(): Promise<Awaited<ReturnType<Api["turns"]["cancel"]["mutate"]>>>;
   /**
-   * Sends a person's answer to the open question of the turn (`hitl_request`), once. The turn's events then continue.
-   * Without an open question it throws ENGINE_ERROR with the engine's error code NO_PENDING_REQUEST.
+   * Sends a person's answer to a question of the turn (`hitl_request`), once. The turn's events then continue. Name the
+   * question by `requestId`, so that a late answer never answers the next question. If it is not open, this throws ENGINE_ERROR with the engine's error code NO_PENDING_REQUEST.
    */
   respond(answer: PersonAnswer): Promise<Awaited<ReturnType<Api["turns"]["respond"]["mutate"]>>>;
 }
@@ -73,7 +73,7 @@ export interface Turn extends AsyncIterable<TurnEvent, void, undefined> {
 /** With an idempotency key of yours, the answer has its effect once even if you call again after a lost answer. */
 export type PersonAnswer = Pick<
   Parameters<Api["turns"]["respond"]["mutate"]>[0],
-  "answer" | "feedback" | "contentBlocks" | "idempotencyKey"
+  "requestId" | "answer" | "feedback" | "contentBlocks" | "idempotencyKey"
 >;
 
 /** What `toEventStream` uses of a turn. */

@@ -16,6 +16,7 @@ export interface HumanAnswer {
 }
 
 interface Waiter {
+  readonly requestId: string;
   readonly resolve: (answer: HumanAnswer) => void;
   readonly reject: (reason: unknown) => void;
 }
@@ -53,25 +54,26 @@ export class HumanQuestions {
       INSERT OR REPLACE INTO pending_questions (request_id, task_id, turn_id, kind, question, asked_at)
       VALUES (${question.requestId}, ${question.taskId}, ${question.turnId}, ${question.kind},
         ${question.question}, ${new Date().toISOString()})`;
-    this.#waiters.set(question.taskId, { resolve, reject });
+    this.#waiters.set(question.taskId, { requestId: question.requestId, resolve, reject });
     return promise;
   }
 
-  /** Answers the open question of a task and returns its request id. */
-  respond(taskId: string, answer: HumanAnswer): string {
+  /** Answers the open question of a task and returns its request id. `requestId`: answer only this question. */
+  respond(taskId: string, answer: HumanAnswer, requestId: unknown): string {
     const waiter = this.#waiters.get(taskId);
     if (!waiter) throw new EngineError(422, "NO_PENDING_REQUEST", "this task has no open question");
-    const requestId = this.#take(taskId);
+    if (requestId !== undefined && requestId !== waiter.requestId) {
+      throw new EngineError(422, "NO_PENDING_REQUEST", "this task has another open question, not this one");
+    }
+    this.#take(taskId);
     waiter.resolve(answer);
-    return requestId;
+    return waiter.requestId;
   }
 
-  /** Removes the question of a task and returns its request id. */
-  #take(taskId: string): string {
+  /** Removes the question of a task. */
+  #take(taskId: string): void {
     this.#waiters.delete(taskId);
-    const row = this.#brain.sql
-      .get`DELETE FROM pending_questions WHERE task_id = ${taskId} RETURNING request_id`;
-    return String(row?.["request_id"]);
+    this.#brain.sql.run`DELETE FROM pending_questions WHERE task_id = ${taskId}`;
   }
 
   listPending(): Record<string, unknown>[] {

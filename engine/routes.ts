@@ -77,10 +77,7 @@ function respondToQuestion(ctx: EngineContext, { body, res }: Call): void {
   if (typeof answer !== "string") throw invalidRequest("answer must be a string");
   const feedback = optional(body["feedback"], "feedback", isString);
   const contentBlocks = optional(body["content_blocks"], "content_blocks", Array.isArray)?.length ?? 0;
-  const requestId = ctx.questions.respond(taskId, {
-    answer,
-    contentBlocks,
-    ...(feedback !== undefined && { feedback }),
-  });
+  const given = { answer, contentBlocks, ...(feedback !== undefined && { feedback }) };
+  const requestId = ctx.questions.respond(taskId, given, body["request_id"]);
   sendJson(res, 200, { status: "resolved", request_id: requestId });
 }

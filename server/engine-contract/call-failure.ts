@@ -21,7 +21,7 @@ export interface CallKind {
 }
 
 /** The engine has `/hitl/respond`, and the task has no open question. The status of the answer may be any 4xx. */
-const NO_PENDING_REQUEST = "NO_PENDING_REQUEST";
+export const NO_PENDING_REQUEST = "NO_PENDING_REQUEST";
 
 /** The contract's error envelope in the body of an answer; undefined when there is none. */
 export function findReportedError(

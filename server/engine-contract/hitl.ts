@@ -1,13 +1,28 @@
+import { DomainError } from "../errors.ts";
 import { toJsonText } from "../json/json-text.ts";
+import { NO_PENDING_REQUEST } from "./call-failure.ts";
 import type { EngineConnections } from "./connections.ts";
 import { type CallTarget, type JsonCall, postJson } from "./post-json.ts";
 
+export type QuestionId = string | number;
+
 export interface HumanAnswer {
   taskId: string;
+  /** The question that the answer is for, as the engine names it. undefined: the open one. */
+  requestId?: QuestionId | undefined;
   answer: string;
   feedback?: string | undefined;
   /** Goes to the engine as it was sent. */
   contentBlocks?: readonly unknown[] | undefined;
+}
+
+/** What an engine answers that has no such question. It says so too for a turn whose questions this service knows. */
+export function noSuchQuestion(requestId: QuestionId): DomainError {
+  const message =
+    `the question ${JSON.stringify(requestId)} is not open: it may have an answer already; ` +
+    "read the turn's events, and answer a question that is open";
+  const engineError = { status: 422, code: NO_PENDING_REQUEST, message };
+  return new DomainError("ENGINE_ERROR", message, { engineError });
 }
 
 export interface AcceptedAnswer {
@@ -40,8 +55,10 @@ export async function postHumanAnswer(
   return { status: isText ? status.slice(0, STATUS_MAX_LENGTH).toWellFormed() : "accepted", requestId };
 }
 
-function toBody({ taskId, answer, feedback, contentBlocks }: HumanAnswer): string {
-  const members = [`"task_id":${JSON.stringify(taskId)}`, `"answer":${JSON.stringify(answer)}`];
+function toBody({ taskId, requestId, answer, feedback, contentBlocks }: HumanAnswer): string {
+  const members = [`"task_id":${JSON.stringify(taskId)}`];
+  if (requestId !== undefined) members.push(`"request_id":${JSON.stringify(requestId)}`);
+  members.push(`"answer":${JSON.stringify(answer)}`);
   if (feedback !== undefined) members.push(`"feedback":${JSON.stringify(feedback)}`);
   if (contentBlocks !== undefined) members.push(`"content_blocks":${toJsonText(contentBlocks)}`);
   return `{${members.join(",")}}`;

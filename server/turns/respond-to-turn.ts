@@ -1,5 +1,5 @@
 import { findTurn, type TurnRow } from "../../db/turns.ts";
-import { postHumanAnswer, type HumanAnswer } from "../engine-contract/hitl.ts";
+import { noSuchQuestion, postHumanAnswer, type HumanAnswer } from "../engine-contract/hitl.ts";
 import { acquireEngine, type AcquireContext } from "../engines/access/acquire-engine.ts";
 import { DomainError } from "../errors.ts";
 import type { LiveTurn } from "./model/live-turn.ts";
@@ -36,11 +36,11 @@ const HOLDER = { toHoldView: () => ({ kind: "call", method: "turns.respond" }) a
 /**
  * Sends a person's answer to the engine of a turn, once. Returns what the engine says.
  *
- * @throws TURN_NOT_FOUND, also for a turn that has ended or has not begun; GENERATION_CHANGED if the engine has lost
- * its memory since; what `acquireEngine` and `postHumanAnswer` throw.
+ * @throws TURN_NOT_FOUND, also for a turn that has ended or has not begun; ENGINE_ERROR with the engine's error code
+ * NO_PENDING_REQUEST if the question of `requestId` is not open; GENERATION_CHANGED if the engine has lost its memory since; what `acquireEngine` and `postHumanAnswer` throw.
  */
 export async function respondToTurn(ctx: RespondContext, input: RespondInput): Promise<{ status: string }> {
-  const { productId, address, answer, feedback, contentBlocks } = input;
+  const { productId, address, requestId, ...given } = input;
   const startedAt = ctx.clock.now();
   const { userId, taskId, live, expectGeneration } = await findTarget(ctx, productId, address);
   using engine = await acquireEngine(ctx, {
@@ -52,12 +52,14 @@ export async function respondToTurn(ctx: RespondContext, input: RespondInput): P
     // An operation that waits for this turn would otherwise wait for its deadline.
     passesGate: live && (() => isUnderWay(live)),
   });
+  // After the wait for the engine: the question may have got its answer meanwhile.
+  if (requestId !== undefined && live && !live.questions.has(requestId)) throw noSuchQuestion(requestId);
   const timeoutMs = Math.max(1, TIMEOUT_MS - (ctx.clock.now() - startedAt));
-  const given = { taskId, answer, feedback, contentBlocks, timeoutMs };
+  const answer = { ...given, taskId, requestId, timeoutMs };
   const oldest = live?.questions.oldest;
-  const accepted = await postHumanAnswer(ctx.connections, engine, given);
+  const accepted = await postHumanAnswer(ctx.connections, engine, answer);
   // An engine may continue without the event `hitl_resolved`. Its silence must count again.
-  live?.questions.accept(accepted.requestId, oldest);
+  live?.questions.accept(accepted.requestId ?? requestId, oldest);
   return { status: accepted.status };
 }
 

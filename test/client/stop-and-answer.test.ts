@@ -65,7 +65,11 @@ test("a person's answer reaches the waiting engine, and the stream continues wit
   for await (const event of turn) {
     events.push(event);
     if (event.type !== "hitl_request") continue;
-    const answer = { answer: "yes", feedback: "be brief", contentBlocks: [{ type: "text" }] };
+    await expect(turn.respond({ requestId: "another", answer: "no" })).rejects.toMatchObject({
+      engineError: { code: "NO_PENDING_REQUEST" },
+    });
+    const requestId = event.data.request_id;
+    const answer = { requestId, answer: "yes", feedback: "be brief", contentBlocks: [{ type: "text" }] };
     expect(await turn.respond(answer)).toEqual({ status: "resolved" });
   }
   const types = events.map(({ type }) => String(type)).filter((type) => type !== "heartbeat");

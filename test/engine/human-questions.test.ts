@@ -36,6 +36,21 @@ test("a turn with a question is listed as pending, waits for the answer and cont
   expect((await engine.get("/hitl/pending")).body).toEqual({ pending: [] });
 });
 
+test("an answer that names another question is refused, and leaves the question open", async () => {
+  await using home = await openHome();
+  await using engine = await spawnEngine(home);
+  const turn = await engine.open({ message: "hi", task_id: "t", reference: { askHuman: true } });
+  const asked = (await readUntil(turn, "hitl_request")).at(-1)?.data;
+  const answer = { task_id: "t", answer: "yes" };
+  for (const request_id of ["another", 1, null]) {
+    const refused = { status: 422, body: { error: "NO_PENDING_REQUEST" } };
+    expect(await engine.post("/hitl/respond", { ...answer, request_id })).toMatchObject(refused);
+  }
+  const named = { ...answer, request_id: asked?.["request_id"] };
+  expect((await engine.post("/hitl/respond", named)).status).toBe(200);
+  expect((await readAll(turn)).at(-1)?.data["phase"]).toBe("completed");
+});
+
 test("a question accepts one answer: invalid answers are 400 and leave it open, answers without a question are 422", async () => {
   await using home = await openHome();
   await using engine = await spawnEngine(home);

@@ -72,6 +72,33 @@ test("the engine gets a person's answer, and a reader that comes back reads how 
   expect(world.holds.count(engine.engineId)).toBe(0);
 });
 
+test("a late answer that names its question never reaches the next question", async () => {
+  const { ctx, input, respond, userId, call } = await openTurn();
+  world.engine.onRespond = (responding) => {
+    answerJson(200, { status: "resolved" })(responding);
+  };
+  expect(await respond({ requestId: "q" })).toEqual({ status: "resolved" });
+  await call.write(resolved("q") + question("next"));
+  await readAll(ctx, input, { stop: (read) => read.events.length === 4 });
+  const sent = world.engine.optionalCalls.length;
+  await expect(respond({ requestId: "q" })).rejects.toMatchObject({
+    reason: "ENGINE_ERROR",
+    message: expect.stringContaining('the question "q" is not open'),
+    engineError: { code: "NO_PENDING_REQUEST" },
+  });
+  expect(world.engine.optionalCalls).toHaveLength(sent);
+  // By user and task the live turn is the same. At another replica, only the engine knows its questions.
+  const { taskId } = input.request;
+  await expect(respond({ address: { userId, taskId }, requestId: "q" })).rejects.toMatchObject({
+    engineError: { code: "NO_PENDING_REQUEST" },
+  });
+  const answer = { productId: input.productId, address: { userId, taskId }, answer: "no", requestId: "q" };
+  await respondToTurn(world.openProcess().ctx, answer);
+  expect(world.engine.optionalCalls.at(-1)?.body).toEqual({ task_id: taskId, request_id: "q", answer: "no" });
+  expect(await respond({ requestId: "next" })).toEqual({ status: "resolved" });
+  expect(ctx.turns.find(input.productId, input.turnId)?.questions.isEmpty).toBe(true);
+});
+
 test("an engine that answers without a body has accepted the answer", async () => {
   const { respond } = await openTurn();
   world.engine.onRespond = ({ response }) => response.writeHead(204).end();

@@ -189,8 +189,8 @@ function toEngineBody(schemas: ComponentSchemas): JsonSchema {
 /** A person's answer, whose turn is in the path and whose key is in a header. */
 function toAnswerBody(schemas: ComponentSchemas): JsonSchema {
   const { properties, ...rest } = schemas.ofInput(PersonAnswer) as { properties: JsonSchema };
-  const { answer, feedback, contentBlocks } = properties;
-  return { ...rest, properties: { answer, feedback, content_blocks: contentBlocks } };
+  const { requestId, answer, feedback, contentBlocks } = properties;
+  return { ...rest, properties: { request_id: requestId, answer, feedback, content_blocks: contentBlocks } };
 }
 
 function toEngineName(name: string): string {

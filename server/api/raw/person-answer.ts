@@ -15,12 +15,14 @@ const NOT_IN_BODY = [
  * fields stay, and the procedure refuses them.
  */
 export function toPersonAnswer(body: unknown): object {
-  const { value, text } = readRawBody(body, "answer, and perhaps feedback and content_blocks");
-  const { content_blocks: blocks, ...rest } = value as Record<string, unknown>;
-  if (Object.hasOwn(rest, "contentBlocks")) refuseName("contentBlocks", "content_blocks");
+  const { value, text } = readRawBody(body, "answer, and perhaps request_id, feedback and content_blocks");
+  const { content_blocks: blocks, request_id: requestId, ...others } = value as Record<string, unknown>;
+  if (Object.hasOwn(others, "contentBlocks")) refuseName("contentBlocks", "content_blocks");
+  if (Object.hasOwn(others, "requestId")) refuseName("requestId", "request_id");
   for (const [name, message] of NOT_IN_BODY) {
-    if (Object.hasOwn(rest, name)) refuseField(name, message);
+    if (Object.hasOwn(others, name)) refuseField(name, message);
   }
+  const rest = requestId === undefined ? others : { ...others, requestId };
   if (blocks === undefined) return rest;
   const source = findMember(text, "content_blocks");
   const isObject = typeof blocks === "object" && blocks !== null;

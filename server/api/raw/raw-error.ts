@@ -12,6 +12,7 @@ export function toRawError(error: unknown): unknown {
 function toRawPath([first, ...rest]: readonly PropertyKey[]): PropertyKey[] {
   if (first === "lastEventId") return ["Last-Event-ID"];
   if (first === "idempotencyKey") return ["Idempotency-Key"];
+  if (first === "requestId") return ["request_id"];
   if (first === "contentBlocks") return ["content_blocks", ...rest];
   if (first !== "request") return first === undefined ? [] : [first, ...rest];
   const [field, ...deeper] = rest;

@@ -129,6 +129,12 @@ export const PersonAnswer = z
       "With `taskId`, in the place of `turnId`. The two also reach a question whose turn has ended here.",
     ),
     taskId: TaskId.optional().describe("The thread that asks. Send it with `userId`."),
+    requestId: z
+      .union([TaskId, z.int()])
+      .optional()
+      .describe(
+        "The question that the person answers: `request_id` of its `hitl_request`. If that question is not open any more, the answer is refused (ENGINE_ERROR with `engineError.code` NO_PENDING_REQUEST). Without it, the answer is for any open question of the task, perhaps one that the person has not seen.",
+      ),
     answer: z.string().describe("What the person answers."),
     feedback: z.string().optional().describe("What the person says beside the answer."),
     contentBlocks: JsonArray.optional().describe(

@@ -26,6 +26,10 @@ export class OpenQuestions {
     return this.#open?.values().next().value;
   }
 
+  has(requestId: string | number): boolean {
+    return this.#open?.has(requestId) === true;
+  }
+
   /** Calls back after each change. undefined: no more. */
   onChange(callback: (() => void) | undefined): void {
     this.#onChange = callback;

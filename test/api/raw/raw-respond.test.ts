@@ -30,16 +30,18 @@ beforeEach(() => {
 
 test("an answer reaches the engine with the text of its content blocks, and its key is an idempotency key", async () => {
   const blocks = '[9007199254740993, {"a": 1.0}]';
+  const question = '"request_id":"q"';
   const call = {
     headers: { "idempotency-key": '"answer-1"' },
-    body: `{"answer":"yes","feedback":"short","content_blocks":${blocks}}`,
+    body: `{${question},"answer":"yes","feedback":"short","content_blocks":${blocks}}`,
   };
   for (let attempt = 0; attempt < 2; attempt += 1) {
     const reply = await raw.send("POST", toPath(), call);
     expect(reply).toMatchObject({ status: 200, body: { status: "resolved" } });
     expect(reply.headers.get("x-turn-id")).toBe(turnId);
   }
-  expect(got).toEqual([`{"task_id":"a task","answer":"yes","feedback":"short","content_blocks":${blocks}}`]);
+  const sent = `"answer":"yes","feedback":"short","content_blocks":${blocks}`;
+  expect(got).toEqual([`{"task_id":"a task",${question},${sent}}`]);
 });
 
 test.each([
@@ -47,6 +49,8 @@ test.each([
   ["no object", "[1]", undefined],
   ["no answer", "{}", "answer"],
   ["content blocks that are no list", '{"answer":"a","content_blocks":{}}', "content_blocks"],
+  ["a question that is no text", '{"answer":"a","request_id":{}}', "request_id"],
+  ["our spelling of the question", '{"answer":"a","requestId":"q"}', "requestId"],
   ["our spelling", '{"answer":"a","contentBlocks":[]}', "contentBlocks"],
   ["a turn in the body", '{"answer":"a","turnId":"x"}', "turnId"],
   ["a product in the body", '{"answer":"a","product":"x"}', "product"],
