@@ -124,6 +124,19 @@ export async function listTurnRows(raw: RawSql, page: TurnPage): Promise<TurnRow
     limit ${page.limit}`;
 }
 
+/** The turns that one process of an engine got for a task, newest first. */
+export async function listTaskTurns(
+  raw: RawSql,
+  task: Pick<TurnRow, "productId" | "userId" | "taskId" | "engineId" | "generation"> & { limit: number },
+): Promise<TurnRow[]> {
+  return raw<TurnRow[]>`
+    select ${columns(raw)} from turns
+    where product_id = ${task.productId} and user_id = ${task.userId} and task_id = ${task.taskId}
+      and engine_id = ${task.engineId} and generation = ${task.generation}
+    order by started_at desc, id desc
+    limit ${task.limit}`;
+}
+
 // The owner may have shown readers every event up to `reserved_seq`, so the end comes after that. The fencing token
 // grows, so that no later write of the owner succeeds.
 const endAt = (raw: RawSql, lastSeq = raw`reserved_seq + 1`) => raw`

@@ -44,13 +44,9 @@ export function toAnswerFailure(
 ): DomainError {
   const { status } = answer;
   const { path, isOptional = false } = call;
-  const reported = engineError && `${engineError.code}: ${engineError.message}`;
+  if (engineError && mayHaveActed(status, call)) return toUnknownEffect(engineError);
   const fail = (reason: Reason, message: string, retryAfterMs?: number) =>
-    new DomainError(reason, reported ? `${message}: ${reported}` : message, { engineError, retryAfterMs });
-  if (engineError && mayHaveActed(status, call)) {
-    const message = `the engine reported an error (status ${status}): ${reported}; ${UNKNOWN_EFFECT}`;
-    return new DomainError("ENGINE_ERROR", message, { engineError, cause: unknownEffect() });
-  }
+    new DomainError(reason, withReport(message, engineError), { engineError, retryAfterMs });
   if (isOptional && engineError?.code === NO_PENDING_REQUEST) {
     return fail("ENGINE_ERROR", "the engine has no open question of this task");
   }
@@ -63,6 +59,18 @@ export function toAnswerFailure(
     return fail("NOT_SUPPORTED_BY_ENGINE", `the engine does not support ${path} (status ${status})`);
   }
   return toUnusable(answer, call);
+}
+
+function withReport(message: string, engineError: EngineErrorDetail | undefined): string {
+  return engineError ? `${message}: ${engineError.code}: ${engineError.message}` : message;
+}
+
+function toUnknownEffect(engineError: EngineErrorDetail): DomainError {
+  const message = withReport(`the engine reported an error (status ${engineError.status})`, engineError);
+  return new DomainError("ENGINE_ERROR", `${message}; ${UNKNOWN_EFFECT}`, {
+    engineError,
+    cause: unknownEffect(),
+  });
 }
 
 function toUnusable(

@@ -14,20 +14,26 @@ export interface BusyTask {
 
 /**
  * Turns an answer to `/execute` that is no stream into the error for the caller who started the turn. `explainBusy` is
- * called for a 409 only: it looks through all lingering holds.
+ * called for a 409 only: it may ask the database.
  */
-export function toRefusal(engineError: EngineErrorDetail, explainBusy: () => BusyTask): Refusal {
+export async function toRefusal(
+  engineError: EngineErrorDetail,
+  explainBusy: () => Promise<BusyTask>,
+): Promise<Refusal> {
   const isFinal = engineError.status === 503 || (engineError.status >= 400 && engineError.status < 500);
-  return { isFinal, error: toError(engineError, explainBusy) };
+  return { isFinal, error: await toError(engineError, explainBusy) };
 }
 
-function toError(engineError: EngineErrorDetail, explainBusy: () => BusyTask): DomainError {
+async function toError(
+  engineError: EngineErrorDetail,
+  explainBusy: () => Promise<BusyTask>,
+): Promise<DomainError> {
   const { status, code } = engineError;
   const fail = (reason: Reason, message: string, retryAfterMs?: number) =>
     new DomainError(reason, message, { engineError, retryAfterMs });
   if (status === 401) return fail("ENGINE_ERROR", "the engine refused its key");
   if (status === 409) {
-    const { message, retryAfterMs } = explainBusy();
+    const { message, retryAfterMs } = await explainBusy();
     return fail("TURN_IN_PROGRESS", message, retryAfterMs);
   }
   if (status === 503) return fail("ENGINE_UNHEALTHY", "the engine is starting or draining", 1_000);

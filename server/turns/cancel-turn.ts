@@ -7,16 +7,17 @@ import { turnNotFound, type Turn } from "./model/turn-view.ts";
 import { getTurn } from "./read/get-turn.ts";
 import { isLeftover } from "./start/record-turn.ts";
 import type { TurnContext } from "./turn-context.ts";
+import { stopLeftTurn, type StopLeftContext } from "./upstream/stop-left-turn.ts";
 
-type CancelContext = Pick<TurnContext, "raw" | "turns" | "clock" | "replica">;
+type CancelContext = Pick<TurnContext, "raw" | "turns" | "clock" | "replica"> & StopLeftContext;
 
 /** For the engine's answer, the last event of its stream, and the commit. The first two take 6 s at most. */
 const END_TIMEOUT_MS = 16_000;
 const ATTEMPTS = 5;
 
 /**
- * Ends a turn, and returns it. A turn that has ended stays as it is. The engine is asked to end it too; the end says
- * whether the engine may go on. A turn that completes meanwhile is completed.
+ * Ends a turn, and returns it. The engine is asked to end it too; the end says whether the engine may go on. A turn that
+ * has ended stays as it is, and the engine is asked again if it may still work on that turn. A turn that completes meanwhile is completed.
  *
  * @throws TURN_NOT_FOUND, and DATABASE_UNAVAILABLE when the end is decided but could not be committed yet.
  */
@@ -64,7 +65,10 @@ async function cancelRecorded(ctx: CancelContext, input: TurnKey): Promise<boole
     if (ctx.turns.find(input.productId, input.turnId)) return false;
     throw turnNotFound();
   }
-  if (row.end !== null) return true;
+  if (row.end !== null) {
+    await stopLeftTurn(ctx, row);
+    return true;
+  }
   if (ctx.turns.findOwn(row)) return false;
   const isUnsent = isLeftover(ctx, row);
   const end = isUnsent ? CANCELLED_UNSENT : CANCELLED;

@@ -134,6 +134,55 @@ describe("an engine that did not confirm the cancel may continue, and stays held
   });
 });
 
+describe("a cancel of a turn that has ended while its engine may continue", () => {
+  const confirm = answerJson(200, { cancelled: true });
+
+  test("ends the turn at the engine, frees the engine, and leaves the turn's end as it is", async () => {
+    const { ctx, engine, input, cancelsOf } = await openTurn(answerJson(404));
+    const ended = await cancelTurn(ctx, input);
+    expect(world.holds.count(engine.engineId)).toBe(1);
+    world.engine.onCancel = confirm;
+    expect(await cancelTurn(ctx, input)).toEqual(ended);
+    expect(cancelsOf()).toHaveLength(2);
+    expect(world.holds.count(engine.engineId)).toBe(0);
+  });
+
+  test("asks the engine at every replica", async () => {
+    const { ctx, input, cancelsOf } = await openTurn(confirm);
+    await drainTurns(ctx, 0);
+    await cancelTurn(world.openProcess().ctx, input);
+    expect(cancelsOf()).toHaveLength(1);
+  });
+
+  test("passes the gate of a stop that waits for the turn", async () => {
+    const { ctx, engine, input, cancelsOf } = await openTurn(answerJson(404));
+    await cancelTurn(ctx, input);
+    world.engine.onCancel = confirm;
+    const options = { whenBusy: "wait", deadlineMs: 60_000, reason: "ENGINE_STOPPED" } as const;
+    const closing = world.holds.closeGate(engine.engineId, options);
+    await cancelTurn(ctx, input);
+    (await closing)[Symbol.dispose]();
+    expect(cancelsOf()).toHaveLength(2);
+  });
+
+  test("never ends a later turn of the task", async () => {
+    const { ctx, input, cancelsOf } = await openTurn(answerJson(404));
+    await cancelTurn(ctx, input);
+    await startTurn(ctx, { ...input, turnId: crypto.randomUUID() });
+    world.engine.onCancel = confirm;
+    expect(await cancelTurn(world.openProcess().ctx, input)).toMatchObject({ status: "cancelled" });
+    expect(cancelsOf()).toHaveLength(1);
+  });
+
+  test("asks no engine that has lost its memory since", async () => {
+    const { ctx, engine, input, cancelsOf } = await openTurn(answerJson(404));
+    await cancelTurn(ctx, input);
+    await world.database.raw`update engines set generation = 2 where id = ${engine.engineId}`;
+    expect(await cancelTurn(ctx, input)).toMatchObject({ status: "cancelled" });
+    expect(cancelsOf()).toHaveLength(1);
+  });
+});
+
 test("a cancel before the engine's status line asks the engine, too", async () => {
   const engine = await world.addEngine("slow to answer");
   const { ctx } = world.openProcess();
@@ -193,11 +242,34 @@ test("a refused start says which turn its engine still works on, and that waitin
       new RegExp(`turn ${input.turnId} of this task, which ended here \\d+ s ago \\(CANCELLED\\).*restart`),
     ),
   });
+  // At another replica, which has no hold of that turn, the row names it.
+  await expect(startTurn(world.openProcess().ctx, again)).rejects.toMatchObject({
+    reason: "TURN_IN_PROGRESS",
+    message: expect.stringContaining(`turn ${input.turnId} of this task`),
+  });
   const unknown = { ...again, request: { ...again.request, taskId: "started by others" } };
   await expect(startTurn(ctx, unknown)).rejects.toMatchObject({
     reason: "TURN_IN_PROGRESS",
     retryAfterMs: 1_000,
     message: expect.stringContaining("a turn of this task that this service does not read"),
+  });
+});
+
+test("a refused start says that the engine waits for a person, and advises a longer wait", async () => {
+  const { ctx, input, call } = await openTurn(answerJson(404));
+  await call.write(sse("hitl_request", { request_id: "q" }));
+  await readAll(ctx, input, { stop: (read) => read.events.length === 2 });
+  await drainTurns(ctx, 0);
+  world.engine.onCall = answerJson(409, { error: "TASK_BUSY", message: "busy" });
+  const again = { ...input, turnId: crypto.randomUUID() };
+  await expect(startTurn(world.openProcess().ctx, again)).rejects.toMatchObject({
+    reason: "TURN_IN_PROGRESS",
+    retryAfterMs: 15_000,
+    message: expect.stringMatching(
+      new RegExp(
+        `waits for a person's answer to turn ${input.turnId} .*userId and taskId, or cancel that turn`,
+      ),
+    ),
   });
 });
 

@@ -112,7 +112,7 @@ export const turnsRouter = t.router({
       whileDraining: true,
       summary: "Cancels a turn, and returns it.",
       description:
-        "The engine is told to end the turn, if it has a call for that; see `engineMayContinue` in the end. A turn that has ended stays as it is.",
+        "The engine is told to end the turn, if it has a call for that; see `engineMayContinue` in the end. A turn that has ended stays as it is; if its engine may continue, the engine is told again.",
       reasons: ["TURN_NOT_FOUND"],
     })
     .input(OfTurn)

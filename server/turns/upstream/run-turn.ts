@@ -143,10 +143,7 @@ async function sendAndRead(
   const options = { body, turnId, onAccepted, signal: turn.stopSignal, errorBodyMs };
   const answer = await sendExecute(ctx.connections, held, options);
   if (answer.kind === "refused") {
-    return toRefused(
-      turn,
-      toRefusal(answer.error, () => explainBusyTask(ctx, held, turn.input.taskId)),
-    );
+    return toRefused(turn, await toRefusal(answer.error, async () => explainBusyTask(ctx, held, turn.input)));
   }
   if (answer.kind !== "streaming") return toResult(turn, answer);
   const stream = { sink: answer.sink, close: () => answer.close() };
