@@ -8,7 +8,7 @@ const DRAINED = toEndCause("interrupted", "DRAINING", { message: "the replica is
 const AWAITING_HUMAN = toEndCause("interrupted", "AWAITING_HUMAN", {
   message:
     "the replica is shutting down while the turn waits for a person; " +
-    "the engine may still take the answer: send it with userId and taskId",
+    "the engine may still take the answer: send it to POST /trpc/turns.respond with userId and taskId",
 });
 
 /**

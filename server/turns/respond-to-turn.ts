@@ -99,7 +99,7 @@ function noQuestion(row: TurnRow): DomainError {
   }
   const { status, engineMayContinue } = parseEnd(row.end);
   const advice = engineMayContinue
-    ? "; its engine may still wait for the answer: send it with userId and taskId"
+    ? "; its engine may still wait for the answer: send it to POST /trpc/turns.respond with userId and taskId"
     : ", and waits for no answer";
   return new DomainError("TURN_NOT_FOUND", `the turn has ended (${status})${advice}`);
 }

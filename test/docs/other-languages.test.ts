@@ -63,14 +63,16 @@ async function readText(): Promise<string> {
 
 const idsIn = (text: string) => Array.from(text.matchAll(/^id: (\d+)$/gm), ([, id]) => Number(id));
 
-test.skipIf(curl === undefined)("the curl program starts, resumes and cancels turns", async () => {
+test.skipIf(curl === undefined)("the curl program starts, resumes, answers and cancels turns", async () => {
   const { stdout } = await runProgram("bash", ["-euc", await readProgram("sh")]);
   const [whole = "", rest = ""] = stdout.split(/^204$/m);
   const ids = idsIn(whole);
   expect(ids.length).toBeGreaterThan(4);
   expect(ids).toEqual(ids.map((_id, index) => index + 1));
   expect(whole).toMatch(/event: enginehouse\.end\ndata: \{"status":"completed"[^\n]*\n\n$/);
-  expect(rest).toMatch(/"status":"cancelled"/);
+  expect(rest).toMatch(
+    /\{"status":"resolved"\}[^]*event: enginehouse\.end\ndata: \{"status":"completed"[^]*"status":"cancelled"/,
+  );
   expect(rest).toMatch(
     /event: enginehouse\.end\ndata: \{"status":"cancelled","reason":"CANCELLED"[^\n]*\n\n$/,
   );

@@ -43,6 +43,8 @@ async function openTurn(options: WorldOptions = {}) {
 test("the engine gets a person's answer, and a reader that comes back reads how the turn went on", async () => {
   // The reader of `openTurn` has left by now.
   const { ctx, engine, input, respond, call } = await openTurn();
+  expect(await getTurn(ctx, input)).toMatchObject({ waitsForPerson: true });
+  expect(await getTurn(world.openProcess().ctx, input)).toMatchObject({ waitsForPerson: false });
   let holds = 0;
   world.engine.onRespond = (responding) => {
     holds = world.holds.count(engine.engineId);
@@ -68,6 +70,7 @@ test("the engine gets a person's answer, and a reader that comes back reads how 
     "thread_lifecycle",
   ]);
   expect(read.end).toMatchObject({ status: "completed" });
+  expect(await getTurn(ctx, input)).toMatchObject({ waitsForPerson: false });
   expect(holds).toBe(2);
   expect(world.holds.count(engine.engineId)).toBe(0);
 });
@@ -146,7 +149,9 @@ describe("turns that wait for no answer", () => {
     await cancelTurn(ctx, input);
     await expect(respond()).rejects.toMatchObject({
       reason: "TURN_NOT_FOUND",
-      message: expect.stringMatching(/has ended \(cancelled\).*with userId and taskId/),
+      message: expect.stringMatching(
+        /has ended \(cancelled\).*POST \/trpc\/turns\.respond with userId and taskId/,
+      ),
     });
     // Only the cancel.
     expect(world.engine.optionalCalls).toHaveLength(before + 1);

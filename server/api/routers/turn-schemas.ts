@@ -106,6 +106,11 @@ export const TurnSchema = z
         "The last sequence number that readers can have. After the turn has ended: the end's own number. 0: no event yet.",
       ),
     bytes: z.int().describe("How many bytes the engine has sent so far."),
+    waitsForPerson: z
+      .boolean()
+      .describe(
+        "Whether the turn waits for a person's answer: `turns.respond` sends it. false also if the turn is not live at the replica that answers.",
+      ),
     startedAt: instantText("When the turn was started."),
     endedAt: instantTextOrNull("When the turn ended. null: it is live."),
     end: EndSchema.nullable().describe("How the turn ended. null: it is live."),

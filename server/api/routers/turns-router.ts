@@ -3,6 +3,7 @@ import { cancelTurn } from "../../turns/cancel-turn.ts";
 import { respondToTurn } from "../../turns/respond-to-turn.ts";
 import { getTurn } from "../../turns/read/get-turn.ts";
 import { listTurns } from "../../turns/read/list-turns.ts";
+import { requireTurnOfUser } from "../../turns/read/require-turn-of-user.ts";
 import { startTurn, type StartTurnInput } from "../../turns/start/start-turn.ts";
 import { Cursor, ExpectGeneration, Limit, UserId, Uuid } from "./field-schemas.ts";
 import { CALLING, HOLDING } from "./reason-groups.ts";
@@ -83,8 +84,10 @@ export const turnsRouter = t.router({
       const begin = async () => ctx.app.lease.run(async () => startTurn(ctx.call, toStartInput(ctx, input)));
       // A reader with a cursor has seen the turn begin. Never start it again: its row may be deleted by now.
       const start = lastEventId === undefined ? begin : undefined;
-      const { turnId } = input;
-      return toTrpcItems(streamTurn(ctx, { turnId, afterSeq: toCursor(lastEventId), start, signal }));
+      const { turnId, userId } = input;
+      const key = { turnId, userId, productId: ctx.productId };
+      const check = start ? undefined : async () => requireTurnOfUser(ctx.call, key);
+      return toTrpcItems(streamTurn(ctx, { turnId, afterSeq: toCursor(lastEventId), start, check, signal }));
     }),
   events: platformProcedure("read")
     .meta({

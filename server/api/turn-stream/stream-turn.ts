@@ -34,6 +34,8 @@ export interface StreamTurnInput {
   afterSeq: number;
   /** Starts the turn. The first batch then says that the turn has begun, without events if none comes soon. */
   start?: (() => Promise<{ live: LiveTurn | undefined }>) | undefined;
+  /** Throws if this caller must not read the turn. Called before anything is read. */
+  check?: (() => Promise<void>) | undefined;
   /** Aborts when the caller leaves. */
   signal: AbortSignal | undefined;
 }
@@ -52,7 +54,7 @@ export async function* streamTurn(
   input: StreamTurnInput,
 ): AsyncGenerator<string, void, undefined> {
   const { encode } = ctx;
-  const { turnId, start } = input;
+  const { turnId, start, check } = input;
   let lastSeq = input.afterSeq;
   let isOver = false;
   let batches: ReturnType<typeof followTurn> | undefined;
@@ -66,6 +68,7 @@ export async function* streamTurn(
   const watch = new CallerWatch(ctx, input.signal);
   try {
     let live: LiveTurn | undefined;
+    if (check) await abortable(check(), watch.signal);
     if (start) {
       ({ live } = await abortable(start(), watch.signal));
       if (!(await hasEventSoon(live))) yield encode(turnId, lastSeq, { lastSeq, events: [] });

@@ -15,6 +15,8 @@ export interface Turn {
   lastSeq: number;
   /** How many bytes the engine has sent so far. */
   bytes: number;
+  /** True: a live turn of this replica has an open question to a person. */
+  waitsForPerson: boolean;
   startedAt: string;
   endedAt: string | null;
   end: TurnEnd | null;
@@ -32,6 +34,7 @@ export function toTurn(turns: TurnRegistry, row: TurnRow): Turn {
     generation: row.generation,
     lastSeq: Math.max(row.lastSeq, live?.lastSeq ?? 0),
     bytes: Math.max(row.bytes, live?.bytes ?? 0),
+    waitsForPerson: live !== undefined && !live.isOver && !live.questions.isEmpty,
     startedAt: toIso(row.startedAt),
     endedAt: row.endedAt === null ? null : toIso(row.endedAt),
     end: row.end === null ? null : parseEnd(row.end),

@@ -72,6 +72,18 @@ describe("POST /v1/engines/{userId}/execute", () => {
     expect(headers.get("x-request-id")).toMatch(/^[\w-]+$/);
   });
 
+  test("with a cursor, reads no turn of another user, live or ended", async () => {
+    const ended = await complete();
+    for (const turnId of [ended, await startQuiet()]) {
+      const headers = { ...idempotencyKey(turnId), "last-event-id": "1" };
+      const reply = await raw.execute({ user: "bob", headers, body: toBody("any") });
+      expect(reply).toMatchObject({ status: 404, body: { error: { reason: "TURN_NOT_FOUND" } } });
+      expect(reply.text).not.toContain("ada");
+    }
+    const headers = { ...idempotencyKey(ended), "last-event-id": "5" };
+    expect(idsOf((await raw.execute({ headers, body: toBody("any") })).events)).toEqual(["6"]);
+  });
+
   test("gives the engine the body as it was sent", async () => {
     const got: string[] = [];
     raw.api.behave("/execute", (response, request, body) => {
