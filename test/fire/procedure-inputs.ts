@@ -94,6 +94,7 @@ export const PROCEDURE_INPUTS: Readonly<Record<string, ToInput>> = {
     answer: "yes",
     feedback: "be brief",
     contentBlocks: [{ type: "text" }],
+    requestId: undefined,
     idempotencyKey,
   }),
   "products.register": operator(() => ({ slug: "new", name: "New", policy, idempotencyKey })),
