@@ -71,7 +71,7 @@ export const EndSchema = z
     status: z
       .enum(END_STATUSES)
       .describe(
-        "`completed`: the engine has answered in full. `failed`: see `reason`. `interrupted`: the turn was cut off, and nobody failed. `cancelled`: a caller cancelled it.",
+        "`completed`: the engine has answered in full. `failed`: see `reason`. `interrupted`: the turn was cut off, for instance by a restart of the engine. `cancelled`: a caller cancelled it.",
       ),
     reason: z
       .enum(END_REASONS)

@@ -10,10 +10,17 @@ const PING_INTERVAL_MS = SILENCE_MS / 2;
 const PIECE_BYTES = 64 * 1024;
 const CLOSE_SOON_MS = 1_000;
 
+/** `no-transform` keeps proxies from compressing the stream, `x-accel-buffering` keeps nginx from collecting it. */
+const STREAM_HEADERS = {
+  "content-type": "text/event-stream",
+  "cache-control": "no-cache, no-transform",
+  "x-accel-buffering": "no",
+};
+
 /** What a transport adds to the events. */
 export interface StreamFormat {
-  /** The headers that the reply gets in addition to its own. */
-  headers: OutgoingHttpHeaders;
+  /** Headers besides those of every stream. */
+  headers?: OutgoingHttpHeaders;
   /** The text that is sent before everything else. It may be empty. */
   greeting: string;
   /** The text that is sent after 15 s of silence. */
@@ -130,6 +137,7 @@ export class EventStream {
     reply.hijack();
     this.#response.writeHead(200, {
       ...(reply.getHeaders() as OutgoingHttpHeaders),
+      ...STREAM_HEADERS,
       ...this.#format.headers,
     });
     this.#ticks = setTimeout(() => this.#tick(), PING_INTERVAL_MS);

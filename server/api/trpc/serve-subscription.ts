@@ -12,13 +12,8 @@ import { parseInput, readInputText } from "./input-text.ts";
 import { toTrpcErrorShape } from "./api-error.ts";
 
 const FORMAT: StreamFormat = {
-  // The headers of tRPC's own handler.
-  headers: {
-    vary: "trpc-accept, accept",
-    "content-type": "text/event-stream",
-    "cache-control": "no-cache, no-transform",
-    "x-accel-buffering": "no",
-  },
+  // As tRPC's own handler sends it.
+  headers: { vary: "trpc-accept, accept" },
   greeting: toEvent("connected", JSON.stringify({ reconnectAfterInactivityMs: SILENCE_MS })),
   ping: toEvent("ping", ""),
 };

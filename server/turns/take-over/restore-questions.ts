@@ -1,9 +1,9 @@
 import type { RawSql } from "../../../db/client.ts";
 import { readChunksAbout } from "../../../db/turn-events.ts";
 import type { TurnRow } from "../../../db/turns.ts";
+import { fieldOf } from "../../json/field-of.ts";
 import type { OpenQuestions } from "../model/open-questions.ts";
 import type { TurnEvent } from "../read/turn-batch.ts";
-import { fieldOf } from "../upstream/terminal-event.ts";
 
 /**
  * Notes the questions in a turn's log that no person has answered yet, each with the time at which it was asked. Reads only

@@ -1,4 +1,5 @@
 import { toEventError } from "../../engine-contract/errors.ts";
+import { fieldOf } from "../../json/field-of.ts";
 import type { Secrets } from "../../secrets/secrets.ts";
 import { COMPLETED, toEndCause, type EndCause } from "../model/turn-end.ts";
 
@@ -9,10 +10,6 @@ export function findTerminalCause(type: string, data: unknown, secrets: Secrets)
   const phase = fieldOf(data, "phase");
   if (phase === "completed") return COMPLETED;
   return phase === "errored" ? toEngineFailure(data, secrets) : undefined;
-}
-
-export function fieldOf(data: unknown, name: string): unknown {
-  return typeof data === "object" && data !== null ? (data as Record<string, unknown>)[name] : undefined;
 }
 
 function toEngineFailure(data: unknown, secrets: Secrets): EndCause {

@@ -4,13 +4,14 @@ import type { CancelAnswer } from "../../engine-contract/cancel.ts";
 import { parseEventData } from "../../engine-contract/event-data.ts";
 import { isLaterEventId } from "../../engine-contract/event-id.ts";
 import type { StreamSink, StreamSource } from "../../engine-contract/stream-call.ts";
+import { fieldOf } from "../../json/field-of.ts";
 import type { LiveTurn } from "../model/live-turn.ts";
 import { CANCELLED_BY_ENGINE, toEndCause, type EndCause } from "../model/turn-end.ts";
 import type { StreamClose } from "./explain-close.ts";
 import { describeMisread, type StreamSeen } from "./explain-missing-end.ts";
 import type { IdleWatchdog } from "./idle-watchdog.ts";
 import type { RunContext } from "./run-context.ts";
-import { fieldOf, findTerminalCause } from "./terminal-event.ts";
+import { findTerminalCause } from "./terminal-event.ts";
 
 export type ReaderContext = Pick<
   RunContext,
