@@ -159,7 +159,7 @@ const liveTurnsOf = (raw: RawSql, { me, dead }: LostOwners) => raw`
 export async function endUnnumberedTurns(
   raw: RawSql,
   owners: LostOwners,
-  { status, end }: Pick<TakeOver, "status" | "end">,
+  { status, end }: Pick<EndOfOther, "status" | "end">,
 ): Promise<number> {
   const result = await raw`
     update turns set ${endAt(raw)}, status = ${status},
@@ -172,7 +172,7 @@ export async function endUnnumberedTurns(
 }
 
 /** Makes the live turns of lost owners ours, under new fencing tokens, and returns them. */
-export async function takeOverTurns(raw: RawSql, owners: LostOwners): Promise<TurnRow[]> {
+export async function takeOverTurnRows(raw: RawSql, owners: LostOwners): Promise<TurnRow[]> {
   return raw<TurnRow[]>`
     update turns set owner_replica = ${owners.me}, fencing_token = fencing_token + 1
     where ${liveTurnsOf(raw, owners)}
@@ -191,7 +191,7 @@ export interface TurnRemains {
   engine: Pick<UsableEngine, "endpoint" | "keySealed"> | null;
 }
 
-/** Read it after `takeOverTurns`: only then does the log grow no more. */
+/** Read it after `takeOverTurnRows`: only then does the log grow no more. */
 export async function readTurnRemains(
   raw: RawSql,
   turn: Pick<TurnRow, "productId" | "turnId" | "startedAt" | "lastSeq" | "engineId">,
@@ -211,7 +211,7 @@ export async function readTurnRemains(
   return { engineEventId: null, logBytes: 0, lastEvents: null, ...row, engine: engine ?? null };
 }
 
-export interface TakeOver {
+export interface EndOfOther {
   row: TurnKey & Pick<TurnRow, "ownerReplica" | "fencingToken">;
   status: TurnStatus;
   /** The end as JSON text, without its lastSeq. */
@@ -221,7 +221,7 @@ export interface TakeOver {
 }
 
 /** Ends a live turn of another owner. False: the turn has ended or has another owner by now. */
-export async function takeOverTurn(raw: RawSql, given: TakeOver): Promise<boolean> {
+export async function endTurnOfOther(raw: RawSql, given: EndOfOther): Promise<boolean> {
   const { row, status, end, isUnsent } = given;
   const lastSeq = isUnsent ? raw`last_seq + 1` : raw`reserved_seq + 1`;
   const result = await raw`

@@ -1,5 +1,5 @@
 import { isDatabaseUnavailable } from "../../db/postgres-error.ts";
-import { findTurn, takeOverTurn, type TurnKey } from "../../db/turns.ts";
+import { findTurn, endTurnOfOther, type TurnKey } from "../../db/turns.ts";
 import { DomainError } from "../errors.ts";
 import type { LiveTurn } from "./model/live-turn.ts";
 import { CANCELLED, CANCELLED_UNSENT } from "./model/turn-end.ts";
@@ -16,8 +16,9 @@ const END_TIMEOUT_MS = 16_000;
 const ATTEMPTS = 5;
 
 /**
- * Ends a turn, and returns it. The engine is asked to end it too; the end says whether the engine may go on. A turn that
- * has ended stays as it is, and the engine is asked again if it may still work on that turn. A turn that completes meanwhile is completed.
+ * Ends a turn, and returns it. The engine is asked to end it too; the end says whether the engine may go on. If the
+ * engine completes the turn first, the turn is completed. A turn that has ended stays as it is, and the engine is asked
+ * again if it may still work on that turn.
  *
  * @throws TURN_NOT_FOUND, and DATABASE_UNAVAILABLE when the end is decided but could not be committed yet.
  */
@@ -72,5 +73,5 @@ async function cancelRecorded(ctx: CancelContext, input: TurnKey): Promise<boole
   if (ctx.turns.findOwn(row)) return false;
   const isUnsent = isLeftover(ctx, row);
   const end = isUnsent ? CANCELLED_UNSENT : CANCELLED;
-  return takeOverTurn(ctx.raw, { row, status: end.status, end: JSON.stringify(end), isUnsent });
+  return endTurnOfOther(ctx.raw, { row, status: end.status, end: JSON.stringify(end), isUnsent });
 }

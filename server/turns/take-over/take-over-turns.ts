@@ -1,4 +1,4 @@
-import { endUnnumberedTurns, takeOverTurns as takeOverRows, type LostOwners } from "../../../db/turns.ts";
+import { endUnnumberedTurns, takeOverTurnRows, type LostOwners } from "../../../db/turns.ts";
 import { FairSlots } from "../../time/fair-slots.ts";
 import { toLostOwnerEnd } from "./lost-owner-end.ts";
 import { SharedObservations } from "./shared-observations.ts";
@@ -19,7 +19,7 @@ export async function takeOverTurns(
   const owners = { me: ctx.replica.id, dead };
   const end = toLostOwnerEnd("streaming", "its engine does not number its events");
   const ended = await endUnnumberedTurns(ctx.raw, owners, { status: end.status, end: JSON.stringify(end) });
-  const rows = await takeOverRows(ctx.raw, owners);
+  const rows = await takeOverTurnRows(ctx.raw, owners);
   const slots = new FairSlots(ATTACH_AT_ONCE);
   const observer = new SharedObservations(ctx.reconciler);
   for (const row of rows) {
