@@ -62,13 +62,13 @@ async function writeBody(body: ReadableStream<Uint8Array>, response: NodeRespons
 /** Resolves when the browser has taken what was written, or has left. */
 async function untilRoom(response: NodeResponse): Promise<void> {
   await new Promise<void>((resolve) => {
-    const settle = () => {
-      response.off("drain", settle);
-      response.off("close", settle);
+    const wake = () => {
+      response.off("drain", wake);
+      response.off("close", wake);
       resolve();
     };
-    response.once("drain", settle);
-    response.once("close", settle);
-    if (response.destroyed) settle();
+    response.once("drain", wake);
+    response.once("close", wake);
+    if (response.destroyed) wake();
   });
 }

@@ -48,8 +48,8 @@ export class HumanQuestions {
     };
     signal.addEventListener("abort", withdraw, { once: true });
     // This also handles a rejection while the turn still sends its request event, before it awaits the promise.
-    const settled = (): void => signal.removeEventListener("abort", withdraw);
-    promise.then(settled, settled);
+    const stopListening = (): void => signal.removeEventListener("abort", withdraw);
+    promise.then(stopListening, stopListening);
     this.#brain.sql.run`
       INSERT OR REPLACE INTO pending_questions (request_id, task_id, turn_id, kind, question, asked_at)
       VALUES (${question.requestId}, ${question.taskId}, ${question.turnId}, ${question.kind},

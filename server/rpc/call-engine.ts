@@ -2,6 +2,7 @@ import type { RpcContext } from "./rpc-context.ts";
 import { recordCall } from "../audit/append-audit.ts";
 import type { AuditAction } from "../audit/audit-entry.ts";
 import { acquireEngine } from "../engines/access/acquire-engine.ts";
+import { callHolder } from "../engines/access/hold-view.ts";
 import type { HeldEngine } from "../engines/access/hold-engine.ts";
 import { DomainError, toErrorMessage } from "../errors.ts";
 import { postRpc, type RpcRequest, type RpcResult } from "../engine-contract/rpc.ts";
@@ -30,7 +31,7 @@ export async function callEngine(
   const { productId, userId, timeoutMs, expectGeneration, readOnly = false, signal } = input;
   const startedAt = ctx.clock.now();
   using early = ctx.connections.early.open(productId, userId);
-  const holder = { toHoldView: () => ({ kind: "call", method: input.method }) as const };
+  const holder = callHolder(input.method);
   const acquiring = { productId, userId, timeoutMs, expectGeneration, signal, holder };
   using engine = await acquireEngine(ctx, acquiring);
   early.remember(engine.endpoint);

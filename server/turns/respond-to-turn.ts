@@ -1,6 +1,7 @@
 import { findTurn, type TurnRow } from "../../db/turns.ts";
 import { noSuchQuestion, postHumanAnswer, type HumanAnswer } from "../engine-contract/hitl.ts";
 import { acquireEngine, type AcquireContext } from "../engines/access/acquire-engine.ts";
+import { callHolder } from "../engines/access/hold-view.ts";
 import { DomainError } from "../errors.ts";
 import type { LiveTurn } from "./model/live-turn.ts";
 import { parseEnd } from "./model/turn-end.ts";
@@ -31,13 +32,13 @@ interface Target {
 
 /** For the wait for the engine and its answer. */
 const TIMEOUT_MS = 30_000;
-const HOLDER = { toHoldView: () => ({ kind: "call", method: "turns.respond" }) as const };
 
 /**
  * Sends a person's answer to the engine of a turn, once. Returns what the engine says.
  *
  * @throws TURN_NOT_FOUND, also for a turn that has ended or has not begun; ENGINE_ERROR with the engine's error code
- * NO_PENDING_REQUEST if the question of `requestId` is not open; GENERATION_CHANGED if the engine has lost its memory since; what `acquireEngine` and `postHumanAnswer` throw.
+ * NO_PENDING_REQUEST if the question of `requestId` is not open; GENERATION_CHANGED if the engine has lost its memory
+ * since the turn's start; what `acquireEngine` and `postHumanAnswer` throw.
  */
 export async function respondToTurn(ctx: RespondContext, input: RespondInput): Promise<{ status: string }> {
   const { productId, address, requestId, ...given } = input;
@@ -48,11 +49,11 @@ export async function respondToTurn(ctx: RespondContext, input: RespondInput): P
     userId,
     timeoutMs: TIMEOUT_MS,
     expectGeneration,
-    holder: HOLDER,
+    holder: callHolder("turns.respond"),
     // An operation that waits for this turn would otherwise wait for its deadline.
     passesGate: live && (() => isUnderWay(live)),
   });
-  // After the wait for the engine: the question may have got its answer meanwhile.
+  // Checked after the wait for the engine, because the question may have got its answer during that wait.
   if (requestId !== undefined && live && !live.questions.has(requestId)) throw noSuchQuestion(requestId);
   const timeoutMs = Math.max(1, TIMEOUT_MS - (ctx.clock.now() - startedAt));
   const answer = { ...given, taskId, requestId, timeoutMs };

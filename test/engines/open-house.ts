@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { openDatabase } from "../../db/client.ts";
 import { insertProduct } from "../../db/products.ts";
+import { callHolder } from "../../server/engines/access/hold-view.ts";
 import { systemClock, type Clock } from "../../server/time/clock.ts";
 import type { Config } from "../../server/config/config.ts";
 import type { CallContext } from "../../server/context.ts";
@@ -107,6 +108,6 @@ export function toCall(
     graceSeconds: 1,
     deadlineMs: 20_000,
     idempotency,
-    holder: { toHoldView: () => ({ kind: "call", method: "test" }) as const },
+    holder: callHolder("test"),
   };
 }

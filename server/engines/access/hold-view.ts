@@ -10,6 +10,11 @@ export interface Holder {
   toHoldView(): HoldView;
 }
 
+/** The user of a hold for one call. */
+export function callHolder(method: string): Holder {
+  return { toHoldView: () => ({ kind: "call", method }) };
+}
+
 const NAMES: Readonly<Record<HoldView["kind"], readonly [one: string, many: string]>> = {
   turn: ["turn", "turns"],
   call: ["call", "calls"],

@@ -18,7 +18,7 @@ export type SpawnAnswer =
 export interface Child {
   /**
    * Resolves with the exit code. After a kill it is 128 plus the signal's number, as in shells and Docker. undefined:
-   * nobody will learn the code, and the process may still run.
+   * the code stays unknown, and the process may still run.
    */
   readonly exited: Promise<number | undefined>;
   readonly hasExited: boolean;

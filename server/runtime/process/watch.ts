@@ -78,7 +78,7 @@ export class ProcessWatch {
     this.#watched.set(container.containerId, watched);
     void exited?.then((code) => {
       if (code === undefined) {
-        // Nobody will tell when the process ends: it is polled from now on, like one of an earlier replica.
+        // The end of the process will not be reported. So it is polled from now on, like one of an earlier replica.
         watched.exited = undefined;
         return undefined;
       }

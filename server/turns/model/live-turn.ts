@@ -310,7 +310,7 @@ export class LiveTurn implements Holder {
     const visible = this.#visibleSeq;
     const end = this.#committedEnd;
     if (cursor >= visible) {
-      // The log tells of the events between, which nobody can have any more.
+      // The events before this end are lost. The log reports them as a gap.
       if (end && end.lastSeq > this.#window.lastSeq + 1) return { kind: "log" };
       if (end) return { kind: "batch", batch: { lastSeq: end.lastSeq, events: [], end } };
       return { kind: cursor > this.#reservedSeq ? "unknown_cursor" : "wait" };

@@ -2,8 +2,8 @@ import type { TurnStatus } from "../../../db/turns.ts";
 import { toEndCause, type EndCause } from "../model/turn-end.ts";
 
 /**
- * The end of a turn that was in this status when its owner died, and that nobody can read on. It is unknown whether the
- * engine has a turn in `starting`. `isGone`: the engine's process has ended.
+ * The end of a turn that was in this status when its owner died, and that no replica can read on. It is unknown whether
+ * the engine has a turn in `starting`. `isGone`: the engine's process has ended.
  */
 export function toLostOwnerEnd(status: TurnStatus, why: string, isGone = false): EndCause {
   const engineMayContinue = !isGone;

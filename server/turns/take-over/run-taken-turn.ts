@@ -50,7 +50,7 @@ export async function runTakenTurn(ctx: TakeOverContext, input: TakenTurnInput):
   }
 }
 
-/** Waits while an operation has closed the engine's gate. undefined: the turn was stopped meanwhile. */
+/** Waits while an operation has closed the engine's gate. undefined: the turn was stopped during the wait. */
 async function holdEngineOf(
   ctx: TakeOverContext,
   { turn, row }: TakenTurnInput,

@@ -4,8 +4,8 @@ import type { RunContext } from "../upstream/run-context.ts";
 type Observer = RunContext["reconciler"];
 
 /**
- * Observes each engine once for all of its turns that ask meanwhile. Each further request would make the reconcile in
- * progress observe the engine again, and all would wait for the last one.
+ * Turns of one engine that ask during one observation share it. Otherwise each request would make the reconcile in
+ * progress observe the engine again, and all turns would wait for the last observation.
  */
 export class SharedObservations implements Observer {
   readonly #observer: Observer;

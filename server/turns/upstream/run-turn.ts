@@ -24,7 +24,7 @@ export interface RunTurnInput {
 /** How a turn went: an end to record, with an error for the callers of start if there is one; or nothing to record. */
 export type TurnResult =
   | { kind: "ended"; cause: EndCause; startError?: DomainError | undefined }
-  /** The turn was a dead owner's, and nobody can read it on. As after every lost owner, no hold remains. */
+  /** The turn was a dead owner's, and its events cannot be read on. As after every lost owner, no hold remains. */
   | { kind: "unreadable"; cause: EndCause }
   | { kind: "not_begun"; error: unknown }
   /** The next owner goes on with the turn. */

@@ -5,7 +5,7 @@ import type { LiveTurn } from "../model/live-turn.ts";
 import { CANCELLED_BY_ENGINE, type EndCause, type EndReason } from "../model/turn-end.ts";
 import type { RunContext } from "./run-context.ts";
 
-/** The ends that leave nobody to read what the engine still does. So the engine is asked to end its turn too. */
+/** After these ends, no replica reads what the engine still does. So the engine is asked to end its turn too. */
 const ENDED_AT_ENGINE: readonly EndReason[] = [
   "CANCELLED",
   "ENGINE_TIMEOUT",

@@ -1,6 +1,7 @@
 import type { TurnRow } from "../../../db/turns.ts";
 import { cancelTask } from "../../engine-contract/cancel.ts";
 import { acquireEngine, type AcquireContext } from "../../engines/access/acquire-engine.ts";
+import { callHolder } from "../../engines/access/hold-view.ts";
 import { DomainError } from "../../errors.ts";
 import { parseEnd } from "../model/turn-end.ts";
 import { findLeftTurn } from "./find-left-turn.ts";
@@ -8,8 +9,6 @@ import type { RunContext } from "./run-context.ts";
 
 export type StopLeftContext = AcquireContext &
   Pick<RunContext, "raw" | "connections" | "turnTiming" | "lingeringHolds" | "log">;
-
-const HOLDER = { toHoldView: () => ({ kind: "call", method: "turns.cancel" }) as const };
 
 /**
  * For a turn that has ended here. If its engine may still work on it, asks the engine once to end it, and releases the
@@ -34,12 +33,12 @@ async function stopAtEngine(ctx: StopLeftContext, row: TurnRow): Promise<void> {
     userId,
     timeoutMs,
     expectGeneration: generation,
-    holder: HOLDER,
+    holder: callHolder("turns.cancel"),
     // An operation that waits for the turn's hold would otherwise wait for its deadline.
     passesGate: () => ctx.lingeringHolds.find(engineId, taskId) !== undefined,
   });
   if (engine.engineId !== engineId) return;
-  // Last before the request, so that a turn that starts meanwhile is not taken for this one.
+  // Last before the request: a turn that has started since then must not be ended in place of this one.
   if ((await findLeftTurn(ctx, row))?.turnId !== turnId) return;
   const answer = await cancelTask(ctx.connections, engine, { taskId, timeoutMs });
   if (answer === "cancelled" || answer === "no_turn") {

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { EngineHolds } from "../../../server/engines/access/engine-holds.ts";
-import { describeHolds, type HoldView } from "../../../server/engines/access/hold-view.ts";
+import { callHolder, describeHolds, type HoldView } from "../../../server/engines/access/hold-view.ts";
 
 const never = () => new AbortController().signal;
-const call = (method = "m") => ({ holder: { toHoldView: () => ({ kind: "call", method }) as const } });
+const call = (method = "m") => ({ holder: callHolder(method) });
 
 test("a closed gate keeps new holders out until it opens, and leaves other engines alone", async () => {
   const holds = new EngineHolds();
@@ -117,7 +117,7 @@ describe("who waits for the holders is told what they are", () => {
     expect(text.length).toBeLessThan(900);
   });
 
-  test("whoever waits at the gate is told what the operation waits for", async () => {
+  test("a call that waits at the gate is told what the operation waits for", async () => {
     const holds = new EngineHolds();
     expect(holds.explainGate("e")).toBeUndefined();
     const hold = await holds.acquire("e", never(), call("skill.run"));
