@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 /** Wakes the replays that follow a turn while it runs. The events themselves are in the brain. */
 export class TurnFeeds {
-  /** The turns that run. A turn that nobody waits for has undefined. */
+  /** The turns that run. undefined: no replay waits for the turn's next event. */
   readonly #feeds = new Map<string, PromiseWithResolvers<void> | undefined>();
   readonly #replays = new Set<Promise<void>>();
 
@@ -25,8 +25,8 @@ export class TurnFeeds {
   }
 
   /**
-   * Resolves with the next event of the turn, true, or false if the turn has ended. Call it without an await after the
-   * last look into the brain.
+   * Resolves with true at the next event of the turn, and with false if the turn has ended. Call it without an await after
+   * the last read of the brain.
    */
   async next(turnId: string): Promise<boolean> {
     if (!this.#feeds.has(turnId)) return false;
