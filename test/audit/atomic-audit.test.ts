@@ -135,11 +135,13 @@ test("a change exists if and only if its audit row exists, however its connectio
     }
   };
   const written = new AbortController();
+  // Connections of its own: a query that waits behind another one on its connection fails when that connection is cut.
+  await using cutter = openDatabase({ url: own.url, poolSize: 2, applicationName: "cutter" });
   let cuts = 0;
   const cut = async () => {
     while (!written.signal.aborted && cuts < 20) {
       // Connections that are still opening run none of these queries, so they are not cut.
-      const ended = await own.raw`select pg_terminate_backend(pid) from pg_stat_activity
+      const ended = await cutter.raw`select pg_terminate_backend(pid) from pg_stat_activity
         where datname = current_database() and application_name = 'platform-test' and state <> 'idle'
           and (query like '%platform_keys%' or query like '%audit%' or query = 'commit')
           and query not like '%pg_terminate_backend%'`;
