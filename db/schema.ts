@@ -3,6 +3,7 @@ import {
   bigint,
   boolean,
   check,
+  customType,
   index,
   integer,
   jsonb,
@@ -46,6 +47,7 @@ export interface EngineSpec {
 
 const at = (name: string) => timestamp(name, { withTimezone: true, mode: "string" });
 const long = (name: string) => bigint(name, { mode: "number" });
+const bytes = customType<{ data: Uint8Array }>({ dataType: () => "bytea" });
 
 export const ENGINE_STATUSES = [
   "provisioning",
@@ -256,7 +258,7 @@ export const turns = pgTable(
     engineId: uuid("engine_id").notNull(),
     generation: integer().notNull(),
     taskId: text("task_id").notNull(),
-    /** SHA-256 of the canonical input. The same id with another input is refused. */
+    /** HMAC of the canonical input. The same id with another input is refused. */
     fingerprint: text().notNull(),
     status: text({ enum: TURN_STATUSES }).notNull(),
     ownerReplica: uuid("owner_replica").notNull(),
@@ -267,7 +269,7 @@ export const turns = pgTable(
     bytes: long("bytes").notNull().default(0),
     startedAt: at("started_at").notNull(),
     endedAt: at("ended_at"),
-    /** The end as JSON text; null while the turn is live. */
+    /** The end as JSON text; null while the turn is live. The engine's words in it may be sealed. */
     end: text(),
   },
   (table) => [
@@ -295,13 +297,27 @@ export const turnEvents = pgTable(
     turnStartedAt: at("turn_started_at").notNull(),
     firstSeq: long("first_seq").notNull(),
     lastSeq: long("last_seq").notNull(),
-    /** A JSON array of events, as text. */
-    events: text().notNull(),
+    /** A JSON array of events, as text; null if the row is sealed. */
+    events: text(),
+    /** The same array, sealed with a data key of the partition's hour; null if the row is not sealed. */
+    sealed: bytes("sealed"),
     /** The engine's id of the last of these events; null if the engine does not number its events. */
     engineEventId: text("engine_event_id"),
   },
   (table) => [primaryKey({ columns: [table.productId, table.turnId, table.firstSeq, table.turnStartedAt] })],
 );
+
+/**
+ * The keys of sealed turn content. The table is unlogged: WAL, base backups and standbys never hold a data key. A crash of
+ * Postgres empties the table, and the replicas write their keys again.
+ */
+export const dataKeys = pgTable("data_keys", {
+  id: uuid().primaryKey(),
+  /** The hour of the turns' start in UTC, as in the name of its partition: 2026112920. */
+  hour: text().notNull(),
+  /** The data key, sealed with a master key. */
+  sealed: text().notNull(),
+});
 
 export const STORED_KINDS = ["replies", "turn_log"] as const;
 

@@ -1,14 +1,7 @@
 import type { RawSql } from "./client.ts";
+import type { LogChunk, StoredChunk } from "./log-chunk.ts";
 import { findPostgresError } from "./postgres-error.ts";
 import type { TurnKey, TurnStatus } from "./turns.ts";
-
-/** One row of the log. */
-export interface LogChunk {
-  firstSeq: number;
-  lastSeq: number;
-  /** A JSON array of events. */
-  events: string;
-}
 
 /** A row that is to be written. */
 export interface AppendedChunk extends LogChunk {
@@ -25,7 +18,7 @@ export interface TurnAppend extends TurnKey {
   status: TurnStatus;
   /** The end as JSON text; undefined while the turn is live. */
   end: string | undefined;
-  chunks: readonly AppendedChunk[];
+  chunks: readonly (AppendedChunk & { sealed?: Buffer | undefined })[];
 }
 
 // Many texts are sent as one parameter, joined by this character. That saves escaping them. JSON never contains it raw.
@@ -43,9 +36,7 @@ export async function appendToTurnLog(
   ownerReplica: string,
   appends: readonly TurnAppend[],
 ): Promise<Map<number, number>> {
-  const chunks = appends.flatMap((append, index) =>
-    append.chunks.map((chunk) => ({ turn: index + 1, ...chunk })),
-  );
+  const chunks = toColumns(appends);
   const rows = await raw<{ n: number; logBytes: number }[]>`
     with head as (
       select * from unnest(
@@ -70,21 +61,23 @@ export async function appendToTurnLog(
         and (turns.status in ('starting', 'streaming') or turns."end" = head."end")
       returning head.n, turns.product_id, turns.id, turns.started_at
     ), appended as (
-      insert into turn_events (product_id, turn_id, turn_started_at, first_seq, last_seq, events, engine_event_id)
-      select owned.product_id, owned.id, owned.started_at, chunk.first_seq, chunk.last_seq, chunk.events,
-        nullif(chunk.engine_event_id, '')
+      insert into turn_events
+        (product_id, turn_id, turn_started_at, first_seq, last_seq, events, sealed, engine_event_id)
+      select owned.product_id, owned.id, owned.started_at, chunk.first_seq, chunk.last_seq, nullif(chunk.events, ''),
+        decode(nullif(chunk.sealed, ''), 'base64'), nullif(chunk.engine_event_id, '')
       from unnest(
-        ${chunks.map((chunk) => chunk.turn)}::bigint[],
-        ${chunks.map((chunk) => chunk.firstSeq)}::bigint[],
-        ${chunks.map((chunk) => chunk.lastSeq)}::bigint[],
-        string_to_array(${chunks.map((chunk) => chunk.events).join(SEPARATOR)}, chr(30)),
-        string_to_array(${chunks.map((chunk) => chunk.engineEventId ?? "").join(SEPARATOR)}, chr(30))
-      ) as chunk (n, first_seq, last_seq, events, engine_event_id)
+        ${chunks.turn}::bigint[],
+        ${chunks.firstSeq}::bigint[],
+        ${chunks.lastSeq}::bigint[],
+        string_to_array(${chunks.events}, chr(30)),
+        string_to_array(${chunks.sealed}, chr(30)),
+        string_to_array(${chunks.engineEventId}, chr(30))
+      ) as chunk (n, first_seq, last_seq, events, sealed, engine_event_id)
       join owned using (n)
       on conflict (product_id, turn_id, first_seq, turn_started_at)
-        do update set last_seq = excluded.last_seq, events = excluded.events,
+        do update set last_seq = excluded.last_seq, events = excluded.events, sealed = excluded.sealed,
           engine_event_id = excluded.engine_event_id
-      returning product_id, octet_length(events) as bytes
+      returning product_id, coalesce(octet_length(events), octet_length(sealed)) as bytes
     ), counted as (
       insert into stored_bytes (scope, kind, hour, bytes)
       select product_id::text, 'turn_log', date_trunc('hour', orch_now(), 'UTC'), sum(bytes)
@@ -95,6 +88,22 @@ export async function appendToTurnLog(
     select n::float8 as n, coalesce(counted.bytes, 0)::float8 as "logBytes"
     from owned left join counted on counted.scope = owned.product_id::text`;
   return new Map(rows.map((row) => [row.n - 1, row.logBytes]));
+}
+
+/** The rows to write, as one parameter for each column. `turn` counts from 1. */
+function toColumns(appends: readonly TurnAppend[]) {
+  const chunks = appends.flatMap((append, index) =>
+    append.chunks.map((chunk) => ({ turn: index + 1, ...chunk })),
+  );
+  const join = (texts: string[]) => texts.join(SEPARATOR);
+  return {
+    turn: chunks.map(({ turn }) => turn),
+    firstSeq: chunks.map(({ firstSeq }) => firstSeq),
+    lastSeq: chunks.map(({ lastSeq }) => lastSeq),
+    events: join(chunks.map(({ sealed, events }) => (sealed === undefined ? events : ""))),
+    sealed: join(chunks.map(({ sealed }) => sealed?.toString("base64") ?? "")),
+    engineEventId: join(chunks.map(({ engineEventId }) => engineEventId ?? "")),
+  };
 }
 
 /** Whether an append failed because no partition covers the turn's start. */
@@ -113,16 +122,17 @@ export interface LogPage extends TurnKey {
 const PAGE_MAX_ROWS = 256;
 
 /** The rows with events after `afterSeq`, in order. The first row may begin with earlier events. */
-export async function readTurnLog(raw: RawSql, page: LogPage): Promise<LogChunk[]> {
+export async function readTurnLog(raw: RawSql, page: LogPage): Promise<StoredChunk[]> {
   const { productId, turnId, startedAt, afterSeq } = page;
   const turn = raw`product_id = ${productId} and turn_id = ${turnId}
     and turn_started_at = ${startedAt}::text::timestamptz`;
-  return raw<LogChunk[]>`
-    select first_seq::float8 as "firstSeq", last_seq::float8 as "lastSeq", events
+  return raw<StoredChunk[]>`
+    select first_seq::float8 as "firstSeq", last_seq::float8 as "lastSeq", events, sealed
     from (
-      select *, sum(octet_length(events)) over (order by first_seq) - octet_length(events) as bytes_before
+      select *, sum(bytes) over (order by first_seq) - bytes as bytes_before
       from (
-        select first_seq, last_seq, events from turn_events
+        select first_seq, last_seq, events, sealed, coalesce(octet_length(events), octet_length(sealed)) as bytes
+        from turn_events
         where ${turn} and last_seq > ${afterSeq} and first_seq >= coalesce(
           (select max(first_seq) from turn_events where ${turn} and first_seq <= ${afterSeq}), 0)
         order by first_seq limit ${PAGE_MAX_ROWS}
@@ -133,18 +143,19 @@ export async function readTurnLog(raw: RawSql, page: LogPage): Promise<LogChunk[
 }
 
 const ABOUT_MAX_ROWS = 32;
+/** How the type of an event that asks or answers a question begins, in a row's text. */
+export const QUESTION_MARK = '"type":"hitl_';
 
-/** The events of the newest rows, in order, with an event whose type begins with `typePrefix`. */
-export async function readChunksAbout(
+/** The newest rows, in order, with an event that asks or answers a question. A sealed row says so in its second byte. */
+export async function readChunksAboutQuestions(
   raw: RawSql,
   turn: TurnKey & { startedAt: string },
-  typePrefix: string,
-): Promise<string[]> {
-  const rows = await raw<Pick<LogChunk, "events">[]>`
-    select events from turn_events
+): Promise<StoredChunk[]> {
+  const rows = await raw<StoredChunk[]>`
+    select first_seq::float8 as "firstSeq", last_seq::float8 as "lastSeq", events, sealed from turn_events
     where product_id = ${turn.productId} and turn_id = ${turn.turnId}
       and turn_started_at = ${turn.startedAt}::text::timestamptz
-      and strpos(events, ${`"type":"${typePrefix}`}) > 0
+      and (strpos(events, ${QUESTION_MARK}) > 0 or substring(sealed from 2 for 1) = decode('01', 'hex'))
     order by first_seq desc limit ${ABOUT_MAX_ROWS}`;
-  return rows.map(({ events }) => events).toReversed();
+  return rows.toReversed();
 }

@@ -1,5 +1,6 @@
 import type { RawSql } from "./client.ts";
 import type { UsableEngine } from "./engines.ts";
+import type { StoredChunk } from "./log-chunk.ts";
 import type { turns } from "./schema.ts";
 
 export interface TurnKey {
@@ -185,30 +186,36 @@ export interface TurnRemains {
   engineEventId: string | null;
   /** The size of the log's events. */
   logBytes: number;
-  /** The newest events in the log, a JSON array; null: the log has no events. */
-  lastEvents: string | null;
+  /** The newest row of the log; null: the log has no events. */
+  lastChunk: StoredChunk | null;
   /** The engine as it is on record; null: it was destroyed. */
   engine: Pick<UsableEngine, "endpoint" | "keySealed"> | null;
 }
+
+type LogRemains = StoredChunk & Omit<TurnRemains, "engine" | "lastChunk">;
 
 /** Read it after `takeOverTurnRows`: only then does the log grow no more. */
 export async function readTurnRemains(
   raw: RawSql,
   turn: Pick<TurnRow, "productId" | "turnId" | "startedAt" | "lastSeq" | "engineId">,
 ): Promise<TurnRemains> {
-  const [row] = await raw<Omit<TurnRemains, "engine">[]>`
-    with log as (
-      select * from turn_events
-      where product_id = ${turn.productId} and turn_id = ${turn.turnId}
-        and turn_started_at = ${turn.startedAt}::text::timestamptz
-    )
-    select coalesce(sum(octet_length(events)), 0)::float8 as "logBytes",
-      (select engine_event_id from log where last_seq = ${turn.lastSeq}) as "engineEventId",
-      (select events from log where last_seq = ${turn.lastSeq}) as "lastEvents"
-    from log`;
+  const log = raw`turn_events where product_id = ${turn.productId} and turn_id = ${turn.turnId}
+    and turn_started_at = ${turn.startedAt}::text::timestamptz`;
+  const [row] = await raw<LogRemains[]>`
+    select total.bytes as "logBytes", last.first_seq::float8 as "firstSeq", last.last_seq::float8 as "lastSeq",
+      last.events, last.sealed, last.engine_event_id as "engineEventId"
+    from (
+      select coalesce(sum(coalesce(octet_length(events), octet_length(sealed))), 0)::float8 as bytes from ${log}
+    ) as total
+    left join (select * from ${log} and last_seq = ${turn.lastSeq}) as last on true`;
   const [engine] = await raw<Pick<UsableEngine, "endpoint" | "keySealed">[]>`
     select endpoint, key_sealed as "keySealed" from engines where id = ${turn.engineId}`;
-  return { engineEventId: null, logBytes: 0, lastEvents: null, ...row, engine: engine ?? null };
+  return {
+    engineEventId: row?.engineEventId ?? null,
+    logBytes: row?.logBytes ?? 0,
+    lastChunk: row?.firstSeq == null ? null : row,
+    engine: engine ?? null,
+  };
 }
 
 export interface EndOfOther {

@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import type { Database } from "../db/client.ts";
 import { openAuditAppends } from "./audit/append-audit.ts";
 import type { DataDir } from "./boot/data-dir.ts";
@@ -22,7 +23,10 @@ import type { EngineRuntime } from "./runtime/engine-runtime.ts";
 import { Secrets } from "./secrets/secrets.ts";
 import { FairSlots } from "./time/fair-slots.ts";
 import { closeTurns } from "./turns/drain-turns.ts";
+import { DataKeyFiles } from "./turns/log/data-key-files.ts";
+import { DataKeys } from "./turns/log/data-keys.ts";
 import { TurnLog } from "./turns/log/turn-log.ts";
+import { TurnSeals } from "./turns/log/turn-seals.ts";
 import { TURN_TIMING, type TurnTiming } from "./turns/model/turn-timing.ts";
 import { TurnRegistry } from "./turns/turn-registry.ts";
 import { IsoTime } from "./turns/upstream/iso-time.ts";
@@ -62,9 +66,12 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
   const reconciler = new Reconciler({ ...base, connections, takenPorts, memoryKills });
   stack.defer(() => reconciler.close());
   const turns = new TurnRegistry(base);
-  const turnLog = new TurnLog(base);
+  const dataKeys = new DataKeys({ ...base, keyring, files: openDataKeyFiles(base) });
+  const seals = new TurnSeals({ ...base, dataKeys });
+  const turnLog = new TurnLog({ ...base, seals });
   const turnTiming: TurnTiming = TURN_TIMING;
   const lingeringHolds = new LingeringHolds({ ...base, reconciler, turnTiming });
+  stack.defer(() => dataKeys.keep());
   stack.defer(() => closeTurns({ ...base, turns, turnLog, turnTiming, lingeringHolds }));
   return {
     ...base,
@@ -79,6 +86,8 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
     lease,
     reconciler,
     turns,
+    dataKeys,
+    seals,
     turnLog,
     turnTiming,
     lingeringHolds,
@@ -89,4 +98,12 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
     runningCalls: new RunningCalls(),
     drain: new DrainState(),
   };
+}
+
+function openDataKeyFiles({
+  config,
+  dataDir,
+}: Pick<DomainParts, "config" | "dataDir">): DataKeyFiles | undefined {
+  const folder = config.dataKeysDir ?? (dataDir && join(config.dataDir, "data-keys"));
+  return folder === undefined ? undefined : new DataKeyFiles(folder);
 }

@@ -131,6 +131,8 @@ export const SETTINGS = {
     "536870912",
     wholeNumber(1, 1_099_511_627_776),
   ),
+  sealTurns: withDefault("ORCH_SEAL_TURNS", "false", { ...flag, productionDefault: "true" }),
+  dataKeysDir: optional("ORCH_DATA_KEYS_DIR", "`data-keys` in the data directory; in production no folder", path),
   turnIdleTimeoutMs: withDefault("ORCH_TURN_IDLE_TIMEOUT_S", "600", seconds(0.05)),
   hitlTimeoutMs: withDefault("ORCH_HITL_TIMEOUT_S", "259200", seconds(0.05)),
 };

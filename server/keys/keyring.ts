@@ -1,4 +1,5 @@
-import { createCipheriv, createDecipheriv, createSecretKey, randomBytes, type KeyObject } from "node:crypto";
+import { createSecretKey, randomBytes, type KeyObject } from "node:crypto";
+import { openBytes, sealBytes, SEALING_KEY_BYTES } from "./seal-bytes.ts";
 
 /** Encrypts secrets for the database. The associated data, a row id for instance, binds a sealed text to its row. */
 export interface Keyring {
@@ -10,10 +11,6 @@ export interface Keyring {
 }
 
 const VERSION = "v1";
-const CIPHER = "aes-256-gcm";
-const KEY_BYTES = 32;
-const NONCE_BYTES = 12;
-const TAG_BYTES = 16;
 const KEY_ID_PATTERN = /^[A-Za-z0-9_-]{1,32}$/;
 const BASE64_PATTERN = /^(?:[A-Za-z0-9+/]+|[A-Za-z0-9_-]+)={0,2}$/;
 
@@ -35,7 +32,7 @@ export function openKeyring(masterKeys: string): Keyring {
   return {
     firstKeyId,
     seal: (plaintext, associatedData) =>
-      `${VERSION}.${firstKeyId}.${seal(firstKey, plaintext, associatedData)}`,
+      `${VERSION}.${firstKeyId}.${sealBytes(firstKey, plaintext, associatedData).toString("base64url")}`,
     open: (sealed, associatedData) => {
       const [version, keyId = "", body = "", ...rest] = sealed.split(".");
       if (version !== VERSION || rest.length > 0) throw new Error("this is not a sealed text of version v1");
@@ -44,14 +41,14 @@ export function openKeyring(masterKeys: string): Keyring {
         throw new Error(
           `the text was sealed with the master key "${keyId}", which is not in the keyring: add that key`,
         );
-      return open(key, Buffer.from(body, "base64url"), associatedData);
+      return openBytes(key, Buffer.from(body, "base64url"), associatedData).toString("utf8");
     },
   };
 }
 
 /** Makes one new key, in the format of `openKeyring`. */
 export function generateMasterKeys(): string {
-  return `k${randomBytes(4).toString("hex")}:${randomBytes(KEY_BYTES).toString("base64")}`;
+  return `k${randomBytes(4).toString("hex")}:${randomBytes(SEALING_KEY_BYTES).toString("base64")}`;
 }
 
 function readEntry(entry: string, position: number): { keyId: string; key: KeyObject } {
@@ -63,36 +60,8 @@ function readEntry(entry: string, position: number): { keyId: string; key: KeyOb
   }
   const encoded = entry.slice(colon + 1);
   const bytes = Buffer.from(encoded, "base64");
-  if (!BASE64_PATTERN.test(encoded) || bytes.length !== KEY_BYTES) {
-    throw new Error(`entry ${position} is not ${KEY_BYTES} bytes in base64`);
+  if (!BASE64_PATTERN.test(encoded) || bytes.length !== SEALING_KEY_BYTES) {
+    throw new Error(`entry ${position} is not ${SEALING_KEY_BYTES} bytes in base64`);
   }
   return { keyId, key: createSecretKey(bytes) };
-}
-
-function seal(key: KeyObject, plaintext: string, associatedData: string): string {
-  const nonce = randomBytes(NONCE_BYTES);
-  const cipher = createCipheriv(CIPHER, key, nonce, { authTagLength: TAG_BYTES });
-  cipher.setAAD(Buffer.from(associatedData, "utf8"));
-  const sealed = Buffer.concat([
-    nonce,
-    cipher.update(plaintext, "utf8"),
-    cipher.final(),
-    cipher.getAuthTag(),
-  ]);
-  return sealed.toString("base64url");
-}
-
-function open(key: KeyObject, sealed: Buffer, associatedData: string): string {
-  if (sealed.length < NONCE_BYTES + TAG_BYTES) throw new Error("the sealed text is too short: it was cut");
-  const decipher = createDecipheriv(CIPHER, key, sealed.subarray(0, NONCE_BYTES), {
-    authTagLength: TAG_BYTES,
-  });
-  decipher.setAAD(Buffer.from(associatedData, "utf8"));
-  decipher.setAuthTag(sealed.subarray(sealed.length - TAG_BYTES));
-  const body = sealed.subarray(NONCE_BYTES, sealed.length - TAG_BYTES);
-  try {
-    return Buffer.concat([decipher.update(body), decipher.final()]).toString("utf8");
-  } catch (error) {
-    throw new Error("the sealed text is damaged, or belongs to another row", { cause: error });
-  }
 }

@@ -20,6 +20,8 @@ export function startMaintenanceLoop(ctx: AppContext): Loop {
     ["turn partitions", () => ensureTurnPartitions(ctx.raw)],
     ["audit partitions", () => ensureAuditPartitions(ctx.db)],
     ["turn retention", (signal) => retireTurns(ctx, signal)],
+    // After the retention, which decides the hours whose keys are destroyed.
+    ["data keys", () => ctx.dataKeys.maintain(ctx.config.turnRetentionMs)],
     ["expired idempotency records", () => removeExpiredIdempotencyRecords(ctx.db)],
     ["counts of stored bytes", () => removeOldStoredBytes(ctx.db)],
     ["tombstones", () => checkTombstones(ctx)],

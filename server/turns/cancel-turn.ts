@@ -9,7 +9,7 @@ import { isLeftover } from "./start/record-turn.ts";
 import type { TurnContext } from "./turn-context.ts";
 import { stopLeftTurn, type StopLeftContext } from "./upstream/stop-left-turn.ts";
 
-type CancelContext = Pick<TurnContext, "raw" | "turns" | "clock" | "replica"> & StopLeftContext;
+type CancelContext = Pick<TurnContext, "raw" | "turns" | "clock" | "replica" | "seals"> & StopLeftContext;
 
 /** For the engine's answer, the last event of its stream, and the commit. The first two take 6 s at most. */
 const END_TIMEOUT_MS = 16_000;

@@ -46,6 +46,8 @@ export function testConfig(changes: Partial<Config> = {}): Config {
     turnMaxBytes: 67_108_864,
     turnLogBytesPerHour: 2_147_483_648,
     eventMaxBytes: 1_048_576,
+    sealTurns: false,
+    dataKeysDir: undefined,
     turnIdleTimeoutMs: 600_000,
     hitlTimeoutMs: 259_200_000,
     ...changes,

@@ -5,10 +5,14 @@ import { EngineConnections } from "../../server/engine-contract/connections.ts";
 import { EngineReads } from "../../server/engines/access/engine-reads.ts";
 import { EngineHolds } from "../../server/engines/access/engine-holds.ts";
 import { LeaseGuard } from "../../server/replicas/lease-guard.ts";
+import type { Config } from "../../server/config/config.ts";
 import type { Log } from "../../server/log.ts";
 import { type Clock, systemClock } from "../../server/time/clock.ts";
 import { closeTurns } from "../../server/turns/drain-turns.ts";
+import { generateMasterKeys, openKeyring } from "../../server/keys/keyring.ts";
+import { DataKeys } from "../../server/turns/log/data-keys.ts";
 import { TurnLog } from "../../server/turns/log/turn-log.ts";
+import { TurnSeals } from "../../server/turns/log/turn-seals.ts";
 import { TURN_TIMING, type TurnTiming } from "../../server/turns/model/turn-timing.ts";
 import type { TurnEnd } from "../../server/turns/model/turn-end.ts";
 import { followTurn, type FollowContext } from "../../server/turns/read/follow-turn.ts";
@@ -24,8 +28,15 @@ import { openEngineDouble, type EngineDouble } from "./engine-double.ts";
 const noop = () => {};
 export const silentLog: Log = { debug: noop, info: noop, warn: noop, error: noop, child: () => silentLog };
 
+const WORLD_MASTER_KEYS = generateMasterKeys();
+
 /** All that the functions for turns use. */
-export type WorldContext = StartContext & FollowContext & RespondContext;
+export type WorldContext = StartContext &
+  FollowContext &
+  RespondContext & {
+    config: Pick<Config, "sealTurns">;
+    dataKeys: DataKeys;
+  };
 
 /** An engine's row as the reconciler double shows it. The row in the database does not follow it. */
 export interface EngineRowDouble {
@@ -45,6 +56,9 @@ export interface WorldOptions {
   wrapRaw?: (raw: RawSql) => RawSql;
   clock?: Clock;
   timing?: Partial<TurnTiming>;
+  /** `id:base64,…`. All processes have the same keys by default. */
+  masterKeys?: string;
+  log?: Log;
   config?: Partial<WorldContext["config"]>;
 }
 
@@ -124,6 +138,7 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
       turnIdleTimeoutMs: 600_000,
       hitlTimeoutMs: 259_200_000,
       turnRetentionMs: 3 * 3_600_000,
+      sealTurns: true,
       ...options.config,
       ...own.config,
     };
@@ -145,7 +160,7 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
     const base = {
       raw,
       clock,
-      log: silentLog,
+      log: own.log ?? silentLog,
       config,
       replica,
       turnTiming,
@@ -153,6 +168,9 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
       connections,
       holds,
     };
+    const keyring = openKeyring(own.masterKeys ?? WORLD_MASTER_KEYS);
+    const dataKeys = new DataKeys({ ...base, keyring });
+    const seals = new TurnSeals({ ...base, dataKeys });
     const lease = new LeaseGuard(replica);
     guards.push(lease);
     const ctx: WorldContext = {
@@ -161,7 +179,9 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
       engineReads: new EngineReads(async (users) => findEngines(link.db, users)),
       openedKeys: { open: (sealed) => sealed },
       turns: new TurnRegistry(base),
-      turnLog: new TurnLog(base),
+      dataKeys,
+      seals,
+      turnLog: new TurnLog({ ...base, seals }),
       lingeringHolds: new LingeringHolds(base),
       isoTime: new IsoTime(),
     };

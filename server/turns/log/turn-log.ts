@@ -8,7 +8,7 @@ import { toEndCause, type EndCause } from "../model/turn-end.ts";
 import type { TurnContext } from "../turn-context.ts";
 import { chooseFairly } from "./choose-fairly.ts";
 
-interface TurnLogOptions extends Pick<TurnContext, "raw" | "clock" | "log" | "replica"> {
+interface TurnLogOptions extends Pick<TurnContext, "raw" | "clock" | "log" | "replica" | "seals"> {
   config: Pick<Config, "turnLogBytesPerHour">;
 }
 
@@ -95,6 +95,7 @@ export class TurnLog {
     const batches = this.#takeBatches();
     let hasFailed = false;
     for (const batch of batches) hasFailed = !(await this.#commit(batch)) || hasFailed;
+    if (this.#failures > 0 && !hasFailed) await this.#options.seals.keepKeys();
     this.#failures = hasFailed ? this.#failures + 1 : 0;
     const spacingMs = hasFailed
       ? Math.min(RETRY_MAX_MS, COMMIT_SPACING_MS * 2 ** Math.min(this.#failures, 10))
@@ -139,7 +140,8 @@ export class TurnLog {
 
   async #commit(batch: TurnCommit[], isRepaired = false): Promise<boolean> {
     try {
-      const owned = await appendToTurnLog(this.#options.raw, this.#options.replica.id, batch);
+      const { raw, replica, seals } = this.#options;
+      const owned = await appendToTurnLog(raw, replica.id, await seals.seal(batch));
       batch.forEach((commit, index) => this.#markCommitted(commit, owned.get(index)));
       return true;
     } catch (error) {

@@ -1,4 +1,5 @@
-import type { AppendedChunk, LogChunk } from "../../../db/turn-events.ts";
+import type { LogChunk } from "../../../db/log-chunk.ts";
+import type { AppendedChunk } from "../../../db/turn-events.ts";
 import { isLaterEventId } from "../../engine-contract/event-id.ts";
 import { toBatches } from "./log-batches.ts";
 import { BATCH_MAX_BYTES, BATCH_MAX_EVENTS, type TurnEvent } from "../read/turn-batch.ts";

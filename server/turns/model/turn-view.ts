@@ -1,7 +1,7 @@
 import type { TurnRow, TurnStatus } from "../../../db/turns.ts";
 import { DomainError } from "../../errors.ts";
 import type { TurnRegistry } from "../turn-registry.ts";
-import { parseEnd, type TurnEnd } from "./turn-end.ts";
+import type { TurnEnd } from "./turn-end.ts";
 
 /** A turn as callers see it. */
 export interface Turn {
@@ -22,8 +22,8 @@ export interface Turn {
   end: TurnEnd | null;
 }
 
-/** Converts a row. For a live turn of this replica, status, lastSeq and bytes come from memory, which is ahead of the row. */
-export function toTurn(turns: TurnRegistry, row: TurnRow): Turn {
+/** Converts a row, whose end the caller has opened. For a live turn of this replica, status, lastSeq and bytes come from memory, which is ahead of the row. */
+export function toTurn(turns: TurnRegistry, row: TurnRow, end: TurnEnd | null): Turn {
   const live = row.end === null ? turns.find(row.productId, row.turnId) : undefined;
   return {
     turnId: row.turnId,
@@ -37,7 +37,7 @@ export function toTurn(turns: TurnRegistry, row: TurnRow): Turn {
     waitsForPerson: live !== undefined && !live.isOver && !live.questions.isEmpty,
     startedAt: toIso(row.startedAt),
     endedAt: row.endedAt === null ? null : toIso(row.endedAt),
-    end: row.end === null ? null : parseEnd(row.end),
+    end,
   };
 }
 

@@ -6,14 +6,14 @@ import type { LeaseGuard } from "../../replicas/lease-guard.ts";
 import { abortable } from "../../time/abortable.ts";
 import { toBatches } from "../log/log-batches.ts";
 import type { LiveTurn } from "../model/live-turn.ts";
-import { parseEnd, type TurnEnd } from "../model/turn-end.ts";
+import type { TurnEnd } from "../model/turn-end.ts";
 import { turnNotFound } from "../model/turn-view.ts";
 import type { TurnContext } from "../turn-context.ts";
 import type { ReaderRoom } from "./reader-room.ts";
 import { ReaderWake } from "./reader-wake.ts";
 import { BATCH_MAX_BYTES, type TurnBatch, type TurnGap } from "./turn-batch.ts";
 
-export interface FollowContext extends Pick<TurnContext, "raw" | "clock" | "turns"> {
+export interface FollowContext extends Pick<TurnContext, "raw" | "clock" | "turns" | "seals"> {
   config: Pick<Config, "turnRetentionMs">;
   /** Ends a reader's query when the database hangs, as for all other calls. */
   lease: Pick<LeaseGuard, "run">;
@@ -130,10 +130,10 @@ async function readRecorded(ctx: FollowContext, input: FollowTurnInput, cursor: 
   // The row before the log: if the row has an end, the log has all events by then.
   const row = await findTurn(ctx.raw, input);
   if (row === undefined) throw turnNotFound();
-  const end = row.end === null ? undefined : parseEnd(row.end);
+  const end = (await ctx.seals.readEnd(row)) ?? undefined;
   if (end && cursor >= end.lastSeq) return { kind: "batches", batches: [toLast(end)] };
   const page = { ...input, startedAt: row.startedAt, afterSeq: cursor, maxBytes: BATCH_MAX_BYTES };
-  const batches = toBatches(await readTurnLog(ctx.raw, page), cursor);
+  const batches = toBatches(await ctx.seals.open(input, await readTurnLog(ctx.raw, page)), cursor);
   const last = batches.at(-1);
   if (end && last?.lastSeq === end.lastSeq - 1) {
     return { kind: "batches", batches: [...batches.slice(0, -1), { ...last, lastSeq: end.lastSeq, end }] };

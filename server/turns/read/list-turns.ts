@@ -12,14 +12,15 @@ export interface ListTurnsInput {
 
 /** A user's turns, newest first. A new turn never moves another turn to a later page. */
 export async function listTurns(
-  ctx: Pick<TurnContext, "raw" | "turns">,
+  ctx: Pick<TurnContext, "raw" | "turns" | "seals">,
   { productId, userId, cursor, limit }: ListTurnsInput,
 ): Promise<Page<Turn>> {
   const after = fromCursor(cursor, parsePosition);
   const rows = await listTurnRows(ctx.raw, { productId, userId, after, limit: limit + 1 });
-  return toPage(rows, limit, {
-    item: (row) => toTurn(ctx.turns, row),
-    position: (row) => `${row.startedAt}/${row.turnId}`,
+  const opened = await Promise.all(rows.map(async (row) => ({ row, end: await ctx.seals.readEnd(row) })));
+  return toPage(opened, limit, {
+    item: ({ row, end }) => toTurn(ctx.turns, row, end),
+    position: ({ row }) => `${row.startedAt}/${row.turnId}`,
   });
 }
 

@@ -132,14 +132,15 @@ async function resumeFromLog(
   opening: Opening,
 ): Promise<Extract<AttachAttempt, { kind: "over" }> | undefined> {
   const { turn, row } = opening;
-  const { engineEventId, logBytes, lastEvents, engine } = await readTurnRemains(ctx.raw, row);
+  const { engineEventId, logBytes, lastChunk, engine } = await readTurnRemains(ctx.raw, row);
   const apiKey = engine ? ctx.openedKeys.open(engine.keySealed, row.engineId) : "";
-  const last = lastEvents === null ? undefined : (JSON.parse(lastEvents) as TurnEvent[]).at(-1);
+  const [opened] = await ctx.seals.open(row, lastChunk === null ? [] : [lastChunk]);
+  const last = (JSON.parse(opened?.events ?? "[]") as TurnEvent[]).at(-1);
   const { secrets } = ctx.connections;
   const cause = last && findTerminalCause(last.type, last.data, engine ? secrets.and(apiKey) : secrets);
   if (cause) return { kind: "over", cause };
   if (engine?.endpoint == null) return undefined;
-  await restoreQuestions(ctx.raw, row, turn.questions);
+  await restoreQuestions(ctx, row, turn.questions);
   turn.resumeLog({ engineEventId, bytes: logBytes });
   opening.engine = { endpoint: engine.endpoint, apiKey };
   return undefined;

@@ -85,7 +85,7 @@ test("the bytes of all replicas count together, exactly as many as the log has",
   const { raw } = world.database;
   const ids = inputs.map(({ turnId }) => turnId);
   const [logged] = await raw`
-    select sum(octet_length(events))::int as bytes from turn_events where turn_id = any(${ids}::uuid[])`;
+    select sum(octet_length(sealed))::int as bytes from turn_events where turn_id = any(${ids}::uuid[])`;
   const [counted] = await raw`
     select bytes::int from stored_bytes where kind = 'turn_log' and hour = date_trunc('hour', orch_now(), 'UTC')`;
   expect(counted).toEqual(logged);

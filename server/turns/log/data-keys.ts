@@ -1,0 +1,212 @@
+import { createSecretKey, randomBytes, randomUUID, type KeyObject } from "node:crypto";
+import {
+  destroyDataKeys,
+  findDataKey,
+  insertDataKeys,
+  listDataKeysToReseal,
+  listRetiredHours,
+  replaceSealedDataKey,
+  type DataKeyRow,
+} from "../../../db/data-keys.ts";
+import type { RawSql } from "../../../db/client.ts";
+import { toErrorMessage } from "../../errors.ts";
+import type { Keyring } from "../../keys/keyring.ts";
+import { SEALING_KEY_BYTES } from "../../keys/seal-bytes.ts";
+import type { Log } from "../../log.ts";
+import { abortable } from "../../time/abortable.ts";
+import type { DataKeyFiles } from "./data-key-files.ts";
+
+export interface DataKeysOptions {
+  raw: RawSql;
+  keyring: Keyring;
+  log: Pick<Log, "error" | "warn">;
+  /** undefined: without files, a crash of Postgres and of all replicas at once loses the keys. */
+  files?: Pick<DataKeyFiles, "write" | "list" | "remove"> | undefined;
+}
+
+export interface DataKey {
+  readonly id: string;
+  readonly key: KeyObject;
+}
+
+const KEEP_TIMEOUT_MS = 2_000;
+
+interface KnownKey extends DataKey {
+  row: DataKeyRow;
+}
+
+/**
+ * The keys of sealed turn content. Each replica makes a key of its own for each hour in which turns of its own started.
+ *
+ *   made ─▶ file, if there is a folder ─▶ unlogged table, for other replicas ─▶ seals ─▶ hour retired: destroyed everywhere
+ *
+ * Neither place is in WAL or in a base backup, so no copy of the database outlives the key.
+ */
+export class DataKeys {
+  readonly #options: DataKeysOptions;
+  readonly #known = new Map<string, KnownKey>();
+  /** By hour: the key that this replica seals with. */
+  readonly #own = new Map<string, DataKey>();
+  readonly #making = new Map<string, Promise<void>>();
+  /** Keys whose loss operators have been told. */
+  readonly #reported = new Set<string>();
+  #restoring: Promise<void> | undefined;
+
+  constructor(options: DataKeysOptions) {
+    this.#options = options;
+  }
+
+  /** The key to seal with; undefined: call `prepare` first. */
+  findOwn(hour: string): DataKey | undefined {
+    return this.#own.get(hour);
+  }
+
+  /** Makes the key to seal with, if there is none. It is stored before it is used. */
+  async prepare(hour: string): Promise<void> {
+    if (this.#own.has(hour)) return;
+    let making = this.#making.get(hour);
+    if (making === undefined) {
+      making = this.#make(hour).finally(() => this.#making.delete(hour));
+      this.#making.set(hour, making);
+    }
+    await making;
+  }
+
+  /** undefined: look it up with `find`. */
+  findKnown(id: string): DataKey | undefined {
+    return this.#known.get(id);
+  }
+
+  /** undefined: the key was destroyed or lost, or no master key of the keyring opens it. */
+  async find(id: string): Promise<DataKey | undefined> {
+    const known = this.#known.get(id);
+    if (known) return known;
+    const row = await findDataKey(this.#options.raw, id);
+    const found = row === undefined ? await this.#findInFiles(id) : this.#open(row);
+    if (found === undefined) this.#report(id, { dataKeyId: id }, "a data key of turn content is missing");
+    return found;
+  }
+
+  /**
+   * Destroys the keys of hours whose events are gone: in the table, in files and in memory. Writes the others again, because a crash of Postgres empties the table. Returns how many rows it destroyed.
+   */
+  async maintain(retentionMs: number): Promise<number> {
+    const { raw, files } = this.#options;
+    await this.#restore();
+    const destroyed = await destroyDataKeys(raw, retentionMs);
+    const stored = (await files?.list()) ?? [];
+    const hours = new Set([...stored, ...this.#rows()].map(({ hour }) => hour));
+    const retired = new Set(await listRetiredHours(raw, [...hours], retentionMs));
+    for (const { id, hour } of stored) if (retired.has(hour)) await files?.remove(id);
+    for (const { id, hour } of this.#rows()) if (retired.has(hour)) this.#known.delete(id);
+    for (const hour of retired) this.#own.delete(hour);
+    await this.#insertKnown();
+    return destroyed;
+  }
+
+  /** Writes the keys again that the table has lost. Never throws, and gives up after two seconds. */
+  async keep(): Promise<void> {
+    try {
+      await abortable(this.#insertKnown(), AbortSignal.timeout(KEEP_TIMEOUT_MS));
+    } catch (error) {
+      const fields = { error: toErrorMessage(error) };
+      this.#options.log.warn(fields, "the data keys of turn content could not be written again");
+    }
+  }
+
+  /** Seals up to `limit` data keys with the first master key. `remaining` counts those that still have another one. */
+  async reseal(limit: number): Promise<{ resealed: number; remaining: number }> {
+    const { raw, keyring } = this.#options;
+    const { rows, total } = await listDataKeysToReseal(raw, keyring.firstKeyId, limit);
+    let resealed = 0;
+    for (const row of rows) {
+      const known = this.#open(row);
+      if (known === undefined) continue;
+      const newRow = { ...row, sealed: this.#seal(row, known.key.export()) };
+      if (!(await replaceSealedDataKey(raw, row, newRow.sealed))) continue;
+      this.#known.set(row.id, { ...known, row: newRow });
+      resealed += 1;
+    }
+    return { resealed, remaining: total - resealed };
+  }
+
+  async #make(hour: string): Promise<void> {
+    const bare = { id: randomUUID(), hour };
+    const row = { ...bare, sealed: this.#seal(bare, randomBytes(SEALING_KEY_BYTES)) };
+    await this.#writeFile(row);
+    await insertDataKeys(this.#options.raw, [row]);
+    const known = this.#open(row);
+    if (known) this.#own.set(hour, known);
+  }
+
+  async #findInFiles(id: string): Promise<DataKey | undefined> {
+    await this.#restore();
+    return this.#known.get(id);
+  }
+
+  /** Reads the keys that earlier processes left in files. Seals them with the first master key. */
+  async #restore(): Promise<void> {
+    this.#restoring ??= this.#readFiles();
+    try {
+      await this.#restoring;
+    } catch (error) {
+      this.#restoring = undefined;
+      const fields = { error: toErrorMessage(error) };
+      this.#options.log.warn(fields, "the files of data keys cannot be read");
+    }
+  }
+
+  async #readFiles(): Promise<void> {
+    const { keyring } = this.#options;
+    for (const row of (await this.#options.files?.list()) ?? []) {
+      const known = this.#known.get(row.id) ?? this.#open(row);
+      if (known === undefined || row.sealed.split(".")[1] === keyring.firstKeyId) continue;
+      await this.#writeFile({ ...row, sealed: this.#seal(row, known.key.export()) });
+    }
+  }
+
+  async #writeFile(row: DataKeyRow): Promise<void> {
+    try {
+      await this.#options.files?.write(row);
+    } catch (error) {
+      // Turns must go on. Until the hour is retired, a crash of Postgres and of this process would lose the key.
+      const fields = { hour: row.hour, error: toErrorMessage(error) };
+      this.#options.log.warn(fields, "a data key could not be written into its file");
+    }
+  }
+
+  #open(row: DataKeyRow): KnownKey | undefined {
+    try {
+      const plain = Buffer.from(this.#options.keyring.open(row.sealed, toAssociatedData(row)), "base64");
+      const known = { id: row.id, key: createSecretKey(plain), row };
+      this.#known.set(row.id, known);
+      return known;
+    } catch (error) {
+      const fields = { dataKeyId: row.id, hour: row.hour, error: toErrorMessage(error) };
+      this.#report(row.id, fields, "a data key of turn content cannot be opened");
+      return undefined;
+    }
+  }
+
+  #seal(row: Pick<DataKeyRow, "id" | "hour">, key: Buffer): string {
+    return this.#options.keyring.seal(key.toString("base64"), toAssociatedData(row));
+  }
+
+  async #insertKnown(): Promise<void> {
+    if (this.#known.size > 0) await insertDataKeys(this.#options.raw, this.#rows());
+  }
+
+  #rows(): DataKeyRow[] {
+    return [...this.#known.values()].map(({ row }) => row);
+  }
+
+  #report(id: string, fields: object, message: string): void {
+    if (this.#reported.has(id)) return;
+    this.#reported.add(id);
+    this.#options.log.error(fields, `${message}; readers of its turns get a gap`);
+  }
+}
+
+function toAssociatedData({ id, hour }: Pick<DataKeyRow, "id" | "hour">): string {
+  return `data_keys:${id}:${hour}`;
+}
