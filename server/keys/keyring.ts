@@ -1,13 +1,19 @@
-import { createSecretKey, randomBytes, type KeyObject } from "node:crypto";
+import { createSecretKey, hkdfSync, randomBytes, type KeyObject } from "node:crypto";
 import { openBytes, sealBytes, SEALING_KEY_BYTES } from "./seal-bytes.ts";
 
-/** Encrypts secrets for the database. The associated data, a row id for instance, binds a sealed text to its row. */
+/**
+ * Encrypts secrets for the database, and has the keys of its MACs. The associated data, a row id for instance, binds a
+ * sealed text to its row.
+ */
 export interface Keyring {
   /** Encrypts with the first key. */
   seal(plaintext: string, associatedData: string): string;
   /** Decrypts with any key of the ring. Throws if the text is damaged, or the key or the associated data is another. */
   open(sealed: string, associatedData: string): string;
+  /** The key for MACs of this purpose, derived from that master key. undefined: the ring lacks that master key. */
+  macKey(keyId: string, purpose: string): KeyObject | undefined;
   readonly firstKeyId: string;
+  readonly keyIds: readonly string[];
 }
 
 const VERSION = "v1";
@@ -29,8 +35,19 @@ export function openKeyring(masterKeys: string): Keyring {
   const [first] = keys;
   if (first === undefined) throw new Error("the keyring has no key: give at least one id:base64");
   const [firstKeyId, firstKey] = first;
+  const macKeys = new Map<string, KeyObject>();
   return {
     firstKeyId,
+    keyIds: [...keys.keys()],
+    macKey: (keyId, purpose) => {
+      const name = `${keyId} ${purpose}`;
+      const known = macKeys.get(name);
+      const masterKey = keys.get(keyId);
+      if (known !== undefined || masterKey === undefined) return known;
+      const derived = deriveMacKey(masterKey, purpose);
+      macKeys.set(name, derived);
+      return derived;
+    },
     seal: (plaintext, associatedData) =>
       `${VERSION}.${firstKeyId}.${sealBytes(firstKey, plaintext, associatedData).toString("base64url")}`,
     open: (sealed, associatedData) => {
@@ -44,6 +61,13 @@ export function openKeyring(masterKeys: string): Keyring {
       return openBytes(key, Buffer.from(body, "base64url"), associatedData).toString("utf8");
     },
   };
+}
+
+/** HKDF-SHA-256. The master key itself seals, so a MAC must never use it directly. */
+function deriveMacKey(masterKey: KeyObject, purpose: string): KeyObject {
+  return createSecretKey(
+    Buffer.from(hkdfSync("sha256", masterKey, "", `enginehouse mac ${purpose}`, SEALING_KEY_BYTES)),
+  );
 }
 
 /** Makes one new key, in the format of `openKeyring`. */
