@@ -22,6 +22,8 @@ export interface ServiceInput {
   engine: "bench" | "reference" | "tiny";
   /** The reference engine's image. With it the engines run in Docker, otherwise as processes. */
   dockerImage?: string;
+  /** The events of turns are stored sealed, as in production. */
+  sealTurns?: boolean;
   /** The service listens on a port that no other program gets while it is away, so that `crash` keeps its address. */
   isCrashed?: boolean;
 }
@@ -147,6 +149,7 @@ async function toEnvironment(input: EnvironmentInput): Promise<Record<string, st
     ORCH_ENGINE_IMAGE: input.dockerImage,
     ORCH_ENGINE_NETWORK: input.network,
     ORCH_ENGINE_COMMAND: ENGINE_COMMANDS[input.engine],
+    ORCH_SEAL_TURNS: String(input.sealTurns ?? false),
     ORCH_DRAIN_S: "0",
     ORCH_LOG_PRETTY: "false",
   };

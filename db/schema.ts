@@ -377,6 +377,7 @@ export const idempotency = pgTable(
     scope: text().notNull(),
     key: text().notNull(),
     procedure: text().notNull(),
+    /** HMAC of the canonical input. */
     fingerprint: text().notNull(),
     state: text({ enum: ["running", "done"] }).notNull(),
     replicaId: uuid("replica_id").notNull(),

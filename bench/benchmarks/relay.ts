@@ -5,7 +5,7 @@ import { toCpuPer, toMeasure, type Bound, type Measure } from "../measure.ts";
 import { readStream, type StreamReading } from "../read-stream.ts";
 import { alternate } from "../rounds.ts";
 import { openRawTurn, openTurn } from "../open-turn.ts";
-import { openService, type Product } from "../service.ts";
+import { openService, type Product, type Service } from "../service.ts";
 import { USER } from "../user.ts";
 
 interface RelayLoad extends Pick<Load, "chunks" | "eventsPerChunk"> {
@@ -33,6 +33,12 @@ export const relay50: Benchmark = {
         against: "pipe",
         bound: { kind: "ratio_at_most", times: 2 },
       }),
+      toRelayMeasure(relayed, {
+        name: "the same with sealed content",
+        side: "sealed",
+        against: "ours",
+        bound: SEALED_BOUND,
+      }),
     ];
   },
 };
@@ -52,20 +58,31 @@ export const relay200: Benchmark = {
         against: "pipe",
         bound: { kind: "ratio_at_most", times: 1.4 },
       }),
+      toRelayMeasure(relayed, {
+        name: "the same with sealed content",
+        side: "sealed",
+        against: "ours",
+        bound: SEALED_BOUND,
+      }),
     ];
   },
 };
 
-const BASELINES = { pipe: "raw byte pipe", perEvent: "one tRPC yield per event" };
+const BASELINES = {
+  pipe: "raw byte pipe",
+  perEvent: "one tRPC yield per event",
+  ours: "content that is not sealed",
+};
+const SEALED_BOUND: Bound = { kind: "ratio_at_most", times: 1.15 };
 
-interface Relayed extends Record<keyof typeof BASELINES | "ours" | "raw", CpuReading[]> {
+interface Relayed extends Record<keyof typeof BASELINES | "raw" | "sealed", CpuReading[]> {
   events: number;
 }
 
 interface RelayRow {
   name: string;
   /** By default the tRPC subscription. */
-  side?: "ours" | "raw";
+  side?: "ours" | "raw" | "sealed";
   against: keyof typeof BASELINES;
   bound: Bound;
 }
@@ -90,23 +107,20 @@ function toRelayMeasure(
 async function relay(ctx: BenchContext, relayLoad: RelayLoad): Promise<Relayed> {
   const { streams, rounds, ...sizes } = relayLoad;
   const load: Load = { ...sizes, intervalMs: INTERVAL_MS, isHeld: true };
-  await using service = await openService(ctx, { engine: "bench" });
-  const product = await service.openProduct();
-  const { engine } = await product.client.api.engines.provision.mutate({ userId: USER });
-  const engineUrl = engine.url ?? "";
+  await using plain = await openSide(ctx, false);
+  await using sealed = await openSide(ctx, true);
+  const { service, product, engineUrl } = plain;
   const pipe = await service.openBaseline("byte-pipe", { BENCH_ENGINE_URL: engineUrl });
-  const plain = await service.openBaseline("plain-trpc", {
+  const perEvent = await service.openBaseline("plain-trpc", {
     BENCH_ENGINE_URL: engineUrl,
     BENCH_API_KEY: product.apiKey,
   });
   const { signal } = ctx;
-  const turnContext = { service, product, signal };
-
-  const run = async (open: () => Promise<StreamReading>, read: () => Promise<CpuReading>) => {
+  const run = async (side: Side, open: () => Promise<StreamReading>, read: () => Promise<CpuReading>) => {
     const readings = await Promise.all(Array.from({ length: streams }, open));
     await Promise.all(readings.map(({ opened }) => opened));
     const from = await read();
-    await fetch(`${engineUrl}/release`, { method: "POST", body: JSON.stringify({ streams }), signal });
+    await fetch(`${side.engineUrl}/release`, { method: "POST", body: JSON.stringify({ streams }), signal });
     const counts = await Promise.all(readings.map(({ ended }) => ended));
     const used = toUsed(from, await read());
     const expected = load.chunks * load.eventsPerChunk;
@@ -114,26 +128,34 @@ async function relay(ctx: BenchContext, relayLoad: RelayLoad): Promise<Relayed> 
     if (wrong !== undefined) throw new Error(`a stream had ${wrong} events instead of ${expected}`);
     return used;
   };
+  const runTurns = async (side: Side) => {
+    const turnContext = { service: side.service, product: side.product, signal };
+    return run(
+      side,
+      async () => openTurn(turnContext, load),
+      async () => side.service.readCpu(),
+    );
+  };
   const sides = {
     pipe: () =>
       run(
+        plain,
         () => readPiped(pipe.url, load, signal),
         () => service.readCpuOf(pipe),
       ),
-    ours: () =>
-      run(
-        () => openTurn(turnContext, load),
-        () => service.readCpu(),
-      ),
+    ours: async () => runTurns(plain),
+    sealed: async () => runTurns(sealed),
     raw: () =>
       run(
-        async () => openRawTurn(turnContext, load),
+        plain,
+        async () => openRawTurn({ service, product, signal }, load),
         () => service.readCpu(),
       ),
     perEvent: () =>
       run(
-        () => readPlain(plain.url, { load, product, signal }),
-        () => service.readCpuOf(plain),
+        plain,
+        () => readPlain(perEvent.url, { load, product, signal }),
+        () => service.readCpuOf(perEvent),
       ),
   };
   // The first round of each side warms up the code and does not count.
@@ -141,6 +163,21 @@ async function relay(ctx: BenchContext, relayLoad: RelayLoad): Promise<Relayed> 
   ctx.log(`${streams} streams, ${rounds} rounds`);
   const results = await alternate(sides, rounds);
   return { events: streams * load.chunks * load.eventsPerChunk, ...results };
+}
+
+/** A service with one engine. */
+interface Side extends AsyncDisposable {
+  service: Service;
+  product: Product;
+  engineUrl: string;
+}
+
+async function openSide(ctx: BenchContext, sealTurns: boolean): Promise<Side> {
+  const service = await openService(ctx, { engine: "bench", sealTurns });
+  const product = await service.openProduct();
+  const { engine } = await product.client.api.engines.provision.mutate({ userId: USER });
+  const dispose = async () => service[Symbol.asyncDispose]();
+  return { service, product, engineUrl: engine.url ?? "", [Symbol.asyncDispose]: dispose };
 }
 
 async function readPiped(url: string, load: Load, signal: AbortSignal): Promise<StreamReading> {

@@ -16,7 +16,7 @@ import type { BaseContext } from "../context.ts";
 import type { Keyring } from "../keys/keyring.ts";
 import type { Replica } from "../replicas/replica.ts";
 import { DomainError, toErrorMessage } from "../errors.ts";
-import { toFingerprint } from "./fingerprint.ts";
+import { isFingerprint, toFingerprint, type Fingerprint } from "./fingerprint.ts";
 import { NO_RECORD, type IdempotencyRecord } from "./idempotency-record.ts";
 import type { RunningCall, RunningCalls } from "./running-calls.ts";
 import { openOutcome, sealOutcome, toOutcomeText, type Outcome } from "./sealed-outcome.ts";
@@ -73,15 +73,16 @@ export async function runIdempotent<R>(
   if (call.key === undefined) return work(NO_RECORD);
   const { scope, key } = call;
   assertStorable(key);
-  const running: RunningCall = { procedure: call.procedure, fingerprint: toFingerprint(call.input) };
+  const fingerprint = toFingerprint(ctx.keyring, ["idempotency", scope, key], call.input);
+  const running: RunningCall = { procedure: call.procedure, fingerprint: fingerprint.stored };
   const entered = ctx.runningCalls.enter({ scope, key }, running);
   if ("other" in entered) {
-    assertSameCall(entered.other, running);
+    assertSameCall(ctx, entered.other, { ...running, fingerprint });
     throw inProgress();
   }
   using _running = entered.leave;
   const owner = { scope, key, replicaId: ctx.replica.id };
-  const opened = await openRecord(ctx, { ...owner, ...running });
+  const opened = await openRecord(ctx, { ...owner, ...running }, fingerprint);
   if (opened.state === "done") return openOutcome(ctx.keyring, owner, opened.replySealed) as R;
   if (opened.resumed && call.onLost === "outcome_unknown") return await storeLostOutcome(ctx, owner);
   const isBounded = call.onLost === "outcome_unknown";
@@ -93,7 +94,11 @@ type OpenedRecord =
 
 const MAX_RACES = 5;
 
-async function openRecord(ctx: IdempotencyContext, call: NewIdempotencyRecord): Promise<OpenedRecord> {
+async function openRecord(
+  ctx: IdempotencyContext,
+  call: NewIdempotencyRecord,
+  fingerprint: Fingerprint,
+): Promise<OpenedRecord> {
   for (let races = 0; races < MAX_RACES; races += 1) {
     const isNew = await insertIdempotencyRecord(ctx.db, call);
     if (isNew) return { state: "running", resumed: false, subject: null };
@@ -103,7 +108,7 @@ async function openRecord(ctx: IdempotencyContext, call: NewIdempotencyRecord): 
       await deleteExpiredIdempotencyRecord(ctx.db, call);
       continue;
     }
-    assertSameCall(row, call);
+    assertSameCall(ctx, row, { ...call, fingerprint });
     const opened = await openExisting(ctx, call, row);
     if (opened !== undefined) return opened;
   }
@@ -207,8 +212,13 @@ async function tryWrite(
   }
 }
 
-function assertSameCall(first: RunningCall, now: RunningCall): void {
-  if (first.procedure === now.procedure && first.fingerprint === now.fingerprint) return;
+function assertSameCall(
+  { keyring }: Pick<IdempotencyContext, "keyring">,
+  first: RunningCall,
+  now: Pick<RunningCall, "procedure"> & { fingerprint: Fingerprint },
+): void {
+  const isSame = first.procedure === now.procedure;
+  if (isSame && isFingerprint(keyring, first.fingerprint, now.fingerprint)) return;
   throw new DomainError(
     "IDEMPOTENCY_MISMATCH",
     "this idempotency key was used for another procedure or input: use a new key",

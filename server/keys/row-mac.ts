@@ -13,6 +13,7 @@ export const MAC_PURPOSES = [
   "operator",
   "audit_head",
   "master_key",
+  "input",
 ] as const;
 export type MacPurpose = (typeof MAC_PURPOSES)[number];
 

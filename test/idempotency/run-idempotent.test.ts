@@ -371,8 +371,10 @@ describe("a call whose replica died midway", () => {
 test("a record that this replica left behind during a database outage is resumed by this replica", async () => {
   const ctx = await openReplica();
   const call = makeCall();
+  const row = ["idempotency", call.scope, call.key ?? ""];
+  const { stored } = toFingerprint(ctx.keyring, row, call.input);
   const recordRow = sql`insert into idempotency
-    values (${call.scope}, ${call.key}, ${call.procedure}, ${toFingerprint(call.input)}, 'running', ${ctx.replica.id}, 'engine 1', null,
+    values (${call.scope}, ${call.key}, ${call.procedure}, ${stored}, 'running', ${ctx.replica.id}, 'engine 1', null,
       orch_now(), orch_now() + interval '1 hour')`;
   await database.db.execute(recordRow);
   expect(await runIdempotent(ctx, call, async ({ resumed, subject }) => [resumed, subject])).toEqual([

@@ -179,6 +179,7 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
       engineReads: new EngineReads(async (users) => findEngines(link.db, users)),
       openedKeys: { open: (sealed) => sealed },
       turns: new TurnRegistry(base),
+      keyring,
       dataKeys,
       seals,
       turnLog: new TurnLog({ ...base, seals }),

@@ -2,7 +2,8 @@ import type { TurnStatus } from "../../../db/turns.ts";
 import { ExecuteBody, type ExecuteRequest } from "../../engine-contract/execute-body.ts";
 import type { HoldContext } from "../../engines/access/hold-engine.ts";
 import { DomainError } from "../../errors.ts";
-import { toFingerprint } from "../../idempotency/fingerprint.ts";
+import { isFingerprint, toFingerprint, type Fingerprint } from "../../idempotency/fingerprint.ts";
+import type { Keyring } from "../../keys/keyring.ts";
 import type { LiveTurn } from "../model/live-turn.ts";
 import { CANCELLED_UNSENT } from "../model/turn-end.ts";
 import type { RunContext } from "../upstream/run-context.ts";
@@ -10,7 +11,7 @@ import { endTurn, runTurn } from "../upstream/run-turn.ts";
 import { acquireForTurn, type AcquireForTurnInput } from "./acquire-for-turn.ts";
 import { TurnTakenError } from "./record-turn.ts";
 
-export type StartContext = RunContext & HoldContext;
+export type StartContext = RunContext & HoldContext & { keyring: Keyring };
 
 export interface StartTurnInput {
   productId: string;
@@ -46,12 +47,13 @@ const TASK_ID_MAX_LENGTH = 512;
 export async function startTurn(ctx: StartContext, input: StartTurnInput): Promise<StartTurnResult> {
   requireUsableTaskId(input.request.taskId);
   const { userId, request, expectGeneration } = input;
-  const fingerprint = toFingerprint({ userId, request, expectGeneration });
+  const row = ["turns", input.productId, input.turnId.toLowerCase()];
+  const fingerprint = toFingerprint(ctx.keyring, row, { userId, request, expectGeneration });
   for (;;) {
     const known = ctx.turns.find(input.productId, input.turnId);
     // No await between `find` and `open`, so only one of two calls with the same id opens the turn.
-    const turn = known ?? openTurn(ctx, input, fingerprint);
-    const result = await joinTurn(turn, fingerprint);
+    const turn = known ?? openTurn(ctx, input, fingerprint.stored);
+    const result = await joinTurn(ctx, turn, fingerprint);
     if (result) return { ...result, created: !known && result.created };
   }
 }
@@ -64,16 +66,20 @@ function openTurn(ctx: StartContext, input: StartTurnInput, fingerprint: string)
 }
 
 /** undefined: another replica wrote a turn of this id first, so start again. */
-async function joinTurn(turn: LiveTurn, fingerprint: string): Promise<StartTurnResult | undefined> {
+async function joinTurn(
+  { keyring }: Pick<StartContext, "keyring">,
+  turn: LiveTurn,
+  fingerprint: Fingerprint,
+): Promise<StartTurnResult | undefined> {
   try {
     // If the turn is not new, its row decides which input is right, and not this start of it.
     await turn.until("new");
-    requireSameInput(turn.input.fingerprint, fingerprint);
+    requireSameInput(keyring, turn.input.fingerprint, fingerprint);
     await turn.untilAnswered();
   } catch (error) {
     if (!(error instanceof TurnTakenError)) throw error;
     if (error.row === undefined) return undefined;
-    requireSameInput(error.row.fingerprint, fingerprint);
+    requireSameInput(keyring, error.row.fingerprint, fingerprint);
     const { turnId, status, generation } = error.row;
     return { turnId, status, generation, created: false, live: undefined };
   }
@@ -82,8 +88,8 @@ async function joinTurn(turn: LiveTurn, fingerprint: string): Promise<StartTurnR
   return { turnId: turn.input.turnId, status: turn.status, generation, created: true, live: turn };
 }
 
-function requireSameInput(known: string, given: string): void {
-  if (known === given) return;
+function requireSameInput(keyring: Keyring, known: string, given: Fingerprint): void {
+  if (isFingerprint(keyring, known, given)) return;
   throw new DomainError("IDEMPOTENCY_MISMATCH", "a turn of this id was started with another input");
 }
 
