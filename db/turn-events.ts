@@ -90,12 +90,15 @@ export async function appendToTurnLog(
   return new Map(rows.map((row) => [row.n - 1, row.logBytes]));
 }
 
+function join(texts: readonly string[]): string {
+  return texts.join(SEPARATOR);
+}
+
 /** The rows to write, as one parameter for each column. `turn` counts from 1. */
 function toColumns(appends: readonly TurnAppend[]) {
   const chunks = appends.flatMap((append, index) =>
     append.chunks.map((chunk) => ({ turn: index + 1, ...chunk })),
   );
-  const join = (texts: string[]) => texts.join(SEPARATOR);
   return {
     turn: chunks.map(({ turn }) => turn),
     firstSeq: chunks.map(({ firstSeq }) => firstSeq),

@@ -203,7 +203,7 @@ export class DataKeys {
   #report(id: string, fields: object, message: string): void {
     if (this.#reported.has(id)) return;
     this.#reported.add(id);
-    this.#options.log.error(fields, `${message}; readers of its turns get a gap`);
+    this.#options.log.error(fields, message);
   }
 }
 
