@@ -99,3 +99,29 @@ test("an upgrade gives the engines of the release before their endpoint and the 
     { user_id: "freed", endpoint: null, process_started_at: null },
   ]);
 });
+
+test("an upgrade keeps the events of the release before, and no copy of the database gets the data keys", async () => {
+  await using database = await openEmptyDatabase();
+  await using dir = await openTempDir();
+  await cp(migrationsDir, dir.path, { recursive: true });
+  const journalPath = join(dir.path, "meta", "_journal.json");
+  const journal = JSON.parse(await readFile(journalPath, "utf8")) as { entries: { tag: string }[] };
+  const index = journal.entries.findIndex(({ tag }) => tag.endsWith("_sealed_turn_events"));
+  await writeFile(journalPath, JSON.stringify({ entries: journal.entries.slice(0, index) }));
+  await migrateDatabase({ url: database.url, migrationsDir: dir.path });
+  const sql = postgres(database.url, { max: 1 });
+  await sql`select ensure_turn_partition(now())`;
+  await sql`insert into turn_events (product_id, turn_id, turn_started_at, first_seq, last_seq, events)
+    values (gen_random_uuid(), gen_random_uuid(), now(), 1, 2, '[1,2]')`;
+  await migrateDatabase({ url: database.url });
+  const events = await sql`select events, sealed from turn_events`;
+  const storage = await sql`
+    select distinct attstorage::text from pg_attribute join pg_class on pg_class.oid = attrelid
+    where attname = 'sealed' and relname ~ '^turn_events'`;
+  const persistence = await sql`
+    select relpersistence::text from pg_class where relname = 'data_keys' or relname = 'data_keys_pkey'`;
+  await sql.end();
+  expect(events).toEqual([{ events: "[1,2]", sealed: null }]);
+  expect(storage).toEqual([{ attstorage: "e" }]);
+  expect(persistence).toEqual([{ relpersistence: "u" }, { relpersistence: "u" }]);
+});

@@ -85,12 +85,8 @@ export class TurnSeals {
   #sealEnd({ turn, ...commit }: TurnCommit, key: DataKey): string {
     const known = this.#ends.get(turn);
     if (known !== undefined) return known;
-    const { message, engineError, ...rest } = parseEnd(commit.end ?? "");
-    const isBare = message === null && engineError === null;
-    const secret: SecretPart = { message, engineError };
-    const sealed = toSealed(key, 0, { text: JSON.stringify(secret), name: toEndName(commit) });
-    const hidden = isBare ? {} : { sealed: sealed.toString("base64") };
-    const end = JSON.stringify({ ...rest, message: null, engineError: null, ...hidden });
+    const plain = commit.end ?? "";
+    const end = hasSecrets(parseEnd(plain)) ? toSealedEnd(commit, plain, key) : plain;
     this.#ends.set(turn, end);
     return end;
   }
@@ -120,6 +116,17 @@ export class TurnSeals {
 function sealChunk(turn: TurnKey, chunk: AppendedChunk, key: DataKey): Buffer {
   const flags = chunk.events.includes(QUESTION_MARK) ? FLAG_QUESTION : 0;
   return toSealed(key, flags, { text: chunk.events, name: toRowName(turn, chunk) });
+}
+
+function hasSecrets({ message, engineError }: SecretPart): boolean {
+  return message !== null || engineError !== null;
+}
+
+function toSealedEnd(turn: TurnKey, plain: string, key: DataKey): string {
+  const end = parseEnd(plain);
+  const secret: SecretPart = { message: end.message, engineError: end.engineError };
+  const sealed = toSealed(key, 0, { text: JSON.stringify(secret), name: toEndName(turn) });
+  return JSON.stringify({ ...end, message: null, engineError: null, sealed: sealed.toString("base64") });
 }
 
 function toSealed(key: DataKey, flags: number, { text, name }: { text: string; name: string }): Buffer {
