@@ -11,11 +11,16 @@ const TAG_BYTES = 16;
  * the same associated data.
  */
 export function sealBytes(key: KeyObject, plaintext: string | Buffer, associatedData: string): Buffer {
+  return Buffer.concat(sealParts(key, plaintext, associatedData));
+}
+
+/** The same in parts, for a caller that joins them with more. */
+export function sealParts(key: KeyObject, plaintext: string | Buffer, associatedData: string): Buffer[] {
   const nonce = randomBytes(NONCE_BYTES);
   const cipher = createCipheriv(CIPHER, key, nonce, { authTagLength: TAG_BYTES });
   cipher.setAAD(Buffer.from(associatedData, "utf8"));
   const body = typeof plaintext === "string" ? cipher.update(plaintext, "utf8") : cipher.update(plaintext);
-  return Buffer.concat([nonce, body, cipher.final(), cipher.getAuthTag()]);
+  return [nonce, body, cipher.final(), cipher.getAuthTag()];
 }
 
 /** Throws if the bytes are damaged, or the key or the associated data is another. */

@@ -4,7 +4,7 @@ import { QUESTION_MARK, type AppendedChunk, type TurnAppend } from "../../../db/
 import type { TurnKey, TurnRow } from "../../../db/turns.ts";
 import type { Config } from "../../config/config.ts";
 import { toErrorMessage } from "../../errors.ts";
-import { openBytes, sealBytes } from "../../keys/seal-bytes.ts";
+import { openBytes, sealParts } from "../../keys/seal-bytes.ts";
 import type { Log } from "../../log.ts";
 import type { LiveTurn, TurnCommit } from "../model/live-turn.ts";
 import { parseEnd, type TurnEnd } from "../model/turn-end.ts";
@@ -131,7 +131,7 @@ function toSealedEnd(turn: TurnKey, plain: string, key: DataKey): string {
 
 function toSealed(key: DataKey, flags: number, { text, name }: { text: string; name: string }): Buffer {
   const header = Buffer.from([VERSION, flags, ...Buffer.from(key.id.replaceAll("-", ""), "hex")]);
-  return Buffer.concat([header, sealBytes(key.key, text, toAssociatedData(header, name))]);
+  return Buffer.concat([header, ...sealParts(key.key, text, toAssociatedData(header, name))]);
 }
 
 function toAssociatedData(sealed: Buffer, name: string): string {
