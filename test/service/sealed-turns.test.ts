@@ -23,7 +23,8 @@ test("sealed turns are read after a crash of the service and of Postgres, and by
   };
   const canary = `canary-${randomUUID()}`;
   const turnId = randomUUID();
-  let service = await startService({ ...environment, ORCH_SEAL_TURNS: "true" });
+  await using services = new AsyncDisposableStack();
+  let service = services.use(await startService({ ...environment, ORCH_SEAL_TURNS: "true" }));
   const key = await registerProduct(service.url);
   const call = async (procedure: string, input: unknown) =>
     callProcedure({ url: service.url, key }, procedure, input);
@@ -47,7 +48,7 @@ test("sealed turns are read after a crash of the service and of Postgres, and by
   await service.signal("SIGKILL");
   // As a crash of Postgres does.
   await sql`truncate data_keys`;
-  service = await startService(environment);
+  service = services.use(await startService(environment));
   expect(await readEvents()).toBe(events);
   await expect.poll(async () => (await sql`select from data_keys`).length).toBe(1);
   await sql.end();
