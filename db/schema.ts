@@ -260,6 +260,8 @@ export const turns = pgTable(
     taskId: text("task_id").notNull(),
     /** HMAC of the canonical input. The same id with another input is refused. */
     fingerprint: text().notNull(),
+    /** The id of the key that started the turn. null: an earlier version wrote the row. */
+    startedBy: text("started_by"),
     status: text({ enum: TURN_STATUSES }).notNull(),
     ownerReplica: uuid("owner_replica").notNull(),
     fencingToken: long("fencing_token").notNull(),
@@ -280,6 +282,9 @@ export const turns = pgTable(
     index("turns_user_idx").on(table.productId, table.userId, table.startedAt),
     index("turns_live_idx")
       .on(table.ownerReplica)
+      .where(sql`status in ('starting', 'streaming')`),
+    index("turns_live_product_idx")
+      .on(table.productId, table.startedBy)
       .where(sql`status in ('starting', 'streaming')`),
     index("turns_started_idx").on(table.startedAt),
     check("turns_status_check", oneOf("status", TURN_STATUSES)),

@@ -21,23 +21,37 @@ export interface TurnAppend extends TurnKey {
   chunks: readonly (AppendedChunk & { sealed?: Buffer | undefined })[];
 }
 
+export interface AppendOptions {
+  ownerReplica: string;
+  /** For products whose policy does not have the limit. */
+  logBytesPerHour: number;
+}
+
+/** What the log has of a turn's product. */
+export interface ProductLog {
+  /** In this hour; 0 if the commit logged nothing for the product. */
+  bytes: number;
+  /** How much the product may log in an hour. */
+  maxBytes: number;
+}
+
 // Many texts are sent as one parameter, joined by this character. That saves escaping them. JSON never contains it raw.
 const SEPARATOR = "\u001e";
 
 /**
  * Commits the new events of many turns, in one statement. Returns the indexes of the turns that the owner still owned,
- * each with the bytes that its product has logged in this hour; 0 if this commit logged none.
+ * each with the log of its product.
  *
  * If its outcome is unknown, it may be repeated with the same events or more. A row with the same first event is
  * replaced, and a statement that arrives after a later one changes nothing.
  */
 export async function appendToTurnLog(
   raw: RawSql,
-  ownerReplica: string,
+  { ownerReplica, logBytesPerHour }: AppendOptions,
   appends: readonly TurnAppend[],
-): Promise<Map<number, number>> {
+): Promise<Map<number, ProductLog>> {
   const chunks = toColumns(appends);
-  const rows = await raw<{ n: number; logBytes: number }[]>`
+  const rows = await raw<({ n: number } & ProductLog)[]>`
     with head as (
       select * from unnest(
         ${appends.map((append) => append.productId)}::uuid[],
@@ -85,9 +99,11 @@ export async function appendToTurnLog(
       on conflict (scope, kind, hour) do update set bytes = stored_bytes.bytes + excluded.bytes
       returning scope, bytes
     )
-    select n::float8 as n, coalesce(counted.bytes, 0)::float8 as "logBytes"
-    from owned left join counted on counted.scope = owned.product_id::text`;
-  return new Map(rows.map((row) => [row.n - 1, row.logBytes]));
+    select n::float8 as n, coalesce(counted.bytes, 0)::float8 as bytes,
+      coalesce((policy->>'turnLogBytesPerHour')::bigint, ${logBytesPerHour})::float8 as "maxBytes"
+    from owned left join counted on counted.scope = owned.product_id::text
+      left join products on products.id = owned.product_id`;
+  return new Map(rows.map(({ n, ...log }) => [n - 1, log]));
 }
 
 function join(texts: readonly string[]): string {

@@ -16,7 +16,7 @@ export type NewTurn = Omit<TurnRow, "status" | "lastSeq" | "bytes" | "startedAt"
 // are read and written in Postgres' text format, which keeps their microseconds.
 const columns = (raw: RawSql) => raw`
   product_id as "productId", id as "turnId", user_id as "userId", engine_id as "engineId", generation,
-  task_id as "taskId", fingerprint, status, owner_replica as "ownerReplica", fencing_token::float8 as "fencingToken",
+  task_id as "taskId", fingerprint, started_by as "startedBy", status, owner_replica as "ownerReplica", fencing_token::float8 as "fencingToken",
   last_seq::float8 as "lastSeq", reserved_seq::float8 as "reservedSeq", bytes::float8 as bytes,
   started_at::text as "startedAt", ended_at::text as "endedAt", "end"`;
 
@@ -32,66 +32,130 @@ export async function findTurn(raw: RawSql, key: TurnKey): Promise<TurnRow | und
  */
 export async function insertTurn(raw: RawSql, turn: NewTurn): Promise<string | undefined> {
   const [row] = await raw<{ startedAt: string }[]>`
-    insert into turns (product_id, id, user_id, engine_id, generation, task_id, fingerprint, status,
+    insert into turns (product_id, id, user_id, engine_id, generation, task_id, fingerprint, started_by, status,
       owner_replica, fencing_token, reserved_seq, started_at)
     values (${turn.productId}, ${turn.turnId}, ${turn.userId}, ${turn.engineId}, ${turn.generation},
-      ${turn.taskId}, ${turn.fingerprint}, 'starting', ${turn.ownerReplica}, ${turn.fencingToken}, ${turn.reservedSeq},
-      orch_now())
+      ${turn.taskId}, ${turn.fingerprint}, ${turn.startedBy}, 'starting', ${turn.ownerReplica}, ${turn.fencingToken},
+      ${turn.reservedSeq}, orch_now())
     on conflict (product_id, id) do nothing
     returning started_at::text as "startedAt"`;
   return row?.startedAt;
+}
+
+/** The limits of a product that count when a turn begins: those of its policy, else the installation's. */
+export interface TurnLimits {
+  logBytesPerHour: number;
+  liveTurns: number;
+  /** null: the turns of one key are not limited apart. */
+  liveTurnsPerKey: number | null;
 }
 
 export interface BegunTurn {
   engine: UsableEngine | undefined;
   /** undefined: no turn was inserted. */
   startedAt: string | undefined;
-  /** Set if the product has logged as much as it may in this hour: how long the hour still lasts. */
-  logFullForMs: number | undefined;
+  /** The limit that the turn would exceed. undefined: no limit kept the turn from being inserted. */
+  exceeded: ExceededLimit | undefined;
+  limits: TurnLimits;
 }
 
-export interface BeginLimits {
+export type ExceededLimit =
+  { limit: "liveTurns" | "liveTurnsPerKey" } | { limit: "logBytesPerHour"; hourEndsInMs: number };
+
+export interface BeginOptions {
   expectGeneration: number | undefined;
-  /** For all turns of the product. */
-  logBytesPerHour: number;
+  /** For a product whose policy does not have the limit. */
+  defaults: Pick<TurnLimits, "logBytesPerHour" | "liveTurns">;
 }
 
 /**
  * Reads the user's engine and inserts a turn for it, in one statement. Inserts nothing if the engine is not running or
- * has another generation than expected, if the product already has a turn with this id, or if its log is full.
+ * has another generation than expected, if the product already has a turn with this id, or if a limit is reached. The
+ * limits are those of the policy at this moment.
  */
 export async function beginTurn(
   raw: RawSql,
   turn: Omit<NewTurn, "engineId" | "generation">,
-  { expectGeneration, logBytesPerHour }: BeginLimits,
+  options: BeginOptions,
 ): Promise<BegunTurn> {
-  const [row] = await raw<(UsableEngine & { startedAt: string | null; logFullForMs: number | null })[]>`
+  const begun = await tryBeginTurn(raw, turn, { ...options, alone: false });
+  // Close to a limit, the turns of a product begin one at a time.
+  return begun === "again" ? requireBegun(await tryBeginTurn(raw, turn, { ...options, alone: true })) : begun;
+}
+
+function requireBegun(begun: BegunTurn | "again"): BegunTurn {
+  if (begun === "again") throw new Error("a turn that begins alone was told to begin again");
+  return begun;
+}
+
+const LIMIT_OF = { product: "liveTurns", key: "liveTurnsPerKey" } as const;
+
+interface BegunRow extends UsableEngine, TurnLimits {
+  startedAt: string | null;
+  hourEndsInMs: number | null;
+  /** See the function `refuse_live_turn`. */
+  refusal: keyof typeof LIMIT_OF | "again" | null;
+}
+
+async function tryBeginTurn(
+  raw: RawSql,
+  turn: Omit<NewTurn, "engineId" | "generation">,
+  { expectGeneration, defaults, alone }: BeginOptions & { alone: boolean },
+): Promise<BegunTurn | "again"> {
+  const [row] = await raw<BegunRow[]>`
     with engine as (
       select * from engines where product_id = ${turn.productId} and user_id = ${turn.userId}
+    ), limits as (
+      select coalesce((policy->>'turnLogBytesPerHour')::bigint, ${defaults.logBytesPerHour}) as log_bytes,
+        coalesce((policy->>'maxLiveTurns')::integer, ${defaults.liveTurns}) as live_turns,
+        (policy->>'maxLiveTurnsPerKey')::integer as live_turns_per_key
+      from products where id = ${turn.productId}
     ), full_log as (
-      select extract(epoch from hour + interval '1 hour' - orch_now())::float8 * 1000 as for_ms from stored_bytes
+      select extract(epoch from hour + interval '1 hour' - orch_now())::float8 * 1000 as ends_in_ms
+      from stored_bytes, limits
       where scope = ${turn.productId} and kind = 'turn_log' and hour = date_trunc('hour', orch_now(), 'UTC')
-        and bytes >= ${logBytesPerHour}
-    ), begun as (
-      insert into turns (product_id, id, user_id, engine_id, generation, task_id, fingerprint, status,
-        owner_replica, fencing_token, reserved_seq, started_at)
-      select ${turn.productId}, ${turn.turnId}, ${turn.userId}, engine.id, engine.generation,
-        ${turn.taskId}, ${turn.fingerprint}, 'starting', ${turn.ownerReplica}, ${turn.fencingToken}, ${turn.reservedSeq},
-        orch_now()
-      from engine
+        and bytes >= log_bytes
+    ), admitted as materialized (
+      select refuse_live_turn(${turn.productId}, ${turn.startedBy}, live_turns, live_turns_per_key, ${alone})
+        as refusal
+      from engine, limits
       where engine.status = 'running'
         and engine.generation = coalesce(${expectGeneration ?? null}::integer, engine.generation)
         and not exists (select from full_log)
+    ), begun as (
+      insert into turns (product_id, id, user_id, engine_id, generation, task_id, fingerprint, started_by, status,
+        owner_replica, fencing_token, reserved_seq, started_at)
+      select ${turn.productId}, ${turn.turnId}, ${turn.userId}, engine.id, engine.generation,
+        ${turn.taskId}, ${turn.fingerprint}, ${turn.startedBy}, 'starting', ${turn.ownerReplica}, ${turn.fencingToken},
+        ${turn.reservedSeq}, orch_now()
+      from engine, admitted
+      where refusal is null
       on conflict (product_id, id) do nothing
       returning started_at::text
     )
     select id, status, status_reason as "statusReason", desired, generation, endpoint,
       key_sealed as "keySealed", next_restart_at::text as "nextRestartAt",
-      (select started_at from begun) as "startedAt", (select for_ms from full_log) as "logFullForMs"
-    from engine`;
-  if (row === undefined) return { engine: undefined, startedAt: undefined, logFullForMs: undefined };
-  const { startedAt, logFullForMs, ...engine } = row;
-  return { engine, startedAt: startedAt ?? undefined, logFullForMs: logFullForMs ?? undefined };
+      log_bytes::float8 as "logBytesPerHour", live_turns as "liveTurns", live_turns_per_key as "liveTurnsPerKey",
+      (select started_at from begun) as "startedAt", (select ends_in_ms from full_log) as "hourEndsInMs",
+      (select refusal from admitted) as refusal
+    from engine, limits`;
+  if (row === undefined) {
+    const limits = { ...defaults, liveTurnsPerKey: null };
+    return { engine: undefined, startedAt: undefined, exceeded: undefined, limits };
+  }
+  const { startedAt, hourEndsInMs, refusal, logBytesPerHour, liveTurns, liveTurnsPerKey, ...engine } = row;
+  if (refusal === "again") return "again";
+  const limits = { logBytesPerHour, liveTurns, liveTurnsPerKey };
+  const exceeded = toExceeded(refusal, hourEndsInMs);
+  return { engine, startedAt: startedAt ?? undefined, exceeded, limits };
+}
+
+function toExceeded(
+  refusal: keyof typeof LIMIT_OF | null,
+  hourEndsInMs: number | null,
+): ExceededLimit | undefined {
+  if (hourEndsInMs !== null) return { limit: "logBytesPerHour", hourEndsInMs };
+  return refusal === null ? undefined : { limit: LIMIT_OF[refusal] };
 }
 
 /** Deletes a turn that never reached its engine. */

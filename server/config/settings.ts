@@ -133,6 +133,12 @@ export const SETTINGS = {
   ),
   sealTurns: withDefault("ORCH_SEAL_TURNS", "false", { ...flag, productionDefault: "true" }),
   dataKeysDir: optional("ORCH_DATA_KEYS_DIR", "`data-keys` in the data directory; in production no folder", path),
+  maxLiveTurns: withDefault("ORCH_MAX_LIVE_TURNS", "2000", wholeNumber(0, 1_000_000)),
+  maxOpenStreams: optional(
+    "ORCH_MAX_OPEN_STREAMS",
+    "half of the connections that the process serves",
+    wholeNumber(0, 1_000_000),
+  ),
   turnIdleTimeoutMs: withDefault("ORCH_TURN_IDLE_TIMEOUT_S", "600", seconds(0.05)),
   hitlTimeoutMs: withDefault("ORCH_HITL_TIMEOUT_S", "259200", seconds(0.05)),
 };

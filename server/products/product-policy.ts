@@ -8,6 +8,9 @@ const Seconds = z
   .positive()
   .max(365 * 86_400);
 
+const LiveTurns = z.int().min(0).max(1_000_000).optional();
+const OpenStreams = z.int().min(0).max(1_000_000).optional();
+
 const IdlePolicy = z
   .strictObject({
     pauseAfterS: Seconds.optional().describe(
@@ -59,7 +62,27 @@ export const ProductPolicy = z
       .max(1_000_000)
       .optional()
       .describe(
-        "How many engines the product may have. Absent: unlimited. Stored and checked, not enforced yet.",
+        "How many engines the product may have, in any status. Beyond it, provisions are refused with QUOTA_EXCEEDED. Absent: unlimited.",
+      ),
+    maxLiveTurns: LiveTurns.describe(
+      "How many turns of the product may be live at once. Beyond it, new turns are refused with STREAM_LIMIT. Absent: ORCH_MAX_LIVE_TURNS.",
+    ),
+    maxLiveTurnsPerKey: LiveTurns.describe(
+      "The same for the turns that one key has started. Absent: only the product's limit counts.",
+    ),
+    maxOpenStreams: OpenStreams.describe(
+      "How many streams of turns the product may have open at once, at each replica. Beyond it, streams are refused with STREAM_LIMIT. Absent: ORCH_MAX_OPEN_STREAMS.",
+    ),
+    maxOpenStreamsPerKey: OpenStreams.describe(
+      "The same for the streams of one key. Absent: only the product's limit counts.",
+    ),
+    turnLogBytesPerHour: z
+      .int()
+      .min(1)
+      .max(1_099_511_627_776)
+      .optional()
+      .describe(
+        "How many bytes of events the product's turns may log in an hour of the clock, in UTC. Beyond it, turns end with LOG_LIMIT, and new ones are refused with RATE_LIMITED. Absent: ORCH_TURN_LOG_BYTES_PER_HOUR.",
       ),
     rateLimitRpm: z
       .int()
@@ -84,6 +107,11 @@ export const ProductPolicy = z
       "The limits of a product and its engines. An absent limit is unlimited, or the installation's default.",
   });
 export type ProductPolicy = z.infer<typeof ProductPolicy>;
+
+/** The policy of a row. It was parsed before it was written. */
+export function toPolicy(stored: unknown): ProductPolicy {
+  return stored as ProductPolicy;
+}
 
 /** Throws IMAGE_NOT_PINNED for an image whose content may change. */
 export function assertPinned(ctx: Pick<BaseContext, "config">, policy: ProductPolicy): void {

@@ -21,6 +21,8 @@ export class TurnRegistry {
   /** Turns that were left to their next owner. Their readers are still to be handed over. */
   readonly #left = new Set<LiveTurn>();
   readonly #handOver = new AbortController();
+  /** By product: how many of its turns wait for their engine. */
+  readonly #waiting = new Map<string, number>();
   #lastFencingToken = 0;
   #isDraining = false;
   #isClosed = false;
@@ -77,10 +79,27 @@ export class TurnRegistry {
     return turn;
   }
 
+  /**
+   * Takes one of the product's `max` places for turns that wait for their engine. Such a turn has no row, so the database
+   * does not count it. undefined: all places are taken.
+   */
+  beginWait(productId: string, max: number): Disposable | undefined {
+    const waiting = this.#waiting.get(productId) ?? 0;
+    if (waiting >= max) return undefined;
+    this.#waiting.set(productId, waiting + 1);
+    return { [Symbol.dispose]: () => this.#endWait(productId) };
+  }
+
+  #endWait(productId: string): void {
+    const waiting = (this.#waiting.get(productId) ?? 0) - 1;
+    if (waiting > 0) this.#waiting.set(productId, waiting);
+    else this.#waiting.delete(productId);
+  }
+
   /** Adds a turn whose row was a dead owner's, and names this replica now. */
   takeOver(input: LiveTurnInput): LiveTurn {
-    const { productId, turnId, userId, taskId, fingerprint, fencingToken } = input;
-    const turn = new LiveTurn({ productId, turnId, userId, taskId, fingerprint, fencingToken });
+    const { productId, turnId, userId, taskId, fingerprint, startedBy, fencingToken } = input;
+    const turn = new LiveTurn({ productId, turnId, userId, taskId, fingerprint, startedBy, fencingToken });
     this.#turns.set(toKey(productId, turnId), turn);
     return turn;
   }

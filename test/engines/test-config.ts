@@ -45,6 +45,8 @@ export function testConfig(changes: Partial<Config> = {}): Config {
     turnRetentionMs: 10_800_000,
     turnMaxBytes: 67_108_864,
     turnLogBytesPerHour: 2_147_483_648,
+    maxLiveTurns: 2_000,
+    maxOpenStreams: undefined,
     eventMaxBytes: 1_048_576,
     sealTurns: false,
     dataKeysDir: undefined,

@@ -407,6 +407,7 @@ test("after the last word not even a line that is too long, in many pieces, can 
     turnId: randomUUID(),
     taskId: "t",
     fingerprint: "",
+    startedBy: null,
     fencingToken: 1,
   });
   const watchdog = new IdleWatchdog(systemClock, { idleMs: 60_000, personMs: 60_000 }, turn.questions);

@@ -135,6 +135,7 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
       eventMaxBytes: 1024 * 1024,
       turnMaxBytes: 64 * 1024 * 1024,
       turnLogBytesPerHour: 2 ** 31,
+      maxLiveTurns: 2_000,
       turnIdleTimeoutMs: 600_000,
       hitlTimeoutMs: 259_200_000,
       turnRetentionMs: 3 * 3_600_000,
@@ -167,6 +168,7 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
       reconciler,
       connections,
       holds,
+      actor: { kind: "platform_key" as const, id: "key 1", name: "test" },
     };
     const keyring = openKeyring(own.masterKeys ?? WORLD_MASTER_KEYS);
     const dataKeys = new DataKeys({ ...base, keyring });

@@ -1,4 +1,4 @@
-import { appendToTurnLog, isPartitionMissing } from "../../../db/turn-events.ts";
+import { appendToTurnLog, isPartitionMissing, type ProductLog } from "../../../db/turn-events.ts";
 import { ensureTurnPartitionAt } from "../../../db/turn-partitions.ts";
 import { isDatabaseUnavailable } from "../../../db/postgres-error.ts";
 import type { Config } from "../../config/config.ts";
@@ -140,8 +140,10 @@ export class TurnLog {
 
   async #commit(batch: TurnCommit[], isRepaired = false): Promise<boolean> {
     try {
-      const { raw, replica, seals } = this.#options;
-      const owned = await appendToTurnLog(raw, replica.id, await seals.seal(batch));
+      const { raw, replica, seals, config } = this.#options;
+      const { turnLogBytesPerHour: logBytesPerHour } = config;
+      const options = { ownerReplica: replica.id, logBytesPerHour };
+      const owned = await appendToTurnLog(raw, options, await seals.seal(batch));
       batch.forEach((commit, index) => this.#markCommitted(commit, owned.get(index)));
       return true;
     } catch (error) {
@@ -150,13 +152,13 @@ export class TurnLog {
     }
   }
 
-  /** `logBytes` are those of the turn's product in this hour; undefined: the turn is not ours. */
-  #markCommitted(commit: TurnCommit, logBytes: number | undefined): void {
+  /** `productLog` undefined: the turn is not ours. */
+  #markCommitted(commit: TurnCommit, productLog: ProductLog | undefined): void {
     const { turn } = commit;
-    const { turnLogBytesPerHour: maxBytes } = this.#options.config;
-    if (logBytes !== undefined) {
+    if (productLog !== undefined) {
       turn.markCommitted(commit, this.#options.clock.now());
-      if (logBytes > maxBytes && commit.chunks.length > 0) turn.stop(toLogLimit(maxBytes));
+      const { bytes, maxBytes } = productLog;
+      if (bytes > maxBytes && commit.chunks.length > 0) turn.stop(toLogLimit(maxBytes));
     } else {
       this.#options.log.warn(
         { turnId: turn.input.turnId },

@@ -20,7 +20,7 @@ const DUE_BYTES = 16 * 1024;
 /** `fencingToken` is unique to this attempt at the turn, so that writes of an older or a newer owner do not match. */
 export type LiveTurnInput = Pick<
   NewTurn,
-  "productId" | "turnId" | "userId" | "taskId" | "fingerprint" | "fencingToken"
+  "productId" | "turnId" | "userId" | "taskId" | "fingerprint" | "startedBy" | "fencingToken"
 >;
 
 /** What is known once the row is written. */

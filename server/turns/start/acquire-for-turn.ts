@@ -1,3 +1,4 @@
+import type { TurnLimits } from "../../../db/turns.ts";
 import { holdEngine, isBlocked, toWaitError } from "../../engines/access/hold-engine.ts";
 import type { HeldEngine, HoldContext, HoldInput, Wait } from "../../engines/access/hold-engine.ts";
 import { engineNotFound } from "../../engines/model/absent-engine-errors.ts";
@@ -6,6 +7,7 @@ import { isAbortError } from "../../time/abortable.ts";
 import { Deadline } from "../../time/deadline.ts";
 import type { LiveTurn, TurnRecord } from "../model/live-turn.ts";
 import type { TurnContext } from "../turn-context.ts";
+import { tooManyWaiting } from "./limit-error.ts";
 import { eraseTurn, recordIfRunning, recordTurn, type RecordContext } from "./record-turn.ts";
 import { toStopError } from "./stop-error.ts";
 
@@ -27,8 +29,8 @@ export interface AcquiredTurn {
  * database. Otherwise the row is erased before the wait for the engine. After a crash, a row that stayed would mean
  * that the engine may have the turn.
  *
- * @throws ENGINE_NOT_FOUND, what `holdEngine` throws, TURN_IN_PROGRESS, RATE_LIMITED, TurnTakenError, DEADLINE_EXCEEDED. For a turn
- * that was stopped: the result of `toStopError`.
+ * @throws ENGINE_NOT_FOUND, what `holdEngine` throws, TURN_IN_PROGRESS, STREAM_LIMIT, RATE_LIMITED, TurnTakenError,
+ *   DEADLINE_EXCEEDED. For a turn that was stopped: the result of `toStopError`.
  */
 export async function acquireForTurn(
   ctx: AcquireContext,
@@ -67,7 +69,7 @@ async function tryAcquire(
   const { gateChanges } = ctx.holds;
   // The signal does not abort this statement, because the effect of a stop depends on whether the row was written. A
   // database error is therefore thrown even if the turn was stopped or the deadline has passed.
-  const { engine, startedAt } = await recordIfRunning(ctx, turn, expectGeneration);
+  const { engine, startedAt, limits } = await recordIfRunning(ctx, turn, expectGeneration);
   turn.markNew();
   if (engine === undefined) {
     signal.throwIfAborted();
@@ -76,13 +78,24 @@ async function tryAcquire(
   wait.engineId = engine.id;
   const mustWait = startedAt !== undefined && !signal.aborted && isBlocked(ctx, engine);
   if (mustWait) await requireErased(ctx, turn);
-  return holdReadEngine(ctx, {
+  using _place = mustWait || startedAt === undefined ? takeWaitPlace(ctx, turn, limits) : undefined;
+  return await holdReadEngine(ctx, {
     ...attempt,
     holder: turn,
     engine,
     gateChanges,
     startedAt: mustWait ? undefined : startedAt,
   });
+}
+
+function takeWaitPlace(
+  { turns }: Pick<TurnContext, "turns">,
+  turn: LiveTurn,
+  limits: TurnLimits,
+): Disposable {
+  const place = turns.beginWait(turn.input.productId, limits.liveTurns);
+  if (place === undefined) throw tooManyWaiting(limits);
+  return place;
 }
 
 async function holdReadEngine(ctx: AcquireContext, read: ReadEngine): Promise<AcquiredTurn | undefined> {

@@ -11,6 +11,7 @@ import {
 import type { Config } from "../../config/config.ts";
 import { describeHolds } from "../../engines/access/hold-view.ts";
 import { DomainError, toErrorMessage } from "../../errors.ts";
+import { toLimitError } from "./limit-error.ts";
 import { RESERVE_AHEAD, type LiveTurn, type TurnRecord } from "../model/live-turn.ts";
 import type { TurnContext } from "../turn-context.ts";
 
@@ -26,7 +27,7 @@ export class TurnTakenError extends Error {
 }
 
 export interface RecordContext extends TurnContext {
-  config: Pick<Config, "turnLogBytesPerHour">;
+  config: Pick<Config, "turnLogBytesPerHour" | "maxLiveTurns">;
 }
 
 const TASK_RETRY_MS = 1_000;
@@ -35,8 +36,8 @@ const ERASE_ATTEMPTS = 300;
 
 /**
  * Reads the user's engine, and in the same statement writes the turn's row if that engine runs. `startedAt` undefined:
- * no row was written. Throws TURN_IN_PROGRESS when the task has a live turn, RATE_LIMITED when the product's log is
- * full for this hour, and TurnTakenError.
+ * no row was written. Throws TURN_IN_PROGRESS when the task has a live turn, STREAM_LIMIT and RATE_LIMITED when a limit
+ * of the product is reached, and TurnTakenError.
  */
 export async function recordIfRunning(
   ctx: RecordContext,
@@ -44,21 +45,14 @@ export async function recordIfRunning(
   expectGeneration: number | undefined,
 ): Promise<BegunTurn> {
   const row = toNewRow(ctx, turn);
-  const { turnLogBytesPerHour: logBytesPerHour } = ctx.config;
-  const limits = { expectGeneration, logBytesPerHour };
-  const begun = await insert(ctx, row, () => beginTurn(ctx.raw, row, limits));
+  const { turnLogBytesPerHour: logBytesPerHour, maxLiveTurns: liveTurns } = ctx.config;
+  const options = { expectGeneration, defaults: { logBytesPerHour, liveTurns } };
+  const begun = await insert(ctx, row, () => beginTurn(ctx.raw, row, options));
   if (begun.startedAt !== undefined) return begun;
-  // A start of a turn that exists joins it, whatever the limit.
+  // A start of a turn that exists joins it, whatever the limits.
   await requireNotTaken(ctx, turn);
-  if (begun.logFullForMs !== undefined) throw logFull(logBytesPerHour, begun.logFullForMs);
+  if (begun.exceeded !== undefined) throw toLimitError(begun.exceeded, begun.limits);
   return begun;
-}
-
-function logFull(maxBytes: number, forMs: number): DomainError {
-  const message =
-    `the events of this product's turns have reached ${maxBytes} bytes in this hour: ` +
-    "start the turn when the next hour begins, or ask an operator to raise ORCH_TURN_LOG_BYTES_PER_HOUR";
-  return new DomainError("RATE_LIMITED", message, { retryAfterMs: Math.max(1, Math.ceil(forMs)) });
 }
 
 async function requireNotTaken(ctx: TurnContext, turn: LiveTurn): Promise<void> {

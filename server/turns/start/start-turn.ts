@@ -1,6 +1,7 @@
 import type { TurnStatus } from "../../../db/turns.ts";
 import { ExecuteBody, type ExecuteRequest } from "../../engine-contract/execute-body.ts";
 import type { HoldContext } from "../../engines/access/hold-engine.ts";
+import type { CallContext } from "../../context.ts";
 import { DomainError } from "../../errors.ts";
 import { isFingerprint, toFingerprint, type Fingerprint } from "../../idempotency/fingerprint.ts";
 import type { Keyring } from "../../keys/keyring.ts";
@@ -11,7 +12,7 @@ import { endTurn, runTurn } from "../upstream/run-turn.ts";
 import { acquireForTurn, type AcquireForTurnInput } from "./acquire-for-turn.ts";
 import { TurnTakenError } from "./record-turn.ts";
 
-export type StartContext = RunContext & HoldContext & { keyring: Keyring };
+export type StartContext = RunContext & HoldContext & Pick<CallContext, "actor"> & { keyring: Keyring };
 
 export interface StartTurnInput {
   productId: string;
@@ -60,7 +61,8 @@ export async function startTurn(ctx: StartContext, input: StartTurnInput): Promi
 
 function openTurn(ctx: StartContext, input: StartTurnInput, fingerprint: string): LiveTurn {
   const { productId, turnId, userId, request, expectGeneration, timeoutMs = ENGINE_TIMEOUT_MS } = input;
-  const turn = ctx.turns.open({ productId, turnId, userId, taskId: request.taskId, fingerprint });
+  const startedBy = ctx.actor.id;
+  const turn = ctx.turns.open({ productId, turnId, userId, taskId: request.taskId, fingerprint, startedBy });
   void launchTurn(ctx, turn, { expectGeneration, timeoutMs, body: new ExecuteBody(request) });
   return turn;
 }

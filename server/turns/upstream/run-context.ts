@@ -12,7 +12,12 @@ import type { LingeringHolds } from "./lingering-holds.ts";
 export interface RunContext extends TurnContext {
   config: Pick<
     Config,
-    "eventMaxBytes" | "turnMaxBytes" | "turnLogBytesPerHour" | "turnIdleTimeoutMs" | "hitlTimeoutMs"
+    | "eventMaxBytes"
+    | "turnMaxBytes"
+    | "turnLogBytesPerHour"
+    | "maxLiveTurns"
+    | "turnIdleTimeoutMs"
+    | "hitlTimeoutMs"
   >;
   replica: Pick<Replica, "id" | "holdsLease">;
   reconciler: Pick<Reconciler, "observeNow">;

@@ -206,7 +206,7 @@ async function kill(owner: TurnProcess, link: FlakyLink): Promise<void> {
 async function openLiveTurn(owner: TurnProcess): Promise<LiveTurn> {
   const { turns, raw } = owner.ctx;
   const key = { productId: world.productId, turnId: randomUUID() };
-  const about = { ...key, userId: "ann", taskId: randomUUID(), fingerprint: "f" };
+  const about = { ...key, userId: "ann", taskId: randomUUID(), fingerprint: "f", startedBy: null };
   const turn = turns.open(about);
   const record = { engineId: world.engines[0]?.engineId ?? "", generation: 1 };
   const startedAt = await insertTurn(raw, {

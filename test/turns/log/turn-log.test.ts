@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { RawSql } from "../../../db/client.ts";
 import { appendToTurnLog, type TurnAppend } from "../../../db/turn-events.ts";
 import { insertTurn } from "../../../db/turns.ts";
 import { ensureTurnPartitions } from "../../../db/turn-partitions.ts";
@@ -125,7 +126,14 @@ async function openLiveTurn(ctx: WorldContext): Promise<LiveTurn> {
   const { productId, turnId, userId, request } = world.input();
   const [engine] = world.engines;
   const fingerprint = "f".repeat(64);
-  const turn = ctx.turns.open({ productId, turnId, userId, taskId: request.taskId, fingerprint });
+  const turn = ctx.turns.open({
+    productId,
+    turnId,
+    userId,
+    taskId: request.taskId,
+    fingerprint,
+    startedBy: null,
+  });
   const target = { engineId: engine?.engineId ?? "", generation: 1 };
   turn.markNew();
   turn.markRecorded(await recordTurn(ctx, turn, target));
@@ -239,8 +247,12 @@ describe("while the database is away", () => {
 });
 
 /** The indexes of the turns that the owner still owned. */
-async function listAppended(...args: Parameters<typeof appendToTurnLog>): Promise<number[]> {
-  return [...(await appendToTurnLog(...args)).keys()];
+async function listAppended(
+  raw: RawSql,
+  ownerReplica: string,
+  appends: readonly TurnAppend[],
+): Promise<number[]> {
+  return [...(await appendToTurnLog(raw, { ownerReplica, logBytesPerHour: 2 ** 31 }, appends)).keys()];
 }
 
 describe("the append statement", () => {
@@ -295,6 +307,7 @@ async function insertRow() {
     generation: 1,
     taskId: "t",
     fingerprint: "f",
+    startedBy: null,
     ownerReplica: owner,
     fencingToken: 7,
     reservedSeq: 1024,

@@ -31,6 +31,7 @@ test("two thousand turns of a dead owner go on, and only so many engines are ask
       generation: 1,
       taskId: turnId,
       fingerprint: "f",
+      startedBy: null,
       ownerReplica: owner,
       fencingToken: 1,
       reservedSeq: 1024,

@@ -39,6 +39,7 @@ async function read(pieces: readonly Buffer[]): Promise<Read[]> {
     turnId: randomUUID(),
     taskId: "t",
     fingerprint: "",
+    startedBy: null,
     fencingToken: 1,
   });
   const watchdog = new IdleWatchdog(systemClock, { idleMs: 60_000, personMs: 60_000 }, turn.questions);
