@@ -19,6 +19,8 @@ export interface PlatformKeyState extends Pick<PlatformKeyRow, "id" | "productId
   expired: boolean;
   revoked: boolean;
   productRemoved: boolean;
+  /** The product's. */
+  policy: unknown;
   /** The time of the last use was written more than a minute ago, or never. */
   usageStale: boolean;
 }
@@ -33,6 +35,7 @@ const findByHash = preparedPerPool((db) =>
       expired: isPast(platformKeys.expiresAt).as("expired"),
       revoked: isPast(platformKeys.revokedAt).as("revoked"),
       productRemoved: sql<boolean>`${products.deletedAt} is not null`.as("product_removed"),
+      policy: products.policy,
       usageStale: sql<boolean>`${isUsageStale}`.as("usage_stale"),
     })
     .from(platformKeys)

@@ -1,11 +1,20 @@
 import { and, asc, eq, getTableColumns, gt, isNotNull, isNull, sql } from "drizzle-orm";
 import type { Db } from "./client.ts";
+import { preparedPerPool } from "./prepared-statement.ts";
 import { products } from "./schema.ts";
 
 export type ProductRow = typeof products.$inferSelect;
 export type NewProduct = Pick<ProductRow, "id" | "slug" | "name" | "policy">;
-/** A product and its number of engines, in any status. */
-export type ProductRowCounted = ProductRow & { engineCount: number };
+/** A product, and how much it has of what its policy limits. */
+export type ProductRowCounted = ProductRow & ProductCounts;
+export interface ProductCounts {
+  /** In any status. */
+  engineCount: number;
+  liveTurns: number;
+  /** The bytes of turn events that were logged in this hour of the clock. */
+  turnLogBytes: number;
+}
+export const NO_COUNTS: ProductCounts = { engineCount: 0, liveTurns: 0, turnLogBytes: 0 };
 
 export const PRODUCT_SLUG_KEY = "products_slug_key";
 
@@ -13,6 +22,10 @@ const counted = {
   ...getTableColumns(products),
   // Inside a subquery Drizzle writes a bare "id", which would be the engine's. So the columns are written out here.
   engineCount: sql<number>`(select count(*)::int from engines where engines.product_id = products.id)`,
+  liveTurns: sql<number>`(select count(*)::int from turns
+    where turns.product_id = products.id and turns.status in ('starting', 'streaming'))`,
+  turnLogBytes: sql<number>`coalesce((select bytes::float8 from stored_bytes
+    where scope = products.id::text and kind = 'turn_log' and hour = date_trunc('hour', orch_now(), 'UTC')), 0)`,
 };
 
 /** Violates PRODUCT_SLUG_KEY if a live product has the slug. */
@@ -29,6 +42,20 @@ export async function insertProduct(tx: Db, product: NewProduct): Promise<Produc
 export async function findProduct(db: Db, id: string): Promise<ProductRowCounted | undefined> {
   const [row] = await db.select(counted).from(products).where(eq(products.id, id));
   return row;
+}
+
+const findPolicy = preparedPerPool((db) =>
+  db
+    .select({ policy: products.policy })
+    .from(products)
+    .where(eq(products.id, sql.placeholder("id")))
+    .prepare("find_product_policy"),
+);
+
+/** The policy of a product, removed or not, at this moment. */
+export async function findProductPolicy(db: Db, id: string): Promise<unknown> {
+  const [row] = await findPolicy(db).execute({ id });
+  return row?.policy;
 }
 
 export async function findProductBySlug(db: Db, slug: string): Promise<ProductRow | undefined> {
@@ -67,10 +94,8 @@ export async function listProductRows(
 }
 
 /** The product has to be locked. */
-export async function setProductPolicy(tx: Db, id: string, policy: unknown): Promise<ProductRow> {
-  const [row] = await tx.update(products).set({ policy }).where(eq(products.id, id)).returning();
-  if (row === undefined) throw new Error(`no row of product ${id} was updated: lock the product first`);
-  return row;
+export async function setProductPolicy(tx: Db, id: string, policy: unknown): Promise<void> {
+  await tx.update(products).set({ policy }).where(eq(products.id, id));
 }
 
 /** The product has to be locked. Another product may take its slug after that. */

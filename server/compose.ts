@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import type { Database } from "../db/client.ts";
+import { OpenStreams } from "./admission/open-streams.ts";
 import { openAuditAppends } from "./audit/append-audit.ts";
 import type { DataDir } from "./boot/data-dir.ts";
 import type { BaseContext } from "./context.ts";
@@ -95,6 +96,7 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
     keyStates: new KeyStates(base),
     platformKeyInserts: openPlatformKeyInserts(base.db),
     auditAppends: openAuditAppends(base.db),
+    openStreams: new OpenStreams(),
     runningCalls: new RunningCalls(),
     drain: new DrainState(),
   };

@@ -2,6 +2,7 @@ import type { Scope } from "../../db/platform-keys.ts";
 import type { BaseContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
 import type { Caller } from "../keys/caller.ts";
+import type { ProductPolicy } from "../products/product-policy.ts";
 import { getAuditedProductId, getProductBySlug } from "../products/get-product.ts";
 import type { DrainState } from "../replicas/drain-state.ts";
 
@@ -21,9 +22,10 @@ export interface CallToAdmit<Needed extends Access = Access> {
   product?: string | undefined;
 }
 
-/** A call for one product. Idempotency keys of different scopes have nothing to do with each other. */
+/** A call for one product, with its policy as it was at most 500 ms ago. Idempotency keys of different scopes have nothing to do with each other. */
 export interface ProductAdmission {
   productId: string;
+  policy: ProductPolicy;
   idempotencyScope: string;
 }
 
@@ -73,8 +75,8 @@ export async function admitCall(
   if (caller.kind === "operator") {
     if (access === "audit") return { auditScope: await findAuditScope(ctx, product) };
     if (product === undefined) throw badProduct("an operator must name the product of this call by its slug");
-    const { productId } = await getProductBySlug(ctx, product);
-    return { productId, idempotencyScope: toOperatorScope(caller) };
+    const { productId, policy } = await getProductBySlug(ctx, product);
+    return { productId, policy, idempotencyScope: toOperatorScope(caller) };
   }
   if (product !== undefined) throw badProduct("a platform key acts for its own product only: leave it out");
   const missing = (access === "audit" ? AUDIT_SCOPES : access).find(
@@ -83,8 +85,8 @@ export async function admitCall(
   if (missing !== undefined) {
     throw new DomainError("SCOPE_MISSING", `this key lacks the scope "${missing}": use a key that has it`);
   }
-  const { productId } = caller;
-  return access === "audit" ? { auditScope: productId } : { productId, idempotencyScope: productId };
+  const { productId, policy } = caller;
+  return access === "audit" ? { auditScope: productId } : { productId, policy, idempotencyScope: productId };
 }
 
 async function findAuditScope(ctx: AdmissionContext, product: string | undefined): Promise<string> {

@@ -3,6 +3,7 @@ import type { PlatformKeyState } from "../../db/platform-keys.ts";
 import { isDatabaseUnavailable } from "../../db/postgres-error.ts";
 import type { BaseContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
+import { toPolicy } from "../products/product-policy.ts";
 import type { Caller, OperatorCaller } from "./caller.ts";
 import { findKeyKind, hashKey } from "./key-format.ts";
 import type { KeyStates } from "./key-states.ts";
@@ -34,11 +35,13 @@ export async function authenticate(ctx: KeyContext, bearer: string, address?: st
   if (state.expired) throw new DomainError("KEY_EXPIRED", "this key has expired: use another key");
   ctx.keyStates.noteUse(state);
   const { id: keyId, name, productId, scopes } = state;
+  const policy = toPolicy(state.policy);
   return {
     kind: "platform_key",
     keyId,
     name,
     productId,
+    policy,
     scopes,
     actor: { kind: "platform_key", id: keyId, name },
   };

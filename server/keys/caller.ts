@@ -1,5 +1,6 @@
 import type { Scope } from "../../db/platform-keys.ts";
 import type { Actor } from "../audit/audit-entry.ts";
+import type { ProductPolicy } from "../products/product-policy.ts";
 
 /** A product, by one of its platform keys. It sees its own product only. */
 export interface ProductCaller {
@@ -7,6 +8,7 @@ export interface ProductCaller {
   keyId: string;
   name: string;
   productId: string;
+  policy: ProductPolicy;
   scopes: readonly Scope[];
   actor: Actor;
 }

@@ -1,24 +1,37 @@
-import { countEngines } from "../../db/engines.ts";
-import { findProduct, findProductBySlug } from "../../db/products.ts";
+import { findProduct, findProductBySlug, findProductPolicy } from "../../db/products.ts";
 import { parseId } from "../page-cursor.ts";
 import type { BaseContext } from "../context.ts";
-import { productNotFound, toProduct, type Product } from "./product-view.ts";
+import { toPolicy, type ProductPolicy } from "./product-policy.ts";
+import { productNotFound, toProduct, type Product, type ProductViewContext } from "./product-view.ts";
 
 /** Finds removed products too, because their audit log stays. Throws PRODUCT_NOT_FOUND. */
 export async function getProduct(
-  ctx: Pick<BaseContext, "db">,
+  ctx: Pick<BaseContext, "db"> & ProductViewContext,
   input: { productId: string },
 ): Promise<Product> {
   const row = await findProduct(ctx.db, input.productId);
   if (row === undefined) throw productNotFound();
-  return toProduct(row);
+  return toProduct(ctx, row);
+}
+
+/** The policy of a product, removed or not, at this moment. Throws PRODUCT_NOT_FOUND. */
+export async function getProductPolicy(
+  ctx: Pick<BaseContext, "db">,
+  input: { productId: string },
+): Promise<ProductPolicy> {
+  const policy = await findProductPolicy(ctx.db, input.productId);
+  if (policy === undefined) throw productNotFound();
+  return toPolicy(policy);
 }
 
 /** The live product with that slug. Throws PRODUCT_NOT_FOUND. */
-export async function getProductBySlug(ctx: Pick<BaseContext, "db">, slug: string): Promise<Product> {
+export async function getProductBySlug(
+  ctx: Pick<BaseContext, "db">,
+  slug: string,
+): Promise<{ productId: string; policy: ProductPolicy }> {
   const row = await findProductBySlug(ctx.db, slug);
   if (row === undefined) throw productNotFound();
-  return toProduct({ ...row, engineCount: await countEngines(ctx.db, row.id) });
+  return { productId: row.id, policy: toPolicy(row.policy) };
 }
 
 /**

@@ -1,13 +1,13 @@
 import { randomUUIDv7 } from "node:crypto";
 import { findViolatedConstraint } from "../../db/postgres-error.ts";
-import { insertProduct, PRODUCT_SLUG_KEY } from "../../db/products.ts";
+import { insertProduct, NO_COUNTS, PRODUCT_SLUG_KEY } from "../../db/products.ts";
 import { NO_RECORD, type IdempotencyRecord } from "../idempotency/idempotency-record.ts";
 import { appendAudit } from "../audit/append-audit.ts";
 import type { BaseContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
 import { insertIssuedKey } from "../keys/issue-platform-key.ts";
 import { assertPinned, type ProductPolicy } from "./product-policy.ts";
-import { toProduct, type Product } from "./product-view.ts";
+import { toProduct, type Product, type ProductViewContext } from "./product-view.ts";
 
 export interface RegisterProductInput {
   slug: string;
@@ -21,7 +21,7 @@ export interface RegisterProductInput {
  * and IMAGE_NOT_PINNED.
  */
 export async function registerProduct(
-  ctx: Pick<BaseContext, "db" | "config"> & CallContext,
+  ctx: Pick<BaseContext, "db" | "config"> & ProductViewContext & CallContext,
   { slug, name, policy, idempotency }: RegisterProductInput,
 ): Promise<{ product: Product; apiKey: string }> {
   assertPinned(ctx, policy);
@@ -31,7 +31,7 @@ export async function registerProduct(
       // The platform's audit chain is locked last, because every other registration waits for that lock.
       const key = { productId: row.id, name: "default", idempotency: NO_RECORD };
       const { apiKey } = await insertIssuedKey(ctx, tx, key);
-      const reply = { product: toProduct({ ...row, engineCount: 0 }), apiKey };
+      const reply = { product: toProduct(ctx, { ...row, ...NO_COUNTS }), apiKey };
       await idempotency.complete(tx, reply);
       await appendAudit(tx, {
         scope: "platform",

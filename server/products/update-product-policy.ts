@@ -1,10 +1,10 @@
-import { countEngines } from "../../db/engines.ts";
-import { lockProduct, setProductPolicy } from "../../db/products.ts";
+import { findProduct, lockProduct, setProductPolicy } from "../../db/products.ts";
 import type { IdempotencyRecord } from "../idempotency/idempotency-record.ts";
 import { appendAudit } from "../audit/append-audit.ts";
 import type { BaseContext, CallContext } from "../context.ts";
+import type { KeyStates } from "../keys/key-states.ts";
 import { assertPinned, type ProductPolicy } from "./product-policy.ts";
-import { productNotFound, toProduct, type Product } from "./product-view.ts";
+import { productNotFound, toProduct, type Product, type ProductViewContext } from "./product-view.ts";
 
 export interface UpdateProductPolicyInput {
   productId: string;
@@ -18,17 +18,20 @@ export interface UpdateProductPolicyInput {
  * Throws PRODUCT_NOT_FOUND and IMAGE_NOT_PINNED.
  */
 export async function updateProductPolicy(
-  ctx: Pick<BaseContext, "db" | "config"> & CallContext,
+  ctx: Pick<BaseContext, "db" | "config"> & { keyStates: KeyStates } & ProductViewContext & CallContext,
   { productId, policy, idempotency }: UpdateProductPolicyInput,
 ): Promise<{ product: Product; overBy: number }> {
   assertPinned(ctx, policy);
-  return ctx.db.transaction(async (tx) => {
+  const updated = await ctx.db.transaction(async (tx) => {
     const before = await lockProduct(tx, productId);
     if (before === undefined) throw productNotFound();
-    const row = await setProductPolicy(tx, productId, policy);
-    const engineCount = await countEngines(tx, productId);
+    await setProductPolicy(tx, productId, policy);
+    // Counted with the product locked: no provision comes between the new limit and the count.
+    const row = await findProduct(tx, productId);
+    if (row === undefined) throw productNotFound();
+    const { engineCount } = row;
     const overBy = Math.max(0, engineCount - (policy.maxEngines ?? engineCount));
-    const reply = { product: toProduct({ ...row, engineCount }), overBy };
+    const reply = { product: toProduct(ctx, row), overBy };
     await idempotency.complete(tx, reply);
     await appendAudit(tx, {
       scope: "platform",
@@ -39,4 +42,7 @@ export async function updateProductPolicy(
     });
     return reply;
   });
+  // The states of keys have the policy.
+  ctx.keyStates.clear();
+  return updated;
 }

@@ -18,13 +18,14 @@ let products: Record<"own" | "other" | "removed", { productId: string; slug: str
 
 beforeAll(async () => {
   ctx = await openPlatformContext();
-  const add = async () => (await addProduct(ctx)).product;
+  const add = async () => (await addProduct(ctx, POLICY)).product;
   products = { own: await add(), other: await add(), removed: await add() };
   const { productId } = products.removed;
   await removeProduct(ctx, { productId, destroyEngines: false, destroyEngine, idempotency: NO_RECORD });
 });
 afterAll(async () => ctx?.[Symbol.asyncDispose]());
 
+const POLICY = { maxOpenStreams: 7 };
 const OPERATOR: Caller = {
   kind: "operator",
   keyId: "k1",
@@ -36,6 +37,7 @@ const toProductKey = (scopes: readonly Scope[]): Caller => ({
   keyId: "k2",
   name: "gateway",
   productId: products.own.productId,
+  policy: POLICY,
   scopes,
   actor: { kind: "platform_key", id: "k2", name: "gateway" },
 });
@@ -76,7 +78,9 @@ describe.each(EVERY_NAME)("with the product named by: %s", (named) => {
     async (scope) => {
       for (const scopes of [[], [scope], SCOPES.filter((other) => other !== scope), SCOPES]) {
         const { productId } = products.own;
-        const allowed = scopes.includes(scope) ? { productId, idempotencyScope: productId } : "SCOPE_MISSING";
+        const allowed = scopes.includes(scope)
+          ? { productId, policy: POLICY, idempotencyScope: productId }
+          : "SCOPE_MISSING";
         const admitted = await admit(toProductKey(scopes), { access: [scope], product: NAMED[named]() });
         expect(admitted, scopes.join()).toEqual(named === "none" ? allowed : "INVALID_INPUT");
       }
@@ -110,7 +114,7 @@ describe.each(EVERY_NAME)("with the product named by: %s", (named) => {
       if (wanted !== "own" && wanted !== "other") expect(admitted).toBe(wanted);
       else {
         const { productId } = products[wanted];
-        expect(admitted).toEqual({ productId, idempotencyScope: "operator:grace" });
+        expect(admitted).toEqual({ productId, policy: POLICY, idempotencyScope: "operator:grace" });
       }
     }
   });

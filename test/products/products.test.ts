@@ -61,12 +61,13 @@ describe("register", () => {
       name: "Acme ✓",
       policy,
       engineCount: 0,
+      usage: { liveTurns: 0, openStreams: 0, turnLogBytes: 0 },
       createdAt: expect.stringMatching(/^\d{4}-.*Z$/),
       deletedAt: null,
     });
     const { productId } = product;
     expect(await getProduct(ctx, { productId })).toEqual(product);
-    expect(await getProductBySlug(ctx, "acme")).toEqual(product);
+    expect(await getProductBySlug(ctx, "acme")).toEqual({ productId, policy });
     expect(await authenticate(ctx, apiKey)).toMatchObject({
       kind: "platform_key",
       productId,
@@ -130,6 +131,11 @@ describe("register", () => {
 test("a policy with an unknown field or a value out of range is refused", () => {
   const full = {
     maxEngines: 10,
+    maxLiveTurns: 20,
+    maxLiveTurnsPerKey: 0,
+    maxOpenStreams: 1_000_000,
+    maxOpenStreamsPerKey: 5,
+    turnLogBytesPerHour: 1_099_511_627_776,
     rateLimitRpm: 60,
     idle: { pauseAfterS: 1.5, stopAfterS: 60 },
     resources: { memoryMb: 512, cpus: 0.5, pids: 100, readOnly: true },
@@ -142,6 +148,12 @@ test("a policy with an unknown field or a value out of range is refused", () => 
     { maxEngines: -1 },
     { maxEngines: 1.5 },
     { maxEngines: null },
+    { maxLiveTurns: -1 },
+    { maxLiveTurnsPerKey: 1_000_001 },
+    { maxOpenStreams: "5" },
+    { maxOpenStreamsPerKey: 0.5 },
+    { turnLogBytesPerHour: 0 },
+    { turnLogBytesPerHour: 2 ** 41 },
     { rateLimitRpm: 0 },
     { idle: { pauseAfterMs: 1 } },
     { idle: { pauseAfterS: 0 } },

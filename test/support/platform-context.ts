@@ -1,6 +1,7 @@
 import { randomUUIDv7 } from "node:crypto";
 import { openDatabase, type Database } from "../../db/client.ts";
 import { insertEngine, type EngineRow } from "../../db/engines.ts";
+import { OpenStreams } from "../../server/admission/open-streams.ts";
 import { NO_RECORD } from "../../server/idempotency/idempotency-record.ts";
 import { systemClock } from "../../server/time/clock.ts";
 import { parseConfig } from "../../server/config/config.ts";
@@ -17,6 +18,7 @@ export interface PlatformContext
   extends Pick<BaseContext, "db" | "raw" | "config" | "log" | "clock">, CallContext, AsyncDisposable {
   readonly url: string;
   readonly keyStates: KeyStates;
+  readonly openStreams: OpenStreams;
   readonly platformKeyInserts: PlatformKeyInserts;
   readonly auditAppends: AuditAppends;
 }
@@ -35,6 +37,7 @@ export async function openPlatformContext(env: Record<string, string> = {}): Pro
     url: own.url,
     config: parseConfig(env).config,
     keyStates: new KeyStates(base),
+    openStreams: new OpenStreams(),
     platformKeyInserts: openPlatformKeyInserts(db),
     auditAppends: openAuditAppends(db),
     actor: { kind: "operator", id: "bootstrap", name: "bootstrap" },

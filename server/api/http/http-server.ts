@@ -84,6 +84,8 @@ const CROWDED = {
   message: "this replica has as many connections as it serves: try again later or at another replica",
   retryAfterMs: 1_000,
 } as const;
+/** The part of the connections that one product may use for streams, unless a setting or its policy says so. */
+const STREAMS_SHARE = 1 / 2;
 /** fastify's default is 100. A batch names up to ten procedures in one part of the path. */
 const PATH_PART_MAX_LENGTH = 2_000;
 
@@ -97,7 +99,9 @@ export async function openHttpServer(ctx: AppContext, options: HttpServerOptions
   const readiness = openReadiness(ctx);
   const budget = new BodyBudget(bounds.bodyBytes);
   const unsent = new UnsentAnswers((socket) => connections.ownerOf(socket) ?? "");
-  const context = { app: ctx, readiness, closing: closing.signal, connections, budget, unsent };
+  const maxOpenStreams = ctx.config.maxOpenStreams ?? Math.ceil(bounds.connections * STREAMS_SHARE);
+  const parts = { connections, budget, unsent, maxOpenStreams };
+  const context = { app: ctx, readiness, closing: closing.signal, ...parts };
   acceptJsonBodies(server, context);
   mountTrpc(server, context);
   mountRaw(server, context);

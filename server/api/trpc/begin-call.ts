@@ -7,7 +7,10 @@ import { StandIns } from "./stand-ins.ts";
 
 /** What every route needs that calls procedures. */
 export interface RouteContext
-  extends SendContext, CallerContext, Pick<RequestContext, "app" | "readiness" | "closing"> {
+  extends
+    SendContext,
+    CallerContext,
+    Pick<RequestContext, "app" | "readiness" | "closing" | "maxOpenStreams"> {
   budget: BodyBudget;
 }
 
@@ -36,11 +39,12 @@ export function beginCall(
     if (!reply.raw.writableFinished) left.abort();
   });
   if (request.incoming?.refusal !== undefined) throw request.incoming.refusal;
-  const { app, readiness, closing } = options;
+  const { app, readiness, closing, maxOpenStreams } = options;
   const ctx: RequestContext = {
     app,
     readiness,
     closing,
+    maxOpenStreams,
     ...getCaller(options, request),
     requestId: request.id,
     findInputText,

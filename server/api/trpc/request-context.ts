@@ -15,6 +15,8 @@ export interface RequestContext extends RequestCaller {
   readiness(): Promise<Readiness>;
   /** Aborts when the server closes. Open streams then end without an end event, so their readers resume elsewhere. */
   closing: AbortSignal;
+  /** How many streams a product may have open here, if its policy does not say. */
+  maxOpenStreams: number;
   /** How the transport writes the batches of a subscription. */
   encode: EncodeBatch;
   /** The reader's connection. undefined: the call is no subscription. */

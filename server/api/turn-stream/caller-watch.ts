@@ -11,7 +11,7 @@ const KEY_REFUSALS: ReadonlySet<Reason> = new Set(["INVALID_KEY", "KEY_EXPIRED",
 /** Streams must end within a second of a revocation. States of keys are cached for 500 ms, so 400 ms is often enough. */
 const RECHECK_MS = 400;
 
-/** Ends a stream when its caller leaves, the server closes, or the caller's key is refused. */
+/** Ends a stream when its caller leaves, the server closes, the caller's key is refused, or a limit ends it. */
 export class CallerWatch implements Disposable {
   readonly #ctx: WatchContext;
   readonly #left: AbortSignal | undefined;
@@ -39,7 +39,7 @@ export class CallerWatch implements Disposable {
     return this.#refused;
   }
 
-  /** Called when one of the signals aborts. The watch itself is the listener, which saves a closure per stream. */
+  /** Ends the stream. Called when one of the signals aborts, too. The watch itself is the listener, which saves a closure per stream. */
   handleEvent(): void {
     this.#ended.abort(new DOMException("the stream has ended", "AbortError"));
   }

@@ -1,4 +1,6 @@
+import type { OpenStreams } from "../../admission/open-streams.ts";
 import type { CallContext } from "../../context.ts";
+import type { ProductPolicy } from "../../products/product-policy.ts";
 import { abortable } from "../../time/abortable.ts";
 import { Deadline } from "../../time/deadline.ts";
 import type { LiveTurn } from "../../turns/model/live-turn.ts";
@@ -18,8 +20,11 @@ export interface ReaderConnection extends ReaderRoom {
 export type EncodeBatch = (turnId: string, afterSeq: number, batch: TurnBatch) => string;
 
 interface StreamContext extends WatchContext {
-  call: FollowContext & CallContext;
+  call: FollowContext & CallContext & { openStreams: OpenStreams };
   productId: string;
+  policy: Pick<ProductPolicy, "maxOpenStreams" | "maxOpenStreamsPerKey">;
+  /** For a product whose policy does not have the limit. */
+  maxOpenStreams: number;
   /** A function, because one more generator would cost CPU per event. */
   encode: EncodeBatch;
   connection?: ReaderConnection;
@@ -47,7 +52,8 @@ export interface StreamTurnInput {
  * - The caller's key is refused: the last batch carries the end KEY_REVOKED, so that the reader does not come back.
  * - The caller leaves or the server closes: throws an AbortError, so that the reader resumes at another replica.
  *
- * After both, the connection closes soon, even if its reader is stalled.
+ * After both, the connection closes soon, even if its reader is stalled. A limit of streams may end a stream like the
+ * second. Throws STREAM_LIMIT before anything is started or read.
  */
 export async function* streamTurn(
   ctx: StreamContext,
@@ -66,7 +72,9 @@ export async function* streamTurn(
     return value;
   };
   const watch = new CallerWatch(ctx, input.signal);
+  let counted: Disposable | undefined;
   try {
+    counted = countStream(ctx, turnId, watch);
     let live: LiveTurn | undefined;
     if (check) await abortable(check(), watch.signal);
     if (start) {
@@ -96,11 +104,22 @@ export async function* streamTurn(
     if (!watch.signal.aborted) throw error;
   } finally {
     watch[Symbol.dispose]();
+    counted?.[Symbol.dispose]();
     await batches?.return();
   }
   ctx.connection?.closeSoon();
   if (watch.refused === undefined) throw new DOMException("the stream continues elsewhere", "AbortError");
   yield encode(turnId, lastSeq, toRefusedBatch(watch.refused, lastSeq));
+}
+
+function countStream(ctx: StreamContext, turnId: string, watch: CallerWatch): Disposable {
+  const { call, productId, policy, maxOpenStreams } = ctx;
+  const limits = {
+    perProduct: policy.maxOpenStreams ?? maxOpenStreams,
+    perKey: policy.maxOpenStreamsPerKey,
+  };
+  const end = () => watch.handleEvent();
+  return call.openStreams.open({ productId, keyId: call.actor.id, turnId, limits, end });
 }
 
 async function hasEventSoon(turn: LiveTurn | undefined): Promise<boolean> {

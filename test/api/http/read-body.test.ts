@@ -15,6 +15,7 @@ const CALLER: Caller = {
   keyId: "key",
   name: "name",
   productId: "product",
+  policy: {},
   scopes: [],
   actor: { kind: "platform_key", id: "key", name: "name" },
 };
