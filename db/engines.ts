@@ -138,6 +138,21 @@ export async function countEngines(db: Db, productId: string): Promise<number> {
   return row?.count ?? 0;
 }
 
+/** Counts the engines of a product in any status, but no further than `max`. */
+export async function countEnginesUpTo(
+  tx: Db,
+  { productId, max }: { productId: string; max: number },
+): Promise<number> {
+  const some = tx
+    .select({ one: sql`1`.as("one") })
+    .from(engines)
+    .where(eq(engines.productId, productId))
+    .limit(max)
+    .as("some");
+  const [row] = await tx.select({ count: count() }).from(some).prepare("count_engines_up_to").execute();
+  return row?.count ?? 0;
+}
+
 /** With `ports`, reserves a free host port as `reservePort` does; the port is null when none is free. */
 export async function insertEngine(
   tx: Db,

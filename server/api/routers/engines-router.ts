@@ -7,7 +7,7 @@ import { provisionEngine } from "../../engines/operations/provision-engine.ts";
 import { restartEngine } from "../../engines/operations/restart-engine.ts";
 import { startEngine } from "../../engines/operations/start-engine.ts";
 import { stopEngine } from "../../engines/operations/stop-engine.ts";
-import { getProduct } from "../../products/get-product.ts";
+import { getProductPolicy } from "../../products/get-product.ts";
 import { DestroyedEngine, EnginePage, EngineSchema, ProvisionedEngine } from "./engine-schemas.ts";
 import {
   Cursor,
@@ -96,13 +96,14 @@ export const enginesRouter = t.router({
         "IMAGE_NOT_ALLOWED",
         "IMAGE_NOT_PINNED",
         "PRODUCT_NOT_FOUND",
+        "QUOTA_EXCEEDED",
       ],
     })
     .input(Provision)
     .output(ProvisionedEngine)
     .mutation(async (opts) => {
       const { call, productId } = opts.ctx;
-      const { policy } = await getProduct(call, { productId });
+      const policy = await getProductPolicy(call, { productId });
       return runOnce(opts, async (context, input) => provisionEngine(context, { ...input, policy }));
     }),
   get: reading

@@ -1,6 +1,8 @@
 import { randomUUIDv7 } from "node:crypto";
 import type { Db } from "../../../db/client.ts";
 import {
+  countEngines,
+  countEnginesUpTo,
   findEngine,
   insertEngine,
   lockEngine,
@@ -9,11 +11,12 @@ import {
   type EngineRow,
   type PortRange,
 } from "../../../db/engines.ts";
-import { lockProduct } from "../../../db/products.ts";
+import { lockProduct, type ProductRow } from "../../../db/products.ts";
 import type { EngineSpec } from "../../../db/schema.ts";
 import { appendAudit } from "../../audit/append-audit.ts";
 import { DomainError } from "../../errors.ts";
 import type { NewKey } from "../../keys/key-format.ts";
+import { toPolicy } from "../../products/product-policy.ts";
 import { engineDestroying } from "../model/absent-engine-errors.ts";
 import { moveEngine } from "../model/move-engine.ts";
 import { reserveHostPort } from "../reconcile/reserve-host-port.ts";
@@ -36,8 +39,9 @@ const DESIRED = { desired: "running", desiredBy: "caller" } as const;
 const DESTROY_RETRY_MS = 2_000;
 
 /**
- * Reserves user, port and key together, with the product locked: inserts the engine, or provisions it again after its
- * first boot has failed. Throws ENGINE_ALREADY_EXISTS, ENGINE_DESTROYING, PRODUCT_NOT_FOUND or PORT_EXHAUSTION.
+ * Reserves quota, user, port and key together, with the product locked: inserts the engine, or provisions it again after its
+ * first boot has failed. Throws ENGINE_ALREADY_EXISTS, ENGINE_DESTROYING, PRODUCT_NOT_FOUND, QUOTA_EXCEEDED or
+ * PORT_EXHAUSTION.
  */
 export async function recordProvision(
   ctx: RecordContext,
@@ -48,11 +52,11 @@ export async function recordProvision(
   const found = await findEngine(tx, input);
   const id = found?.id ?? randomUUIDv7();
   await input.idempotency.setSubject(tx, id);
-  if ((await lockProduct(tx, input.productId)) === undefined) {
-    throw new DomainError("PRODUCT_NOT_FOUND", "the product was removed");
-  }
+  const product = await lockProduct(tx, input.productId);
+  if (product === undefined) throw new DomainError("PRODUCT_NOT_FOUND", "the product was removed");
   const existing = await lockEngine(tx, input);
   if (found !== undefined && existing === undefined) throw engineDestroying(DESTROY_RETRY_MS);
+  if (existing === undefined) await requireQuota(tx, product);
   const written =
     existing === undefined
       ? await insertProvisioning(ctx, tx, { ...input, id })
@@ -68,6 +72,22 @@ export async function recordProvision(
     metadata: { image: row.spec.image, keyPrefix: row.keyPrefix },
   });
   return row;
+}
+
+/**
+ * With the product locked, so of any number of callers at any number of replicas each counts what the one before has
+ * committed. Every row counts until it is gone: its engine may still have a container, a volume and a port.
+ */
+async function requireQuota(tx: Db, { id: productId, policy }: ProductRow): Promise<void> {
+  const { maxEngines } = toPolicy(policy);
+  if (maxEngines === undefined) return;
+  if ((await countEnginesUpTo(tx, { productId, max: maxEngines })) < maxEngines) return;
+  const engineCount = await countEngines(tx, productId);
+  throw new DomainError(
+    "QUOTA_EXCEEDED",
+    `the product has ${engineCount} engine(s), and its policy allows ${maxEngines} (maxEngines), those that have failed or ` +
+      "are being destroyed included: destroy engines, or ask an operator to raise the limit",
+  );
 }
 
 async function insertProvisioning(
