@@ -7,6 +7,8 @@ interface Attempt {
   mayHaveArrived: boolean;
 }
 
+const BEFORE_ANYTHING: ReadonlySet<string> = new Set(["DRAINING", "RATE_LIMITED", "STREAM_LIMIT"]);
+
 /** Whether the client may send the same request again: no effect can then happen twice. */
 export function mayTryAgain(failure: Failure, { mayRepeat, mayHaveArrived }: Attempt): boolean {
   switch (failure.kind) {
@@ -21,7 +23,7 @@ export function mayTryAgain(failure: Failure, { mayRepeat, mayHaveArrived }: Att
       return false;
     case "refusal":
       // The replica refused before it began anything.
-      if (failure.reason === "DRAINING" || failure.reason === "RATE_LIMITED") return true;
+      if (BEFORE_ANYTHING.has(failure.reason)) return true;
       if (failure.reason === "DATABASE_UNAVAILABLE") return mayRepeat;
       // The running call is an earlier attempt of this client. A later attempt gets its answer.
       return failure.reason === "IDEMPOTENCY_IN_PROGRESS" && mayRepeat && mayHaveArrived;

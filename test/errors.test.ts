@@ -117,6 +117,6 @@ describe("for each listed reason", () => {
     const repeated = REASONS.filter((reason) =>
       mayTryAgain({ kind: "refusal", reason, retryAfterMs: 1_000 }, attempt),
     );
-    expect(repeated).toEqual(["RATE_LIMITED", "DRAINING", "DATABASE_UNAVAILABLE"]);
+    expect(repeated).toEqual(["RATE_LIMITED", "STREAM_LIMIT", "DRAINING", "DATABASE_UNAVAILABLE"]);
   });
 });

@@ -54,6 +54,7 @@ test.each([
 test.each([
   ["get", ["SCOPE_MISSING"]],
   ["provision", ["ENGINE_NOT_FOUND", "PORT_EXHAUSTION"]],
+  ["provision", ["ENGINE_NOT_FOUND", "QUOTA_EXCEEDED"]],
   ["start", ["stopped", "BOOT_FAILED"]],
 ])("ensure throws what %s is refused for", async (_call, answers) => {
   const { outcome } = await ensure(answers);

@@ -31,9 +31,11 @@ export const REASON_MEANINGS = {
   RUNTIME_UNCHANGED: "the runtime is the recorded one; there is nothing to accept",
   IDEMPOTENCY_MISMATCH: "the key or the turn id was used with another input; use a new one",
   NOT_SUPPORTED_BY_ENGINE: "the engine does not have this call; do without it",
-  QUOTA_EXCEEDED: "the product has reached a limit of its policy. Not used yet",
+  QUOTA_EXCEEDED:
+    "the product has as many engines as its policy allows; destroy engines, or ask an operator for a higher limit",
   RATE_LIMITED: "too much at once, and nothing has begun; call again after `retryAfterMs`",
-  STREAM_LIMIT: "too many streams. Not used yet",
+  STREAM_LIMIT:
+    "the product or the key has as many live turns or open streams as it may have, and nothing has begun; call again after `retryAfterMs`",
   PORT_EXHAUSTION: "no port is free for another engine; destroy engines, or widen the range",
   RUNTIME_UNREACHABLE: "the runtime does not answer; the message says whether the request is on record",
   RUNTIME_CHANGED: "another runtime answers than the recorded one; an operator must correct or accept it",

@@ -35,13 +35,17 @@ const OfProduct = z.strictObject({ productId: Uuid.describe("The id of the produ
 const List = z.strictObject({ cursor: Cursor, limit: Limit }).prefault({});
 const UpdatePolicy = OfProduct.extend({
   policy: ProductPolicy.describe(
-    "The new policy as a whole: a limit that it leaves out is unlimited or the default from now on. Existing engines stay as they are.",
+    "The new policy as a whole: a limit that it leaves out is unlimited or the default from now on. Existing engines, live turns and open streams stay as they are.",
   ),
   idempotencyKey: IdempotencyKey,
 });
 const UpdatedPolicy = z.object({
   product: Product.describe("The product with its new policy."),
-  overBy: z.int().describe("How many engines the product has above its new limit; 0 if none."),
+  overBy: z
+    .int()
+    .describe(
+      "How many engines the product has above its new `maxEngines`; 0 if none. None of them is destroyed.",
+    ),
 });
 const Remove = OfProduct.extend({
   destroyEngines: z

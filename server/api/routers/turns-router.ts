@@ -54,6 +54,7 @@ const STARTING = [
   "ENGINE_ERROR",
   "IDEMPOTENCY_MISMATCH",
   "NOT_SUPPORTED_BY_ENGINE",
+  "STREAM_LIMIT",
   "TURN_IN_PROGRESS",
   "TURN_NOT_FOUND",
 ] as const;
@@ -94,7 +95,7 @@ export const turnsRouter = t.router({
       summary: "Streams the events of a turn, from the beginning or after a cursor, to its end.",
       description:
         "Works while the turn is live and until its events are removed (ORCH_TURN_RETENTION_S after its end).",
-      reasons: ["TURN_NOT_FOUND"],
+      reasons: ["STREAM_LIMIT", "TURN_NOT_FOUND"],
     })
     .input(Events)
     .subscription(({ ctx, input: { turnId, lastEventId }, signal }) =>
