@@ -100,9 +100,13 @@ interface TurnContext {
 const START_AGAIN: readonly string[] = [
   "CONNECTION_LOST",
   "RATE_LIMITED",
+  "STREAM_LIMIT",
   "DRAINING",
   "DATABASE_UNAVAILABLE",
 ];
+
+/** These pass only with time. */
+const TOO_MUCH: readonly string[] = ["RATE_LIMITED", "STREAM_LIMIT"];
 
 /**
  * The constructor begins to start the turn, and does not wait. If the caller reads the turn at once, one connection both
@@ -277,7 +281,7 @@ export class StartedTurn implements ReadableTurn {
       return await executeTurn(transport, input, this.#stops);
     } catch (error) {
       if (!(error instanceof EnginehouseError && START_AGAIN.includes(error.reason))) throw error;
-      const waitMs = error.reason === "RATE_LIMITED" ? (error.retryAfterMs ?? 0) : 0;
+      const waitMs = TOO_MUCH.includes(error.reason) ? (error.retryAfterMs ?? 0) : 0;
       if (waitMs > transport.retry.callForMs) throw error;
       await sleep(waitMs, signal);
       return undefined;

@@ -96,7 +96,7 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
     keyStates: new KeyStates(base),
     platformKeyInserts: openPlatformKeyInserts(base.db),
     auditAppends: openAuditAppends(base.db),
-    openStreams: new OpenStreams(),
+    openStreams: new OpenStreams(base.clock),
     runningCalls: new RunningCalls(),
     drain: new DrainState(),
   };

@@ -1,4 +1,5 @@
 import { DomainError } from "../errors.ts";
+import type { Clock } from "../time/clock.ts";
 import { spreadRetry } from "../time/spread-retry.ts";
 
 export interface StreamLimits {
@@ -17,20 +18,30 @@ export interface StreamToOpen {
   end: () => void;
 }
 
-type OpenStream = Omit<StreamToOpen, "limits">;
+type OpenStream = Omit<StreamToOpen, "limits"> & { openedAt: number };
 
 const RETRY_MS = 1_000;
+/**
+ * How long a stream keeps its place, at least. Otherwise two readers of one turn could take each other's place again and
+ * again, as fast as they can. A browser waits longer before it comes back.
+ */
+const KEEP_MS = 2_000;
 
 /**
  * Counts the open streams of turns, by product and by key. The streams of this process count, because they are what uses
  * its memory and descriptors.
  *
  * A reader that lost its connection comes back before the loss is noticed here, and its old stream still counts. So at a
- * limit, a stream takes the place of the oldest stream that the same key has of the same turn.
+ * limit, a stream takes the place of the oldest stream that the same key has of the same turn, unless that is new.
  */
 export class OpenStreams {
+  readonly #clock: Pick<Clock, "now">;
   /** By the id of a product or a key. Each set is in the order in which its streams were opened. */
   readonly #streamsOf = new Map<string, Set<OpenStream>>();
+
+  constructor(clock: Pick<Clock, "now">) {
+    this.#clock = clock;
+  }
 
   countOf(productOrKeyId: string): number {
     return this.#streamsOf.get(productOrKeyId)?.size ?? 0;
@@ -38,13 +49,14 @@ export class OpenStreams {
 
   /** Counts the stream until the result is disposed. Throws STREAM_LIMIT. */
   open({ limits, ...given }: StreamToOpen): Disposable {
-    const stream: OpenStream = { ...given, turnId: given.turnId.toLowerCase() };
+    const openedAt = this.#clock.now();
+    const stream: OpenStream = { ...given, turnId: given.turnId.toLowerCase(), openedAt };
     const { productId, keyId } = stream;
     const { perProduct, perKey } = limits;
     const isKeyFull = perKey !== undefined && this.countOf(keyId) >= perKey;
     const isProductFull = this.countOf(productId) >= perProduct;
     if (isKeyFull || isProductFull) {
-      const before = this.#findOldest(stream);
+      const before = this.#findBefore(stream);
       if (before === undefined) throw isKeyFull ? toKeyError(perKey) : toProductError(perProduct);
       this.#remove(before);
       before.end();
@@ -57,8 +69,10 @@ export class OpenStreams {
     return { [Symbol.dispose]: () => this.#remove(stream) };
   }
 
-  #findOldest({ productId, keyId, turnId }: OpenStream): OpenStream | undefined {
+  /** The stream whose place the given one may take. */
+  #findBefore({ productId, keyId, turnId, openedAt }: OpenStream): OpenStream | undefined {
     for (const stream of this.#streamsOf.get(keyId) ?? []) {
+      if (openedAt - stream.openedAt < KEEP_MS) return undefined;
       if (stream.turnId === turnId && stream.productId === productId) return stream;
     }
     return undefined;

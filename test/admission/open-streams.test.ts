@@ -4,7 +4,9 @@ import { OpenStreams, type StreamLimits } from "../../server/admission/open-stre
 const NO_LIMIT: StreamLimits = { perProduct: 1_000, perKey: undefined };
 
 function openStreams() {
-  const streams = new OpenStreams();
+  let now = 0;
+  const streams = new OpenStreams({ now: () => now });
+  const wait = (ms: number) => (now += ms);
   const ended: string[] = [];
   const open = (
     [productId, keyId, turnId]: readonly [string, string, string],
@@ -18,7 +20,7 @@ function openStreams() {
       limits: { ...NO_LIMIT, ...limits },
       end: () => ended.push(name),
     });
-  return { streams, ended, open };
+  return { streams, ended, open, wait };
 }
 
 test("below a limit and at it streams are opened, and one above it is refused", () => {
@@ -54,11 +56,12 @@ test("nothing is kept of products and keys without streams", () => {
 });
 
 test("at the limit, a stream takes the place of the oldest one of the same turn and key", () => {
-  const { streams, ended, open } = openStreams();
+  const { streams, ended, open, wait } = openStreams();
   const limits = { perProduct: 3 };
   const first = open(["p", "k", "turn"], limits, "first");
   open(["p", "k", "turn"], limits, "second");
   open(["p", "k", "other"], limits, "other");
+  wait(2_000);
   open(["p", "k", "TURN"], limits, "third");
   expect(ended).toEqual(["first"]);
   expect(streams.countOf("p")).toBe(3);
@@ -69,20 +72,34 @@ test("at the limit, a stream takes the place of the oldest one of the same turn 
   expect(ended).toEqual(["first", "second"]);
 });
 
+test("a new stream keeps its place for two seconds, so that readers do not drive each other out all the time", () => {
+  const { ended, open, wait } = openStreams();
+  open(["p", "k", "turn"], { perProduct: 1 }, "first");
+  wait(1_999);
+  expect(() => open(["p", "k", "turn"], { perProduct: 1 })).toThrow(/may have 1 streams/);
+  wait(1);
+  open(["p", "k", "turn"], { perProduct: 1 }, "second");
+  expect(ended).toEqual(["first"]);
+  expect(() => open(["p", "k", "turn"], { perProduct: 1 })).toThrow(/may have 1 streams/);
+});
+
 test("below the limit no stream takes another one's place", () => {
-  const { ended, open } = openStreams();
+  const { ended, open, wait } = openStreams();
   open(["p", "k", "turn"], { perProduct: 2 });
+  wait(5_000);
   open(["p", "k", "turn"], { perProduct: 2 });
   expect(ended).toEqual([]);
 });
 
 test("no stream takes the place of another key's, another product's or another turn's", () => {
-  const { ended, open } = openStreams();
+  const { ended, open, wait } = openStreams();
   open(["p", "k1", "turn"]);
+  wait(5_000);
   expect(() => open(["p", "k2", "turn"], { perProduct: 1 })).toThrow();
   expect(() => open(["p", "k1", "other"], { perProduct: 1 })).toThrow();
   // An operator's key may read the turns of several products.
   open(["q", "k1", "turn"]);
+  wait(5_000);
   expect(() => open(["q", "k1", "new"], { perKey: 2 })).toThrow();
   expect(ended).toEqual([]);
 });

@@ -36,11 +36,11 @@ test("a query is sent again after each kind of network failure", async () => {
   const failures = [drop, half, bare(502), bare(503), bare(504), bareJson];
   await using service = await openFailingService([
     ...failures,
-    ...["DRAINING", "RATE_LIMITED", "DATABASE_UNAVAILABLE"].map(refuse),
+    ...["DRAINING", "RATE_LIMITED", "STREAM_LIMIT", "DATABASE_UNAVAILABLE"].map(refuse),
   ]);
   const { api } = createClient({ url: service.url, key: "key", retry });
   expect(await api.engines.get.query({ userId: "ada" })).toEqual({ done: true });
-  expect(service.seen).toHaveLength(10);
+  expect(service.seen).toHaveLength(11);
 });
 
 test("a mutation has one idempotency key for all its attempts", async () => {

@@ -209,32 +209,35 @@ test("a start whose answer is lost is sent again with the same id before the tur
   expect(new Set(service.seen.map(({ input: sent }) => sent["turnId"]))).toEqual(new Set([turn.turnId]));
 });
 
-test("after RATE_LIMITED the start is sent again after its time, and not at all if that is too far away", async () => {
-  const RETRY_AFTER_MS = 300;
-  let refusedAt = 0;
-  let startedAt = 0;
-  let retryAfterMs = RETRY_AFTER_MS;
-  await using service = await openFakeService(({ path, response }) => {
-    if (path === "turns.execute") {
-      refusedAt = performance.now();
-      return sendRefusal(response, "RATE_LIMITED", { retryAfterMs });
-    }
-    if (path === "turns.start") {
-      startedAt = performance.now();
-      return sendResult(response, {});
-    }
-    startStream(response);
-    response.end(CONNECTED + toSse({ lastSeq: 1, events: [], end: toEnd(1) }) + RETURN);
-  });
-  const client = createClient({ url: service.url, key: "key", retry });
-  await client.execute(input).text();
-  // Timers may fire a millisecond early.
-  expect(startedAt - refusedAt).toBeGreaterThanOrEqual(RETRY_AFTER_MS - 2);
-  retryAfterMs = 3_600_000;
-  const before = service.seen.length;
-  await expect(client.execute(input).text()).rejects.toMatchObject({ reason: "RATE_LIMITED", retryAfterMs });
-  expect(service.seen.slice(before).map(({ path }) => path)).toEqual(["turns.execute"]);
-});
+test.each(["RATE_LIMITED", "STREAM_LIMIT"])(
+  "after %s the start is sent again after its time, and not at all if that is too far away",
+  async (reason) => {
+    const RETRY_AFTER_MS = 300;
+    let refusedAt = 0;
+    let startedAt = 0;
+    let retryAfterMs = RETRY_AFTER_MS;
+    await using service = await openFakeService(({ path, response }) => {
+      if (path === "turns.execute") {
+        refusedAt = performance.now();
+        return sendRefusal(response, reason, { retryAfterMs });
+      }
+      if (path === "turns.start") {
+        startedAt = performance.now();
+        return sendResult(response, {});
+      }
+      startStream(response);
+      response.end(CONNECTED + toSse({ lastSeq: 1, events: [], end: toEnd(1) }) + RETURN);
+    });
+    const client = createClient({ url: service.url, key: "key", retry });
+    await client.execute(input).text();
+    // Timers may fire a millisecond early.
+    expect(startedAt - refusedAt).toBeGreaterThanOrEqual(RETRY_AFTER_MS - 2);
+    retryAfterMs = 3_600_000;
+    const before = service.seen.length;
+    await expect(client.execute(input).text()).rejects.toMatchObject({ reason, retryAfterMs });
+    expect(service.seen.slice(before).map(({ path }) => path)).toEqual(["turns.execute"]);
+  },
+);
 
 test("leaving the loop closes the connection", async () => {
   const { promise: closed, resolve } = Promise.withResolvers<void>();

@@ -37,7 +37,7 @@ export async function openPlatformContext(env: Record<string, string> = {}): Pro
     url: own.url,
     config: parseConfig(env).config,
     keyStates: new KeyStates(base),
-    openStreams: new OpenStreams(),
+    openStreams: new OpenStreams(systemClock),
     platformKeyInserts: openPlatformKeyInserts(db),
     auditAppends: openAuditAppends(db),
     actor: { kind: "operator", id: "bootstrap", name: "bootstrap" },
