@@ -28,6 +28,11 @@ const interrupting = { userId: "restless", whenBusy: "interrupt", deadlineMs, id
 const page = { cursor: Buffer.from(randomUUID()).toString("base64url"), limit: 5 };
 const policy = {
   maxEngines: 3,
+  maxLiveTurns: 10,
+  maxLiveTurnsPerKey: 5,
+  maxOpenStreams: 10,
+  maxOpenStreamsPerKey: 5,
+  turnLogBytesPerHour: 1_000_000,
   rateLimitRpm: 60,
   idle: { pauseAfterS: 60, stopAfterS: 600 },
   resources: { memoryMb: 256, cpus: 1, pids: 64, readOnly: false },

@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import type { ProductPolicy } from "../../../server/products/product-policy.ts";
-import { ADMIN_KEY, type StreamItem } from "../open-api.ts";
-import { openRaw, quiet, type Raw, toBody } from "../raw/open-raw.ts";
+import type { ProductPolicy } from "../../server/products/product-policy.ts";
+import { ADMIN_KEY, type StreamItem } from "./open-api.ts";
+import { openRaw, quiet, type Raw, toBody } from "./raw/open-raw.ts";
 
 let raw: Raw;
 const open: Reader[] = [];
@@ -153,4 +153,34 @@ test("a reader that comes back before its dead connection is noticed takes that 
   expect(await alive.text).toContain("enginehouse.end");
   await raw.api.mutate("turns.cancel", { key: raw.key, input: { turnId: turn } });
   expect(await back?.text()).toContain("enginehouse.end");
+});
+
+test("beyond the policy's engines a provision is 429 QUOTA_EXCEEDED, and the product shows the count", async () => {
+  await setPolicy({ maxEngines: 1 });
+  const refused = await raw.api.mutate("engines.provision", { key: raw.key, input: { userId: "bob" } });
+  expect(refused.status).toBe(429);
+  expect(refused.headers.get("retry-after")).toBeNull();
+  expect(refused.body.error.data).toMatchObject({ reason: "QUOTA_EXCEEDED", httpStatus: 429 });
+  expect(refused.body.error.message).toContain(
+    "the product has 1 engine(s), and its policy allows 1 (maxEngines)",
+  );
+  const { body } = await raw.api.query("products.get", {
+    key: ADMIN_KEY,
+    input: { productId: raw.productId },
+  });
+  expect(body.result.data).toMatchObject({ policy: { maxEngines: 1 }, engineCount: 1 });
+});
+
+test("beyond the policy's live turns a start is 429 STREAM_LIMIT over tRPC and over plain HTTP", async () => {
+  const turn = await start();
+  await setPolicy({ maxLiveTurns: 1 });
+  const turnId = randomUUID();
+  const input = { turnId, userId: "ada", request: { message: "hi", taskId: turnId } };
+  const refused = await raw.api.mutate("turns.start", { key: raw.key, input });
+  expect([refused.status, refused.body.error.data.reason]).toEqual([429, "STREAM_LIMIT"]);
+  expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(0);
+  const execute = await raw.execute({ body: toBody(turnId), headers: { "idempotency-key": turnId } });
+  expect([execute.status, execute.body.error.reason]).toEqual([429, "STREAM_LIMIT"]);
+  expect(execute.body.error.message).toContain("the product may have 1 live turns at once");
+  await raw.api.mutate("turns.cancel", { key: raw.key, input: { turnId: turn } });
 });
