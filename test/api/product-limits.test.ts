@@ -110,7 +110,7 @@ test("a refused execute has begun no turn", async () => {
 test("a policy replaces the installation's limit at once, and a lower one ends no stream", async () => {
   const turns = await Promise.all([start(), start(), start(), start()]);
   await setPolicy({ maxOpenStreams: 3 });
-  const [one = "", two = "", three = "", four = ""] = turns;
+  const [one, two, three, four] = turns;
   const readers = [await read(one), await read(two), await read(three)];
   expect((await raw.events(four)).status).toBe(429);
   await setPolicy({ maxOpenStreams: 0 });

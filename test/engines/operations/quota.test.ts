@@ -48,6 +48,14 @@ const record = async (
   more: { wait?: boolean; idempotency?: IdempotencyRecord } = {},
 ) => provisionEngine(ctx, { ...toCall({ productId }, userId), wait: false, ...more });
 
+/** Provisions under one idempotency key. */
+const keyed = async (replica: House) =>
+  runIdempotent(
+    replica.ctx,
+    { scope: productId, key: "k", procedure: "engines.provision", input: {}, onLost: "resume" },
+    async (idempotency) => record(replica, "ann", { idempotency }),
+  );
+
 const destroy = async ({ ctx }: House, userId: string) => destroyEngine(ctx, toCall({ productId }, userId));
 
 const count = async () => countEngines(house.ctx.db, productId);
@@ -129,12 +137,6 @@ describe("at the limit", () => {
 
   test("a retry with the same idempotency key gets the engine of its first call", async () => {
     await setPolicy({ maxEngines: 1 });
-    const keyed = async ({ ctx }: House) =>
-      runIdempotent(
-        ctx,
-        { scope: productId, key: "k", procedure: "engines.provision", input: {}, onLost: "resume" },
-        async (idempotency) => record({ ...house, ctx } as House, "ann", { idempotency }),
-      );
     const first = await keyed(house);
     expect(await keyed(other)).toEqual(first);
     expect(await count()).toBe(1);
@@ -142,15 +144,9 @@ describe("at the limit", () => {
 
   test("a denied provision leaves its idempotency key free for a later attempt", async () => {
     await setPolicy({ maxEngines: 0 });
-    const keyed = async () =>
-      runIdempotent(
-        house.ctx,
-        { scope: productId, key: "k", procedure: "engines.provision", input: {}, onLost: "resume" },
-        async (idempotency) => record(house, "ann", { idempotency }),
-      );
-    expect(await reasonOf(keyed())).toBe("QUOTA_EXCEEDED");
+    expect(await reasonOf(keyed(house))).toBe("QUOTA_EXCEEDED");
     await setPolicy({ maxEngines: 1 });
-    expect(await reasonOf(keyed())).toBe("made");
+    expect(await reasonOf(keyed(house))).toBe("made");
   });
 
   test("an engine whose first boot has failed counts until it is destroyed, and may be provisioned again", async () => {

@@ -109,13 +109,14 @@ test("at the limit, a start of a live turn joins it", async () => {
   expect(await startTurn(world.openProcess().ctx, input)).toMatchObject({ created: false });
 });
 
+const toCaller = (id: string) => ({
+  ...world.ctx,
+  actor: { kind: "platform_key" as const, id, name: "test" },
+});
+
 test("a limit of a key counts the turns that this key has started", async () => {
   keepLive();
   const productId = await addProduct({ maxLiveTurns: 4, maxLiveTurnsPerKey: 2 });
-  const toCaller = (id: string) => ({
-    ...world.ctx,
-    actor: { kind: "platform_key" as const, id, name: "test" },
-  });
   const one = toCaller("key 1");
   const two = toCaller("key 2");
   expect(await reasonOf(one, inputOf(productId))).toBe("started");
