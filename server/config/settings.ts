@@ -132,7 +132,11 @@ export const SETTINGS = {
     wholeNumber(1, 1_099_511_627_776),
   ),
   sealTurns: withDefault("ORCH_SEAL_TURNS", "false", { ...flag, productionDefault: "true" }),
-  dataKeysDir: optional("ORCH_DATA_KEYS_DIR", "`data-keys` in the data directory; in production no folder", path),
+  dataKeysDir: optional(
+    "ORCH_DATA_KEYS_DIR",
+    "`data-keys` in the data directory; in production no folder",
+    path,
+  ),
   maxLiveTurns: withDefault("ORCH_MAX_LIVE_TURNS", "2000", wholeNumber(0, 1_000_000)),
   maxOpenStreams: optional(
     "ORCH_MAX_OPEN_STREAMS",
