@@ -6,6 +6,7 @@ import { openDockerRuntime } from "../../server/runtime/docker/runtime.ts";
 import type { ContainerSpec, EngineRuntime } from "../../server/runtime/engine-runtime.ts";
 import { buildFixtureImage, type FixtureImage } from "./runtime-fixture-image.ts";
 import { quietLog } from "./runtime-harness.ts";
+import { DAEMON_SOCKET, openSocketProxy } from "./runtime-socket-proxy.ts";
 import { makeSpec } from "./runtime-spec.ts";
 import { openTempDir } from "./temp-dir.ts";
 
@@ -29,7 +30,11 @@ export async function openDockerSubject(): Promise<DockerSubject> {
   const { docker } = fixture;
   const network = `enginehouse-test-${randomUUID()}`;
   const inspected = await docker.getImage(fixture.tag).inspect();
-  const dockerHost = process.env["DOCKER_HOST"];
+  // A daemon behind TCP has no proxy. There, requests outside of DAEMON_ENDPOINTS go unnoticed.
+  const proxyDir = await openTempDir();
+  const proxyPath = join(proxyDir.path, "docker.sock");
+  const proxy = DAEMON_SOCKET === undefined ? undefined : await openSocketProxy(proxyPath, DAEMON_SOCKET);
+  const dockerHost = proxy === undefined ? process.env["DOCKER_HOST"] : `unix://${proxyPath}`;
   return {
     fixture,
     network,
@@ -51,7 +56,12 @@ export async function openDockerSubject(): Promise<DockerSubject> {
       const left = await docker.listNetworks({ filters: { name: [network] } });
       for (const { Id } of left) await docker.getNetwork(Id).remove();
       await fixture[Symbol.asyncDispose]();
-      await catalog.close();
+      try {
+        await proxy?.[Symbol.asyncDispose]();
+      } finally {
+        await proxyDir.close();
+        await catalog.close();
+      }
     },
   };
 }

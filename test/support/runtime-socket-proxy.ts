@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
+import { isDaemonEndpoint } from "../../server/runtime/docker/daemon-endpoints.ts";
 
 /** The daemon's socket. undefined: DOCKER_HOST names no socket, so there can be no proxy. */
 export const DAEMON_SOCKET = findDaemonSocket();
@@ -19,10 +20,16 @@ export interface SocketProxy extends AsyncDisposable {
 /** How much of each connection's requests is kept. Some requests contain images. */
 const KEPT_BYTES = 64 * 1024;
 
-/** A proxy between a client and the daemon's socket that causes the faults of a bad network. */
+const REFUSAL = '{"message":"the socket proxy passes only requests of DAEMON_ENDPOINTS"}';
+
+/**
+ * A proxy between a client and the daemon's socket that causes the faults of a bad network. It refuses every request
+ * that is not in DAEMON_ENDPOINTS, and its disposal throws if there was one.
+ */
 export async function openSocketProxy(path: string, target: string): Promise<SocketProxy> {
   const sockets = new Set<Socket>();
   const requests: Buffer[] = [];
+  const refused: string[] = [];
   let fault: { request: RegExp; kind: "hold" | "cut" } | undefined;
   const server = createServer((client) => {
     const daemon = connect(target);
@@ -34,19 +41,29 @@ export async function openSocketProxy(path: string, target: string): Promise<Soc
     let left = KEPT_BYTES;
     client.on("data", (chunk: Buffer) => {
       const isBeginning = left === KEPT_BYTES;
+      const [method = "", target = ""] = chunk.toString("latin1", 0, 2048).split(" ", 2);
+      // The runtime has a connection for each request.
+      if (isBeginning && !isDaemonEndpoint(method, target)) {
+        refused.push(`${method} ${target}`);
+        daemon.destroy();
+        const headers = `content-type: application/json\r\ncontent-length: ${REFUSAL.length}\r\nconnection: close`;
+        client.end(`HTTP/1.1 403 Forbidden\r\n${headers}\r\n\r\n${REFUSAL}`);
+        return;
+      }
       if (isBeginning && fault?.request.test(chunk.toString("latin1"))) kind = fault.kind;
       const kept = chunk.subarray(0, left);
       left -= kept.length;
       if (kept.length > 0) requests.push(Buffer.from(kept));
+      if (!daemon.write(chunk)) client.pause();
     });
-    client.pipe(daemon, { end: false });
+    daemon.on("drain", () => client.resume());
     daemon.on("data", (chunk: Buffer) => {
       if (kind === "pass") client.write(chunk);
       if (kind === "cut") client.destroy();
     });
     client.on("close", () => daemon.destroy());
     daemon.on("close", () => {
-      if (kind !== "hold") client.destroy();
+      if (kind !== "hold") client.destroySoon();
     });
   });
   server.listen(path);
@@ -64,6 +81,7 @@ export async function openSocketProxy(path: string, target: string): Promise<Soc
       cut();
       server.close();
       await once(server, "close");
+      if (refused.length > 0) throw new Error(`requests outside of DAEMON_ENDPOINTS: ${refused.join(", ")}`);
     },
   };
 }
