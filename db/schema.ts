@@ -41,6 +41,8 @@ export interface EngineSpec {
   /** The limits that the product's policy has set. */
   limitOverrides: Partial<Pick<EngineSpec["limits"], "memoryMb" | "cpus" | "pids" | "readOnly">>;
   network: string;
+  /** The network has no way out. Absent: it has one. */
+  internal?: true;
   enginePort: number;
   catalogPath: string;
 }

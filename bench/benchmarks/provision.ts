@@ -177,6 +177,7 @@ async function runRaw(
       volumeName,
       hostPort,
       enginePort: 8_000,
+      internalSubnet: null,
       network: service.network,
       catalogPath: join(service.dataDir, "catalog"),
       environment: {
@@ -185,6 +186,9 @@ async function runRaw(
         CATALOG_DIR: "/catalog",
       },
       limits: { memoryMb: 1_024, cpus: 1, pids: 512, readOnly: false, capAdd: [], user: null },
+      openFiles: 16_384,
+      tmpMb: 256,
+      refusesRoot: true,
       stopGraceSeconds: 30,
     },
   });

@@ -58,6 +58,10 @@ function matching(pattern: RegExp, takes: string): ValueKind<string> {
 export const hostName = matching(/^[A-Za-z0-9_.:-]+$/, "a host name or an address");
 export const path = matching(/^[^\0]+$/, "a path");
 export const networkName = matching(/^[A-Za-z0-9][A-Za-z0-9_.-]*$/, "the name of a Docker network");
+export const internalSubnet = matching(
+  /^(?:10\.(?:25[0-5]|2[0-4]\d|1?\d?\d)|172\.(?:1[6-9]|2\d|3[01])|192\.168)\.0\.0\/16$/,
+  "a private IPv4 network of /16, such as 10.213.0.0/16",
+);
 export const userName = matching(
   /^[A-Za-z0-9_.-]+(?::[A-Za-z0-9_.-]+)?$/,
   "uid[:gid], or a user name of the image",

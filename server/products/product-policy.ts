@@ -94,6 +94,12 @@ export const ProductPolicy = z
       ),
     idle: IdlePolicy,
     resources: ResourcePolicy,
+    network: z
+      .enum(["default", "internal"])
+      .optional()
+      .describe(
+        "Where engines may connect to. `internal`: nowhere; they only answer calls. It applies to engines that are provisioned from now on, in Docker. Absent or `default`: the installation's network.",
+      ),
     image: z
       .string()
       .max(500)

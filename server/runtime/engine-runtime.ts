@@ -77,10 +77,18 @@ export interface ContainerSpec {
   hostPort: number | null;
   enginePort: number;
   network: string;
+  /** The subnet of `network`, a private /16, if the network has no way out. null: the network publishes host ports. */
+  internalSubnet: string | null;
   catalogPath: string;
   /** The whole environment of the container, except what the runtime itself adds. */
   environment: Readonly<Record<string, string>>;
   limits: ContainerLimits;
+  /** How many descriptors a process may have. */
+  openFiles: number;
+  /** Size of /tmp, which is memory of the container. */
+  tmpMb: number;
+  /** `ensure` refuses an image that runs as root, unless `limits.user` names a user. */
+  refusesRoot: boolean;
   stopGraceSeconds: number;
 }
 

@@ -35,6 +35,7 @@ const ROUTES: Readonly<Record<string, Answer>> = {
     environment: { ...environment },
     status: orNull(() => readFileSync("/proc/self/status", "utf8")),
     mounts: orNull(() => readFileSync("/proc/self/mounts", "utf8")),
+    limits: orNull(() => readFileSync("/proc/self/limits", "utf8")),
     init: orNull(() => readFileSync("/proc/1/cmdline", "utf8")),
     dataOwner: statSync(dataPath).uid,
     catalog: orNull(() => readdirSync(catalogPath)),

@@ -19,8 +19,12 @@ export async function makeSpec(overrides: Partial<ContainerSpec> = {}): Promise<
     hostPort: overrides.hostPort ?? (await takePort()),
     enginePort: 8000,
     network: "engine_net",
+    internalSubnet: null,
     catalogPath: "/",
     limits: { memoryMb: 256, cpus: 1, pids: 64, readOnly: false, capAdd: [], user: null },
+    openFiles: 4096,
+    tmpMb: 32,
+    refusesRoot: true,
     stopGraceSeconds: 10,
     ...overrides,
     environment: {

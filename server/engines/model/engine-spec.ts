@@ -16,17 +16,20 @@ export function toDefaultImage(config: Config): string {
   return config.engineImage ?? PROCESS_IMAGE;
 }
 
-/** The present defaults, with the chosen image and the product's own limits. */
+/** The present defaults, with the chosen image, the product's own limits and its kind of network. */
 export function toEngineSpec(
   config: Config,
-  choice: Pick<EngineSpec, "image" | "imageFrom" | "limitOverrides">,
+  choice: Pick<EngineSpec, "image" | "imageFrom" | "limitOverrides" | "internal">,
 ): EngineSpec {
+  const { internal, ...chosen } = choice;
   return {
-    ...choice,
+    ...chosen,
+    // An absent field, not an undefined one: a spec from the database has no undefined fields.
+    ...(internal === true && { internal }),
     imageId: null,
     environmentNames: Object.keys(config.passthrough).toSorted(),
     limits: { ...config.limits, ...choice.limitOverrides },
-    network: config.engineNetwork,
+    network: internal === true ? `${config.engineNetwork}_internal` : config.engineNetwork,
     enginePort: config.enginePort,
     catalogPath: config.catalogPath,
   };
@@ -58,6 +61,7 @@ export function toContainerSpec(config: Config, row: EngineRow, imageId: string)
     hostPort: row.hostPort,
     enginePort: row.spec.enginePort,
     network: row.spec.network,
+    internalSubnet: row.spec.internal === true ? config.internalSubnet : null,
     catalogPath: row.spec.catalogPath,
     environment: {
       ...Object.fromEntries(passed),
@@ -66,6 +70,10 @@ export function toContainerSpec(config: Config, row: EngineRow, imageId: string)
       CATALOG_DIR,
     },
     limits: row.spec.limits,
+    openFiles: config.engineOpenFiles,
+    tmpMb: Math.min(config.engineTmpMb, Math.ceil(row.spec.limits.memoryMb / 2)),
+    // An engine of an older version may own its volume as root, and must keep running.
+    refusesRoot: row.firstReadyAt === null,
     stopGraceSeconds: Math.ceil(config.stopGraceMs / 1000),
   };
 }

@@ -64,8 +64,11 @@ function toIso(at: string | null): string | null {
 }
 
 function hasDrift(ctx: Pick<BaseContext, "config">, row: EngineRow): boolean {
-  const { imageFrom, imageId, limitOverrides } = row.spec;
+  const { imageFrom, imageId, limitOverrides, internal } = row.spec;
   const image = imageFrom === "default" ? toDefaultImage(ctx.config) : row.spec.image;
-  const today = { ...toEngineSpec(ctx.config, { image, imageFrom, limitOverrides }), imageId };
+  const today = {
+    ...toEngineSpec(ctx.config, { image, imageFrom, limitOverrides, ...(internal && { internal }) }),
+    imageId,
+  };
   return !isDeepStrictEqual(today, row.spec);
 }

@@ -64,7 +64,8 @@ async function startProvision(ctx: OperationContext, input: ProvisionEngineInput
   );
   const limitOverrides = input.policy.resources ?? {};
   // An image that is not on the runtime host yet has no id: reconcile pulls it.
-  const spec = { ...toEngineSpec(ctx.config, { ...choice, limitOverrides }), imageId };
+  const network = input.policy.network === "internal" ? { internal: true as const } : {};
+  const spec = { ...toEngineSpec(ctx.config, { ...choice, ...network, limitOverrides }), imageId };
   const key = createKey("engine");
   return { row: await record(ctx, { ...input, spec, key }), apiKey: key.plaintext };
 }

@@ -7,6 +7,7 @@ import { redactFailure, toDockerFailure } from "./failure.ts";
 import { DOCKER_LABEL } from "./labels.ts";
 import { ensureNetwork } from "./network.ts";
 import { inspectContainer } from "./own-containers.ts";
+import { refuseRoot } from "./refuse-root.ts";
 import { ensureVolume } from "./volumes.ts";
 import {
   RuntimeFailure,
@@ -30,7 +31,8 @@ export async function ensureContainer(ctx: DockerContext, spec: ContainerSpec): 
 async function ensureOnNetwork(ctx: DockerContext, spec: ContainerSpec): Promise<EnsuredContainer> {
   const name = toContainerName(spec);
   const [networkRef] = await Promise.all([
-    ensureNetwork(ctx, spec.network),
+    ensureNetwork(ctx, spec),
+    refuseRoot(ctx, spec),
     ensureVolume(ctx, spec.volumeName, spec.engineId),
   ]);
   const body = toCreateOptions({ instanceId: ctx.instanceId, spec, networkRef });

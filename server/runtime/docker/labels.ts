@@ -7,6 +7,8 @@ export const DOCKER_LABEL = {
   incarnation: "enginehouse.incarnation",
   fencingToken: "enginehouse.fencing-token",
   spec: "enginehouse.spec",
+  /** Only on containers of a network without a way out. */
+  internal: "enginehouse.internal",
 } as const;
 
 /** The name of the marker: a volume that exists only on the daemon on which `markInstance` was called. */
@@ -21,6 +23,7 @@ export function toContainerLabels(instanceId: string, spec: ContainerSpec): Reco
     [DOCKER_LABEL.incarnation]: String(spec.incarnation),
     [DOCKER_LABEL.fencingToken]: String(spec.fencingToken),
     [DOCKER_LABEL.spec]: spec.specHash,
+    ...(spec.internalSubnet !== null && { [DOCKER_LABEL.internal]: "true" }),
   };
 }
 

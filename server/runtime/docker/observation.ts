@@ -22,7 +22,7 @@ export function toObservation(inspected: ContainerInspectInfo): ContainerObserva
     exitCode: hasExited ? state.ExitCode : null,
     oomKilled: state.OOMKilled,
     restartCount: inspected.RestartCount,
-    endpoint: toLoopbackEndpoint(hostPort),
+    endpoint: isInternal(config) ? findInternalEndpoint(inspected) : toLoopbackEndpoint(hostPort),
     hostPort,
     defect: findDefect(inspected, containerState),
     keyHash: config.Env.find((entry) => entry.startsWith(KEY_HASH))?.slice(KEY_HASH.length) ?? "",
@@ -51,7 +51,7 @@ function findDefect(inspected: ContainerInspectInfo, state: ContainerState): str
     ([name, { NetworkID: id }]) => name === network || id === network,
   );
   if (!isAttached) return `the container is not attached to its network ${network}`;
-  if (state !== "running" && state !== "paused") return null;
+  if ((state !== "running" && state !== "paused") || isInternal(inspected.Config)) return null;
   for (const [port, bindings] of Object.entries((inspected.HostConfig.PortBindings ?? {}) as object)) {
     if (!hasEntry(bindings) || hasEntry((published as Partial<typeof published>)[port])) continue;
     return `the daemon does not publish the container's port ${port}`;
@@ -64,6 +64,18 @@ function hasEntry(bindings: unknown): boolean {
 }
 
 type PortBindings = Record<string, { HostPort?: string }[] | null> | null | undefined;
+
+function isInternal({ Labels: labels }: ContainerInspectInfo["Config"]): boolean {
+  return labels[DOCKER_LABEL.internal] !== undefined;
+}
+
+/** The address is part of the container, so it stays over restarts. null: the container was detached. */
+function findInternalEndpoint({ HostConfig: config, NetworkSettings: settings }: ContainerInspectInfo) {
+  const [port] = Object.keys((config.PortBindings ?? {}) as object);
+  const address = Object.values(settings.Networks)[0]?.IPAMConfig?.IPv4Address;
+  if (port === undefined || address === undefined) return null;
+  return `http://${address}:${port.replace("/tcp", "")}`;
+}
 
 /** Read from the configuration, because a stopped container has no other binding. null: no port is published. */
 function toHostPort(bindings: PortBindings): number | null {
