@@ -23,6 +23,7 @@ import { startDeadReplicasLoop, startHeartbeatLoop } from "./loops/heartbeat-loo
 import { startLoops } from "./loops/start-loops.ts";
 import { openMigratedDatabase } from "./boot/open-database.ts";
 import { bindRuntime, openRuntime } from "./boot/open-runtime.ts";
+import { startNetworkProbe } from "./boot/start-network-probe.ts";
 import { registerSoleReplica } from "./replicas/register-sole-replica.ts";
 import { Heartbeat } from "./replicas/heartbeat.ts";
 import type { OwnReplica } from "./replicas/replica.ts";
@@ -69,6 +70,9 @@ export async function openApp(input: OpenAppInput): Promise<App> {
   for (const loop of startLoops(ctx)) stack.use(loop);
   const server = await openHttpServer(ctx, { host: config.host, port: config.port });
   stack.defer(() => server.close());
+
+  // In development, engines are the developer's own.
+  if (config.production) stack.use(startNetworkProbe(ctx));
 
   const opened = stack.move();
   let closing: Promise<void> | undefined;

@@ -58,9 +58,18 @@ export interface EngineRuntime extends AsyncDisposable {
   /** All zero for a container that does not run. */
   stats(containerId: string): Promise<ContainerStats>;
 
+  /**
+   * What containers on this network can connect to, and engines should not. Empty for runtimes that do not isolate
+   * engines. Takes seconds: it runs a container.
+   */
+  findOpenTargets(network: string): Promise<OpenTarget[]>;
+
   /** For demos and tests: removes everything with this instance's labels: containers, data, network and marker. */
   removeInstance(): Promise<void>;
 }
+
+/** A service of this machine that listens on all addresses, or the metadata service of a cloud. */
+export type OpenTarget = "host" | "metadata";
 
 export type RuntimeKind = "docker" | "process" | "memory";
 

@@ -7,6 +7,7 @@ import type {
   EngineRuntime,
   EnsuredContainer,
   LogLine,
+  OpenTarget,
   RuntimeEvent,
   RuntimeFailureKind,
 } from "../../server/runtime/engine-runtime.ts";
@@ -255,6 +256,10 @@ export class MemoryRuntime implements EngineRuntime {
       const isLive = this.#get(containerId).engine !== undefined;
       return { memoryBytes: isLive ? 1024 : 0, cpuNanoseconds: isLive ? 1n : 0n, networkBytes: 0n };
     });
+  }
+
+  findOpenTargets(network: string): Promise<OpenTarget[]> {
+    return this.#call("findOpenTargets", network, () => []);
   }
 
   removeInstance(): Promise<void> {

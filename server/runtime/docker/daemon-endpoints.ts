@@ -29,7 +29,7 @@ export const DAEMON_ENDPOINTS: readonly DaemonEndpoint[] = [
   {
     method: "POST",
     path: "/build",
-    for: "the reference engine's image, only where ORCH_ENGINE_IMAGE is not set",
+    for: "the images of the network probe and of the reference engine",
   },
   { method: "GET", path: "/networks", for: "finding the engines' network" },
   { method: "POST", path: "/networks/create", for: "making the engines' network" },

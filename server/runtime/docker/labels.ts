@@ -9,6 +9,8 @@ export const DOCKER_LABEL = {
   spec: "enginehouse.spec",
   /** Only on containers of a network without a way out. */
   internal: "enginehouse.internal",
+  /** Only on the container that probes the engines' network. */
+  probe: "enginehouse.probe",
 } as const;
 
 /** The name of the marker: a volume that exists only on the daemon on which `markInstance` was called. */

@@ -59,6 +59,12 @@ function findInternalProblem(network: NetworkInspectInfo, internalSubnet: string
   return `has the subnet ${subnets.join(" and ")}, and ORCH_ENGINE_INTERNAL_SUBNET is ${internalSubnet}`;
 }
 
+/** undefined: the network does not exist, or has no address on this host. */
+export async function findGateway(ctx: DockerContext, name: string): Promise<string | undefined> {
+  const [oldest] = await findNetworks(ctx, name);
+  return oldest?.IPAM?.Config?.find(({ Gateway: gateway }) => gateway?.includes("."))?.Gateway;
+}
+
 /** Keeps networks that others use or created. */
 export async function removeOwnNetworks(ctx: DockerContext): Promise<void> {
   const label = [`${DOCKER_LABEL.instance}=${ctx.instanceId}`];

@@ -77,6 +77,13 @@ describe.skipIf(!isDockerAvailable())("what a Docker container of an engine may 
     }
   });
 
+  it("reaches a listener on all addresses of the host without a firewall, and the probe says so", async () => {
+    expect(await runtime.findOpenTargets(subject.network)).toContain("host");
+    const filters = { label: ["enginehouse.probe"] };
+    const left = await subject.fixture.docker.listContainers({ all: true, filters });
+    expect(left.filter(({ Labels: labels }) => labels["enginehouse.instance"] === instanceId)).toEqual([]);
+  });
+
   it("on an internal network answers the service at an address that stays, and reaches no other engine", async () => {
     const inside = await makeInternalSpec(subject);
     const { containerId: insideId } = await runtime.ensure(inside);
