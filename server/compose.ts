@@ -8,6 +8,7 @@ import { findEngines } from "../db/engines.ts";
 import { EngineConnections } from "./engine-contract/connections.ts";
 import { EngineReads } from "./engines/access/engine-reads.ts";
 import { EngineHolds } from "./engines/access/engine-holds.ts";
+import { FullVolumes } from "./engines/access/full-volumes.ts";
 import { MemoryKills } from "./engines/reconcile/memory-kills.ts";
 import { Reconciler } from "./engines/reconcile/reconciler.ts";
 import { TakenPorts } from "./engines/reconcile/taken-ports.ts";
@@ -63,6 +64,7 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
   const recordSlots = new FairSlots(Math.max(1, Math.ceil(base.config.databasePool / 2) - 1));
   const holds = new EngineHolds();
   const engineReads = new EngineReads(async (users) => findEngines(base.db, users));
+  const fullVolumes = new FullVolumes();
   const lease = stack.use(new LeaseGuard(base.replica));
   const reconciler = new Reconciler({ ...base, connections, takenPorts, memoryKills });
   stack.defer(() => reconciler.close());
@@ -84,6 +86,7 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
     recordSlots,
     holds,
     engineReads,
+    fullVolumes,
     lease,
     reconciler,
     turns,

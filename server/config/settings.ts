@@ -107,6 +107,7 @@ export const SETTINGS = {
   pids: withDefault("ORCH_ENGINE_PIDS", "512", wholeNumber(8, 4_194_304)),
   engineOpenFiles: withDefault("ORCH_ENGINE_OPEN_FILES", "16384", wholeNumber(256, 1_048_576)),
   engineTmpMb: withDefault("ORCH_ENGINE_TMP_MB", "256", wholeNumber(1, 1_048_576)),
+  engineVolumeMb: optional("ORCH_ENGINE_VOLUME_MB", "no limit", wholeNumber(1, 1_073_741_824)),
   capAdd: withDefault("ORCH_ENGINE_CAP_ADD", "", capabilities),
   readOnly: withDefault("ORCH_ENGINE_READ_ONLY", "false", flag),
   user: optional("ORCH_ENGINE_USER", "the image's user; new engines refuse root", userName),

@@ -3,6 +3,7 @@ import { removeExpiredIdempotencyRecords } from "../../db/idempotency.ts";
 import { removeOldStoredBytes } from "../../db/stored-bytes.ts";
 import { SYSTEM_ACTOR } from "../audit/audit-entry.ts";
 import type { AppContext } from "../compose.ts";
+import { measureVolumes } from "../engines/access/measure-volumes.ts";
 import { destroyEngineIfAny } from "../engines/operations/destroy-engine-if-any.ts";
 import { checkTombstones } from "../engines/reconcile/check-tombstones.ts";
 import { toErrorMessage } from "../errors.ts";
@@ -24,6 +25,7 @@ export function startMaintenanceLoop(ctx: AppContext): Loop {
     ["data keys", () => ctx.dataKeys.maintain(ctx.config.turnRetentionMs)],
     ["expired idempotency records", () => removeExpiredIdempotencyRecords(ctx.db)],
     ["counts of stored bytes", () => removeOldStoredBytes(ctx.db)],
+    ["sizes of volumes", () => measureVolumes(ctx)],
     ["tombstones", () => checkTombstones(ctx)],
     [
       "unfinished product removals",

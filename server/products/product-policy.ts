@@ -43,6 +43,14 @@ const ResourcePolicy = z
       .max(4_194_304)
       .optional()
       .describe("Processes and threads of a container. Absent: ORCH_ENGINE_PIDS."),
+    volumeMb: z
+      .int()
+      .min(1)
+      .max(1_073_741_824)
+      .optional()
+      .describe(
+        "Size of a volume, in MiB. Volumes are measured every five minutes; an engine over the limit gets no new turns. Applies to existing engines too. Absent: ORCH_ENGINE_VOLUME_MB.",
+      ),
     readOnly: z
       .boolean()
       .optional()

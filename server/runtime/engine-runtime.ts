@@ -58,6 +58,8 @@ export interface EngineRuntime extends AsyncDisposable {
   /** All zero for a container that does not run. */
   stats(containerId: string): Promise<ContainerStats>;
 
+  /** The bytes in each volume of this instance, by the volume's name. May take a minute: every file is looked at. */
+  measureVolumes(): Promise<Map<string, number>>;
   /**
    * What containers on this network can connect to, and engines should not. Empty for runtimes that do not isolate
    * engines. Takes seconds: it runs a container.

@@ -58,6 +58,7 @@ test("an empty environment is a complete configuration for development", () => {
     limits: { memoryMb: 1024, cpus: 1, pids: 512, capAdd: [], readOnly: false, user: null },
     engineOpenFiles: 16_384,
     engineTmpMb: 256,
+    engineVolumeMb: undefined,
     portMin: 9001,
     portMax: 9999,
     catalogPath: join(resolve(".enginehouse"), "catalog"),

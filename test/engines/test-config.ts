@@ -30,6 +30,7 @@ export function testConfig(changes: Partial<Config> = {}): Config {
     limits: { memoryMb: 256, cpus: 1, pids: 128, readOnly: false, capAdd: [], user: null },
     engineOpenFiles: 16_384,
     engineTmpMb: 256,
+    engineVolumeMb: undefined,
     portMin: 9001,
     portMax: 9999,
     catalogPath: join(tmpdir(), "enginehouse-test", "catalog"),

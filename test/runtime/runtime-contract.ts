@@ -343,6 +343,19 @@ export function describeRuntimeContract(name: string, openSubject: () => Promise
     });
 
     describe("data", () => {
+      it("is measured for each volume of this instance, and for no other one", async () => {
+        const spec = await subject.makeSpec();
+        await boot(runtime, spec);
+        const before = (await runtime.measureVolumes()).get(spec.volumeName);
+        expect(before).toBeGreaterThanOrEqual(0);
+        if (subject.isReal) {
+          expect(await ask(spec, "/note?text=x")).toBe("ok");
+          expect((await runtime.measureVolumes()).get(spec.volumeName)).toBeGreaterThan(before ?? 0);
+        }
+        await using opened = await openOther(`other-${randomUUID()}`);
+        expect(await opened.other.measureVolumes()).toEqual(new Map());
+      });
+
       it("exists from the first ensure to its removal, which succeeds when the data is gone", async () => {
         const spec = await subject.makeSpec();
         expect(await runtime.hasData(spec.volumeName)).toBe(false);

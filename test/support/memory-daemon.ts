@@ -36,7 +36,7 @@ export interface MemoryDaemonOptions {
 export class MemoryDaemon implements AsyncDisposable {
   readonly containers = new Map<string, MemoryContainer>();
   /** By name. */
-  readonly volumes = new Map<string, { instanceId: string; engineId: string }>();
+  readonly volumes = new Map<string, { instanceId: string; engineId: string; bytes?: number }>();
   /** Ids of the instances that left their marker. */
   readonly markers = new Set<string>();
   readonly images: ReadonlySet<string> | undefined;

@@ -258,6 +258,13 @@ export class MemoryRuntime implements EngineRuntime {
     });
   }
 
+  measureVolumes(): Promise<Map<string, number>> {
+    return this.#call("measureVolumes", undefined, () => {
+      const own = [...this.daemon.volumes].filter(([, { instanceId }]) => instanceId === this.#instanceId);
+      return new Map(own.map(([volumeName, { bytes }]) => [volumeName, bytes ?? 0]));
+    });
+  }
+
   findOpenTargets(network: string): Promise<OpenTarget[]> {
     return this.#call("findOpenTargets", network, () => []);
   }

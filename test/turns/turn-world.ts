@@ -3,6 +3,7 @@ import { openDatabase, type Database, type RawSql } from "../../db/client.ts";
 import { findEngines } from "../../db/engines.ts";
 import { EngineConnections } from "../../server/engine-contract/connections.ts";
 import { EngineReads } from "../../server/engines/access/engine-reads.ts";
+import { FullVolumes } from "../../server/engines/access/full-volumes.ts";
 import { EngineHolds } from "../../server/engines/access/engine-holds.ts";
 import { LeaseGuard } from "../../server/replicas/lease-guard.ts";
 import type { Config } from "../../server/config/config.ts";
@@ -36,6 +37,7 @@ export type WorldContext = StartContext &
   RespondContext & {
     config: Pick<Config, "sealTurns">;
     dataKeys: DataKeys;
+    fullVolumes: FullVolumes;
   };
 
 /** An engine's row as the reconciler double shows it. The row in the database does not follow it. */
@@ -180,6 +182,7 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
       lease,
       engineReads: new EngineReads(async (users) => findEngines(link.db, users)),
       openedKeys: { open: (sealed) => sealed },
+      fullVolumes: new FullVolumes(),
       turns: new TurnRegistry(base),
       keyring,
       dataKeys,

@@ -32,7 +32,7 @@ export const REASON_MEANINGS = {
   IDEMPOTENCY_MISMATCH: "the key or the turn id was used with another input; use a new one",
   NOT_SUPPORTED_BY_ENGINE: "the engine does not have this call; do without it",
   QUOTA_EXCEEDED:
-    "the product has as many engines as its policy allows; destroy engines, or ask an operator for a higher limit",
+    "the product has as many engines as its policy allows, or the engine's volume is full; destroy what is not needed, or ask an operator for a higher limit",
   RATE_LIMITED: "too much at once, and nothing has begun; call again after `retryAfterMs`",
   STREAM_LIMIT:
     "the product or the key has as many live turns or open streams as it may have, and nothing has begun; call again after `retryAfterMs`",

@@ -62,7 +62,8 @@ async function startProvision(ctx: OperationContext, input: ProvisionEngineInput
     () => Promise.all([ctx.runtime.findImage(choice.image), ctx.runtime.check()]),
     input.deadlineMs,
   );
-  const limitOverrides = input.policy.resources ?? {};
+  // The limit of the volume is no part of the container: the present policy decides.
+  const { volumeMb: _volumeMb, ...limitOverrides } = input.policy.resources ?? {};
   // An image that is not on the runtime host yet has no id: reconcile pulls it.
   const network = input.policy.network === "internal" ? { internal: true as const } : {};
   const spec = { ...toEngineSpec(ctx.config, { ...choice, ...network, limitOverrides }), imageId };

@@ -12,6 +12,7 @@ export interface DaemonEndpoint {
 export const DAEMON_ENDPOINTS: readonly DaemonEndpoint[] = [
   { method: "GET", path: "/_ping", for: "whether the daemon answers" },
   { method: "GET", path: "/info", for: "the daemon's id, at a start" },
+  { method: "GET", path: "/system/df", for: "the sizes of volumes, only if a limit is set" },
   { method: "GET", path: "/events", for: "runtime events" },
   { method: "POST", path: "/containers/create", for: "containers of engines" },
   { method: "GET", path: "/containers/json", for: "observing engines, users of a volume" },

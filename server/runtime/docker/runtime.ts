@@ -18,7 +18,7 @@ import { observeContainers } from "./observe.ts";
 import { findDockerImage, resolveDockerImage } from "./images.ts";
 import { probeNetwork } from "./probe-network.ts";
 import { readStats } from "./stats.ts";
-import { createMarker, hasMarker, hasVolume, listVolumes, removeVolume } from "./volumes.ts";
+import { createMarker, hasMarker, hasVolume, listVolumes, measureVolumes, removeVolume } from "./volumes.ts";
 import { RuntimeFailure, type EngineRuntime } from "../engine-runtime.ts";
 
 export interface DockerRuntimeOptions {
@@ -97,6 +97,7 @@ function toRuntime(
     events: (signal) => readDockerEvents(ctx, signal),
     logs: (containerId, tail) => readDockerLogs(ctx, containerId, tail),
     stats: (containerId) => readStats(ctx, containerId),
+    measureVolumes: () => measureVolumes(ctx),
     findOpenTargets: (network) => probeNetwork(ctx, network),
     removeInstance: () => removeInstance(ctx),
     [Symbol.asyncDispose]: async () => ctx.client[Symbol.dispose](),

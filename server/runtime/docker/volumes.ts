@@ -6,6 +6,8 @@ import { DOCKER_LABEL, toMarkerName, toOwnFilter, toVolumeLabels } from "./label
 import { assertObjectName } from "./names.ts";
 import { RuntimeFailure, type VolumeObservation } from "../engine-runtime.ts";
 
+const MEASURE_TIMEOUT_MS = 120_000;
+
 /** Runs before the container is created, because the daemon silently creates a missing volume for a container. */
 export async function ensureVolume(ctx: DockerContext, volumeName: string, engineId: string): Promise<void> {
   await createVolume(ctx, volumeName, toVolumeLabels(ctx.instanceId, engineId));
@@ -48,6 +50,23 @@ export async function listVolumes({ client, instanceId }: DockerContext): Promis
     volumeName: volume.Name,
     engineId: volume.Labels[DOCKER_LABEL.engine] ?? "",
   }));
+}
+
+type MeasuredVolume = Pick<VolumeInspectInfo, "Name" | "UsageData"> & {
+  Labels: Partial<Record<string, string>> | null;
+};
+
+/** May take a minute. The daemon answers for all volumes, and leaves out what cannot be measured (-1). */
+export async function measureVolumes({ client, instanceId }: DockerContext): Promise<Map<string, number>> {
+  const usage: unknown = await client.call((docker) => docker.df(), MEASURE_TIMEOUT_MS);
+  // Labels are null for a volume without labels, in spite of dockerode's types.
+  const { Volumes: volumes } = usage as { Volumes?: MeasuredVolume[] | null };
+  const sizes = new Map<string, number>();
+  for (const { Name: name, Labels: labels, UsageData: used } of volumes ?? []) {
+    if (labels?.[DOCKER_LABEL.instance] !== instanceId || used === null || used === undefined) continue;
+    if (used.Size >= 0) sizes.set(name, used.Size);
+  }
+  return sizes;
 }
 
 export async function createMarker(ctx: DockerContext): Promise<void> {

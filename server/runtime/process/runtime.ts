@@ -114,6 +114,7 @@ function toRuntime(ctx: ProcessContext, { host, marked }: { host: string; marked
     events: (signal) => ctx.events.read(signal),
     logs: (containerId, tail) =>
       attempt(async () => ctx.logs.tail(store.logFilesOf(await store.get(containerId)), tail)),
+    measureVolumes: () => attempt(() => volumes.measure()),
     findOpenTargets: async () => [],
     stats: (containerId) => attempt(() => readProcessStats(ctx, containerId)),
     async removeInstance() {

@@ -2,6 +2,7 @@ import { access, mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { readJsonFile, writeJsonFile } from "../../json/json-file.ts";
 import { RuntimeFailure, type VolumeObservation } from "../engine-runtime.ts";
+import { readFolderBytes } from "./folder-bytes.ts";
 import { isFileName, toFileName } from "./names.ts";
 import { removeFolder } from "./remove-folder.ts";
 
@@ -59,6 +60,14 @@ export class VolumeStore {
       observations.push({ volumeName: name, engineId: volume.engineId });
     }
     return observations;
+  }
+
+  async measure(): Promise<Map<string, number>> {
+    const sizes = new Map<string, number>();
+    for (const { volumeName } of await this.list()) {
+      sizes.set(volumeName, await readFolderBytes(this.pathOf(volumeName)));
+    }
+    return sizes;
   }
 
   async remove(volumeName: string): Promise<void> {

@@ -1,4 +1,5 @@
 import type { TurnLimits } from "../../../db/turns.ts";
+import type { FullVolumes } from "../../engines/access/full-volumes.ts";
 import { holdEngine, isBlocked, toWaitError } from "../../engines/access/hold-engine.ts";
 import type { HeldEngine, HoldContext, HoldInput, Wait } from "../../engines/access/hold-engine.ts";
 import { engineNotFound } from "../../engines/model/absent-engine-errors.ts";
@@ -11,7 +12,7 @@ import { tooManyWaiting } from "./limit-error.ts";
 import { eraseTurn, recordIfRunning, recordTurn, type RecordContext } from "./record-turn.ts";
 import { toStopError } from "./stop-error.ts";
 
-type AcquireContext = RecordContext & HoldContext;
+type AcquireContext = RecordContext & HoldContext & { fullVolumes: Pick<FullVolumes, "requireRoom"> };
 
 export interface AcquireForTurnInput extends Pick<HoldInput, "expectGeneration"> {
   /** How long to wait for a boot or a closed gate. */
@@ -29,8 +30,8 @@ export interface AcquiredTurn {
  * database. Otherwise the row is erased before the wait for the engine. After a crash, a row that stayed would mean
  * that the engine may have the turn.
  *
- * @throws ENGINE_NOT_FOUND, what `holdEngine` throws, TURN_IN_PROGRESS, STREAM_LIMIT, RATE_LIMITED, TurnTakenError,
- *   DEADLINE_EXCEEDED. For a turn that was stopped: the result of `toStopError`.
+ * @throws ENGINE_NOT_FOUND, QUOTA_EXCEEDED, what `holdEngine` throws, TURN_IN_PROGRESS, STREAM_LIMIT, RATE_LIMITED,
+ *   TurnTakenError, DEADLINE_EXCEEDED. For a turn that was stopped: the result of `toStopError`.
  */
 export async function acquireForTurn(
   ctx: AcquireContext,
@@ -103,6 +104,7 @@ async function holdReadEngine(ctx: AcquireContext, read: ReadEngine): Promise<Ac
   const target = { engineId: engine.id, generation: engine.generation };
   try {
     signal.throwIfAborted();
+    ctx.fullVolumes.requireRoom(engine.id);
     const held = await holdEngine(ctx, read, signal);
     if (held && startedAt !== undefined) return { record: { ...target, startedAt }, held };
     held?.release();

@@ -12,7 +12,10 @@ import { endTurn, runTurn } from "../upstream/run-turn.ts";
 import { acquireForTurn, type AcquireForTurnInput } from "./acquire-for-turn.ts";
 import { TurnTakenError } from "./record-turn.ts";
 
-export type StartContext = RunContext & HoldContext & Pick<CallContext, "actor"> & { keyring: Keyring };
+export type StartContext = RunContext &
+  HoldContext &
+  Parameters<typeof acquireForTurn>[0] &
+  Pick<CallContext, "actor"> & { keyring: Keyring };
 
 export interface StartTurnInput {
   productId: string;

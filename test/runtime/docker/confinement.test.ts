@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { ContainerSpec, EngineRuntime } from "../../../server/runtime/engine-runtime.ts";
 import { isDockerAvailable } from "../../support/docker-available.ts";
+import { CAN_MAKE_HOSTS, openOutsideHost } from "../../support/outside-host.ts";
 import { openDockerSubject, type DockerSubject } from "../../support/runtime-docker-subject.ts";
 import { ask, boot, observeOne } from "../../support/runtime-harness.ts";
 
@@ -110,6 +111,18 @@ describe.skipIf(!isDockerAvailable())("what a Docker container of an engine may 
     expect((await observeOne(runtime, inside.engineId)).endpoint).toBe(endpoint);
     const { HostConfig } = await subject.fixture.docker.getContainer(insideId).inspect();
     expect(HostConfig.Dns).toEqual(["127.0.0.1"]);
+  });
+
+  it.skipIf(!CAN_MAKE_HOSTS)("on an internal network reaches no other host", async () => {
+    await using outside = await openOutsideHost();
+    const inside = await makeInternalSpec(subject);
+    await runtime.start((await runtime.ensure(inside)).containerId);
+    const { endpoint } = await observeOne(runtime, inside.engineId);
+    await untilAnswers(endpoint ?? "");
+    const path = `/connect?host=${outside.address}&port=${outside.port}`;
+    // An engine with a way out reaches the same listener.
+    expect(await ask(spec, path)).toBe(true);
+    expect(await askAt(endpoint ?? "", path)).toBe(false);
   });
 
   it("an internal network of another kind is refused by name", async () => {

@@ -497,3 +497,19 @@ describe("a row that was written before its engine was held", () => {
     expect((await readAll(ctx, input)).end).toMatchObject({ status: "completed" });
   });
 });
+
+test("an engine whose volume is over its limit gets no new turn, and gets the same one once there is room", async () => {
+  world.engine.onCall = whole;
+  const { ctx } = world.openProcess();
+  const input = world.input();
+  const before = world.engine.calls.length;
+  const engineId = world.engines[0]?.engineId ?? "";
+  ctx.fullVolumes.replace(new Map([[engineId, { usedMb: 300, limitMb: 200 }]]));
+  await expect(startTurn(ctx, input)).rejects.toMatchObject({
+    reason: "QUOTA_EXCEEDED",
+    message: expect.stringContaining("holds 300 MiB and may hold 200"),
+  });
+  expect(world.engine.calls.length).toBe(before);
+  ctx.fullVolumes.replace(new Map());
+  expect(await startTurn(ctx, input)).toMatchObject({ turnId: input.turnId, created: true });
+});
