@@ -1,7 +1,11 @@
 import { expect, test } from "vitest";
 import { startNetworkProbe } from "../../server/boot/start-network-probe.ts";
 import type { Log } from "../../server/log.ts";
-import { RuntimeFailure, type OpenTarget } from "../../server/runtime/engine-runtime.ts";
+import {
+  RuntimeFailure,
+  type OpenTarget,
+  type RuntimeFailureKind,
+} from "../../server/runtime/engine-runtime.ts";
 import { testConfig } from "../engines/test-config.ts";
 
 interface Line {
@@ -19,6 +23,9 @@ async function probe(find: () => Promise<OpenTarget[]>, isClosed = false): Promi
   return lines;
 }
 
+const failing = (kind: RuntimeFailureKind, message: string) => async () =>
+  Promise.reject(new RuntimeFailure(kind, message));
+
 test("a network that a firewall closes is not mentioned", async () => {
   expect(await probe(async () => [])).toEqual([]);
 });
@@ -30,14 +37,12 @@ test("an open network is a warning that names the rules, and so is a probe that 
       message: "engines reach what a firewall should close",
     },
   ]);
-  const refuse = async () => Promise.reject(new RuntimeFailure("refused", "no such builder"));
-  expect(await probe(refuse)).toEqual([
+  expect(await probe(failing("refused", "no such builder"))).toEqual([
     { fields: { error: "no such builder" }, message: "the probe of the engines' network failed" },
   ]);
 });
 
 test("a probe that the close of the service ends is not a warning", async () => {
-  const refuse = async () => Promise.reject(new RuntimeFailure("unreachable", "the runtime was closed"));
-  expect(await probe(refuse, true)).toEqual([]);
+  expect(await probe(failing("unreachable", "the runtime was closed"), true)).toEqual([]);
   expect(await probe(async () => ["host"], true)).toEqual([]);
 });

@@ -21,6 +21,9 @@ const GATEWAY = "10.99.0.1";
 const ENGINE = "10.99.0.2";
 const PORT = 7_000;
 
+const at = async (namespace: string, ...words: string[]) =>
+  run(ip ?? "", ["netns", "exec", namespace, ...words]);
+
 describe.skipIf(ip === undefined || iptables === undefined || process.getuid?.() !== 0)(
   "the firewall of deploy/engine-firewall.sh",
   () => {
@@ -28,8 +31,6 @@ describe.skipIf(ip === undefined || iptables === undefined || process.getuid?.()
     const [host, engine, outside] = [`ehh-${id}`, `ehe-${id}`, `eho-${id}`];
     const stack = new AsyncDisposableStack();
 
-    const at = async (namespace: string, ...words: string[]) =>
-      run(ip ?? "", ["netns", "exec", namespace, ...words]);
     const firewall = async (action: string, env: Record<string, string> = {}) =>
       at(host, "env", ...Object.entries(env).map(([name, value]) => `${name}=${value}`), SCRIPT, action);
     const rules = async () => (await at(host, "iptables", "-S")).stdout;
