@@ -126,6 +126,15 @@ describe.skipIf(!isDockerAvailable() || !DAEMON_SOCKET)("engines on a Docker hos
     await network.remove();
   });
 
+  test("a policy with an internal network gives an engine that the service reaches, and nobody publishes", async () => {
+    const call = { ...toCall(house, "enclosed"), policy: { network: "internal" } as const };
+    const { engine } = await provisionEngine(house.ctx, call);
+    expect(engine).toMatchObject({ status: "running", url: expect.stringMatching(/^http:\/\/10\.213\./) });
+    expect(await ask(await rowOf("enclosed"), "/health", 2_000)).toBeUndefined();
+    expect(await restartEngine(house.ctx, toCall(house, "enclosed"))).toMatchObject({ url: engine.url });
+    await destroyEngine(house.ctx, toCall(house, "enclosed"));
+  });
+
   test("a missing volume stays missing, whatever else is gone", async () => {
     const row = await provisionWithNote("bare");
     await stopEngine(house.ctx, toCall(house, "bare"));
