@@ -7,6 +7,7 @@ import { quote } from "shell-quote";
 import { createClient, type Client } from "../client/index.ts";
 import { openEmbeddedPostgres } from "../db/embedded/embedded-postgres.ts";
 import { findPortRange } from "../demo/port-range.ts";
+import { generateMasterKeys } from "../server/keys/keyring.ts";
 import { openDockerRuntime } from "../server/runtime/docker/runtime.ts";
 import type { EngineRuntime } from "../server/runtime/engine-runtime.ts";
 import { openProcessRuntime } from "../server/runtime/process/runtime.ts";
@@ -140,6 +141,8 @@ async function toEnvironment(input: EnvironmentInput): Promise<Record<string, st
     DOCKER_HOST,
     NODE_ENV: "development",
     ORCH_ADMIN_KEY: input.adminKey,
+    // Programs that are compared with the service check the same keys.
+    ORCH_MASTER_KEYS: generateMasterKeys(),
     ORCH_DATA_DIR: input.dataDir,
     ORCH_DATABASE_URL: input.databaseUrl,
     ORCH_PORT: String(port),

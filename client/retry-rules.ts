@@ -39,6 +39,9 @@ const RULES: Readonly<Record<MutationPath, RetryRule>> = {
   "products.remove": "keyed",
   "platformKeys.issue": "keyed",
   "platformKeys.revoke": "keyed",
+  "operators.issue": "keyed",
+  "operators.revoke": "keyed",
+  "engineKeys.reseal": "keyed",
   "fleet.acceptRuntime": "keyed",
 };
 

@@ -13,7 +13,22 @@ export type EngineRow = typeof engines.$inferSelect;
 /** The columns that a call to the engine needs. */
 export type UsableEngine = Pick<
   EngineRow,
-  "id" | "status" | "statusReason" | "desired" | "generation" | "endpoint" | "keySealed" | "nextRestartAt"
+  | "id"
+  | "productId"
+  | "userId"
+  | "status"
+  | "statusReason"
+  | "desired"
+  | "generation"
+  | "endpoint"
+  | "endpointMac"
+  | "keySealed"
+  | "nextRestartAt"
+>;
+/** What is needed to call an engine: its address and its key, and what proves that they belong to the engine. */
+export type CallableEngine = Pick<
+  UsableEngine,
+  "id" | "productId" | "userId" | "endpoint" | "endpointMac" | "keySealed"
 >;
 export type NewEngine = Omit<
   typeof engines.$inferInsert,
@@ -21,10 +36,23 @@ export type NewEngine = Omit<
 >;
 /** Names an engine: a user of a product has at most one. */
 export type EngineUser = Pick<EngineRow, "productId" | "userId">;
+/** The columns that a MAC covers: their values have to be known outside of the database. */
+type ProvenColumn =
+  | "id"
+  | "productId"
+  | "userId"
+  | "spec"
+  | "volumeName"
+  | "runtimeHost"
+  | "keyHash"
+  | "nextKeyHash"
+  | "endpoint";
 /** Columns to write; SQL for values that the database computes. */
-export type EnginePatch = Partial<{
-  [Column in keyof typeof engines.$inferInsert]: (typeof engines.$inferInsert)[Column] | SQL;
-}>;
+export type EnginePatch = Partial<
+  Pick<EngineRow, ProvenColumn> & {
+    [Column in Exclude<keyof EngineRow, ProvenColumn>]: (typeof engines.$inferInsert)[Column] | SQL;
+  }
+>;
 
 const nowColumn = { now: sql<string>`orch_now()`.as("now") };
 /** A row, and the time of the database's clock when the row was read. */
@@ -191,6 +219,8 @@ export interface EngineCondition {
   incarnation?: number;
   /** A newer lease has a higher token. */
   fencingToken?: number | undefined;
+  /** Give it whenever the patch has a new MAC, because that covers the other columns as they were read. */
+  mac?: string | null | undefined;
 }
 
 /** Writes only if the condition still holds; undefined: another writer won. */
@@ -209,6 +239,7 @@ export async function updateEngineIf(
         condition.desired === undefined ? undefined : eq(engines.desired, condition.desired),
         condition.incarnation === undefined ? undefined : eq(engines.incarnation, condition.incarnation),
         condition.fencingToken === undefined ? undefined : eq(engines.fencingToken, condition.fencingToken),
+        condition.mac === undefined ? undefined : sql`${engines.mac} is not distinct from ${condition.mac}`,
       ),
     )
     .returning({ ...columns, ...nowColumn })

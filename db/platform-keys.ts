@@ -2,41 +2,35 @@ import { and, asc, eq, gt, sql, type SQL } from "drizzle-orm";
 import { APPEND_AUDIT, AUDIT_COLUMNS, type AuditValues } from "./audit-log.ts";
 import type { Db } from "./client.ts";
 import { preparedPerPool, toStatement } from "./prepared-statement.ts";
+import { toStateColumns } from "./key-rows.ts";
+import type { OperatorState } from "./operators.ts";
 import { platformKeys, products } from "./schema.ts";
 
 export type PlatformKeyRow = typeof platformKeys.$inferSelect;
 export type Scope = PlatformKeyRow["scopes"][number];
 export type NewPlatformKey = Pick<
   PlatformKeyRow,
-  "id" | "productId" | "name" | "prefix" | "hash" | "scopes" | "expiresAt"
+  "id" | "productId" | "name" | "prefix" | "hash" | "scopes" | "expiresAt" | "mac"
 >;
 
-const isPast = (column: typeof platformKeys.expiresAt) =>
-  sql<boolean>`coalesce(${column} <= orch_now(), false)`;
-
 /** A key and its validity by the database's clock. */
-export interface PlatformKeyState extends Pick<PlatformKeyRow, "id" | "productId" | "name" | "scopes"> {
-  expired: boolean;
-  revoked: boolean;
+export interface PlatformKeyState
+  extends Pick<PlatformKeyRow, "productId" | "scopes">, Omit<OperatorState, "kind"> {
+  kind: "platform";
   productRemoved: boolean;
   /** The product's. */
   policy: unknown;
-  /** The time of the last use was written more than a minute ago, or never. */
-  usageStale: boolean;
 }
 
 const findByHash = preparedPerPool((db) =>
   db
     .select({
-      id: platformKeys.id,
+      ...toStateColumns(platformKeys),
+      kind: sql<"platform">`'platform'`.as("kind"),
       productId: platformKeys.productId,
-      name: platformKeys.name,
       scopes: platformKeys.scopes,
-      expired: isPast(platformKeys.expiresAt).as("expired"),
-      revoked: isPast(platformKeys.revokedAt).as("revoked"),
       productRemoved: sql<boolean>`${products.deletedAt} is not null`.as("product_removed"),
       policy: products.policy,
-      usageStale: sql<boolean>`${isUsageStale}`.as("usage_stale"),
     })
     .from(platformKeys)
     .innerJoin(products, eq(products.id, platformKeys.productId))
@@ -44,20 +38,10 @@ const findByHash = preparedPerPool((db) =>
     .prepare("find_platform_key"),
 );
 
-const isUsageStale = sql`coalesce(${platformKeys.lastUsedAt} <= orch_now() - interval '1 minute', true)`;
-
 /** A prepared query, because every call with a platform key runs it. */
 export async function findPlatformKeyState(db: Db, hash: string): Promise<PlatformKeyState | undefined> {
   const [row] = await findByHash(db).execute({ hash });
   return row;
-}
-
-/** Writes the time of use only if it is stale, so that all replicas together write about once a minute. */
-export async function recordKeyUsed(db: Db, id: string): Promise<void> {
-  await db
-    .update(platformKeys)
-    .set({ lastUsedAt: sql`orch_now()` })
-    .where(and(eq(platformKeys.id, id), isUsageStale));
 }
 
 // Locks the product row until the end of the transaction. The lock of the audit head comes last, against deadlocks.
@@ -66,10 +50,10 @@ const toInsert = (columns: SQL, seq: SQL) =>
         select id from products where id = ${sql.placeholder("productId")} and deleted_at is null for share
       ), wanted as materialized (
         select * from json_to_recordset(${sql.placeholder("rows")}::json) as row(id uuid, name text, prefix text,
-          hash text, scopes text[], "expiresAt" timestamptz ${columns})
+          hash text, scopes text[], "expiresAt" timestamptz, mac text ${columns})
       ), issued as (
-        insert into platform_keys (id, product_id, name, prefix, hash, scopes, created_at, expires_at)
-        select wanted.id, held.id, name, prefix, hash, scopes, orch_now(), "expiresAt" from held, wanted
+        insert into platform_keys (id, product_id, name, prefix, hash, scopes, created_at, expires_at, mac)
+        select wanted.id, held.id, name, prefix, hash, scopes, orch_now(), "expiresAt", mac from held, wanted
         where coalesce("expiresAt" > orch_now(), true)
         returning id, created_at
       ), recorded as (
@@ -133,28 +117,4 @@ export async function listPlatformKeyRows(
     )
     .orderBy(asc(platformKeys.id))
     .limit(page.limit);
-}
-
-export async function lockPlatformKey(tx: Db, id: string): Promise<PlatformKeyRow | undefined> {
-  const [row] = await tx.select().from(platformKeys).where(eq(platformKeys.id, id)).for("update");
-  return row;
-}
-
-/** Revokes the key after the grace. Returns undefined if an earlier revocation stands. */
-export async function setKeyRevoked(
-  tx: Db,
-  revocation: { id: string; graceSeconds: number },
-): Promise<PlatformKeyRow | undefined> {
-  const at = sql`orch_now() + make_interval(secs => ${revocation.graceSeconds}::float8)`;
-  const [row] = await tx
-    .update(platformKeys)
-    .set({ revokedAt: at })
-    .where(
-      and(
-        eq(platformKeys.id, revocation.id),
-        sql`(${platformKeys.revokedAt} is null or ${platformKeys.revokedAt} > ${at})`,
-      ),
-    )
-    .returning();
-  return row;
 }

@@ -4,7 +4,8 @@ import { preparedPerPool } from "./prepared-statement.ts";
 import { products } from "./schema.ts";
 
 export type ProductRow = typeof products.$inferSelect;
-export type NewProduct = Pick<ProductRow, "id" | "slug" | "name" | "policy">;
+export type NewProduct = Pick<ProductRow, "id" | "slug" | "name" | "policy"> &
+  Partial<Pick<ProductRow, "mac">>;
 /** A product, and how much it has of what its policy limits. */
 export type ProductRowCounted = ProductRow & ProductCounts;
 export interface ProductCounts {
@@ -44,18 +45,18 @@ export async function findProduct(db: Db, id: string): Promise<ProductRowCounted
   return row;
 }
 
-const findPolicy = preparedPerPool((db) =>
+const findById = preparedPerPool((db) =>
   db
-    .select({ policy: products.policy })
+    .select()
     .from(products)
     .where(eq(products.id, sql.placeholder("id")))
-    .prepare("find_product_policy"),
+    .prepare("find_product"),
 );
 
-/** The policy of a product, removed or not, at this moment. */
-export async function findProductPolicy(db: Db, id: string): Promise<unknown> {
-  const [row] = await findPolicy(db).execute({ id });
-  return row?.policy;
+/** The product, removed or not, without its counts. */
+export async function findProductRow(db: Db, id: string): Promise<ProductRow | undefined> {
+  const [row] = await findById(db).execute({ id });
+  return row;
 }
 
 export async function findProductBySlug(db: Db, slug: string): Promise<ProductRow | undefined> {
@@ -94,15 +95,18 @@ export async function listProductRows(
 }
 
 /** The product has to be locked. */
-export async function setProductPolicy(tx: Db, id: string, policy: unknown): Promise<void> {
-  await tx.update(products).set({ policy }).where(eq(products.id, id));
+export async function setProductPolicy(
+  tx: Db,
+  { id, policy, mac }: Pick<ProductRow, "id" | "policy" | "mac">,
+): Promise<void> {
+  await tx.update(products).set({ policy, mac }).where(eq(products.id, id));
 }
 
 /** The product has to be locked. Another product may take its slug after that. */
-export async function markProductRemoved(tx: Db, id: string): Promise<void> {
+export async function markProductRemoved(tx: Db, { id, mac }: Pick<ProductRow, "id" | "mac">): Promise<void> {
   await tx
     .update(products)
-    .set({ deletedAt: sql`orch_now()` })
+    .set({ deletedAt: sql`orch_now()`, mac })
     .where(eq(products.id, id));
 }
 

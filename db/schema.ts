@@ -98,6 +98,13 @@ export const replicas = pgTable("replicas", {
   heartbeatAt: at("heartbeat_at").notNull(),
 });
 
+/** The master keys that values of this database were made with. The check value proves which key it was. */
+export const masterKeys = pgTable("master_keys", {
+  keyId: text("key_id").primaryKey(),
+  checkValue: text("check_value").notNull(),
+  createdAt: at("created_at").notNull(),
+});
+
 export const products = pgTable(
   "products",
   {
@@ -107,6 +114,8 @@ export const products = pgTable(
     policy: jsonb().notNull().default({}),
     createdAt: at("created_at").notNull(),
     deletedAt: at("deleted_at"),
+    /** Covers id, slug, policy and whether the product is removed. */
+    mac: text(),
   },
   (table) => [
     uniqueIndex("products_slug_key")
@@ -131,6 +140,8 @@ export const platformKeys = pgTable(
     /** The key is refused from this instant on. During a grace period, the instant lies in the future. */
     revokedAt: at("revoked_at"),
     lastUsedAt: at("last_used_at"),
+    /** Covers every column but the time of the last use. */
+    mac: text(),
   },
   (table) => [
     uniqueIndex("platform_keys_hash_key").on(table.hash),
@@ -149,8 +160,14 @@ export const operators = pgTable(
     expiresAt: at("expires_at"),
     revokedAt: at("revoked_at"),
     lastUsedAt: at("last_used_at"),
+    mac: text(),
   },
-  (table) => [uniqueIndex("operators_hash_key").on(table.hash)],
+  (table) => [
+    uniqueIndex("operators_hash_key").on(table.hash),
+    uniqueIndex("operators_name_key")
+      .on(sql`lower(${table.name})`)
+      .where(sql`revoked_at is null`),
+  ],
 );
 
 export const engines = pgTable(
@@ -201,6 +218,10 @@ export const engines = pgTable(
     nextKeyHash: text("next_key_hash"),
     nextKeySealed: text("next_key_sealed"),
     nextKeyPrefix: text("next_key_prefix"),
+
+    /** Covers what is run and mounted, and the keys that the engine accepts. The other one covers the endpoint. */
+    mac: text(),
+    endpointMac: text("endpoint_mac"),
 
     bootStartedAt: at("boot_started_at"),
     bootMs: integer("boot_ms"),
@@ -332,7 +353,7 @@ export const STORED_KINDS = ["replies", "turn_log"] as const;
 export const storedBytes = pgTable(
   "stored_bytes",
   {
-    /** A product's id, or `operator:<name>`. */
+    /** A product's id, or `operator:<id of the key>`. */
     scope: text().notNull(),
     kind: text({ enum: STORED_KINDS }).notNull(),
     /** When the hour began. */
@@ -380,7 +401,7 @@ export const auditLog = pgTable(
 export const idempotency = pgTable(
   "idempotency",
   {
-    /** The caller: a product's id, or `operator:<name>`. */
+    /** The caller: a product's id, or `operator:<id of the key>`. */
     scope: text().notNull(),
     key: text().notNull(),
     procedure: text().notNull(),

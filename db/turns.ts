@@ -1,5 +1,5 @@
 import type { RawSql } from "./client.ts";
-import type { UsableEngine } from "./engines.ts";
+import type { CallableEngine, UsableEngine } from "./engines.ts";
 import type { StoredChunk } from "./log-chunk.ts";
 import type { turns } from "./schema.ts";
 
@@ -133,8 +133,9 @@ async function tryBeginTurn(
       on conflict (product_id, id) do nothing
       returning started_at::text
     )
-    select id, status, status_reason as "statusReason", desired, generation, endpoint,
-      key_sealed as "keySealed", next_restart_at::text as "nextRestartAt",
+    select id, product_id as "productId", user_id as "userId", status, status_reason as "statusReason", desired,
+      generation, endpoint, endpoint_mac as "endpointMac", key_sealed as "keySealed",
+      next_restart_at::text as "nextRestartAt",
       log_bytes::float8 as "logBytesPerHour", live_turns as "liveTurns", live_turns_per_key as "liveTurnsPerKey",
       (select started_at from begun) as "startedAt", (select ends_in_ms from full_log) as "hourEndsInMs",
       (select refusal from admitted) as refusal
@@ -253,7 +254,7 @@ export interface TurnRemains {
   /** The newest row of the log; null: the log has no events. */
   lastChunk: StoredChunk | null;
   /** The engine as it is on record; null: it was destroyed. */
-  engine: Pick<UsableEngine, "endpoint" | "keySealed"> | null;
+  engine: CallableEngine | null;
 }
 
 type LogRemains = StoredChunk & Omit<TurnRemains, "engine" | "lastChunk">;
@@ -272,8 +273,10 @@ export async function readTurnRemains(
       select coalesce(sum(coalesce(octet_length(events), octet_length(sealed))), 0)::float8 as bytes from ${log}
     ) as total
     left join (select * from ${log} and last_seq = ${turn.lastSeq}) as last on true`;
-  const [engine] = await raw<Pick<UsableEngine, "endpoint" | "keySealed">[]>`
-    select endpoint, key_sealed as "keySealed" from engines where id = ${turn.engineId}`;
+  const [engine] = await raw<CallableEngine[]>`
+    select id, product_id as "productId", user_id as "userId", endpoint, endpoint_mac as "endpointMac",
+      key_sealed as "keySealed"
+    from engines where id = ${turn.engineId}`;
   return {
     engineEventId: row?.engineEventId ?? null,
     logBytes: row?.logBytes ?? 0,

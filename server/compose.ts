@@ -2,6 +2,7 @@ import { join } from "node:path";
 import type { Database } from "../db/client.ts";
 import { OpenStreams } from "./admission/open-streams.ts";
 import { openAuditAppends } from "./audit/append-audit.ts";
+import { TamperReports } from "./audit/tamper-reports.ts";
 import type { DataDir } from "./boot/data-dir.ts";
 import type { BaseContext } from "./context.ts";
 import { findEngines } from "../db/engines.ts";
@@ -56,7 +57,9 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
   const { database, ...given } = parts;
   const base = { ...given, db: database.db, raw: database.raw };
   const keyring = openKeyring(base.config.masterKeys ?? "");
-  const openedKeys = new OpenedKeys(keyring);
+  const auditAppends = openAuditAppends(base.db);
+  const tamperReports = new TamperReports({ ...base, auditAppends });
+  const openedKeys = new OpenedKeys(keyring, tamperReports);
   const connections = stack.use(new EngineConnections(new Secrets(Object.values(base.config.passthrough))));
   const takenPorts = new TakenPorts(base.clock);
   const memoryKills = new MemoryKills(base.clock);
@@ -66,7 +69,14 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
   const engineReads = new EngineReads(async (users) => findEngines(base.db, users));
   const fullVolumes = new FullVolumes();
   const lease = stack.use(new LeaseGuard(base.replica));
-  const reconciler = new Reconciler({ ...base, connections, takenPorts, memoryKills });
+  const reconciler = new Reconciler({
+    ...base,
+    keyring,
+    tamperReports,
+    connections,
+    takenPorts,
+    memoryKills,
+  });
   stack.defer(() => reconciler.close());
   const turns = new TurnRegistry(base);
   const dataKeys = new DataKeys({ ...base, keyring, files: openDataKeyFiles(base) });
@@ -96,9 +106,10 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
     turnTiming,
     lingeringHolds,
     isoTime: new IsoTime(),
-    keyStates: new KeyStates(base),
+    keyStates: new KeyStates({ ...base, keyring, tamperReports }),
     platformKeyInserts: openPlatformKeyInserts(base.db),
-    auditAppends: openAuditAppends(base.db),
+    auditAppends,
+    tamperReports,
     openStreams: new OpenStreams(base.clock),
     runningCalls: new RunningCalls(),
     drain: new DrainState(),

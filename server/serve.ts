@@ -79,7 +79,7 @@ try {
 } catch (error) {
   if (!leaving.signal.aborted) {
     logFailure({ error: toErrorMessage(error) }, "start failed");
-    process.exit(1);
+    process.exit(error instanceof ConfigError ? 2 : 1);
   }
 }
 

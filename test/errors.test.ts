@@ -22,6 +22,7 @@ const WAITING_HELPS: Readonly<Record<Reason, "always" | "never" | "depends">> = 
   KEY_NOT_FOUND: "never",
   ENGINE_ALREADY_EXISTS: "never",
   PRODUCT_SLUG_EXISTS: "never",
+  OPERATOR_NAME_EXISTS: "never",
   PRODUCT_NOT_EMPTY: "never",
   // Not after another call has rotated the key.
   ENGINE_BUSY: "depends",
@@ -34,6 +35,7 @@ const WAITING_HELPS: Readonly<Record<Reason, "always" | "never" | "depends">> = 
   IDEMPOTENCY_IN_PROGRESS: "always",
   OUTCOME_UNKNOWN: "never",
   VOLUME_MISSING: "never",
+  ROW_TAMPERED: "never",
   RUNTIME_UNCHANGED: "never",
   IDEMPOTENCY_MISMATCH: "never",
   NOT_SUPPORTED_BY_ENGINE: "never",

@@ -1,4 +1,5 @@
 import { KeyStates } from "../../server/keys/key-states.ts";
+import { openKeyring } from "../../server/keys/keyring.ts";
 import { openDatabase } from "../../db/client.ts";
 import { EngineSchema } from "../../server/api/routers/engine-schemas.ts";
 import { openHttpServer } from "../../server/api/http/http-server.ts";
@@ -59,7 +60,14 @@ const ctx = {
   db,
   raw,
   clock: systemClock,
-  keyStates: new KeyStates({ db, log, clock: systemClock }),
+  keyStates: new KeyStates({
+    db,
+    log,
+    clock: systemClock,
+    keyring: openKeyring(config.masterKeys ?? ""),
+    // Nobody changes rows during a benchmark.
+    tamperReports: { report: () => undefined },
+  }),
   drain: new DrainState(),
   metrics: new Metrics(),
   lease: new LeaseGuard({ holdsLease: () => true }),

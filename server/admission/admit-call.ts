@@ -3,10 +3,11 @@ import type { BaseContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
 import type { Caller } from "../keys/caller.ts";
 import type { ProductPolicy } from "../products/product-policy.ts";
+import type { Keyring } from "../keys/keyring.ts";
 import { getAuditedProductId, getProductBySlug } from "../products/get-product.ts";
 import type { DrainState } from "../replicas/drain-state.ts";
 
-type AdmissionContext = Pick<BaseContext, "db"> & { drain: DrainState };
+type AdmissionContext = Pick<BaseContext, "db"> & { drain: DrainState; keyring: Keyring };
 
 /**
  * Who may make the call: a product's key with all of these scopes, or an operator who names the product; `audit` is
@@ -45,7 +46,7 @@ const DRAIN_RETRY_AFTER_MS = 1_000;
 /**
  * Decides whether an authenticated caller may make this call now, and for which product. Knows no transport.
  *
- * @throws DRAINING, SCOPE_MISSING, PRODUCT_NOT_FOUND; INVALID_INPUT for a product that is missing or not allowed.
+ * @throws DRAINING, SCOPE_MISSING, PRODUCT_NOT_FOUND, ROW_TAMPERED; INVALID_INPUT for a product that is missing or not allowed.
  */
 export async function admitCall(
   ctx: AdmissionContext,
@@ -93,9 +94,9 @@ async function findAuditScope(ctx: AdmissionContext, product: string | undefined
   return product === undefined ? PLATFORM_AUDIT_SCOPE : getAuditedProductId(ctx, product);
 }
 
-/** An operator's idempotency keys belong to the operator, whichever product a call is for. */
+/** An operator's idempotency keys belong to its key, whichever product a call is for. Names can be used again. */
 function toOperatorScope(caller: Caller): string {
-  return `operator:${caller.actor.name}`;
+  return `operator:${caller.keyId}`;
 }
 
 function badProduct(message: string): DomainError {

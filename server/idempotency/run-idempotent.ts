@@ -37,7 +37,7 @@ type IdempotencyContext = Pick<BaseContext, "db" | "config" | "log"> & {
 };
 
 export interface IdempotentCall {
-  /** A product's id, or `operator:<name>`. The same key in another scope is another record. */
+  /** A product's id, or `operator:<id of the key>`. The same key in another scope is another record. */
   scope: string;
   /** undefined: run the work without a record. */
   key: string | undefined;

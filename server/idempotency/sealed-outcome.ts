@@ -8,7 +8,7 @@ export type Outcome = { reply: unknown } | { error: DomainError };
 type StoredError = Pick<DomainError, "reason" | "message" | "engineError">;
 
 /** Binds a sealed outcome to its record: moved to another record, it does not open. */
-const toAssociatedData = ({ scope, key }: RecordKey) => `idempotency ${JSON.stringify([scope, key])}`;
+const toOutcomeData = ({ scope, key }: RecordKey) => `idempotency ${JSON.stringify([scope, key])}`;
 
 /** The outcome of a call as it is sealed. */
 export function toOutcomeText(outcome: Outcome): string {
@@ -17,13 +17,19 @@ export function toOutcomeText(outcome: Outcome): string {
 
 /** Seals the outcome of a call, because replies may hold plaintext keys. */
 export function sealOutcome(keyring: Keyring, record: RecordKey, outcomeText: string): string {
-  return keyring.seal(outcomeText, toAssociatedData(record));
+  return keyring.seal(outcomeText, toOutcomeData(record));
+}
+
+export function openOutcomeText(keyring: Keyring, record: RecordKey, sealed: string): string {
+  return keyring.open(sealed, toOutcomeData(record));
 }
 
 /** Returns the sealed reply, or throws the sealed error. */
 export function openOutcome(keyring: Keyring, record: RecordKey, sealed: string): unknown {
-  const opened = keyring.open(sealed, toAssociatedData(record));
-  const stored = JSON.parse(opened) as { reply?: unknown; error?: StoredError };
+  const stored = JSON.parse(openOutcomeText(keyring, record, sealed)) as {
+    reply?: unknown;
+    error?: StoredError;
+  };
   if (stored.error !== undefined) {
     const { reason, message, engineError } = stored.error;
     throw new DomainError(reason, message, { engineError });

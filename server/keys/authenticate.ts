@@ -1,20 +1,20 @@
 import { timingSafeEqual } from "node:crypto";
-import type { PlatformKeyState } from "../../db/platform-keys.ts";
 import { isDatabaseUnavailable } from "../../db/postgres-error.ts";
 import type { BaseContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
 import { toPolicy } from "../products/product-policy.ts";
-import type { Caller, OperatorCaller } from "./caller.ts";
+import { BOOTSTRAP_NAME, type Caller, type OperatorCaller } from "./caller.ts";
 import { findKeyKind, hashKey } from "./key-format.ts";
-import type { KeyStates } from "./key-states.ts";
+import type { KeyState } from "./key-state.ts";
+import type { KeyStates, PresentedKey } from "./key-states.ts";
 
 type KeyContext = Pick<BaseContext, "config"> & { keyStates: KeyStates };
 
 const BOOTSTRAP: OperatorCaller = {
   kind: "operator",
-  keyId: "bootstrap",
-  name: "bootstrap",
-  actor: { kind: "operator", id: "bootstrap", name: "bootstrap" },
+  keyId: BOOTSTRAP_NAME,
+  name: BOOTSTRAP_NAME,
+  actor: { kind: "operator", id: BOOTSTRAP_NAME, name: BOOTSTRAP_NAME },
 };
 
 /**
@@ -28,13 +28,25 @@ export async function authenticate(ctx: KeyContext, bearer: string, address?: st
   const hash = hashKey(bearer);
   // The bootstrap operator's key may have any format, also that of a platform key. So compare it first, by its hash.
   if (isBootstrapKey(ctx, hash)) return BOOTSTRAP;
-  if (findKeyKind(bearer) !== "platform") throw invalidKey();
-  const state = await getKeyState(ctx, hash, address);
-  if (state === undefined || state.productRemoved) throw invalidKey();
+  const kind = findKeyKind(bearer);
+  if (kind === undefined || kind === "engine") throw invalidKey();
+  const state = await getKeyState(ctx, { kind, hash }, address);
+  if (state === undefined || (state.kind === "platform" && state.productRemoved)) throw invalidKey();
+  if (!state.isAuthentic) {
+    throw new DomainError("INVALID_KEY", "the record of this key does not verify: an operator must check it");
+  }
   if (state.revoked) throw new DomainError("KEY_REVOKED", "this key was revoked: use another key");
   if (state.expired) throw new DomainError("KEY_EXPIRED", "this key has expired: use another key");
   ctx.keyStates.noteUse(state);
-  const { id: keyId, name, productId, scopes } = state;
+  return toCaller(state);
+}
+
+function toCaller(state: KeyState): Caller {
+  const { id: keyId, name } = state;
+  if (state.kind === "operator") {
+    return { kind: "operator", keyId, name, actor: { kind: "operator", id: keyId, name } };
+  }
+  const { productId, scopes } = state;
   const policy = toPolicy(state.policy);
   return {
     kind: "platform_key",
@@ -56,11 +68,11 @@ function isBootstrapKey(ctx: KeyContext, hash: string): boolean {
 
 async function getKeyState(
   ctx: KeyContext,
-  hash: string,
+  key: PresentedKey,
   address: string | undefined,
-): Promise<PlatformKeyState | undefined> {
+): Promise<KeyState | undefined> {
   try {
-    return await ctx.keyStates.find(hash, address);
+    return await ctx.keyStates.find(key, address);
   } catch (error) {
     if (!isDatabaseUnavailable(error)) throw error;
     throw new DomainError("DATABASE_UNAVAILABLE", "the key cannot be checked: the database is unavailable", {

@@ -13,6 +13,9 @@ export interface ProductCaller {
   actor: Actor;
 }
 
+/** The name and id of the operator whose key is in the configuration. No other operator can have the name. */
+export const BOOTSTRAP_NAME = "bootstrap";
+
 /** An operator, who names the product in the input. */
 export interface OperatorCaller {
   kind: "operator";
@@ -25,5 +28,5 @@ export type Caller = ProductCaller | OperatorCaller;
 
 /** The product or the operator whose share of the service a call uses. */
 export function toOwner(caller: Caller): string {
-  return caller.kind === "platform_key" ? caller.productId : caller.actor.name;
+  return caller.kind === "platform_key" ? caller.productId : `operator:${caller.keyId}`;
 }

@@ -16,7 +16,9 @@ import { GroupCommit } from "../audit/group-commit.ts";
 import type { BaseContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
 import { createKey } from "./key-format.ts";
+import { toPlatformKeyMac } from "./key-mac.ts";
 import { toKey, type Key } from "./key-view.ts";
+import type { Keyring } from "./keyring.ts";
 
 export interface IssuePlatformKeyInput {
   productId: string;
@@ -45,14 +47,19 @@ export function openPlatformKeyInserts(db: Db): PlatformKeyInserts {
   return new GroupCommit(async (keys) => insertAuditedPlatformKeys(db, keys));
 }
 
+/** What is needed to make a key's row. */
+export interface KeyIssuer {
+  keyring: Keyring;
+}
+
 /** Throws PRODUCT_NOT_FOUND, and INVALID_INPUT if `expiresAt` has passed. */
 export async function issuePlatformKey(
-  ctx: Pick<BaseContext, "db"> & { platformKeyInserts: PlatformKeyInserts } & CallContext,
+  ctx: Pick<BaseContext, "db"> & { platformKeyInserts: PlatformKeyInserts } & KeyIssuer & CallContext,
   input: IssuePlatformKeyInput,
 ): Promise<IssuedKey> {
   const { idempotency, productId } = input;
   if (idempotency !== NO_RECORD) return ctx.db.transaction(async (tx) => insertIssuedKey(ctx, tx, input));
-  const { key, apiKey } = toNewKey(input);
+  const { key, apiKey } = toNewKey(ctx, input);
   const audit = toAuditValues(toEntry(ctx, key));
   const row = getInserted(await ctx.platformKeyInserts.add(productId, { key, audit }));
   return { key: toKey(row), apiKey };
@@ -63,18 +70,21 @@ export async function issuePlatformKey(
  * it locks the chain's head.
  */
 export async function insertIssuedKey(
-  ctx: CallContext,
+  ctx: CallContext & KeyIssuer,
   tx: Db,
   input: IssuePlatformKeyInput,
 ): Promise<IssuedKey> {
-  const { key, apiKey } = toNewKey(input);
+  const { key, apiKey } = toNewKey(ctx, input);
   const reply = { key: toKey(getInserted(await insertPlatformKey(tx, key))), apiKey };
   await input.idempotency.complete(tx, reply);
   await appendAudit(tx, toEntry(ctx, key));
   return reply;
 }
 
-function toNewKey(input: IssuePlatformKeyInput): { key: NewPlatformKey; apiKey: string } {
+function toNewKey(
+  { keyring }: KeyIssuer,
+  input: IssuePlatformKeyInput,
+): { key: NewPlatformKey; apiKey: string } {
   const { plaintext, hash, prefix } = createKey("platform");
   const key = {
     id: randomUUIDv7(),
@@ -85,11 +95,12 @@ function toNewKey(input: IssuePlatformKeyInput): { key: NewPlatformKey; apiKey: 
     scopes: [...new Set(input.scopes ?? DEFAULT_SCOPES)],
     expiresAt: toExpiry(input.expiresAt),
   };
-  return { key, apiKey: plaintext };
+  const mac = toPlatformKeyMac(keyring, { ...key, revokedAt: null });
+  return { key: { ...key, mac }, apiKey: plaintext };
 }
 
 /** Rounds to milliseconds, as replies show it, so that the audit row equals the stored value. */
-function toExpiry(expiresAt: string | undefined): string | null {
+export function toExpiry(expiresAt: string | undefined): string | null {
   if (expiresAt === undefined) return null;
   const instant = new Date(expiresAt);
   // ISO instants may name the year 0, which Postgres refuses.
@@ -114,7 +125,7 @@ function getInserted(result: InsertedPlatformKey): PlatformKeyRow {
   throw new DomainError("PRODUCT_NOT_FOUND", "no live product has this id");
 }
 
-function expiryPassed(): DomainError {
+export function expiryPassed(): DomainError {
   const message = "the expiry has passed: give an instant in the future";
   return new DomainError("INVALID_INPUT", message, { issues: [{ path: "expiresAt", message }] });
 }

@@ -1,8 +1,11 @@
 import { LRUCache } from "lru-cache";
-import { findPlatformKeyState, recordKeyUsed, type PlatformKeyState } from "../../db/platform-keys.ts";
+import { recordKeyUsed } from "../../db/key-rows.ts";
+import type { TamperReports } from "../audit/tamper-reports.ts";
 import type { BaseContext } from "../context.ts";
 import { toErrorMessage } from "../errors.ts";
 import { KeyGuesses } from "./key-guesses.ts";
+import { readKeyState, type CallerKeyKind, type KeyState } from "./key-state.ts";
+import type { Keyring } from "./keyring.ts";
 
 /** How long a key's state from the database is used. A revocation has effect after this time at the latest. */
 const REMEMBER_MS = 500;
@@ -13,7 +16,7 @@ const REMEMBER_UNKNOWN_MS = 5_000;
 const MAX_UNKNOWN = 10_000;
 
 interface Asked {
-  state: Promise<PlatformKeyState | undefined>;
+  state: Promise<KeyState | undefined>;
   until: number;
 }
 
@@ -22,12 +25,24 @@ function isFresh(asked: Asked | undefined, now: number): boolean {
   return asked !== undefined && asked.until > now && asked.until <= now + REMEMBER_MS;
 }
 
+type KeyStatesContext = Pick<BaseContext, "db" | "clock" | "log"> & {
+  keyring: Pick<Keyring, "macKey">;
+  tamperReports: Pick<TamperReports, "report">;
+};
+
+/** A key as its caller sent it. */
+export interface PresentedKey {
+  kind: CallerKeyKind;
+  /** The SHA-256 of the key, in hex. */
+  hash: string;
+}
+
 /**
- * Caches the states of platform keys from the database for half a second. Concurrent callers share one query. Unknown
+ * Caches the states of platform and operator keys from the database for half a second. Concurrent callers share one query. Unknown
  * keys are remembered longer and apart, so that a flood of them displaces no known key and does not reach the database.
  */
 export class KeyStates {
-  readonly #ctx: Pick<BaseContext, "db" | "clock" | "log">;
+  readonly #ctx: KeyStatesContext;
   /** Keys that the database has, so that their next look-ups are no guesses. */
   readonly #known = new LRUCache<string, Asked>({ max: MAX_REMEMBERED });
   /** Look-ups without an answer yet. The guesses among them are bounded, and they displace no known key. */
@@ -36,19 +51,18 @@ export class KeyStates {
   readonly #unknown = new LRUCache<string, number>({ max: MAX_UNKNOWN });
   readonly #guesses = new KeyGuesses();
   /** States whose use has been written. Callers share a state while it is cached, and one write is enough. */
-  readonly #noted = new WeakSet<PlatformKeyState>();
+  readonly #noted = new WeakSet<KeyState>();
 
-  constructor(ctx: Pick<BaseContext, "db" | "clock" | "log">) {
+  constructor(ctx: KeyStatesContext) {
     this.#ctx = ctx;
   }
 
   /**
-   * undefined: the key is unknown. `hash` is the SHA-256 of the key, in hex. `address` is the caller's; without one,
-   * the call is not counted.
+   * undefined: the key is unknown. `address` is the caller's; without one, the call is not counted.
    *
    * @throws RATE_LIMITED for a key that was never found, if its address sent too many unknown keys.
    */
-  async find(hash: string, address?: string): Promise<PlatformKeyState | undefined> {
+  async find({ kind, hash }: PresentedKey, address?: string): Promise<KeyState | undefined> {
     const now = this.#ctx.clock.now();
     const known = this.#known.get(hash);
     const fresh = [known, this.#pending.get(hash)].find((each) => isFresh(each, now));
@@ -56,7 +70,7 @@ export class KeyStates {
     if (this.#isUnknown(hash, now)) return undefined;
     const isGuess = known === undefined && address !== undefined;
     const taken = isGuess ? this.#guesses.admit(address, hash, now) : [];
-    const asked = { state: findPlatformKeyState(this.#ctx.db, hash), until: now + REMEMBER_MS };
+    const asked = { state: readKeyState(this.#ctx, kind, hash), until: now + REMEMBER_MS };
     this.#pending.set(hash, asked);
     let isUnknown = false;
     try {
@@ -87,10 +101,10 @@ export class KeyStates {
   }
 
   /** Writes the time of the key's last use in the background. A failure is logged and does not fail the call. */
-  noteUse(state: PlatformKeyState): void {
+  noteUse(state: KeyState): void {
     if (!state.usageStale || this.#noted.has(state)) return;
     this.#noted.add(state);
-    recordKeyUsed(this.#ctx.db, state.id).catch((error: unknown) => {
+    recordKeyUsed(this.#ctx.db, state.kind, state.id).catch((error: unknown) => {
       const fields = { keyId: state.id, error: toErrorMessage(error) };
       this.#ctx.log.debug(fields, "the last use of a key was not recorded");
     });

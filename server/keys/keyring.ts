@@ -1,5 +1,5 @@
 import { createSecretKey, hkdfSync, randomBytes, type KeyObject } from "node:crypto";
-import { openBytes, sealBytes, SEALING_KEY_BYTES } from "./seal-bytes.ts";
+import { openBytes, sealBytes, SealError, SEALING_KEY_BYTES } from "./seal-bytes.ts";
 
 /**
  * Encrypts secrets for the database, and has the keys of its MACs. The associated data, a row id for instance, binds a
@@ -8,7 +8,10 @@ import { openBytes, sealBytes, SEALING_KEY_BYTES } from "./seal-bytes.ts";
 export interface Keyring {
   /** Encrypts with the first key. */
   seal(plaintext: string, associatedData: string): string;
-  /** Decrypts with any key of the ring. Throws if the text is damaged, or the key or the associated data is another. */
+  /**
+   * Decrypts with any key of the ring. Throws SealError if the text is damaged, or the key or the associated data is
+   * another.
+   */
   open(sealed: string, associatedData: string): string;
   /** The key for MACs of this purpose, derived from that master key. undefined: the ring lacks that master key. */
   macKey(keyId: string, purpose: string): KeyObject | undefined;
@@ -52,10 +55,11 @@ export function openKeyring(masterKeys: string): Keyring {
       `${VERSION}.${firstKeyId}.${sealBytes(firstKey, plaintext, associatedData).toString("base64url")}`,
     open: (sealed, associatedData) => {
       const [version, keyId = "", body = "", ...rest] = sealed.split(".");
-      if (version !== VERSION || rest.length > 0) throw new Error("this is not a sealed text of version v1");
+      if (version !== VERSION || rest.length > 0)
+        throw new SealError("this is not a sealed text of version v1");
       const key = keys.get(keyId);
       if (key === undefined)
-        throw new Error(
+        throw new SealError(
           `the text was sealed with the master key "${keyId}", which is not in the keyring: add that key`,
         );
       return openBytes(key, Buffer.from(body, "base64url"), associatedData).toString("utf8");

@@ -1,31 +1,63 @@
 import { LRUCache } from "lru-cache";
+import type { TamperReports } from "../audit/tamper-reports.ts";
+import type { CallableEngine } from "../../db/engines.ts";
+import { DomainError } from "../errors.ts";
+import { isEndpointAuthentic, openEngineKey } from "./engine-key.ts";
 import type { Keyring } from "./keyring.ts";
+import { rowTampered } from "./tampered-row.ts";
 
 export const MAX_REMEMBERED = 1_000;
 
 interface OpenedKey {
-  sealed: string;
+  engine: CallableEngine;
   key: string;
 }
 
 /**
  * Caches the plaintext keys of the engines that were called last. Each call to an engine needs its key, and decrypting
- * a key is the most expensive single step of a call.
+ * a key and checking an address are the most expensive steps of a call.
  */
 export class OpenedKeys {
   readonly #keyring: Keyring;
+  readonly #reports: Pick<TamperReports, "report">;
   readonly #opened = new LRUCache<string, OpenedKey>({ max: MAX_REMEMBERED });
 
-  constructor(keyring: Keyring) {
+  constructor(keyring: Keyring, reports: Pick<TamperReports, "report">) {
     this.#keyring = keyring;
+    this.#reports = reports;
   }
 
-  /** Like `Keyring.open`. The cache holds one sealed text per associated data; a new one replaces it. */
-  open(sealed: string, associatedData: string): string {
-    const known = this.#opened.get(associatedData);
-    if (known?.sealed === sealed) return known.key;
-    const key = this.#keyring.open(sealed, associatedData);
-    this.#opened.set(associatedData, { sealed, key });
+  /**
+   * Returns the key to send to the engine's endpoint. The cache holds one key per engine; a changed row replaces it.
+   * Throws ROW_TAMPERED if the key or the endpoint is not the engine's own.
+   */
+  open(engine: CallableEngine): string {
+    const known = this.#opened.get(engine.id);
+    if (known !== undefined && isSame(known.engine, engine)) return known.key;
+    const key = this.#openNew(engine);
+    const { id, productId, userId, endpoint, endpointMac, keySealed } = engine;
+    this.#opened.set(id, { engine: { id, productId, userId, endpoint, endpointMac, keySealed }, key });
     return key;
   }
+
+  #openNew(engine: CallableEngine): string {
+    try {
+      if (!isEndpointAuthentic(this.#keyring, engine)) throw rowTampered("engines", engine.id);
+      return openEngineKey(this.#keyring, engine);
+    } catch (error) {
+      const isTampered = error instanceof DomainError && error.reason === "ROW_TAMPERED";
+      if (isTampered) this.#reports.report({ table: "engines", id: engine.id, mac: engine.endpointMac });
+      throw error;
+    }
+  }
+}
+
+function isSame(known: CallableEngine, engine: CallableEngine): boolean {
+  return (
+    known.keySealed === engine.keySealed &&
+    known.endpoint === engine.endpoint &&
+    known.endpointMac === engine.endpointMac &&
+    known.productId === engine.productId &&
+    known.userId === engine.userId
+  );
 }

@@ -6,6 +6,11 @@ const CIPHER = "aes-256-gcm";
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 
+/** A sealed text does not open. */
+export class SealError extends Error {
+  override readonly name = "SealError";
+}
+
 /**
  * AES-256-GCM as nonce, ciphertext and tag. The nonce is random, so one key may seal up to 2^32 texts. `openBytes` needs
  * the same associated data.
@@ -23,9 +28,10 @@ export function sealParts(key: KeyObject, plaintext: string | Buffer, associated
   return [nonce, body, cipher.final(), cipher.getAuthTag()];
 }
 
-/** Throws if the bytes are damaged, or the key or the associated data is another. */
+/** Throws a SealError if the bytes are damaged, or the key or the associated data is another. */
 export function openBytes(key: KeyObject, sealed: Buffer, associatedData: string): Buffer {
-  if (sealed.length < NONCE_BYTES + TAG_BYTES) throw new Error("the sealed text is too short: it was cut");
+  if (sealed.length < NONCE_BYTES + TAG_BYTES)
+    throw new SealError("the sealed text is too short: it was cut");
   const decipher = createDecipheriv(CIPHER, key, sealed.subarray(0, NONCE_BYTES), {
     authTagLength: TAG_BYTES,
   });
@@ -35,6 +41,6 @@ export function openBytes(key: KeyObject, sealed: Buffer, associatedData: string
   try {
     return Buffer.concat([decipher.update(body), decipher.final()]);
   } catch (error) {
-    throw new Error("the sealed text is damaged, or belongs to another row", { cause: error });
+    throw new SealError("the sealed text is damaged, or belongs to another row", { cause: error });
   }
 }

@@ -1,6 +1,8 @@
-import { findProduct, findProductBySlug, findProductPolicy } from "../../db/products.ts";
+import { findProduct, findProductBySlug, findProductRow } from "../../db/products.ts";
 import { parseId } from "../page-cursor.ts";
 import type { BaseContext } from "../context.ts";
+import type { Keyring } from "../keys/keyring.ts";
+import { requireAuthenticProduct } from "./product-mac.ts";
 import { toPolicy, type ProductPolicy } from "./product-policy.ts";
 import { productNotFound, toProduct, type Product, type ProductViewContext } from "./product-view.ts";
 
@@ -14,23 +16,25 @@ export async function getProduct(
   return toProduct(ctx, row);
 }
 
-/** The policy of a product, removed or not, at this moment. Throws PRODUCT_NOT_FOUND. */
+/** The policy of a product, removed or not, at this moment. Throws PRODUCT_NOT_FOUND and ROW_TAMPERED. */
 export async function getProductPolicy(
-  ctx: Pick<BaseContext, "db">,
+  ctx: Pick<BaseContext, "db"> & { keyring: Keyring },
   input: { productId: string },
 ): Promise<ProductPolicy> {
-  const policy = await findProductPolicy(ctx.db, input.productId);
-  if (policy === undefined) throw productNotFound();
-  return toPolicy(policy);
+  const row = await findProductRow(ctx.db, input.productId);
+  if (row === undefined) throw productNotFound();
+  requireAuthenticProduct(ctx.keyring, row);
+  return toPolicy(row.policy);
 }
 
-/** The live product with that slug. Throws PRODUCT_NOT_FOUND. */
+/** The live product with that slug. Throws PRODUCT_NOT_FOUND and ROW_TAMPERED. */
 export async function getProductBySlug(
-  ctx: Pick<BaseContext, "db">,
+  ctx: Pick<BaseContext, "db"> & { keyring: Keyring },
   slug: string,
 ): Promise<{ productId: string; policy: ProductPolicy }> {
   const row = await findProductBySlug(ctx.db, slug);
   if (row === undefined) throw productNotFound();
+  requireAuthenticProduct(ctx.keyring, row);
   return { productId: row.id, policy: toPolicy(row.policy) };
 }
 

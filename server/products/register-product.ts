@@ -5,8 +5,9 @@ import { NO_RECORD, type IdempotencyRecord } from "../idempotency/idempotency-re
 import { appendAudit } from "../audit/append-audit.ts";
 import type { BaseContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
-import { insertIssuedKey } from "../keys/issue-platform-key.ts";
+import { insertIssuedKey, type KeyIssuer } from "../keys/issue-platform-key.ts";
 import { assertPinned, type ProductPolicy } from "./product-policy.ts";
+import { toProductMac } from "./product-mac.ts";
 import { toProduct, type Product, type ProductViewContext } from "./product-view.ts";
 
 export interface RegisterProductInput {
@@ -21,13 +22,15 @@ export interface RegisterProductInput {
  * and IMAGE_NOT_PINNED.
  */
 export async function registerProduct(
-  ctx: Pick<BaseContext, "db" | "config"> & ProductViewContext & CallContext,
+  ctx: Pick<BaseContext, "db" | "config"> & KeyIssuer & ProductViewContext & CallContext,
   { slug, name, policy, idempotency }: RegisterProductInput,
 ): Promise<{ product: Product; apiKey: string }> {
   assertPinned(ctx, policy);
   try {
     return await ctx.db.transaction(async (tx) => {
-      const row = await insertProduct(tx, { id: randomUUIDv7(), slug, name, policy });
+      const given = { id: randomUUIDv7(), slug, name, policy };
+      const mac = toProductMac(ctx.keyring, { ...given, deletedAt: null });
+      const row = await insertProduct(tx, { ...given, mac });
       // The platform's audit chain is locked last, because every other registration waits for that lock.
       const key = { productId: row.id, name: "default", idempotency: NO_RECORD };
       const { apiKey } = await insertIssuedKey(ctx, tx, key);

@@ -7,6 +7,8 @@ import { appendAudit } from "../audit/append-audit.ts";
 import type { BaseContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
 import type { KeyStates } from "../keys/key-states.ts";
+import type { Keyring } from "../keys/keyring.ts";
+import { isProductAuthentic, toProductMac } from "./product-mac.ts";
 import { productNotFound } from "./product-view.ts";
 
 export interface RemoveProductInput {
@@ -23,7 +25,7 @@ export interface RemoveProductInput {
  * PRODUCT_NOT_FOUND, PRODUCT_NOT_EMPTY, and what `destroyEngine` throws.
  */
 export async function removeProduct(
-  ctx: Pick<BaseContext, "db"> & { keyStates: KeyStates } & CallContext,
+  ctx: Pick<BaseContext, "db"> & { keyStates: KeyStates; keyring: Keyring } & CallContext,
   input: RemoveProductInput,
 ): Promise<{ productId: string; removed: true }> {
   await ctx.db.transaction(async (tx) => recordRemoval(ctx, tx, input));
@@ -32,14 +34,21 @@ export async function removeProduct(
   return { productId: input.productId, removed: true };
 }
 
-async function recordRemoval(ctx: CallContext, tx: Db, input: RemoveProductInput): Promise<void> {
+async function recordRemoval(
+  ctx: CallContext & { keyring: Keyring },
+  tx: Db,
+  input: RemoveProductInput,
+): Promise<void> {
   const { productId } = input;
   await input.idempotency.setSubject(tx, productId);
   const product = await lockProduct(tx, productId);
   if (product === undefined) return assertUnfinished(tx, input);
   const engineCount = await countEngines(tx, productId);
   if (engineCount > 0 && !input.destroyEngines) throw notEmpty(engineCount);
-  await markProductRemoved(tx, productId);
+  // A product whose row does not verify is removed too, and its row still does not verify after that.
+  const removed = { ...product, deletedAt: "now" };
+  const mac = isProductAuthentic(ctx.keyring, product) ? toProductMac(ctx.keyring, removed) : product.mac;
+  await markProductRemoved(tx, { id: productId, mac });
   if (engineCount === 0) await input.idempotency.complete(tx, { productId, removed: true });
   await appendAudit(tx, {
     scope: "platform",

@@ -3,6 +3,8 @@ import type { IdempotencyRecord } from "../idempotency/idempotency-record.ts";
 import { appendAudit } from "../audit/append-audit.ts";
 import type { BaseContext, CallContext } from "../context.ts";
 import type { KeyStates } from "../keys/key-states.ts";
+import type { Keyring } from "../keys/keyring.ts";
+import { requireAuthenticProduct, toProductMac } from "./product-mac.ts";
 import { assertPinned, type ProductPolicy } from "./product-policy.ts";
 import { productNotFound, toProduct, type Product, type ProductViewContext } from "./product-view.ts";
 
@@ -15,17 +17,23 @@ export interface UpdateProductPolicyInput {
 
 /**
  * Existing engines stay as they are. `overBy` is the number of engines above the new limit.
- * Throws PRODUCT_NOT_FOUND and IMAGE_NOT_PINNED.
+ * Throws PRODUCT_NOT_FOUND, IMAGE_NOT_PINNED and ROW_TAMPERED.
  */
 export async function updateProductPolicy(
-  ctx: Pick<BaseContext, "db" | "config"> & { keyStates: KeyStates } & ProductViewContext & CallContext,
+  ctx: Pick<BaseContext, "db" | "config"> & { keyStates: KeyStates; keyring: Keyring } & ProductViewContext &
+    CallContext,
   { productId, policy, idempotency }: UpdateProductPolicyInput,
 ): Promise<{ product: Product; overBy: number }> {
   assertPinned(ctx, policy);
   const updated = await ctx.db.transaction(async (tx) => {
     const before = await lockProduct(tx, productId);
     if (before === undefined) throw productNotFound();
-    await setProductPolicy(tx, productId, policy);
+    requireAuthenticProduct(ctx.keyring, before);
+    await setProductPolicy(tx, {
+      id: productId,
+      policy,
+      mac: toProductMac(ctx.keyring, { ...before, policy }),
+    });
     // Counted with the product locked: no provision comes between the new limit and the count.
     const row = await findProduct(tx, productId);
     if (row === undefined) throw productNotFound();

@@ -55,7 +55,7 @@ async function admit(caller: Caller, { access, product, beginsWork = false, drai
   if (draining) drain.begin();
   // One table drives all three overloads.
   const call = { access, product, beginsWork } as CallToAdmit<"operator">;
-  return admitCall({ db: ctx.db, drain }, caller, call).catch((error: { reason: unknown }) => error.reason);
+  return admitCall({ ...ctx, drain }, caller, call).catch((error: { reason: unknown }) => error.reason);
 }
 
 /** A column of the tables below: none, a product's slug, a product's id, or a name that no product has. */
@@ -173,13 +173,13 @@ test.each([
 test("a refusal says which scope is missing, and where the product belongs", async () => {
   const call = { access: ["keys"], beginsWork: false } as const;
   const drain = new DrainState();
-  await expect(admitCall({ db: ctx.db, drain }, toProductKey(["read"]), call)).rejects.toThrow('"keys"');
-  await expect(admitCall({ db: ctx.db, drain }, OPERATOR, call)).rejects.toMatchObject({
+  await expect(admitCall({ ...ctx, drain }, toProductKey(["read"]), call)).rejects.toThrow('"keys"');
+  await expect(admitCall({ ...ctx, drain }, OPERATOR, call)).rejects.toMatchObject({
     issues: [{ path: "product" }],
   });
   drain.begin();
   const work = { ...call, beginsWork: true };
-  await expect(admitCall({ db: ctx.db, drain }, OPERATOR, work)).rejects.toMatchObject({
+  await expect(admitCall({ ...ctx, drain }, OPERATOR, work)).rejects.toMatchObject({
     retryAfterMs: 1_000,
   });
 });

@@ -91,7 +91,7 @@ test("an unexpected error is answered as internal error and logged once, both wi
       throw new TypeError("hunter2 at /srv/secret");
     },
   };
-  const openedKeys = new OpenedKeys(keyring);
+  const openedKeys = new OpenedKeys(keyring, api.ctx.tamperReports);
   const broken: AppContext = { ...api.ctx, keyring, openedKeys };
   const { apiKey } = await api.register("sealed");
   await api.mutate("engines.provision", { key: apiKey, input: { userId: "ada" } });

@@ -18,6 +18,7 @@ async function run(program: string, ...args: string[]) {
 const PROGRAMS = [
   "server/main.ts",
   "db/migrate-main.ts",
+  "server/master-keys/adopt-main.ts",
   "demo/main.ts",
   "bench/main.ts",
   "bench/soak/main.ts",

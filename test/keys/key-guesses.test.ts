@@ -1,7 +1,9 @@
-import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { NO_RECORD } from "../../server/idempotency/idempotency-record.ts";
 import { authenticate } from "../../server/keys/authenticate.ts";
+import type { ProductCaller } from "../../server/keys/caller.ts";
 import { createKey } from "../../server/keys/key-format.ts";
+import { revokePlatformKey } from "../../server/keys/revoke-platform-key.ts";
 import { KeyStates } from "../../server/keys/key-states.ts";
 import { addProduct, openPlatformContext, type PlatformContext } from "../support/platform-context.ts";
 
@@ -172,7 +174,7 @@ describe("a valid key behind the address of a guesser", () => {
     watched.breakDatabase(true);
     const { keyStates } = watched.ctx;
     const lookUps = Array.from({ length: 10_001 }, async (_, index) =>
-      reasonOf(keyStates.find(`hash ${index}`)),
+      reasonOf(keyStates.find({ kind: "platform", hash: `hash ${index}` })),
     );
     await Promise.all(lookUps);
     watched.breakDatabase(false);
@@ -202,10 +204,9 @@ describe("a valid key behind the address of a guesser", () => {
 
   test("that is revoked stays KEY_REVOKED, however often it comes", async () => {
     const watched = watch();
-    const { apiKey, product } = await addProduct(ctx);
-    await ctx.db.execute(
-      sql`update platform_keys set revoked_at = orch_now() where product_id = ${product.productId}`,
-    );
+    const { apiKey } = await addProduct(ctx);
+    const { keyId } = (await authenticate(ctx, apiKey)) as ProductCaller;
+    await revokePlatformKey(ctx, { keyId, graceSeconds: 0, idempotency: NO_RECORD });
     for (let sent = 0; sent < 100; sent += 1) {
       watched.now.ms += 501;
       expect(await reasonOf(authenticate(watched.ctx, apiKey, "a"))).toBe("KEY_REVOKED");

@@ -7,6 +7,8 @@ import { systemClock } from "../../server/time/clock.ts";
 import { parseConfig } from "../../server/config/config.ts";
 import type { BaseContext, CallContext } from "../../server/context.ts";
 import { openAuditAppends, type AuditAppends } from "../../server/audit/append-audit.ts";
+import { TamperReports } from "../../server/audit/tamper-reports.ts";
+import { generateMasterKeys, openKeyring, type Keyring } from "../../server/keys/keyring.ts";
 import { openPlatformKeyInserts, type PlatformKeyInserts } from "../../server/keys/issue-platform-key.ts";
 import { KeyStates } from "../../server/keys/key-states.ts";
 import { openLog } from "../../server/log.ts";
@@ -17,6 +19,8 @@ import { openTestDatabase } from "./test-database.ts";
 export interface PlatformContext
   extends Pick<BaseContext, "db" | "raw" | "config" | "log" | "clock">, CallContext, AsyncDisposable {
   readonly url: string;
+  readonly keyring: Keyring;
+  readonly tamperReports: TamperReports;
   readonly keyStates: KeyStates;
   readonly openStreams: OpenStreams;
   readonly platformKeyInserts: PlatformKeyInserts;
@@ -32,14 +36,19 @@ export async function openPlatformContext(env: Record<string, string> = {}): Pro
   };
   const { db, raw } = database;
   const base = { db, raw, log: openLog({ level: "silent", pretty: false }), clock: systemClock };
+  const keyring = openKeyring(generateMasterKeys());
+  const auditAppends = openAuditAppends(db);
+  const tamperReports = new TamperReports({ ...base, auditAppends });
   return {
     ...base,
     url: own.url,
     config: parseConfig(env).config,
-    keyStates: new KeyStates(base),
+    keyring,
+    tamperReports,
+    keyStates: new KeyStates({ ...base, keyring, tamperReports }),
     openStreams: new OpenStreams(systemClock),
     platformKeyInserts: openPlatformKeyInserts(db),
-    auditAppends: openAuditAppends(db),
+    auditAppends,
     actor: { kind: "operator", id: "bootstrap", name: "bootstrap" },
     requestId: "request 1",
     [Symbol.asyncDispose]: close,

@@ -181,7 +181,7 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
       ...base,
       lease,
       engineReads: new EngineReads(async (users) => findEngines(link.db, users)),
-      openedKeys: { open: (sealed) => sealed },
+      openedKeys: { open: ({ keySealed }) => keySealed },
       fullVolumes: new FullVolumes(),
       turns: new TurnRegistry(base),
       keyring,

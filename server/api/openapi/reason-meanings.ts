@@ -14,9 +14,11 @@ export const REASON_MEANINGS = {
   TURN_NOT_FOUND:
     "the product has no turn of this id, or the turn to answer has ended or not begun; the message says which",
   PRODUCT_NOT_FOUND: "there is no such product; check its slug or id",
-  KEY_NOT_FOUND: "there is no such platform key; check its id",
+  KEY_NOT_FOUND: "there is no such key; check its id",
   ENGINE_ALREADY_EXISTS: "the user has an engine; use that one",
   PRODUCT_SLUG_EXISTS: "another product has this slug; choose another one",
+  OPERATOR_NAME_EXISTS:
+    "another operator key that is not revoked has this name; revoke that key, or choose another name",
   PRODUCT_NOT_EMPTY: "the product has engines; destroy them, or send `destroyEngines: true`",
   ENGINE_BUSY: "turns or calls use the engine; try again later, or interrupt them",
   ENGINE_STOPPED: "the engine is stopped; start it",
@@ -28,6 +30,8 @@ export const REASON_MEANINGS = {
   IDEMPOTENCY_IN_PROGRESS: "the first call with this key still runs; call again after `retryAfterMs`",
   OUTCOME_UNKNOWN: "the call may have had its effect; read the state before you call with a new key",
   VOLUME_MISSING: "the engine's data is not on its runtime; an operator must find or restore the volume",
+  ROW_TAMPERED:
+    "the database row was changed outside of the service, so it is not used; an operator must restore or check it",
   RUNTIME_UNCHANGED: "the runtime is the recorded one; there is nothing to accept",
   IDEMPOTENCY_MISMATCH: "the key or the turn id was used with another input; use a new one",
   NOT_SUPPORTED_BY_ENGINE: "the engine does not have this call; do without it",

@@ -1,9 +1,10 @@
 import { z } from "zod";
 import { revealEngineKey } from "../../engines/operations/reveal-engine-key.ts";
 import { rotateEngineKey } from "../../engines/operations/rotate-engine-key.ts";
+import { resealRows } from "../../master-keys/reseal-rows.ts";
 import { DeadlineMs, IdempotencyKey, UserId } from "./field-schemas.ts";
 import { BOOTING } from "./reason-groups.ts";
-import { platformProcedure } from "../trpc/procedures.ts";
+import { operatorProcedure, platformProcedure } from "../trpc/procedures.ts";
 import { runOnce } from "../trpc/run-once.ts";
 import { t } from "../trpc/trpc.ts";
 
@@ -27,6 +28,29 @@ const RotatedKey = z.object({
 const Reveal = z.strictObject({ userId: UserId });
 const RevealedKey = z.object({ apiKey: z.string().describe("The engine key, in plain text.") });
 
+const Reseal = z
+  .strictObject({
+    batch: z
+      .int()
+      .min(1)
+      .max(10_000)
+      .default(1_000)
+      .describe("The most rows that this call moves. A call with a thousand takes about a second."),
+    idempotencyKey: IdempotencyKey,
+  })
+  .prefault({});
+const ResealedRows = z.object({
+  resealed: z.int().describe("How many rows this call has moved to the first master key."),
+  remaining: z
+    .int()
+    .describe("How many rows another call has to move. 0: the other master keys can be removed."),
+  unverified: z
+    .int()
+    .describe(
+      "How many rows this call met that were changed outside of the service. They cannot be moved, and they are refused with any key.",
+    ),
+});
+
 export const engineKeysRouter = t.router({
   rotate: platformProcedure("lifecycle")
     .meta({
@@ -43,9 +67,20 @@ export const engineKeysRouter = t.router({
       whileDraining: true,
       summary: "Returns the engine key that a user's engine accepts now.",
       description: "Each call is in the audit log.",
-      reasons: ["ENGINE_NOT_FOUND"],
+      reasons: ["ENGINE_NOT_FOUND", "ROW_TAMPERED"],
     })
     .input(Reveal)
     .output(RevealedKey)
     .mutation(async ({ ctx, input }) => revealEngineKey(ctx.call, { ...input, productId: ctx.productId })),
+  // An operator must be able to leave a leaked master key at any time, also while the replica drains.
+  reseal: operatorProcedure
+    .meta({
+      whileDraining: true,
+      summary: "Moves sealed values and MACs to the first master key.",
+      description:
+        "Repeat the call until `remaining` is 0. Then the other keys of ORCH_MASTER_KEYS can be removed. Everything works meanwhile, and a call that is cut off loses nothing.",
+    })
+    .input(Reseal)
+    .output(ResealedRows)
+    .mutation(async (opts) => runOnce(opts, resealRows)),
 });

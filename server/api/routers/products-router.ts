@@ -81,7 +81,7 @@ export const productsRouter = t.router({
   updatePolicy: operatorProcedure
     .meta({
       summary: "Replaces the policy of a product.",
-      reasons: ["PRODUCT_NOT_FOUND", "IMAGE_NOT_PINNED"],
+      reasons: ["PRODUCT_NOT_FOUND", "IMAGE_NOT_PINNED", "ROW_TAMPERED"],
     })
     .input(UpdatePolicy)
     .output(UpdatedPolicy)

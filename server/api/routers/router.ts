@@ -3,6 +3,7 @@ import { engineKeysRouter } from "./engine-keys-router.ts";
 import { enginesRouter } from "./engines-router.ts";
 import { fleetRouter } from "./fleet-router.ts";
 import { healthRouter } from "./health-router.ts";
+import { operatorsRouter } from "./operators-router.ts";
 import { platformKeysRouter } from "./platform-keys-router.ts";
 import { productsRouter } from "./products-router.ts";
 import { rpcRouter } from "./rpc-router.ts";
@@ -16,6 +17,7 @@ export const appRouter = t.router({
   turns: turnsRouter,
   products: productsRouter,
   platformKeys: platformKeysRouter,
+  operators: operatorsRouter,
   fleet: fleetRouter,
   audit: auditRouter,
   health: healthRouter,

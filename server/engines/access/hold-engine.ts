@@ -4,6 +4,7 @@ import { DomainError } from "../../errors.ts";
 import type { OpenedKeys } from "../../keys/opened-keys.ts";
 import { abortable } from "../../time/abortable.ts";
 import type { Deadline } from "../../time/deadline.ts";
+import { findStatusReasonCode } from "../model/engine-status.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
 import type { AcquireOptions, EngineHolds, Hold } from "./engine-holds.ts";
 
@@ -40,7 +41,8 @@ const BOOT_RETRY_MS = 500;
  * Holds an engine that was just read. While the engine boots, or an operation has closed its gate, this waits. Returns
  * undefined after a wait or a change of a gate: read the row again, and call this again.
  *
- * @throws ENGINE_STOPPED, ENGINE_SLEEPING, ENGINE_UNHEALTHY, ENGINE_DESTROYING, GENERATION_CHANGED, the signal's reason.
+ * @throws ENGINE_STOPPED, ENGINE_SLEEPING, ENGINE_UNHEALTHY, ENGINE_DESTROYING, GENERATION_CHANGED, ROW_TAMPERED, the
+ *   signal's reason.
  */
 export async function holdEngine(
   ctx: HoldContext,
@@ -134,12 +136,13 @@ function toUnhealthyError(engine: UsableEngine): DomainError {
   const waitMs = nextRestartAt === null ? undefined : Date.parse(nextRestartAt) - Date.now();
   const message = `the engine has failed (${statusReason ?? "no reason on record"})`;
   const retryAfterMs = waitMs === undefined ? undefined : Math.max(1_000, waitMs);
+  if (findStatusReasonCode(statusReason) === "row_tampered") return new DomainError("ROW_TAMPERED", message);
   return new DomainError("ENGINE_UNHEALTHY", message, { retryAfterMs });
 }
 
 function toHeldEngine(ctx: HoldContext, engine: UsableEngine, hold: Hold): HeldEngine {
   const { endpoint } = engine;
   if (endpoint === null) throw new Error(`engine ${engine.id} is running without an endpoint`);
-  const apiKey = ctx.openedKeys.open(engine.keySealed, engine.id);
+  const apiKey = ctx.openedKeys.open(engine);
   return { ...hold, engineId: engine.id, generation: engine.generation, endpoint, apiKey };
 }

@@ -15,6 +15,7 @@ export const STATUS_REASONS = [
   "runtime_changed",
   "runtime_refused",
   "ports_exhausted",
+  "row_tampered",
   "stopped_by_caller",
   "idle",
 ] as const;

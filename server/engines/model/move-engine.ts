@@ -9,6 +9,8 @@ export interface MoveInput {
   /** Of the reconciler's lease. Operations lock the row instead and leave it out. */
   fencingToken?: number;
   patch?: EnginePatch;
+  /** With a patch that has a new MAC: see `toProvenPatch`. */
+  mac?: string | null | undefined;
 }
 
 /**
@@ -16,8 +18,8 @@ export interface MoveInput {
  * written. The caller writes the audit row in the same transaction.
  */
 export async function moveEngine(tx: Db, input: MoveInput): Promise<EngineRow | undefined> {
-  const { row, fencingToken } = input;
+  const { row, fencingToken, mac } = input;
   const { from, to } = MOVES[input.move];
-  const condition = { id: row.id, statusIn: from, desired: row.desired, fencingToken };
+  const condition = { id: row.id, statusIn: from, desired: row.desired, fencingToken, mac };
   return updateEngineIf(tx, condition, { statusReason: null, ...input.patch, status: to });
 }

@@ -1,5 +1,6 @@
 import { findEngineById, type EngineRow } from "../../../db/engines.ts";
 import { DomainError } from "../../errors.ts";
+import { rowTampered } from "../../keys/tampered-row.ts";
 import { RuntimeFailure } from "../../runtime/engine-runtime.ts";
 import { abortable } from "../../time/abortable.ts";
 import { findStatusReasonCode } from "../model/engine-status.ts";
@@ -24,7 +25,7 @@ const HOW_TO_WAIT = "the same call with the same idempotency key waits for it";
 
 /**
  * Reconciles an engine until it is steady, and returns its row. undefined: the engine is gone. Throws DEADLINE_EXCEEDED,
- * RUNTIME_UNREACHABLE, RUNTIME_CHANGED, or what `toRefusedError` makes; reconcile continues all the same.
+ * RUNTIME_UNREACHABLE, RUNTIME_CHANGED, ROW_TAMPERED, or what `toRefusedError` makes; reconcile continues all the same.
  */
 export async function awaitReconcile(
   ctx: AwaitContext,
@@ -45,6 +46,8 @@ export async function awaitReconcile(
       throw await toUnreachableError(ctx);
     case "refused":
       throw toRefusedError(await findEngineById(ctx.db, input.engineId));
+    case "tampered":
+      throw rowTampered("engines", input.engineId);
     case "no_lease":
       throw new DomainError(
         "DEADLINE_EXCEEDED",

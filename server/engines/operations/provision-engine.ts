@@ -1,9 +1,10 @@
 import type { OperationContext } from "./operation-context.ts";
-import { findEngineById, type EngineRow } from "../../../db/engines.ts";
+import { findEngineById, type EngineRow, type EngineUser } from "../../../db/engines.ts";
 import { findViolatedConstraint } from "../../../db/postgres-error.ts";
 import type { ProductPolicy } from "../../products/product-policy.ts";
 import { findEarlierWork } from "../../idempotency/find-earlier-work.ts";
 import { DomainError, toErrorMessage } from "../../errors.ts";
+import { openEngineKey } from "../../keys/engine-key.ts";
 import { createKey, type NewKey } from "../../keys/key-format.ts";
 import { chooseImage } from "./choose-image.ts";
 import { awaitReconcile, callRuntime } from "./await-reconcile.ts";
@@ -36,7 +37,7 @@ export async function provisionEngine(
   ctx: OperationContext,
   input: ProvisionEngineInput,
 ): Promise<{ engine: Engine; apiKey: string }> {
-  const resumed = await findEarlierWork(input.idempotency, async (id) => findProvisioned(ctx, id));
+  const resumed = await findEarlierWork(input.idempotency, async (id) => findProvisioned(ctx, input, id));
   const endsAtMs = performance.now() + (input.deadlineMs ?? 0);
   const { row, apiKey } = resumed ?? (await startProvision(ctx, input));
   if (!input.wait) {
@@ -49,11 +50,19 @@ export async function provisionEngine(
   return { engine: toEngine(ctx, booted), apiKey };
 }
 
-/** The engine that an earlier attempt has recorded, with its key. undefined: it has failed or is gone. */
-async function findProvisioned(ctx: OperationContext, id: string): Promise<ProvisionedRow | undefined> {
+/**
+ * The engine that an earlier attempt has recorded, with its key. undefined: it has failed or is gone. The id comes from
+ * the idempotency record, which no MAC covers. So it counts only if the engine is this user's.
+ */
+async function findProvisioned(
+  ctx: OperationContext,
+  { productId, userId }: EngineUser,
+  id: string,
+): Promise<ProvisionedRow | undefined> {
   const row = await findEngineById(ctx.db, id);
   if (row === undefined || row.status === "failed") return undefined;
-  return { row, apiKey: ctx.keyring.open(row.keySealed, row.id) };
+  if (row.productId !== productId || row.userId !== userId) return undefined;
+  return { row, apiKey: openEngineKey(ctx.keyring, row) };
 }
 
 async function startProvision(ctx: OperationContext, input: ProvisionEngineInput): Promise<ProvisionedRow> {

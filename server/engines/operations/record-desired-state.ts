@@ -11,6 +11,7 @@ import { appendAudit } from "../../audit/append-audit.ts";
 import type { AuditAction } from "../../audit/audit-entry.ts";
 import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
 import { engineNotFound } from "../model/absent-engine-errors.ts";
+import { toProvenPatch, type ProvenPatch } from "../model/engine-mac.ts";
 import { moveEngine } from "../model/move-engine.ts";
 import { MOVES, type Move } from "../model/moves.ts";
 import type { OperationContext } from "./operation-context.ts";
@@ -45,11 +46,11 @@ export interface RecordedRequest {
 
 /**
  * Writes the desired state, its audit row and the idempotency record's subject in one transaction. Nothing else is done
- * yet. With `engineId`, refuses to write to a later engine of the same user. Throws ENGINE_NOT_FOUND and what `desire`
- * throws.
+ * yet. With `engineId`, refuses to write to a later engine of the same user. Throws ENGINE_NOT_FOUND, ROW_TAMPERED and
+ * what `desire` throws.
  */
 export async function recordDesiredState(
-  ctx: Pick<OperationContext, "db" | "metrics" | "actor" | "requestId" | "recordSlots">,
+  ctx: Pick<OperationContext, "db" | "keyring" | "metrics" | "actor" | "requestId" | "recordSlots">,
   input: OperationInput & { engineId?: string },
   request: DesiredStateRequest,
 ): Promise<RecordedRequest> {
@@ -64,7 +65,7 @@ export async function recordDesiredState(
     if (row === undefined || row.id !== found.id) throw engineNotFound();
     const change = request.desire(row);
     if (change !== undefined) {
-      await applyChange(tx, row, change);
+      await applyChange(tx, row, { ...change, ...toProvenPatch(ctx.keyring, row, change.patch) });
       await appendAudit(tx, {
         scope: row.productId,
         actor: ctx.actor,
@@ -81,11 +82,15 @@ export async function recordDesiredState(
   return recorded;
 }
 
-async function applyChange(tx: Db, row: EngineRow, { move, patch }: DesiredStateChange): Promise<void> {
+async function applyChange(
+  tx: Db,
+  row: EngineRow,
+  { move, patch, mac }: DesiredStateChange & ProvenPatch,
+): Promise<void> {
   const written =
     move === undefined
-      ? await updateEngineIf(tx, { id: row.id }, patch)
-      : await moveEngine(tx, { row, move, patch });
+      ? await updateEngineIf(tx, { id: row.id, mac }, patch)
+      : await moveEngine(tx, { row, move, patch, mac });
   if (written === undefined) {
     throw new Error(`the move "${move}" is not allowed from the status "${row.status}"`);
   }

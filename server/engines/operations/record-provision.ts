@@ -9,15 +9,18 @@ import {
   orchNow,
   type EnginePatch,
   type EngineRow,
+  type EngineUser,
   type PortRange,
 } from "../../../db/engines.ts";
 import { lockProduct, type ProductRow } from "../../../db/products.ts";
 import type { EngineSpec } from "../../../db/schema.ts";
 import { appendAudit } from "../../audit/append-audit.ts";
 import { DomainError } from "../../errors.ts";
+import { sealEngineKey } from "../../keys/engine-key.ts";
 import type { NewKey } from "../../keys/key-format.ts";
 import { toPolicy } from "../../products/product-policy.ts";
 import { engineDestroying } from "../model/absent-engine-errors.ts";
+import { toEngineMac, toProvenPatch } from "../model/engine-mac.ts";
 import { moveEngine } from "../model/move-engine.ts";
 import { reserveHostPort } from "../reconcile/reserve-host-port.ts";
 import { BOOT_PATCH } from "../reconcile/record-move.ts";
@@ -40,8 +43,8 @@ const DESTROY_RETRY_MS = 2_000;
 
 /**
  * Reserves quota, user, port and key together, with the product locked: inserts the engine, or provisions it again after its
- * first boot has failed. Throws ENGINE_ALREADY_EXISTS, ENGINE_DESTROYING, PRODUCT_NOT_FOUND, QUOTA_EXCEEDED or
- * PORT_EXHAUSTION.
+ * first boot has failed. Throws ENGINE_ALREADY_EXISTS, ENGINE_DESTROYING, PRODUCT_NOT_FOUND, QUOTA_EXCEEDED,
+ * PORT_EXHAUSTION or ROW_TAMPERED.
  */
 export async function recordProvision(
   ctx: RecordContext,
@@ -95,21 +98,27 @@ async function insertProvisioning(
   tx: Db,
   input: RecordProvisionInput & { id: string },
 ): Promise<EngineRow> {
+  const { id, productId, userId, spec } = input;
   const engine = {
-    id: input.id,
-    productId: input.productId,
-    userId: input.userId,
+    id,
+    productId,
+    userId,
     ...DESIRED,
     status: "provisioning" as const,
-    spec: input.spec,
-    specHash: toSpecHash(input.spec),
-    volumeName: `engine-data-${input.id}`,
+    spec,
+    specHash: toSpecHash(spec),
+    volumeName: `engine-data-${id}`,
     runtimeHost: ctx.runtime.host,
     incarnation: 1,
     generation: 1,
     ...toKeyColumns(ctx, input),
   };
-  const row = await insertEngine(tx, engine, ctx.runtime.publishesHostPorts ? toPortRange(ctx) : undefined);
+  const mac = toEngineMac(ctx.keyring, { ...engine, nextKeyHash: null });
+  const row = await insertEngine(
+    tx,
+    { ...engine, mac },
+    ctx.runtime.publishesHostPorts ? toPortRange(ctx) : undefined,
+  );
   if (row === undefined) throw new Error(`the insert of engine ${input.id} returned no row`);
   return row;
 }
@@ -130,7 +139,7 @@ async function provisionAgain(
   }
   const patch: EnginePatch = {
     ...BOOT_PATCH,
-    ...toKeyColumns(ctx, { id: row.id, key: input.key }),
+    ...toKeyColumns(ctx, { ...row, key: input.key }),
     ...DESIRED,
     spec,
     specHash: toSpecHash(spec),
@@ -138,14 +147,15 @@ async function provisionAgain(
     containerId: null,
     nextCheckAt: orchNow,
   };
-  const moved = await moveEngine(tx, { row, move: "reprovision", patch });
+  const proven = toProvenPatch(ctx.keyring, row, patch);
+  const moved = await moveEngine(tx, { row, move: "reprovision", ...proven });
   if (moved === undefined) throw new Error(`the move "reprovision" is not allowed from "${row.status}"`);
   return moved;
 }
 
-function toKeyColumns(ctx: RecordContext, input: { id: string; key: NewKey }) {
+function toKeyColumns(ctx: RecordContext, input: EngineUser & { id: string; key: NewKey }) {
   const { plaintext, hash, prefix } = input.key;
-  return { keyHash: hash, keySealed: ctx.keyring.seal(plaintext, input.id), keyPrefix: prefix };
+  return { keyHash: hash, keySealed: sealEngineKey(ctx.keyring, input, plaintext), keyPrefix: prefix };
 }
 
 async function withPort(ctx: RecordContext, tx: Db, row: EngineRow): Promise<EngineRow> {

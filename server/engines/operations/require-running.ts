@@ -32,6 +32,8 @@ function toBootError(row: EngineRow): DomainError {
       return new DomainError("BOOT_TIMEOUT", message);
     case "volume_missing":
       return new DomainError("VOLUME_MISSING", message);
+    case "row_tampered":
+      return new DomainError("ROW_TAMPERED", message);
     case "ports_exhausted":
       return new DomainError("PORT_EXHAUSTION", message);
     default:

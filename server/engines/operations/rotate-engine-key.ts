@@ -2,6 +2,7 @@ import type { OperationContext } from "./operation-context.ts";
 import { orchNow, type EngineRow, type EngineUser } from "../../../db/engines.ts";
 import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
 import { DomainError } from "../../errors.ts";
+import { openEngineKey, sealEngineKey } from "../../keys/engine-key.ts";
 import { createKey, type NewKey } from "../../keys/key-format.ts";
 import { engineDestroying } from "../model/absent-engine-errors.ts";
 import { BOOT_PATCH, NO_NEXT_KEY } from "../reconcile/record-move.ts";
@@ -41,11 +42,11 @@ export async function rotateEngineKey(
       reason: "ENGINE_RESTARTED",
     },
     subject: key.hash,
-    desire: (row) => desireKey(row, key, ctx.keyring.seal(key.plaintext, row.id)),
+    desire: (row) => desireKey(row, key, sealEngineKey(ctx.keyring, row, key.plaintext)),
     resume: async (keyHash) => findEngineIdByKey(ctx, input, keyHash),
     answer: async (row, keyHash) => {
       await requireRotated(row, keyHash, input.idempotency);
-      return { apiKey: ctx.keyring.open(row.keySealed, row.id), generation: row.generation };
+      return { apiKey: openEngineKey(ctx.keyring, row), generation: row.generation };
     },
   });
 }

@@ -1,4 +1,4 @@
-import type { EngineRow } from "../../../db/engines.ts";
+import type { EngineRow, EngineUser } from "../../../db/engines.ts";
 import { findEarlierWork } from "../../idempotency/find-earlier-work.ts";
 import type { CloseGateOptions } from "../access/engine-holds.ts";
 import { engineNotFound } from "../model/absent-engine-errors.ts";
@@ -54,23 +54,27 @@ export async function runOperation<Reply>(
     const engineId = operation.resume === undefined ? subject : await operation.resume(subject);
     return engineId === undefined ? undefined : { engineId, subject };
   });
-  if (resumed !== undefined) return finish(ctx, operation, resumed);
+  if (resumed !== undefined) return finish(ctx, operation, { ...resumed, user: input });
   if (operation.gate === undefined) {
-    return finish(ctx, operation, await recordDesiredState(ctx, input, operation));
+    const recorded = await recordDesiredState(ctx, input, operation);
+    return finish(ctx, operation, { ...recorded, user: input });
   }
   const { id: engineId } = await getEngineRow(ctx, input);
   using gate = await ctx.holds.closeGate(engineId, operation.gate);
   const started = await recordDesiredState(ctx, { ...input, engineId }, operation);
   if (operation.gateOpens === "recorded") gate[Symbol.dispose]();
-  return await finish(ctx, operation, started);
+  return await finish(ctx, operation, { ...started, user: input });
 }
 
 async function finish<Reply>(
   ctx: OperationContext,
   operation: EngineOperation<Reply>,
-  { engineId, subject }: RecordedRequest,
+  { engineId, subject, user }: RecordedRequest & { user: EngineUser },
 ): Promise<Reply> {
   const row = await awaitReconcile(ctx, { engineId, deadlineMs: operation.reconcileDeadlineMs });
+  // A resumed attempt has the id from the idempotency record, which no MAC covers.
+  const isOther = row !== undefined && (row.productId !== user.productId || row.userId !== user.userId);
+  if (isOther) throw engineNotFound();
   if (row !== undefined) return operation.answer(row, subject);
   if (operation.answerGone === undefined) throw engineNotFound();
   return operation.answerGone(engineId);

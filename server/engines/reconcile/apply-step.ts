@@ -1,6 +1,7 @@
 import { afterMs, orchNow, updateEngineIf, type EnginePatch, type EngineRowAt } from "../../../db/engines.ts";
 import { RuntimeFailure, type ContainerObservation } from "../../runtime/engine-runtime.ts";
 import { toContainerSpec, toSpecHash } from "../model/engine-spec.ts";
+import { toProvenPatch } from "../model/engine-mac.ts";
 import { toStatusReason } from "../model/engine-status.ts";
 import { assignPort } from "./assign-port.ts";
 import { failEngine } from "./fail-engine.ts";
@@ -213,6 +214,7 @@ async function refuseBoot(ctx: ReconcileContext, row: EngineRowAt, error: unknow
 /** False: another writer changed the row, or another replica took the lease; nothing is written. */
 async function record(ctx: ReconcileContext, row: EngineRowAt, patch: EnginePatch): Promise<boolean> {
   const { id, fencingToken, desired, incarnation } = row;
-  const condition = { id, fencingToken, desired, incarnation, statusIn: [row.status] };
-  return (await updateEngineIf(ctx.db, condition, patch)) !== undefined;
+  const { patch: proven, mac } = toProvenPatch(ctx.keyring, row, patch);
+  const condition = { id, fencingToken, desired, incarnation, statusIn: [row.status], mac };
+  return (await updateEngineIf(ctx.db, condition, proven)) !== undefined;
 }

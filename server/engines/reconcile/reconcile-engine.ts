@@ -9,12 +9,14 @@ import {
   type EngineRowAt,
 } from "../../../db/engines.ts";
 import { RuntimeFailure } from "../../runtime/engine-runtime.ts";
+import { isEngineAuthentic } from "../model/engine-mac.ts";
 import { toStatusReason } from "../model/engine-status.ts";
 import { applyStep, type StepOutcome } from "./apply-step.ts";
 import { toMsSinceBoot } from "./ms-since-boot.ts";
 import { observeEngine, observeHealth, type BootAnswer } from "./observe-engine.ts";
 import { planEngine } from "./plan-engine.ts";
 import type { ReconcileContext } from "./reconcile-context.ts";
+import { refuseTampered } from "./refuse-tampered.ts";
 import { ReconcileSlot, type ReconcileSlots } from "./reconcile-slot.ts";
 import { spreadInterval } from "./spread-interval.ts";
 import type { BootsInProgress } from "./wait-for-boot.ts";
@@ -25,16 +27,18 @@ import type { BootsInProgress } from "./wait-for-boot.ts";
  *                     └──────────────────────────────────────────────────┘
  *
  * Provision, start, restart, stop, destroy, key rotation and crash recovery are this one function with other rows. It
- * reads the row before each step, so a new desired state takes effect at once. A replica that lost its lease stops.
+ * reads the row before each step, so a new desired state takes effect at once. A replica that lost its lease stops. A row
+ * that does not verify stops it too.
  */
 
 /**
  * - `steady`: nothing to do for now; the lease is released.
  * - `unreachable`: the runtime did not answer, so nothing is known. `refused`: it refused a necessary step. Both retry.
+ * - `tampered`: the row does not verify, so nothing of it is used.
  * - `no_lease`: another replica reconciles the engine, or this replica is shutting down.
  * - `gone`: the engine was destroyed.
  */
-export type ReconcileOutcome = "steady" | "unreachable" | "refused" | "no_lease" | "gone";
+export type ReconcileOutcome = "steady" | "unreachable" | "refused" | "tampered" | "no_lease" | "gone";
 
 export interface ReconcileInput {
   engineId: string;
@@ -73,6 +77,7 @@ export async function reconcileEngine(
   if (leased === undefined) {
     return (await findEngineById(ctx.db, engineId)) === undefined ? "gone" : "no_lease";
   }
+  if (await refuseIfTampered(ctx, leased)) return "tampered";
   if (input.isResync && (await recordIfHealthy(ctx, leased))) return "steady";
   input.onProbed();
   using slot = new ReconcileSlot(input.slots, { productId: leased.productId, clock: ctx.clock });
@@ -93,6 +98,7 @@ async function runSteps(
     if (held === "waited") row = await findEngineById(ctx.db, engineId);
     if (row === undefined) return "gone";
     if (!ctx.replica.holdsLease() || row.fencingToken !== leased.fencingToken) return "no_lease";
+    if (await refuseIfTampered(ctx, row)) return "tampered";
     const outcome = await runStep(ctx, { ...input, row, answer });
     if (outcome.kind !== "again") return outcome.kind;
     answer = outcome.answer;
@@ -100,6 +106,13 @@ async function runSteps(
   }
   await releaseLease(ctx, leased);
   return "no_lease";
+}
+
+/** The container, its address and its key come from the row. So a row that does not verify leads to no step at all. */
+async function refuseIfTampered(ctx: ReconcileContext, row: EngineRowAt): Promise<boolean> {
+  if (isEngineAuthentic(ctx.keyring, row)) return false;
+  await refuseTampered(ctx, row);
+  return true;
 }
 
 async function runStep(

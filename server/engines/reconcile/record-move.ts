@@ -1,10 +1,11 @@
 import { orchNow, type EnginePatch, type EngineRow } from "../../../db/engines.ts";
 import { appendAudit } from "../../audit/append-audit.ts";
 import { SYSTEM_ACTOR, type AuditAction } from "../../audit/audit-entry.ts";
-import type { BaseContext } from "../../context.ts";
+import { toProvenPatch } from "../model/engine-mac.ts";
 import { moveEngine } from "../model/move-engine.ts";
 import { findStatusReasonCode, STOPPED_BY_CALLER } from "../model/engine-status.ts";
 import { MOVES, type Move } from "../model/moves.ts";
+import type { ReconcileContext } from "./reconcile-context.ts";
 
 export interface RecordMoveInput {
   row: EngineRow;
@@ -28,13 +29,13 @@ export const NO_NEXT_KEY = { nextKeyHash: null, nextKeySealed: null, nextKeyPref
 
 /** A move by the reconciler with its audit row, in one transaction. False: another writer won. */
 export async function recordMove(
-  ctx: Pick<BaseContext, "db" | "metrics">,
+  ctx: Pick<ReconcileContext, "db" | "keyring" | "metrics">,
   input: RecordMoveInput,
 ): Promise<boolean> {
   const { row, move } = input;
-  const patch = { ...toMovePatch(row, move), ...input.patch };
+  const proven = toProvenPatch(ctx.keyring, row, { ...toMovePatch(row, move), ...input.patch });
   const moved = await ctx.db.transaction(async (tx) => {
-    const written = await moveEngine(tx, { row, move, fencingToken: row.fencingToken, patch });
+    const written = await moveEngine(tx, { row, move, fencingToken: row.fencingToken, ...proven });
     if (written === undefined) return false;
     await appendAudit(tx, {
       scope: row.productId,

@@ -9,6 +9,7 @@ import {
 } from "../../../db/engines.ts";
 import { appendAudit } from "../../audit/append-audit.ts";
 import { SYSTEM_ACTOR, type AuditAction } from "../../audit/audit-entry.ts";
+import { toProvenPatch } from "../model/engine-mac.ts";
 import { findStatusReasonCode, toStatusReason } from "../model/engine-status.ts";
 import type { ContainerObservation } from "../../runtime/engine-runtime.ts";
 import { toMsSinceBoot } from "./ms-since-boot.ts";
@@ -59,9 +60,10 @@ export async function recordStillHealthy(
     ...(why !== undefined && { statusReason: toStatusReason("health_failed", why) }),
     ...(toMsSinceBoot(row) > RESTART_WINDOW_MS && { restartAttempts: 0 }),
   };
-  const condition = { id: row.id, statusIn: ["running"] as const, fencingToken: row.fencingToken };
+  const { patch: proven, mac } = toProvenPatch(ctx.keyring, row, patch);
+  const condition = { id: row.id, statusIn: ["running"] as const, fencingToken: row.fencingToken, mac };
   return ctx.db.transaction(async (tx) => {
-    const written = await updateEngineIf(tx, condition, patch);
+    const written = await updateEngineIf(tx, condition, proven);
     if (written === undefined) return false;
     if (written.generation === row.generation) return true;
     await appendAudit(tx, {

@@ -133,7 +133,7 @@ async function resumeFromLog(
 ): Promise<Extract<AttachAttempt, { kind: "over" }> | undefined> {
   const { turn, row } = opening;
   const { engineEventId, logBytes, lastChunk, engine } = await readTurnRemains(ctx.raw, row);
-  const apiKey = engine ? ctx.openedKeys.open(engine.keySealed, row.engineId) : "";
+  const apiKey = engine ? ctx.openedKeys.open(engine) : "";
   const [opened] = await ctx.seals.open(row, lastChunk === null ? [] : [lastChunk]);
   const last = (JSON.parse(opened?.events ?? "[]") as TurnEvent[]).at(-1);
   const { secrets } = ctx.connections;

@@ -15,6 +15,7 @@ const DOCUMENTED: Readonly<Record<string, readonly Reason[]>> = {
   CONFLICT: [
     "ENGINE_ALREADY_EXISTS",
     "PRODUCT_SLUG_EXISTS",
+    "OPERATOR_NAME_EXISTS",
     "PRODUCT_NOT_EMPTY",
     "ENGINE_BUSY",
     "ENGINE_STOPPED",
@@ -25,6 +26,7 @@ const DOCUMENTED: Readonly<Record<string, readonly Reason[]>> = {
     "IDEMPOTENCY_IN_PROGRESS",
     "OUTCOME_UNKNOWN",
     "VOLUME_MISSING",
+    "ROW_TAMPERED",
     "RUNTIME_UNCHANGED",
   ],
   UNPROCESSABLE_CONTENT: ["IDEMPOTENCY_MISMATCH", "NOT_SUPPORTED_BY_ENGINE"],

@@ -27,7 +27,7 @@ test("the present policy limits the volume of an engine, and without a limit not
   volume.bytes = 64 * MEBIBYTE + 1;
   const measured = () => house.runtime.calls.filter(({ call }) => call === "measureVolumes").length;
   const measure = async (policy: object, config = house.ctx.config) => {
-    await setProductPolicy(house.ctx.db, house.productId, policy);
+    await setProductPolicy(house.ctx.db, { id: house.productId, policy, mac: null });
     await measureVolumes({ ...house.ctx, config });
     try {
       house.ctx.fullVolumes.requireRoom(id);

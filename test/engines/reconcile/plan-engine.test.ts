@@ -150,6 +150,8 @@ function toRow(changes: Partial<EngineRow>): EngineRow {
     stopGraceMs: null,
     keyHash: "hash",
     keySealed: "sealed",
+    mac: "mac",
+    endpointMac: null,
     keyPrefix: "ehe_",
     nextKeyHash: null,
     nextKeySealed: null,

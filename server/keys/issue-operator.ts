@@ -1,0 +1,61 @@
+import { randomUUIDv7 } from "node:crypto";
+import { insertOperator, OPERATOR_NAME_KEY, type OperatorRow } from "../../db/operators.ts";
+import { findViolatedConstraint } from "../../db/postgres-error.ts";
+import { appendAudit } from "../audit/append-audit.ts";
+import type { BaseContext, CallContext } from "../context.ts";
+import { DomainError } from "../errors.ts";
+import type { IdempotencyRecord } from "../idempotency/idempotency-record.ts";
+import { BOOTSTRAP_NAME } from "./caller.ts";
+import { expiryPassed, toExpiry, type IssuedKey, type KeyIssuer } from "./issue-platform-key.ts";
+import { createKey } from "./key-format.ts";
+import { toOperatorMac } from "./key-mac.ts";
+import { toOperatorKey } from "./key-view.ts";
+
+export interface IssueOperatorInput {
+  name: string;
+  /** ISO instant. Without it, the key never expires. */
+  expiresAt?: string | undefined;
+  idempotency: IdempotencyRecord;
+}
+
+/**
+ * Issues a key that may make every call. Its name stands in the audit log, so no two keys that are not revoked share
+ * one. Throws OPERATOR_NAME_EXISTS, and INVALID_INPUT for the bootstrap key's name or a past expiry.
+ */
+export async function issueOperator(
+  ctx: Pick<BaseContext, "db"> & KeyIssuer & CallContext,
+  input: IssueOperatorInput,
+): Promise<IssuedKey> {
+  const { name, idempotency } = input;
+  if (name.toLowerCase() === BOOTSTRAP_NAME) throw reservedName(name);
+  const { plaintext: apiKey, hash, prefix } = createKey("operator");
+  const given = { id: randomUUIDv7(), name, prefix, hash, expiresAt: toExpiry(input.expiresAt) };
+  const mac = toOperatorMac(ctx.keyring, { ...given, revokedAt: null });
+  try {
+    return await ctx.db.transaction(async (tx) => {
+      const row: OperatorRow | undefined = await insertOperator(tx, { ...given, mac });
+      if (row === undefined) throw expiryPassed();
+      const reply = { key: toOperatorKey(row), apiKey };
+      await idempotency.complete(tx, reply);
+      await appendAudit(tx, {
+        scope: "platform",
+        actor: ctx.actor,
+        action: "operator.issued",
+        requestId: ctx.requestId,
+        metadata: { keyId: row.id, name, prefix, expiresAt: row.expiresAt },
+      });
+      return reply;
+    });
+  } catch (error) {
+    if (findViolatedConstraint(error) !== OPERATOR_NAME_KEY) throw error;
+    throw new DomainError(
+      "OPERATOR_NAME_EXISTS",
+      `an operator key with the name "${name}" is not revoked: revoke it, with a grace if need be, or choose another name`,
+    );
+  }
+}
+
+function reservedName(name: string): DomainError {
+  const message = `the name "${name}" belongs to the bootstrap key: choose another one`;
+  return new DomainError("INVALID_INPUT", message, { issues: [{ path: "name", message }] });
+}

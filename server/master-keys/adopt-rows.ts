@@ -1,0 +1,91 @@
+import type { Db } from "../../db/client.ts";
+import { lockSealedRows, writeSealedRow, type RowFilter, type SealedRow } from "../../db/sealed-rows.ts";
+import { appendAudit } from "../audit/append-audit.ts";
+import type { Actor } from "../audit/audit-entry.ts";
+import type { Keyring } from "../keys/keyring.ts";
+import { SEALED_TABLES } from "./sealed-tables.ts";
+
+export type AdoptableTable = keyof typeof SEALED_TABLES;
+
+export interface AdoptInput {
+  /** false: only count and describe. */
+  write: boolean;
+  /** Only this row, whether or not it has a MAC. Without it, all rows without a MAC. */
+  row?: { table: AdoptableTable; id: string } | undefined;
+}
+
+export interface AdoptedRows {
+  /** How many rows have the same description, by table and description. */
+  groups: { table: AdoptableTable; description: string; count: number }[];
+  total: number;
+  /** Rows without a MAC that are never adopted, by table. */
+  refused: Partial<Record<AdoptableTable, number>>;
+}
+
+const ROWS_PER_TRANSACTION = 500;
+/** The program does not know who runs it. Whoever does has the master keys. */
+const ADOPTER: Actor = { kind: "system", id: "system", name: "keys:adopt" };
+
+/**
+ * Makes the MACs of rows that have none, for rows of a version without MACs. Only somebody who has the master keys and
+ * vouches for the rows may call it: nothing tells such a row from one whose MAC was erased. Throws SealError if an
+ * engine key does not open. A call that was cut off is made again.
+ */
+export async function adoptRows(db: Db, keyring: Keyring, input: AdoptInput): Promise<AdoptedRows> {
+  const groups = new Map<string, AdoptedRows["groups"][number]>();
+  const refused: AdoptedRows["refused"] = {};
+  let total = 0;
+  const tables = Object.keys(SEALED_TABLES) as AdoptableTable[];
+  for (const table of tables.filter((name) => input.row === undefined || input.row.table === name)) {
+    const own = SEALED_TABLES[table];
+    await walk(db, { table, filter: toFilter(input) }, async (tx, row) => {
+      if (own.adopt === undefined) {
+        refused[table] = (refused[table] ?? 0) + 1;
+        return;
+      }
+      total += 1;
+      const description = own.describe?.(row) ?? "";
+      const name = `${table} ${description}`;
+      const group = groups.get(name) ?? { table, description, count: 0 };
+      groups.set(name, { ...group, count: group.count + 1 });
+      // Also without writing, so that a master key that is missing shows before anything is changed.
+      const patch = own.adopt(keyring, row);
+      if (input.write) await writeSealedRow(tx, own.columns, { row, patch });
+    });
+  }
+  if (input.write && total > 0) await recordAdoption(db, total, input);
+  return { groups: [...groups.values()], total, refused };
+}
+
+async function recordAdoption(db: Db, rows: number, { row }: AdoptInput): Promise<void> {
+  await db.transaction(async (tx) =>
+    appendAudit(tx, {
+      scope: "platform",
+      actor: ADOPTER,
+      action: "rows.adopted",
+      metadata: { rows, row: row ?? null },
+    }),
+  );
+}
+
+function toFilter({ row }: AdoptInput): RowFilter {
+  return row === undefined ? "without_mac" : { id: row.id };
+}
+
+async function walk(
+  db: Db,
+  { table, filter }: { table: AdoptableTable; filter: RowFilter },
+  visit: (tx: Db, row: SealedRow) => Promise<void>,
+): Promise<void> {
+  let after: SealedRow | undefined;
+  for (;;) {
+    const page = { filter, after, limit: ROWS_PER_TRANSACTION };
+    const rows = await db.transaction(async (tx) => {
+      const locked = await lockSealedRows(tx, SEALED_TABLES[table].columns, page);
+      for (const row of locked) await visit(tx, row);
+      return locked;
+    });
+    after = rows.at(-1);
+    if (rows.length < ROWS_PER_TRANSACTION) return;
+  }
+}
