@@ -47,7 +47,8 @@ export class TamperReports {
     const { table, id } = row;
     const suppressed = this.#suppressed;
     this.#suppressed = 0;
-    this.#ctx.log.error({ table, rowId: id, suppressed }, explainTampering(table, id));
+    const fields = { table, rowId: id, suppressed, why: explainTampering(table, id) };
+    this.#ctx.log.error(fields, "a row was changed outside of the service");
     recordCall(this.#ctx, {
       // The row's own product may be forged too.
       scope: "platform",

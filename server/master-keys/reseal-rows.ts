@@ -5,6 +5,7 @@ import { appendAudit } from "../audit/append-audit.ts";
 import type { BaseContext, CallContext } from "../context.ts";
 import type { IdempotencyRecord } from "../idempotency/idempotency-record.ts";
 import type { Keyring } from "../keys/keyring.ts";
+import { noteMasterKey } from "./check-master-keys.ts";
 import { SEALED_TABLES, type SealedTable } from "./sealed-tables.ts";
 
 export interface ResealInput {
@@ -22,7 +23,7 @@ export interface Resealed {
   unverified: number;
 }
 
-type ResealContext = Pick<BaseContext, "db"> & { keyring: Keyring } & CallContext;
+type ResealContext = Pick<BaseContext, "db"> & { keyring: Keyring; instanceId: string } & CallContext;
 
 /** One transaction locks at most this many rows, so that operations on them wait only briefly. */
 const ROWS_PER_TRANSACTION = 100;
@@ -43,7 +44,8 @@ export async function resealRows(ctx: ResealContext, input: ResealInput): Promis
   const remaining = Math.max(0, outdated - done.unverified);
   const reply = { ...done, remaining };
   await ctx.db.transaction(async (tx) => {
-    // From now on, a start does not need the other keys.
+    // From now on, a start needs this key, and it does not need the others.
+    await noteMasterKey({ ...ctx, db: tx });
     if (remaining === 0) await deleteOtherMasterKeyRows(tx, firstKeyId);
     await input.idempotency.complete(tx, reply);
     await appendAudit(tx, {

@@ -10,7 +10,7 @@ const WITH_KEY: readonly Reason[] = [
   "SCOPE_MISSING",
   "DATABASE_UNAVAILABLE",
 ];
-const FOR_PRODUCT: readonly Reason[] = ["PRODUCT_NOT_FOUND"];
+const FOR_PRODUCT: readonly Reason[] = ["PRODUCT_NOT_FOUND", "ROW_TAMPERED"];
 const BEGINS_WORK: readonly Reason[] = ["DRAINING"];
 const IDEMPOTENT: readonly Reason[] = ["IDEMPOTENCY_MISMATCH", "IDEMPOTENCY_IN_PROGRESS"];
 

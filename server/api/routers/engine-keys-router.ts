@@ -67,7 +67,7 @@ export const engineKeysRouter = t.router({
       whileDraining: true,
       summary: "Returns the engine key that a user's engine accepts now.",
       description: "Each call is in the audit log.",
-      reasons: ["ENGINE_NOT_FOUND", "ROW_TAMPERED"],
+      reasons: ["ENGINE_NOT_FOUND"],
     })
     .input(Reveal)
     .output(RevealedKey)

@@ -10,7 +10,6 @@ export const HOLDING = [
   "ENGINE_DESTROYING",
   "ENGINE_UNHEALTHY",
   "GENERATION_CHANGED",
-  "ROW_TAMPERED",
   "DEADLINE_EXCEEDED",
 ] as const satisfies readonly Reason[];
 
@@ -31,7 +30,6 @@ export const OPERATING = [
   "DEADLINE_EXCEEDED",
   "RUNTIME_UNREACHABLE",
   "RUNTIME_CHANGED",
-  "ROW_TAMPERED",
 ] as const satisfies readonly Reason[];
 
 /** The refusals of an operation that boots the engine. */
