@@ -10,6 +10,8 @@ export interface FireSite {
   /** A product that tests may change and remove, and one of its keys. */
   spareId: string;
   spareKeyId: string;
+  /** An operator key that no test uses. */
+  spareOperatorId: string;
 }
 
 /** A valid input with all fields of the procedure, and a key for it. The call disturbs no other test. */
@@ -125,6 +127,14 @@ export const PROCEDURE_INPUTS: Readonly<Record<string, ToInput>> = {
     graceSeconds: 5,
     idempotencyKey,
   })),
+  "operators.issue": operator(() => ({ name: "new", expiresAt: "2100-01-01T00:00:00Z", idempotencyKey })),
+  "operators.list": operator(() => page),
+  "operators.revoke": operator(({ spareOperatorId }) => ({
+    keyId: spareOperatorId,
+    graceSeconds: 5,
+    idempotencyKey,
+  })),
+  "engineKeys.reseal": operator(() => ({ batch: 10, idempotencyKey })),
   "fleet.acceptRuntime": operator(() => ({ reason: "the daemon was replaced", idempotencyKey })),
   "audit.list": product({ userId: "ada", action: "engine.provisioned", fromSeq: 1, ...page }),
   "audit.verify": product({ fromSeq: 1, toSeq: 5 }),
@@ -136,6 +146,8 @@ export async function openFireSite(api: Api): Promise<FireSite> {
   const { apiKey: key } = await api.register("fire");
   const spare = await api.register("spare");
   const { keyId: spareKeyId } = await api.issue(spare.productId);
+  const spareOperator = await api.mutate("operators.issue", { key: ADMIN_KEY, input: { name: "spare" } });
+  const spareOperatorId = spareOperator.body.result.data.key.keyId;
   for (const userId of ["ada", "restless", "doomed"]) {
     await api.mutate("engines.provision", { key, input: { userId } });
   }
@@ -151,5 +163,5 @@ export async function openFireSite(api: Api): Promise<FireSite> {
   const status = async () =>
     (await api.query("turns.get", { key, input: { turnId } })).body.result.data.status;
   await vi.waitFor(async () => expect(await status()).toBe("completed"), { timeout: 30_000 });
-  return { key, turnId, spareId: spare.productId, spareKeyId };
+  return { key, turnId, spareId: spare.productId, spareKeyId, spareOperatorId };
 }

@@ -85,13 +85,13 @@ test("a revoked operator key is refused at once, its streams end, and the bootst
   });
   const input = { product: "watched", turnId, userId: "ada", request: { message: "m", taskId: "t" } };
   let isRevoked = false;
-  let last: unknown;
+  const messages: unknown[] = [];
   for await (const item of api.subscribe("turns.execute", { key: leaving.apiKey, input })) {
-    last = item.data;
+    messages.push(item.data);
     if (!isRevoked) await post(leaving.apiKey, "operators.revoke", { keyId: leaving.keyId });
     isRevoked = true;
   }
-  expect(JSON.stringify(last)).toContain("KEY_REVOKED");
+  expect(JSON.stringify(messages)).toContain("KEY_REVOKED");
   const refused = await api.query("products.get", { key: leaving.apiKey, input: { productId } });
   expect(refused.body.error.data.reason).toBe("KEY_REVOKED");
   expect((await api.query("products.get", { key: ADMIN_KEY, input: { productId } })).status).toBe(200);

@@ -45,6 +45,7 @@ const TAGS = [
   { name: "turns", description: "Turns and their events." },
   { name: "products", description: "Products, for operators." },
   { name: "platformKeys", description: "The keys of products, for operators." },
+  { name: "operators", description: "The keys of operators, for operators." },
   { name: "fleet", description: "The installation as a whole, for operators." },
   { name: "audit", description: "The audit log." },
   { name: "health", description: "Whether a replica lives and serves. No key." },
