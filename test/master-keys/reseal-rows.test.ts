@@ -125,12 +125,12 @@ test("a rotation during a reseal is not lost, and neither is the reseal", async 
       rotated.set(userId, (await rotateEngineKey(both.ctx, call)).apiKey);
     }
   };
-  let isRotating = true;
+  const rotating = { goesOn: true };
   const resealing = (async () => {
-    while (isRotating) await resealRows(both.ctx, { batch: 2, idempotency: NO_RECORD });
+    while (rotating.goesOn) await resealRows(both.ctx, { batch: 2, idempotency: NO_RECORD });
   })();
   await Promise.all(users.map(rotate));
-  isRotating = false;
+  rotating.goesOn = false;
   await resealing;
   await resealAll(both.ctx, 100);
   await using next = await openWith(NEW);

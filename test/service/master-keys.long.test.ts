@@ -81,10 +81,10 @@ test("a reseal that is killed in the middle goes on, and then the old master key
   expect(moved).toBeGreaterThan(0);
 
   const third = await startService({ ...base, ORCH_MASTER_KEYS: `${NEW},${OLD}` });
-  let isResealing = true;
+  const resealing = { goesOn: true };
   const rotating = (async () => {
     let apiKey = "";
-    while (isResealing || apiKey === "") {
+    while (resealing.goesOn || apiKey === "") {
       const rotated = await call(third.url, key, "engineKeys.rotate", { userId: "ada", when: "now" });
       expect(rotated.status, JSON.stringify(rotated)).toBe(200);
       apiKey = String(rotated.data["apiKey"]);
@@ -98,7 +98,7 @@ test("a reseal that is killed in the middle goes on, and then the old master key
     expect(Number(reply.data["remaining"])).toBeLessThan(remaining + 2);
     remaining = Number(reply.data["remaining"]);
   }
-  isResealing = false;
+  resealing.goesOn = false;
   const engineKey = await rotating;
   expect((await call(third.url, ADMIN_KEY, "engineKeys.reseal", {})).data).toMatchObject({ remaining: 0 });
   await third.signal("SIGTERM");
