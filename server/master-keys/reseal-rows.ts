@@ -5,6 +5,7 @@ import { appendAudit } from "../audit/append-audit.ts";
 import type { BaseContext, CallContext } from "../context.ts";
 import type { IdempotencyRecord } from "../idempotency/idempotency-record.ts";
 import type { Keyring } from "../keys/keyring.ts";
+import type { DataKeys } from "../turns/log/data-keys.ts";
 import { noteMasterKey } from "./check-master-keys.ts";
 import { SEALED_TABLES, type SealedTable } from "./sealed-tables.ts";
 
@@ -23,7 +24,12 @@ export interface Resealed {
   unverified: number;
 }
 
-type ResealContext = Pick<BaseContext, "db"> & { keyring: Keyring; instanceId: string } & CallContext;
+type ResealContext = Pick<BaseContext, "db"> & {
+  keyring: Keyring;
+  instanceId: string;
+  /** They have a way of their own, because memory and files have them too. */
+  dataKeys: Pick<DataKeys, "reseal">;
+} & CallContext;
 
 /** One transaction locks at most this many rows, so that operations on them wait only briefly. */
 const ROWS_PER_TRANSACTION = 100;
@@ -41,7 +47,11 @@ export async function resealRows(ctx: ResealContext, input: ResealInput): Promis
     done.unverified += moved.unverified;
   }
   const outdated = await countOutdated(ctx);
-  const remaining = Math.max(0, outdated - done.unverified);
+  const rows = Math.max(0, outdated - done.unverified);
+  const dataKeys = await ctx.dataKeys.reseal(input.batch - done.resealed);
+  done.resealed += dataKeys.resealed;
+  done.unverified += dataKeys.unverified;
+  const remaining = rows + dataKeys.remaining;
   const reply = { ...done, remaining };
   await ctx.db.transaction(async (tx) => {
     // From now on, a start needs this key, and it does not need the others.

@@ -114,20 +114,27 @@ export class DataKeys {
     }
   }
 
-  /** Seals up to `limit` data keys with the first master key. `remaining` counts those that still have another one. */
-  async reseal(limit: number): Promise<{ resealed: number; remaining: number }> {
+  /**
+   * Seals up to `limit` data keys with the first master key. `remaining` counts those that another call has to seal,
+   * `unverified` those that no master key of the ring opens.
+   */
+  async reseal(limit: number): Promise<{ resealed: number; remaining: number; unverified: number }> {
     const { raw, keyring } = this.#options;
     const { rows, total } = await listDataKeysToReseal(raw, keyring.firstKeyId, limit);
     let resealed = 0;
+    let unverified = 0;
     for (const row of rows) {
       const known = this.#open(row);
-      if (known === undefined) continue;
+      if (known === undefined) {
+        unverified += 1;
+        continue;
+      }
       const newRow = { ...row, sealed: this.#seal(row, known.key.export()) };
       if (!(await replaceSealedDataKey(raw, row, newRow.sealed))) continue;
       this.#known.set(row.id, { ...known, row: newRow });
       resealed += 1;
     }
-    return { resealed, remaining: total - resealed };
+    return { resealed, unverified, remaining: total - resealed - unverified };
   }
 
   async #make(hour: string): Promise<void> {

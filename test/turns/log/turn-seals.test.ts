@@ -210,9 +210,9 @@ test("after a reseal the old master key is not needed any more", async () => {
   for (const hour of ["2026112920", "2026112921", "2026112922"]) await made.prepare(hour);
   const id = made.findOwn("2026112921")?.id ?? "";
   const rotated = open(`${second},${first}`);
-  expect(await rotated.reseal(2)).toEqual({ resealed: 2, remaining: 1 });
-  expect(await rotated.reseal(2)).toEqual({ resealed: 1, remaining: 0 });
-  expect(await rotated.reseal(2)).toEqual({ resealed: 0, remaining: 0 });
+  expect(await rotated.reseal(2)).toEqual({ resealed: 2, remaining: 1, unverified: 0 });
+  expect(await rotated.reseal(2)).toEqual({ resealed: 1, remaining: 0, unverified: 0 });
+  expect(await rotated.reseal(2)).toEqual({ resealed: 0, remaining: 0, unverified: 0 });
   expect((await open(second).find(id))?.key.export()).toEqual(made.findKnown(id)?.key.export());
   await raw`truncate data_keys`;
 });
