@@ -22,6 +22,7 @@ type RetryRule = "keyed" | "idempotent" | "once";
 
 const RULES: Readonly<Record<MutationPath, RetryRule>> = {
   "engines.provision": "keyed",
+  "engines.admit": "idempotent",
   "engines.start": "keyed",
   "engines.stop": "keyed",
   "engines.restart": "keyed",

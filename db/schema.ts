@@ -241,6 +241,7 @@ export const engines = pgTable(
   },
   (table) => [
     uniqueIndex("engines_product_user_key").on(table.productId, table.userId),
+    index("engines_product_idx").on(table.productId, table.id),
     uniqueIndex("engines_host_port_key").on(table.runtimeHost, table.hostPort),
     index("engines_due_idx").on(table.runtimeHost, table.nextCheckAt),
     check("engines_status_check", oneOf("status", ENGINE_STATUSES)),

@@ -6,7 +6,9 @@ import { TamperReports } from "./audit/tamper-reports.ts";
 import type { DataDir } from "./boot/data-dir.ts";
 import type { BaseContext } from "./context.ts";
 import { findEngines } from "../db/engines.ts";
+import { findShownEngines } from "../db/shown-engines.ts";
 import { EngineConnections } from "./engine-contract/connections.ts";
+import { RateLimits } from "./admission/rate-limits.ts";
 import { EngineReads } from "./engines/access/engine-reads.ts";
 import { EngineHolds } from "./engines/access/engine-holds.ts";
 import { FullVolumes } from "./engines/access/full-volumes.ts";
@@ -68,6 +70,7 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
   const holds = new EngineHolds();
   const engineReads = new EngineReads(async (users) => findEngines(base.db, users));
   const fullVolumes = new FullVolumes();
+  const shownEngines = new EngineReads(async (users) => findShownEngines(base.db, users));
   const lease = stack.use(new LeaseGuard(base.replica));
   const reconciler = new Reconciler({
     ...base,
@@ -97,6 +100,7 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
     holds,
     engineReads,
     fullVolumes,
+    shownEngines,
     lease,
     reconciler,
     turns,
@@ -107,6 +111,7 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
     lingeringHolds,
     isoTime: new IsoTime(),
     keyStates: new KeyStates({ ...base, keyring, tamperReports }),
+    rateLimits: new RateLimits(base),
     platformKeyInserts: openPlatformKeyInserts(base.db),
     auditAppends,
     tamperReports,

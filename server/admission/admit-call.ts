@@ -1,13 +1,21 @@
 import type { Scope } from "../../db/platform-keys.ts";
+import type { ShownEngine } from "../../db/shown-engines.ts";
 import type { BaseContext } from "../context.ts";
+import type { EngineReads } from "../engines/access/engine-reads.ts";
 import { DomainError } from "../errors.ts";
-import type { Caller } from "../keys/caller.ts";
-import type { ProductPolicy } from "../products/product-policy.ts";
+import type { Caller, ProductCaller } from "../keys/caller.ts";
 import type { Keyring } from "../keys/keyring.ts";
+import type { ProductPolicy } from "../products/product-policy.ts";
 import { getAuditedProductId, getProductBySlug } from "../products/get-product.ts";
 import type { DrainState } from "../replicas/drain-state.ts";
+import type { LimitedCall, RateLimits } from "./rate-limits.ts";
 
-type AdmissionContext = Pick<BaseContext, "db"> & { drain: DrainState; keyring: Keyring };
+type AdmissionContext = Pick<BaseContext, "db"> & {
+  drain: DrainState;
+  keyring: Keyring;
+  rateLimits: Pick<RateLimits, "count">;
+  shownEngines: Pick<EngineReads<ShownEngine>, "find">;
+};
 
 /**
  * Who may make the call: a product's key with all of these scopes, or an operator who names the product; `audit` is
@@ -21,6 +29,12 @@ export interface CallToAdmit<Needed extends Access = Access> {
   beginsWork: boolean;
   /** The product that the caller named: a slug, or for `audit` also an id. */
   product?: string | undefined;
+  /** Whether this call of the product would start a turn. Not called for an operator, whose calls are not counted. */
+  startsTurn?: ((productId: string) => boolean) | undefined;
+  /** The user whose engine is read in the same round trip. */
+  engineOf?: string | undefined;
+  /** Called with what the product's rate limits have left, also before a refusal. */
+  onRates?: LimitedCall["onRates"];
 }
 
 /** A call for one product, with its policy as it was at most 500 ms ago. Idempotency keys of different scopes have nothing to do with each other. */
@@ -28,6 +42,8 @@ export interface ProductAdmission {
   productId: string;
   policy: ProductPolicy;
   idempotencyScope: string;
+  /** Of the user in `engineOf`. undefined: this user has none, or the call names no user. */
+  engine: ShownEngine | undefined;
 }
 
 export interface AuditAdmission {
@@ -44,9 +60,11 @@ const PLATFORM_AUDIT_SCOPE = "platform";
 const DRAIN_RETRY_AFTER_MS = 1_000;
 
 /**
- * Decides whether an authenticated caller may make this call now, and for which product. Knows no transport.
+ * Decides whether an authenticated caller may make this call now, and for which product. Knows no transport. Only where
+ * the product has a rate limit does the decision take a statement.
  *
- * @throws DRAINING, SCOPE_MISSING, PRODUCT_NOT_FOUND, ROW_TAMPERED; INVALID_INPUT for a product that is missing or not allowed.
+ * @throws DRAINING, SCOPE_MISSING, PRODUCT_NOT_FOUND, ROW_TAMPERED, RATE_LIMITED; INVALID_INPUT for a product that is
+ *   missing or not allowed; every error of the database.
  */
 export async function admitCall(
   ctx: AdmissionContext,
@@ -66,28 +84,52 @@ export async function admitCall(
 export async function admitCall(
   ctx: AdmissionContext,
   caller: Caller,
-  { access, beginsWork, product }: CallToAdmit,
+  call: CallToAdmit,
 ): Promise<ProductAdmission | AuditAdmission | OperatorAdmission> {
-  if (beginsWork && ctx.drain.draining) throw draining();
+  const { access, product } = call;
+  if (call.beginsWork && ctx.drain.draining) throw draining();
   if (access === "operator") {
     if (caller.kind === "operator") return { idempotencyScope: toOperatorScope(caller) };
     throw new DomainError("SCOPE_MISSING", "only an operator key may make this call");
   }
-  if (caller.kind === "operator") {
-    if (access === "audit") return { auditScope: await findAuditScope(ctx, product) };
-    if (product === undefined) throw badProduct("an operator must name the product of this call by its slug");
-    const { productId, policy } = await getProductBySlug(ctx, product);
-    return { productId, policy, idempotencyScope: toOperatorScope(caller) };
-  }
+  if (caller.kind === "operator") return admitOperator(ctx, caller, call);
   if (product !== undefined) throw badProduct("a platform key acts for its own product only: leave it out");
-  const missing = (access === "audit" ? AUDIT_SCOPES : access).find(
-    (scope) => !caller.scopes.includes(scope),
-  );
-  if (missing !== undefined) {
-    throw new DomainError("SCOPE_MISSING", `this key lacks the scope "${missing}": use a key that has it`);
-  }
+  requireScopes(caller, access === "audit" ? AUDIT_SCOPES : access);
   const { productId, policy } = caller;
-  return access === "audit" ? { auditScope: productId } : { productId, policy, idempotencyScope: productId };
+  const engine = await countCall(ctx, caller, call);
+  if (access === "audit") return { auditScope: productId };
+  return { productId, policy, idempotencyScope: productId, engine };
+}
+
+async function admitOperator(
+  ctx: AdmissionContext,
+  caller: Caller,
+  { access, product, engineOf: userId }: CallToAdmit,
+): Promise<ProductAdmission | AuditAdmission> {
+  if (access === "audit") return { auditScope: await findAuditScope(ctx, product) };
+  if (product === undefined) throw badProduct("an operator must name the product of this call by its slug");
+  const { productId, policy } = await getProductBySlug(ctx, product);
+  const engine = userId === undefined ? undefined : await ctx.shownEngines.find({ productId, userId });
+  return { productId, policy, idempotencyScope: toOperatorScope(caller), engine };
+}
+
+function requireScopes(caller: ProductCaller, needed: readonly Scope[]): void {
+  const missing = needed.find((scope) => !caller.scopes.includes(scope));
+  if (missing === undefined) return;
+  throw new DomainError("SCOPE_MISSING", `this key lacks the scope "${missing}": use a key that has it`);
+}
+
+/** Counts the call if a limit concerns it, and reads the engine that it asks for. */
+async function countCall(
+  ctx: AdmissionContext,
+  { productId, limits }: ProductCaller,
+  { startsTurn, engineOf, onRates }: CallToAdmit,
+): Promise<ShownEngine | undefined> {
+  const isTurn = limits.turns !== null && startsTurn?.(productId) === true;
+  if (limits.requests !== null || isTurn) {
+    return ctx.rateLimits.count({ productId, limits, startsTurn: isTurn, engineOf, onRates });
+  }
+  return engineOf === undefined ? undefined : ctx.shownEngines.find({ productId, userId: engineOf });
 }
 
 async function findAuditScope(ctx: AdmissionContext, product: string | undefined): Promise<string> {

@@ -55,6 +55,7 @@ function toCaller(state: KeyState): Caller {
     productId,
     policy,
     scopes,
+    limits: { requests: policy.rateLimitRpm ?? null, turns: policy.turnLimitRpm ?? null },
     actor: { kind: "platform_key", id: keyId, name },
   };
 }

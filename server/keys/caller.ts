@@ -1,4 +1,5 @@
 import type { Scope } from "../../db/platform-keys.ts";
+import type { RateKind } from "../../db/rate-windows.ts";
 import type { Actor } from "../audit/audit-entry.ts";
 import type { ProductPolicy } from "../products/product-policy.ts";
 
@@ -10,6 +11,8 @@ export interface ProductCaller {
   productId: string;
   policy: ProductPolicy;
   scopes: readonly Scope[];
+  /** The product's rate limits, as old as the state of the key; null: there is none. */
+  limits: Readonly<Record<RateKind, number | null>>;
   actor: Actor;
 }
 

@@ -1,5 +1,6 @@
 import { ensureAuditPartitions } from "../../db/audit-log.ts";
 import { removeExpiredIdempotencyRecords } from "../../db/idempotency.ts";
+import { removeOldRateWindows } from "../../db/rate-windows.ts";
 import { removeOldStoredBytes } from "../../db/stored-bytes.ts";
 import { SYSTEM_ACTOR } from "../audit/audit-entry.ts";
 import type { AppContext } from "../compose.ts";
@@ -26,6 +27,7 @@ export function startMaintenanceLoop(ctx: AppContext): Loop {
     ["expired idempotency records", () => removeExpiredIdempotencyRecords(ctx.db)],
     ["counts of stored bytes", () => removeOldStoredBytes(ctx.db)],
     ["sizes of volumes", () => measureVolumes(ctx)],
+    ["windows of rate limits", () => removeOldRateWindows(ctx.db)],
     ["tombstones", () => checkTombstones(ctx)],
     [
       "unfinished product removals",

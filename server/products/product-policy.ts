@@ -98,7 +98,15 @@ export const ProductPolicy = z
       .max(1_000_000_000)
       .optional()
       .describe(
-        "How many calls a minute the product may make. Absent: unlimited. Stored and checked, not enforced yet.",
+        "How many calls the product's keys may make in a window of a minute, which begins with the first call. Absent: unlimited. Calls beyond it are RATE_LIMITED.",
+      ),
+    turnLimitRpm: z
+      .int()
+      .min(1)
+      .max(1_000_000_000)
+      .optional()
+      .describe(
+        "How many turns the product's keys may start in a window of a minute, which begins with the first start. Each start is also a call. Absent: unlimited. Starts beyond it are RATE_LIMITED.",
       ),
     idle: IdlePolicy,
     resources: ResourcePolicy,

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { DESIRED_STATES, ENGINE_STATUSES } from "../../../db/schema.ts";
+import { NOT_ADMITTED_REASONS } from "../../engines/operations/admit-engine.ts";
 import { STATUS_REASONS } from "../../engines/model/engine-status.ts";
 import { instantText, instantTextOrNull } from "../../time/instant-text.ts";
 import { pageOf } from "./field-schemas.ts";
@@ -82,6 +83,26 @@ export const EngineSchema = z
   })
   .meta({ id: "Engine", description: "One user's engine." });
 
+export const AdmittedEngine = z
+  .discriminatedUnion("admitted", [
+    z.object({
+      admitted: z.literal(true).describe("The engine takes calls now."),
+      engine: EngineSchema.describe("The engine."),
+    }),
+    z.object({
+      admitted: z.literal(false).describe("The engine takes no calls now."),
+      reason: z
+        .enum(NOT_ADMITTED_REASONS)
+        .describe(
+          "`engine_not_found`: the user has no engine. `engine_provisioning`: it boots. `engine_stopped`: call `engines.start`. `engine_unhealthy`: see `engines.get`. `engine_destroying`: it is being removed. `engine_sleeping`: not used yet.",
+        ),
+      retryAfterMs: z
+        .int()
+        .optional()
+        .describe("Ask again after so many milliseconds. Absent: waiting alone does not help."),
+    }),
+  ])
+  .meta({ id: "EngineAdmission", description: "Whether a user's engine takes calls now." });
 export const ProvisionedEngine = z.object({
   engine: EngineSchema.describe("The engine. It is still in `provisioning` if the call did not wait for it."),
   apiKey: z

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { ENGINE_STATUSES } from "../../../db/schema.ts";
+import { admitEngine } from "../../engines/operations/admit-engine.ts";
 import { destroyEngine } from "../../engines/operations/destroy-engine.ts";
 import { getEngine } from "../../engines/operations/get-engine.ts";
 import { listEngines } from "../../engines/operations/list-engines.ts";
@@ -8,7 +9,13 @@ import { restartEngine } from "../../engines/operations/restart-engine.ts";
 import { startEngine } from "../../engines/operations/start-engine.ts";
 import { stopEngine } from "../../engines/operations/stop-engine.ts";
 import { getProductPolicy } from "../../products/get-product.ts";
-import { DestroyedEngine, EnginePage, EngineSchema, ProvisionedEngine } from "./engine-schemas.ts";
+import {
+  AdmittedEngine,
+  DestroyedEngine,
+  EnginePage,
+  EngineSchema,
+  ProvisionedEngine,
+} from "./engine-schemas.ts";
 import {
   Cursor,
   DeadlineMs,
@@ -40,6 +47,16 @@ const Provision = z.strictObject({
     "How long to wait, in milliseconds. After it, the reply has the engine in `provisioning`, and the boot goes on. Without it, the call waits until the boot has ended.",
   ),
   idempotencyKey: IdempotencyKey,
+});
+const Admit = z.strictObject({
+  userId: UserId,
+  autoProvision: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Make the engine if the user has none. The call does not wait for its boot: it answers `engine_provisioning`. The key needs the scope `lifecycle`, too.",
+    ),
+  autoWake: z.boolean().default(false).describe("Has no effect until engines can sleep."),
 });
 const Get = z.strictObject({ userId: UserId });
 const List = z
@@ -106,6 +123,27 @@ export const enginesRouter = t.router({
       const policy = await getProductPolicy(call, { productId });
       return runOnce(opts, async (context, input) => provisionEngine(context, { ...input, policy }));
     }),
+  admit: platformProcedure("turns")
+    .meta({
+      admitsEngine: true,
+      summary: "Says whether a user's engine takes calls now, and returns it if it does.",
+      description:
+        "For gateways, before they work for a user: key, scope, rate limit and engine in one round trip to the database. It takes no idempotency key, because a repeated call has the effect of one.",
+      reasons: [
+        "ENGINE_DESTROYING",
+        "IMAGE_NOT_ALLOWED",
+        "IMAGE_NOT_PINNED",
+        "PORT_EXHAUSTION",
+        "QUOTA_EXCEEDED",
+        "RUNTIME_CHANGED",
+        "RUNTIME_UNREACHABLE",
+      ],
+    })
+    .input(Admit)
+    .output(AdmittedEngine)
+    .mutation(async ({ ctx, input: { autoWake: _autoWake, ...input } }) =>
+      admitEngine(ctx.call, { ...input, productId: ctx.productId, engine: ctx.engine }),
+    ),
   get: reading
     .meta({ summary: "Returns a user's engine.", reasons: ["ENGINE_NOT_FOUND"] })
     .input(Get)

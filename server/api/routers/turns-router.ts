@@ -63,6 +63,7 @@ export const turnsRouter = t.router({
   // Has no idempotency key, because the turnId is one.
   start: platformProcedure("turns")
     .meta({
+      startsTurn: true,
       summary: "Starts a turn, and answers once the engine has accepted it.",
       description:
         "After 10 s without the engine's answer, the reply is a turn in `starting`. The request is sent to the engine once, whatever happens. Read the events with `turns.events`.",
@@ -75,6 +76,7 @@ export const turnsRouter = t.router({
   execute: platformProcedure("turns", "read")
     .meta({
       beginsWork: true,
+      startsTurn: true,
       summary: "Starts a turn and streams its events: `turns.start` and `turns.events` in one call.",
       description:
         "The first item without events says that the turn has begun, if no event comes within 50 ms. With `lastEventId` nothing is started. Leaving the stream does not end the turn.",

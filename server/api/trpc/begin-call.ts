@@ -1,5 +1,6 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { BodyBudget } from "../http/body-budget.ts";
+import { addRateHeaders } from "../http/rate-headers.ts";
 import { getCaller, type CallerContext } from "../http/request-caller.ts";
 import type { SendContext } from "../http/send-json.ts";
 import type { RequestContext } from "./request-context.ts";
@@ -47,6 +48,7 @@ export function beginCall(
     maxOpenStreams,
     ...getCaller(options, request),
     requestId: request.id,
+    noteRates: (rates) => addRateHeaders(reply, rates),
     findInputText,
     standIns: new StandIns(),
     encode,

@@ -6,6 +6,7 @@ import type { CallContext } from "../../context.ts";
 import type { Scope } from "../../../db/platform-keys.ts";
 import type { Caller } from "../../keys/caller.ts";
 import { Slug } from "../routers/field-schemas.ts";
+import { toNeeds } from "./call-needs.ts";
 import type { RequestContext } from "./request-context.ts";
 import { noteSources } from "./input-text.ts";
 import { t, type ProcedureMeta } from "./trpc.ts";
@@ -33,8 +34,14 @@ export function platformProcedure(...scopes: readonly [Scope, ...Scope[]]) {
         const rawInput = await getRawInput();
         if (isObject(rawInput)) noteSources(rawInput, () => ctx.findInputText(batchIndex));
         const { product, ...rest } = takeProduct(rawInput);
-        const beginsWork = isWork(type, meta);
-        const admission = await admitCall(ctx.app, caller, { access: scopes, beginsWork, product });
+        const { moreScopes, ...needs } = toNeeds(ctx.app, meta ?? {}, isObject(rawInput) ? rawInput : {});
+        const admission = await admitCall(ctx.app, caller, {
+          ...needs,
+          access: moreScopes.length === 0 ? scopes : [...scopes, ...moreScopes],
+          beginsWork: isWork(type, meta),
+          product,
+          onRates: ctx.noteRates,
+        });
         return next({ ctx: { call: toCall(ctx, caller), ...admission }, ...rest });
       }),
     );
@@ -48,7 +55,8 @@ export const auditProcedure = productProcedure
       const caller = await ctx.authenticate();
       const { product, ...rest } = takeProduct(await getRawInput());
       const beginsWork = isWork(type, meta);
-      const admission = await admitCall(ctx.app, caller, { access: "audit", beginsWork, product });
+      const call = { access: "audit", beginsWork, product, onRates: ctx.noteRates } as const;
+      const admission = await admitCall(ctx.app, caller, call);
       return next({ ctx: { call: toCall(ctx, caller), ...admission }, ...rest });
     }),
   );

@@ -1,3 +1,4 @@
+import type { Rate } from "../../admission/rate-limits.ts";
 import type { AppContext } from "../../compose.ts";
 import type { EncodeBatch, ReaderConnection } from "../turn-stream/stream-turn.ts";
 import type { RequestCaller } from "../http/request-caller.ts";
@@ -12,6 +13,8 @@ export interface RequestContext extends RequestCaller {
   findInputText: (batchIndex: number) => string | undefined;
   /** For JSON text that goes into the reply as it is. */
   standIns: StandIns;
+  /** Shows the caller what is left of the product's rate limits. */
+  noteRates: (rates: readonly Rate[]) => void;
   readiness(): Promise<Readiness>;
   /** Aborts when the server closes. Open streams then end without an end event, so their readers resume elsewhere. */
   closing: AbortSignal;

@@ -17,6 +17,10 @@ export interface ProcedureMeta {
   whileDraining?: boolean;
   /** A subscription that begins work before it streams. */
   beginsWork?: boolean;
+  /** Starts the turn `turnId` of its input, which the product's rate limit for turns counts. */
+  startsTurn?: boolean;
+  /** Its admission reads the engine of the user in its input. With `autoProvision` it needs the scope lifecycle, too. */
+  admitsEngine?: boolean;
   /** A mutation that may have an effect in the engine that no transaction undoes. */
   reachesEngine?: boolean;
 }

@@ -5,6 +5,7 @@ import type { OpenedKeys } from "../../keys/opened-keys.ts";
 import { abortable } from "../../time/abortable.ts";
 import type { Deadline } from "../../time/deadline.ts";
 import { findStatusReasonCode } from "../model/engine-status.ts";
+import { toAvailability, toRestartMs } from "../model/engine-availability.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
 import type { AcquireOptions, EngineHolds, Hold } from "./engine-holds.ts";
 
@@ -93,7 +94,7 @@ export function toWaitError(
 }
 
 function isBooting(engine: UsableEngine): boolean {
-  return engine.desired === "running" && (engine.status === "provisioning" || engine.status === "starting");
+  return toAvailability(engine) === "booting";
 }
 
 async function untilBooted(ctx: HoldContext, engineId: string, signal: AbortSignal): Promise<void> {
@@ -104,21 +105,15 @@ async function untilBooted(ctx: HoldContext, engineId: string, signal: AbortSign
 }
 
 function requireUsable({ engine, expectGeneration }: HoldInput): void {
-  switch (engine.status) {
+  switch (toAvailability(engine)) {
     case "running":
       break;
-    case "stopping":
     case "stopped":
-      throw new DomainError("ENGINE_STOPPED", `the engine is ${engine.status}: start it`);
-    case "provisioning":
-    case "starting":
-      throw new DomainError(
-        "ENGINE_STOPPED",
-        `a stop of the ${engine.status} engine was requested: start it`,
-      );
+    case "booting":
+      throw toStoppedError(engine);
     case "sleeping":
       throw new DomainError("ENGINE_SLEEPING", "the engine is asleep: start it");
-    case "failed":
+    case "unhealthy":
       throw toUnhealthyError(engine);
     case "destroying":
       throw new DomainError("ENGINE_DESTROYING", "the engine is being destroyed");
@@ -131,13 +126,19 @@ function requireUsable({ engine, expectGeneration }: HoldInput): void {
   }
 }
 
+function toStoppedError({ status }: UsableEngine): DomainError {
+  const message =
+    status === "stopping" || status === "stopped"
+      ? `the engine is ${status}: start it`
+      : `a stop of the ${status} engine was requested: start it`;
+  return new DomainError("ENGINE_STOPPED", message);
+}
+
 function toUnhealthyError(engine: UsableEngine): DomainError {
-  const { nextRestartAt, statusReason } = engine;
-  const waitMs = nextRestartAt === null ? undefined : Date.parse(nextRestartAt) - Date.now();
+  const { statusReason } = engine;
   const message = `the engine has failed (${statusReason ?? "no reason on record"})`;
-  const retryAfterMs = waitMs === undefined ? undefined : Math.max(1_000, waitMs);
   if (findStatusReasonCode(statusReason) === "row_tampered") return new DomainError("ROW_TAMPERED", message);
-  return new DomainError("ENGINE_UNHEALTHY", message, { retryAfterMs });
+  return new DomainError("ENGINE_UNHEALTHY", message, { retryAfterMs: toRestartMs(engine) });
 }
 
 function toHeldEngine(ctx: HoldContext, engine: UsableEngine, hold: Hold): HeldEngine {

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
-import type { EngineRow } from "../../../db/engines.ts";
+import type { ShownEngine } from "../../../db/shown-engines.ts";
 import type { BaseContext } from "../../context.ts";
 import type { Desired, EngineStatus } from "./engine-status.ts";
 import { toDefaultImage, toEngineSpec } from "./engine-spec.ts";
@@ -35,7 +35,7 @@ export interface Engine {
   lastActivityAt: string | null;
 }
 
-export function toEngine(ctx: Pick<BaseContext, "config">, row: EngineRow): Engine {
+export function toEngine(ctx: Pick<BaseContext, "config">, row: ShownEngine): Engine {
   return {
     engineId: row.id,
     userId: row.userId,
@@ -63,7 +63,7 @@ function toIso(at: string | null): string | null {
   return at === null ? null : new Date(at).toISOString();
 }
 
-function hasDrift(ctx: Pick<BaseContext, "config">, row: EngineRow): boolean {
+function hasDrift(ctx: Pick<BaseContext, "config">, row: ShownEngine): boolean {
   const { imageFrom, imageId, limitOverrides, internal } = row.spec;
   const image = imageFrom === "default" ? toDefaultImage(ctx.config) : row.spec.image;
   const today = {

@@ -1,4 +1,5 @@
 import { findEngine, type EngineRow, type EngineUser } from "../../../db/engines.ts";
+import type { ShownEngine } from "../../../db/shown-engines.ts";
 import type { BaseContext } from "../../context.ts";
 import type { EngineReads } from "../access/engine-reads.ts";
 import { engineNotFound } from "../model/absent-engine-errors.ts";
@@ -6,10 +7,10 @@ import { toEngine, type Engine } from "../model/engine-view.ts";
 
 /** Throws ENGINE_NOT_FOUND. */
 export async function getEngine(
-  ctx: Pick<BaseContext, "config"> & { engineReads: EngineReads },
+  ctx: Pick<BaseContext, "config"> & { shownEngines: EngineReads<ShownEngine> },
   input: EngineUser,
 ): Promise<Engine> {
-  const row = await ctx.engineReads.find(input);
+  const row = await ctx.shownEngines.find(input);
   if (row === undefined) throw engineNotFound();
   return toEngine(ctx, row);
 }

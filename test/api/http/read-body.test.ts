@@ -17,6 +17,7 @@ const CALLER: Caller = {
   productId: "product",
   policy: {},
   scopes: [],
+  limits: { requests: null, turns: null },
   actor: { kind: "platform_key", id: "key", name: "name" },
 };
 
