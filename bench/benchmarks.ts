@@ -1,9 +1,11 @@
 import type { Benchmark } from "./benchmark.ts";
+import { admit } from "./benchmarks/admit.ts";
 import { auditedChanges } from "./benchmarks/audited-changes.ts";
 import { enginesGet } from "./benchmarks/engines-get.ts";
 import { firstEvent } from "./benchmarks/first-event.ts";
 import { eventLatency } from "./benchmarks/event-latency.ts";
 import { flood } from "./benchmarks/flood.ts";
+import { manyEngines } from "./benchmarks/many-engines.ts";
 import { manyTurns } from "./benchmarks/many-turns.ts";
 import { provision } from "./benchmarks/provision.ts";
 import { quietStreams } from "./benchmarks/quiet-streams.ts";
@@ -19,6 +21,8 @@ export const BENCHMARKS: readonly Benchmark[] = [
   firstEvent,
   rpcCall,
   enginesGet,
+  admit,
+  manyEngines,
   provision,
   quietStreams,
   auditedChanges,

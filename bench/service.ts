@@ -38,7 +38,7 @@ export interface Service extends Pick<Program, "url" | "pid" | "readMemory">, As
   /** The CPU used so far by the service and its Postgres. */
   readCpu(): Promise<CpuReading>;
   /** The same for another program, which may use the same Postgres. */
-  readCpuOf(program: Program): Promise<CpuReading>;
+  readCpuOf(program: Pick<Program, "pid">): Promise<CpuReading>;
   openProduct(): Promise<Product>;
   /** Kills the service and starts it again. Resolves when it listens. Its engines and its Postgres go on. */
   crash(): Promise<void>;

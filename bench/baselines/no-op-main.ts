@@ -1,7 +1,7 @@
 import { KeyStates } from "../../server/keys/key-states.ts";
 import { openKeyring } from "../../server/keys/keyring.ts";
 import { openDatabase } from "../../db/client.ts";
-import { EngineSchema } from "../../server/api/routers/engine-schemas.ts";
+import { AdmittedEngine, EngineSchema } from "../../server/api/routers/engine-schemas.ts";
 import { openHttpServer } from "../../server/api/http/http-server.ts";
 import { platformProcedure } from "../../server/api/trpc/procedures.ts";
 import { appRouter } from "../../server/api/routers/router.ts";
@@ -15,7 +15,7 @@ import { openLog } from "../../server/log.ts";
 import { z } from "zod";
 
 /*
- * The service's whole API with an `engines.get` that does nothing: the same server, request log, keys, database and
+ * The service's whole API with an `engines.get` and an `engines.admit` that do nothing: the same server, request log, keys, database and
  * schemas.
  */
 
@@ -45,8 +45,12 @@ const doNothing = platformProcedure("read")
   .input(z.strictObject({ userId: z.string() }))
   .output(EngineSchema)
   .query(() => ENGINE);
-// Replaces the procedure in the real router, so that nothing else differs.
-Object.assign(appRouter._def.procedures, { "engines.get": doNothing });
+const admitNothing = platformProcedure("turns")
+  .input(z.strictObject({ userId: z.string() }))
+  .output(AdmittedEngine)
+  .mutation(() => ({ admitted: true, engine: ENGINE }) as const);
+// Replaces the procedures in the real router, so that nothing else differs.
+Object.assign(appRouter._def.procedures, { "engines.get": doNothing, "engines.admit": admitNothing });
 
 const { config } = parseConfig(process.env);
 const log = openLog(config.log);

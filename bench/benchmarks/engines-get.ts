@@ -1,8 +1,7 @@
-import { Pool } from "undici";
 import type { Benchmark } from "../benchmark.ts";
 import { toUsed } from "../cpu-meter.ts";
-import { measureRate } from "../measure-rate.ts";
 import { toCpuPer, toMeasure } from "../measure.ts";
+import { repeatCall } from "../repeat-call.ts";
 import { alternate } from "../rounds.ts";
 import { openService } from "../service.ts";
 import { USER } from "../user.ts";
@@ -19,7 +18,7 @@ export const enginesGet: Benchmark = {
     const { client, apiKey } = await service.openProduct();
     await client.api.engines.provision.mutate({ userId: USER });
     const noOp = await service.openBaseline("no-op");
-    const call = { apiKey, signal: ctx.signal };
+    const call = { apiKey, signal: ctx.signal, workers: WORKERS, durationMs: DURATION_MS, path: PATH };
     const sides = {
       noOp: () => repeatCall(noOp.url, call),
       ours: async () => {
@@ -45,21 +44,3 @@ export const enginesGet: Benchmark = {
     ];
   },
 };
-
-async function repeatCall(url: string, { apiKey, signal }: { apiKey: string; signal: AbortSignal }) {
-  const pool = new Pool(url, { connections: WORKERS });
-  const headers = { authorization: `Bearer ${apiKey}` };
-  try {
-    return await measureRate({
-      workers: WORKERS,
-      durationMs: DURATION_MS,
-      work: async () => {
-        const { statusCode, body } = await pool.request({ method: "GET", path: PATH, headers, signal });
-        const text = await body.text();
-        if (statusCode !== 200) throw new Error(`engines.get answered ${statusCode}: ${text}`);
-      },
-    });
-  } finally {
-    await pool.close();
-  }
-}
