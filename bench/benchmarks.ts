@@ -2,6 +2,7 @@ import type { Benchmark } from "./benchmark.ts";
 import { admit } from "./benchmarks/admit.ts";
 import { auditedChanges } from "./benchmarks/audited-changes.ts";
 import { enginesGet } from "./benchmarks/engines-get.ts";
+import { fairness } from "./benchmarks/fairness.ts";
 import { firstEvent } from "./benchmarks/first-event.ts";
 import { eventLatency } from "./benchmarks/event-latency.ts";
 import { flood } from "./benchmarks/flood.ts";
@@ -27,4 +28,5 @@ export const BENCHMARKS: readonly Benchmark[] = [
   quietStreams,
   auditedChanges,
   flood,
+  fairness,
 ];

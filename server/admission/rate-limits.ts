@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { LRUCache } from "lru-cache";
 import {
   countCalls,
@@ -11,6 +12,7 @@ import type { BaseContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
 import type { ProductCaller } from "../keys/caller.ts";
 import { SharedStatements } from "../shared-statements.ts";
+import { RefusalPace } from "./refusal-pace.ts";
 
 /** What one call has left of a limit, for the caller. */
 export interface Rate {
@@ -63,6 +65,7 @@ const NAMES: Readonly<Record<RateKind, { calls: string; field: string }>> = {
  */
 export class RateLimits {
   readonly #counts: SharedStatements<CallToCount, Counted>;
+  readonly #pace = new RefusalPace();
   readonly #full = new LRUCache<string, FullWindow>({ max: MAX_FULL_WINDOWS });
 
   constructor({ db }: Pick<BaseContext, "db">) {
@@ -85,8 +88,11 @@ export class RateLimits {
       ? { rates: [full], refusedBy: full, engine: undefined }
       : await this.#counts.add(productId, call);
     onRates?.(counted.rates);
-    if (counted.refusedBy !== undefined) throw rateLimited(counted.refusedBy);
-    return counted.engine;
+    if (counted.refusedBy === undefined) return counted.engine;
+    const error = rateLimited(counted.refusedBy);
+    const delayMs = this.#pace.take(productId, performance.now());
+    if (delayMs > 0) await sleep(delayMs);
+    throw error;
   }
 
   #findFull(productId: string, { limits, startsTurn }: CallToCount & Pick<LimitedCall, "limits">) {

@@ -75,6 +75,16 @@ const HEADERS = {
     schema: { type: "string" },
   },
   TurnId: { description: "The turn's id, also in refusals.", schema: { type: "string", format: "uuid" } },
+  RateLimitPolicy: {
+    description:
+      'The product\'s rate limits that concern this call, as in draft-ietf-httpapi-ratelimit-headers: `"requests";q=600;w=60`. `q` is the number of calls, `w` the window in seconds. `turns` counts started turns. Absent: the product has no such limit.',
+    schema: { type: "string" },
+  },
+  RateLimit: {
+    description:
+      'What is left of these limits: `"requests";r=599;t=42`. `r` is the number of calls, `t` the seconds until the window ends.',
+    schema: { type: "string" },
+  },
   RetryAfter: {
     description: "`retryAfterMs` in whole seconds, rounded up. Absent: the same request will not work later.",
     schema: { type: "integer", minimum: 0 },

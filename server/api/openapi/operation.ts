@@ -11,7 +11,16 @@ export type Operation = Record<string, unknown>;
 export type PathItem = Partial<Record<"get" | "post", Operation>>;
 
 const REQUEST_ID_HEADER = { "X-Request-Id": { $ref: "#/components/headers/RequestId" } };
-const REFUSAL_HEADERS = { ...REQUEST_ID_HEADER, "Retry-After": { $ref: "#/components/headers/RetryAfter" } };
+/** The headers of replies to a product's key, if the product has a rate limit. */
+export const RATE_HEADERS = {
+  "RateLimit-Policy": { $ref: "#/components/headers/RateLimitPolicy" },
+  RateLimit: { $ref: "#/components/headers/RateLimit" },
+};
+const REFUSAL_HEADERS = {
+  ...REQUEST_ID_HEADER,
+  ...RATE_HEADERS,
+  "Retry-After": { $ref: "#/components/headers/RetryAfter" },
+};
 
 /** The names of the responses to refused requests, in the document's components. */
 export type RefusalName = "TrpcRefusal" | "RawRefusal";

@@ -11,6 +11,7 @@ import {
   LAST_EVENT_ID_PARAMETER,
   type Operation,
   type PathItem,
+  RATE_HEADERS,
   REQUEST_ID_PARAMETER,
   toRefusals,
   toResponse,
@@ -19,6 +20,8 @@ import {
 } from "./operation.ts";
 import { toReasons } from "./procedure-reasons.ts";
 import { GapSchema } from "./reply-schemas.ts";
+
+const HEADERS = { ...TURN_ID_HEADER, ...RATE_HEADERS };
 
 /** What the document says of a raw route beyond its procedure. */
 interface RouteText {
@@ -137,7 +140,7 @@ function toOperation(procedure: DocumentedProcedure, text: RouteText, schemas: C
             200: toStream(schemas),
             204: toResponse("You have the end already. There is nothing to come back for."),
           }
-        : { 200: toResponse("The reply.", jsonContent(schemas.ofOutput(procedure.output)), TURN_ID_HEADER) }),
+        : { 200: toResponse("The reply.", jsonContent(schemas.ofOutput(procedure.output)), HEADERS) }),
       ...toRefusals(reasons, "RawRefusal"),
     },
   };
@@ -167,7 +170,7 @@ function toStream(schemas: ComponentSchemas): Operation {
   ]);
   const description =
     "The stream. After 15 s of silence comes a comment line. If the stream ends without `enginehouse.end`, come back with `Last-Event-ID`.";
-  return toResponse(description, content, TURN_ID_HEADER);
+  return toResponse(description, content, HEADERS);
 }
 
 /** The body of `/execute` in the engine's own spelling. */

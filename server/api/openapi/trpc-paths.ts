@@ -1,4 +1,5 @@
 import type { z } from "zod";
+import type { Access } from "../../admission/admit-call.ts";
 import type { Reason } from "../../errors.ts";
 import { ProductField } from "../trpc/procedures.ts";
 import type { ComponentSchemas, JsonSchema } from "./component-schemas.ts";
@@ -9,6 +10,7 @@ import {
   LAST_EVENT_ID_PARAMETER,
   type Operation,
   type PathItem,
+  RATE_HEADERS,
   REQUEST_ID_PARAMETER,
   toRefusals,
   toResponse,
@@ -75,7 +77,11 @@ function toShared(procedure: DocumentedProcedure, schemas: ComponentSchemas): Op
       output === undefined
         ? { 200: toStream(schemas), ...toRefusals(BEFORE_STREAM, "TrpcRefusal") }
         : {
-            200: toResponse("The reply.", jsonContent(toEnvelope(schemas.ofOutput(output)))),
+            200: toResponse(
+              "The reply.",
+              jsonContent(toEnvelope(schemas.ofOutput(output))),
+              toRateHeaders(meta.access),
+            ),
             ...toRefusals(reasons, "TrpcRefusal"),
           },
   };
@@ -130,5 +136,10 @@ function toStream(schemas: ComponentSchemas): Operation {
   ]);
   const description =
     "The stream. It has this status also when the call is refused: then the refusal is a message. If the stream ends without `return` and without `serialized-error`, come back with the last `id`.";
-  return toResponse(description, content);
+  return toResponse(description, content, RATE_HEADERS);
+}
+
+/** Only calls of products are counted. */
+function toRateHeaders(access: Access | undefined): object {
+  return access === undefined || access === "operator" ? {} : RATE_HEADERS;
 }
