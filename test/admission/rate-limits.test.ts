@@ -137,32 +137,37 @@ test("retryAfterMs lasts to the end of the window, and up to the jitter longer",
   for (let tenth = 0; tenth < 10; tenth += 1) expect(tenths).toContain(tenth);
 });
 
-describe("the window, by the database's clock", () => {
-  const calls = (count: number) => Array.from({ length: count }, () => ({ startsTurn: false }));
-  const count = async (productId: string, number: number) => {
-    const { windows } = await countCalls(ctx.db, productId, calls(number));
-    return windows.requests;
-  };
-  const at = async (shift: string) => shiftDatabaseClock(ctx.url, shift);
-  /** The clock stands still, so that a test can name the very border. */
-  const standAt = async (instant: string) =>
-    ctx.raw.unsafe(
-      `create or replace function orch_now() returns timestamptz language sql stable
-       as $$ select timestamptz '${instant}' $$`,
-    );
+/** Counts so many calls, and returns the window of the limit for calls. */
+async function countRequests(productId: string, calls: number) {
+  const { windows } = await countCalls(
+    ctx.db,
+    productId,
+    Array.from({ length: calls }, () => ({ startsTurn: false })),
+  );
+  return windows.requests;
+}
 
+const shift = async (interval: string) => shiftDatabaseClock(ctx.url, interval);
+/** The database's clock stands still, so that a test can name the very border. */
+const standAt = async (instant: string) =>
+  ctx.raw.unsafe(
+    `create or replace function orch_now() returns timestamptz language sql stable
+     as $$ select timestamptz '${instant}' $$`,
+  );
+
+describe("the window, by the database's clock", () => {
   test("begins with the first call, and lasts exactly a minute", async () => {
     try {
       const { productId } = await addLimited({ rateLimitRpm: 5 });
       await standAt("2030-01-01 10:00:07.5Z");
-      expect(await count(productId, 3)).toEqual({ limit: 5, taken: 3, used: 3, leftMs: WINDOW_MS });
+      expect(await countRequests(productId, 3)).toEqual({ limit: 5, taken: 3, used: 3, leftMs: WINDOW_MS });
       await standAt("2030-01-01 10:01:07.499999Z");
-      expect(await count(productId, 4)).toMatchObject({ taken: 2, used: 5 });
-      expect(await count(productId, 1)).toMatchObject({ taken: 0, used: 5 });
+      expect(await countRequests(productId, 4)).toMatchObject({ taken: 2, used: 5 });
+      expect(await countRequests(productId, 1)).toMatchObject({ taken: 0, used: 5 });
       await standAt("2030-01-01 10:01:07.5Z");
-      expect(await count(productId, 9)).toEqual({ limit: 5, taken: 5, used: 5, leftMs: WINDOW_MS });
+      expect(await countRequests(productId, 9)).toEqual({ limit: 5, taken: 5, used: 5, leftMs: WINDOW_MS });
     } finally {
-      await at("0");
+      await shift("0");
     }
   });
 
@@ -170,23 +175,23 @@ describe("the window, by the database's clock", () => {
     try {
       const { productId } = await addLimited({ rateLimitRpm: 5 });
       await standAt("2030-01-01 10:00:00.2Z");
-      await count(productId, 4);
+      await countRequests(productId, 4);
       await standAt("2030-01-01 10:00:00Z");
-      expect(await count(productId, 4)).toMatchObject({ taken: 1, used: 5 });
+      expect(await countRequests(productId, 4)).toMatchObject({ taken: 1, used: 5 });
     } finally {
-      await at("0");
+      await shift("0");
     }
   });
 
   test("begins anew after the clock was set back by more than a window", async () => {
     try {
       const { productId } = await addLimited({ rateLimitRpm: 1 });
-      await at("1 hour");
-      expect(await count(productId, 1)).toMatchObject({ taken: 1 });
-      await at("0");
-      expect(await count(productId, 2)).toMatchObject({ taken: 1, used: 1 });
+      await shift("1 hour");
+      expect(await countRequests(productId, 1)).toMatchObject({ taken: 1 });
+      await shift("0");
+      expect(await countRequests(productId, 2)).toMatchObject({ taken: 1, used: 1 });
     } finally {
-      await at("0");
+      await shift("0");
     }
   });
 
@@ -194,14 +199,14 @@ describe("the window, by the database's clock", () => {
     try {
       const { productId } = await addLimited({ rateLimitRpm: 5 });
       const rows = async () => ctx.raw`select from rate_windows where product_id = ${productId}`;
-      await count(productId, 1);
+      await countRequests(productId, 1);
       await removeOldRateWindows(ctx.db);
       expect(await rows()).toHaveLength(1);
-      await at("61 minutes");
+      await shift("61 minutes");
       await removeOldRateWindows(ctx.db);
       expect(await rows()).toHaveLength(0);
     } finally {
-      await at("0");
+      await shift("0");
     }
   });
 });

@@ -8,6 +8,7 @@ import { ADMIN_KEY, type Api, openApi, type Reply } from "./open-api.ts";
 /** What each procedure requires: scopes of a platform key, an operator key, or nothing. */
 const NEEDS = {
   "engines.provision": "lifecycle",
+  "engines.admit": "turns",
   "engines.get": "read",
   "engines.list": "read",
   "engines.start": "lifecycle",

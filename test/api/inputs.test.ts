@@ -21,6 +21,7 @@ const request = { message: "hi", taskId: "t" };
 /** A valid input of each query and mutation. Its call disturbs no other test. */
 const GOOD: [string, "query" | "mutate", "product" | "operator", () => object][] = [
   ["engines.provision", "mutate", "product", () => ({ userId: "ada" })],
+  ["engines.admit", "mutate", "product", () => ({ userId: "ada" })],
   ["engines.get", "query", "product", () => ({ userId: "ada" })],
   ["engines.list", "query", "product", () => ({ limit: 1 })],
   ["engines.start", "mutate", "product", () => ({ userId: "ada" })],

@@ -54,12 +54,10 @@ export async function proveFairLimits({ limit, callers, rounds }: FairLimitsInpu
       }
     }
   };
-  let hasEnded = false;
-  const flooding = Promise.all(Array.from({ length: callers }, flood)).finally(() => {
-    hasEnded = true;
-  });
+  const ended = new AbortController();
+  const flooding = Promise.all(Array.from({ length: callers }, flood)).finally(() => ended.abort());
   let others = 0;
-  while (!hasEnded) {
+  while (!ended.signal.aborted) {
     const input = { userId: "ada", method: "nothing" };
     expect(await raw.api.mutate("rpc.call", { key: raw.key, input })).toMatchObject({ status: 200 });
     others += 1;
