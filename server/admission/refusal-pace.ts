@@ -3,7 +3,7 @@ import { LRUCache } from "lru-cache";
 /** So many refusals of a product are answered at once before they are paced. */
 const BURST = 20;
 /** After the burst, a product gets a refusal each so many milliseconds. */
-const INTERVAL_MS = 10;
+const INTERVAL_MS = 20;
 /** No refusal waits longer. */
 export const MAX_DELAY_MS = 1_000;
 const MAX_PRODUCTS = 10_000;
