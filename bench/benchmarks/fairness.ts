@@ -11,7 +11,9 @@ const CALLS = 300;
 const FLOODERS = 32;
 /** The pause between two calls of the other product. */
 const PACE_MS = 5;
-/** Low, because a product may do real work up to its limits. The flood is what comes after that. */
+/** In this time the flood reaches its limits. */
+const FILL_MS = 5_000;
+/** Low, because a product may do real work up to its limits. The measure is about the flood that comes after it. */
 const POLICY = { rateLimitRpm: 60, turnLimitRpm: 10 };
 
 /** One product calls everything without a pause, beyond its limits. Another product calls its engine in the same time. */
@@ -22,7 +24,8 @@ export const fairness: Benchmark = {
     const { client: other } = await service.openProduct();
     await other.api.engines.provision.mutate({ userId: USER });
     const flooding = await service.openProduct();
-    await flooding.client.api.engines.provision.mutate({ userId: USER });
+    // The second engine, too, which the flood provisions again and again.
+    for (const userId of [USER, "eve"]) await flooding.client.api.engines.provision.mutate({ userId });
     const operator = createClient({ url: service.url, key: service.adminKey });
     await operator.api.products.updatePolicy.mutate({ productId: flooding.productId, policy: POLICY });
     await callOften(other, 3 * CALLS);
@@ -33,6 +36,7 @@ export const fairness: Benchmark = {
     for (let round = 0; round < ROUNDS; round += 1) {
       quiet.push(quantile(await callOften(other, CALLS), 0.99));
       await using _flood = await openFlood(service, flooding.apiKey);
+      await sleep(FILL_MS, undefined, { signal: ctx.signal });
       flooded.push(quantile(await callOften(other, CALLS), 0.99));
     }
     return [
