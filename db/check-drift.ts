@@ -14,10 +14,10 @@ try {
   const output = await generateInto(copyDir);
   const drift = await listNewFiles(copyDir);
   if (drift.length > 0) {
-    fail(`db/schema.ts has changes without a migration: ${remedy}\n${drift.join("\n")}`);
+    fail(`the schema has changes without a migration: ${remedy}\n${drift.join("\n")}`);
   } else if (!output.includes("No schema changes")) {
     // drizzle-kit exits with 0 even when it fails or has a question, so only its output counts.
-    fail(`db/schema.ts and migrations/ differ, or drizzle-kit failed: ${remedy}\n${output}`);
+    fail(`the schema and migrations/ differ, or drizzle-kit failed: ${remedy}\n${output}`);
   }
 } finally {
   await rm(copyDir, { recursive: true, force: true });
@@ -27,7 +27,13 @@ async function generateInto(dir: string): Promise<string> {
   const program = join(rootDir, "node_modules", "drizzle-kit", "bin.cjs");
   // drizzle-kit puts "./" before this path, so it must be relative.
   const out = `--out=${relative(rootDir, dir)}`;
-  const args = [program, "generate", "--dialect=postgresql", "--schema=./db/schema.ts", out];
+  const args = [
+    program,
+    "generate",
+    "--dialect=postgresql",
+    "--schema=./db/{schema,rate-windows-table}.ts",
+    out,
+  ];
   return new Promise((resolve) => {
     const child = execFile(process.execPath, args, { cwd: rootDir }, (error, stdout, stderr) => {
       resolve(`${stdout}${stderr}${error?.message ?? ""}`.trim());
