@@ -2,6 +2,6 @@ import { defineConfig } from "drizzle-kit";
 
 export default defineConfig({
   dialect: "postgresql",
-  schema: "./db/{schema,rate-windows-table}.ts",
+  schema: "./db/{schema,key-tables,limit-tables}.ts",
   out: "./migrations",
 });

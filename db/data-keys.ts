@@ -1,5 +1,5 @@
 import type { RawSql } from "./client.ts";
-import type { dataKeys } from "./schema.ts";
+import type { dataKeys } from "./key-tables.ts";
 
 export type DataKeyRow = typeof dataKeys.$inferSelect;
 

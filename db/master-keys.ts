@@ -1,7 +1,7 @@
 import { eq, ne } from "drizzle-orm";
 import type { Db } from "./client.ts";
 import { orchNow } from "./engines.ts";
-import { masterKeys } from "./schema.ts";
+import { masterKeys } from "./key-tables.ts";
 
 export type MasterKeyRow = Pick<typeof masterKeys.$inferSelect, "keyId" | "checkValue">;
 

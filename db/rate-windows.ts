@@ -1,7 +1,7 @@
 import { sql, type SQL } from "drizzle-orm";
 import type { Db } from "./client.ts";
 import { toStatement } from "./prepared-statement.ts";
-import type { RATE_KINDS } from "./rate-windows-table.ts";
+import type { RATE_KINDS } from "./limit-tables.ts";
 import {
   placeEngines,
   SHOWN_ENGINES,

@@ -10,10 +10,10 @@ import {
   pgTable,
   primaryKey,
   text,
-  timestamp,
   uniqueIndex,
   uuid,
 } from "drizzle-orm/pg-core";
+import { instant, oneOf } from "./column-kinds.ts";
 
 /*
  * Partitions, triggers and functions are hand-written SQL in the migrations, because drizzle-kit does not see them.
@@ -47,7 +47,6 @@ export interface EngineSpec {
   catalogPath: string;
 }
 
-const at = (name: string) => timestamp(name, { withTimezone: true, mode: "string" });
 const long = (name: string) => bigint(name, { mode: "number" });
 const bytes = customType<{ data: Uint8Array }>({ dataType: () => "bytea" });
 
@@ -72,9 +71,6 @@ export const TURN_STATUSES = [
 ] as const;
 export const SCOPES = ["read", "lifecycle", "turns", "rpc", "keys"] as const;
 
-const oneOf = (column: string, values: readonly string[]) =>
-  sql.raw(`${column} in (${values.map((value) => `'${value}'`).join(", ")})`);
-
 /** One row: the id of this installation, and the runtime of its engines. */
 export const instance = pgTable(
   "instance",
@@ -83,8 +79,8 @@ export const instance = pgTable(
     id: uuid().notNull(),
     runtimeKind: text(),
     runtimeHost: text(),
-    markedAt: at("marked_at"),
-    createdAt: at("created_at").notNull(),
+    markedAt: instant("marked_at"),
+    createdAt: instant("created_at").notNull(),
   },
   () => [check("instance_singleton_check", sql.raw("singleton"))],
 );
@@ -94,15 +90,8 @@ export const replicas = pgTable("replicas", {
   runtimeHost: text("runtime_host").notNull(),
   /** The host's boot id, pid namespace, pid and start time. null: the replica does not run on Linux. */
   processIdentity: text("process_identity"),
-  startedAt: at("started_at").notNull(),
-  heartbeatAt: at("heartbeat_at").notNull(),
-});
-
-/** The master keys that values of this database were made with. The check value proves which key it was. */
-export const masterKeys = pgTable("master_keys", {
-  keyId: text("key_id").primaryKey(),
-  checkValue: text("check_value").notNull(),
-  createdAt: at("created_at").notNull(),
+  startedAt: instant("started_at").notNull(),
+  heartbeatAt: instant("heartbeat_at").notNull(),
 });
 
 export const products = pgTable(
@@ -112,8 +101,8 @@ export const products = pgTable(
     slug: text().notNull(),
     name: text().notNull(),
     policy: jsonb().notNull().default({}),
-    createdAt: at("created_at").notNull(),
-    deletedAt: at("deleted_at"),
+    createdAt: instant("created_at").notNull(),
+    deletedAt: instant("deleted_at"),
     /** Covers id, slug, policy and whether the product is removed. */
     mac: text(),
   },
@@ -135,11 +124,11 @@ export const platformKeys = pgTable(
     prefix: text().notNull(),
     hash: text().notNull(),
     scopes: text({ enum: SCOPES }).array().notNull(),
-    createdAt: at("created_at").notNull(),
-    expiresAt: at("expires_at"),
+    createdAt: instant("created_at").notNull(),
+    expiresAt: instant("expires_at"),
     /** The key is refused from this instant on. During a grace period, the instant lies in the future. */
-    revokedAt: at("revoked_at"),
-    lastUsedAt: at("last_used_at"),
+    revokedAt: instant("revoked_at"),
+    lastUsedAt: instant("last_used_at"),
     /** Covers every column but the time of the last use. */
     mac: text(),
   },
@@ -156,10 +145,10 @@ export const operators = pgTable(
     name: text().notNull(),
     prefix: text().notNull(),
     hash: text().notNull(),
-    createdAt: at("created_at").notNull(),
-    expiresAt: at("expires_at"),
-    revokedAt: at("revoked_at"),
-    lastUsedAt: at("last_used_at"),
+    createdAt: instant("created_at").notNull(),
+    expiresAt: instant("expires_at"),
+    revokedAt: instant("revoked_at"),
+    lastUsedAt: instant("last_used_at"),
     mac: text(),
   },
   (table) => [
@@ -203,7 +192,7 @@ export const engines = pgTable(
     /** The last observed process, as the runtime names it. A new process increments the generation. */
     processIdentity: text("process_identity"),
     /** When the last observed process started, by the clock of the runtime. */
-    processStartedAt: at("process_started_at"),
+    processStartedAt: instant("process_started_at"),
     generation: integer().notNull(),
     /** The process that a restart must replace. If the present process is another one, the restart has happened. */
     processToReplace: text("process_to_replace"),
@@ -223,21 +212,21 @@ export const engines = pgTable(
     mac: text(),
     endpointMac: text("endpoint_mac"),
 
-    bootStartedAt: at("boot_started_at"),
+    bootStartedAt: instant("boot_started_at"),
     bootMs: integer("boot_ms"),
-    firstReadyAt: at("first_ready_at"),
+    firstReadyAt: instant("first_ready_at"),
     healthFailures: integer("health_failures").notNull().default(0),
     restarts: integer().notNull().default(0),
     restartAttempts: integer("restart_attempts").notNull().default(0),
-    nextRestartAt: at("next_restart_at"),
-    nextCheckAt: at("next_check_at").notNull(),
+    nextRestartAt: instant("next_restart_at"),
+    nextCheckAt: instant("next_check_at").notNull(),
     leaseReplica: uuid("lease_replica"),
     fencingToken: long("fencing_token").notNull().default(0),
 
-    lastHealthAt: at("last_health_at"),
-    lastActivityAt: at("last_activity_at"),
-    createdAt: at("created_at").notNull(),
-    updatedAt: at("updated_at").notNull(),
+    lastHealthAt: instant("last_health_at"),
+    lastActivityAt: instant("last_activity_at"),
+    createdAt: instant("created_at").notNull(),
+    updatedAt: instant("updated_at").notNull(),
   },
   (table) => [
     uniqueIndex("engines_product_user_key").on(table.productId, table.userId),
@@ -259,7 +248,7 @@ export const tombstones = pgTable("tombstones", {
   userId: text("user_id").notNull(),
   runtimeHost: text("runtime_host").notNull(),
   volumeName: text("volume_name").notNull(),
-  destroyedAt: at("destroyed_at").notNull(),
+  destroyedAt: instant("destroyed_at").notNull(),
 });
 
 export const holds = pgTable(
@@ -268,7 +257,7 @@ export const holds = pgTable(
     engineId: uuid("engine_id").notNull(),
     replicaId: uuid("replica_id").notNull(),
     count: integer().notNull(),
-    expiresAt: at("expires_at").notNull(),
+    expiresAt: instant("expires_at").notNull(),
   },
   (table) => [primaryKey({ columns: [table.engineId, table.replicaId] })],
 );
@@ -293,8 +282,8 @@ export const turns = pgTable(
     lastSeq: long("last_seq").notNull().default(0),
     reservedSeq: long("reserved_seq").notNull(),
     bytes: long("bytes").notNull().default(0),
-    startedAt: at("started_at").notNull(),
-    endedAt: at("ended_at"),
+    startedAt: instant("started_at").notNull(),
+    endedAt: instant("ended_at"),
     /** The end as JSON text; null while the turn is live. The engine's words in it may be sealed. */
     end: text(),
   },
@@ -323,7 +312,7 @@ export const turnEvents = pgTable(
   {
     productId: uuid("product_id").notNull(),
     turnId: uuid("turn_id").notNull(),
-    turnStartedAt: at("turn_started_at").notNull(),
+    turnStartedAt: instant("turn_started_at").notNull(),
     firstSeq: long("first_seq").notNull(),
     lastSeq: long("last_seq").notNull(),
     /** A JSON array of events, as text; null if the row is sealed. */
@@ -334,37 +323,6 @@ export const turnEvents = pgTable(
     engineEventId: text("engine_event_id"),
   },
   (table) => [primaryKey({ columns: [table.productId, table.turnId, table.firstSeq, table.turnStartedAt] })],
-);
-
-/**
- * The keys of sealed turn content. The table is unlogged: WAL, base backups and standbys never hold a data key. A crash of
- * Postgres empties the table, and the replicas write their keys again.
- */
-export const dataKeys = pgTable("data_keys", {
-  id: uuid().primaryKey(),
-  /** The hour of the turns' start in UTC, as in the name of its partition: 2026112920. */
-  hour: text().notNull(),
-  /** The data key, sealed with a master key. */
-  sealed: text().notNull(),
-});
-
-export const STORED_KINDS = ["replies", "turn_log"] as const;
-
-/** How many bytes were stored for a product or an operator in each hour. */
-export const storedBytes = pgTable(
-  "stored_bytes",
-  {
-    /** A product's id, or `operator:<id of the key>`. */
-    scope: text().notNull(),
-    kind: text({ enum: STORED_KINDS }).notNull(),
-    /** When the hour began. */
-    hour: at("hour").notNull(),
-    bytes: long("bytes").notNull(),
-  },
-  (table) => [
-    primaryKey({ columns: [table.scope, table.kind, table.hour] }),
-    check("stored_bytes_kind_check", oneOf("kind", STORED_KINDS)),
-  ],
 );
 
 export const auditHeads = pgTable("audit_heads", {
@@ -380,7 +338,7 @@ export const auditLog = pgTable(
   {
     scope: text().notNull(),
     seq: long("seq").notNull(),
-    at: at("at").notNull(),
+    at: instant("at").notNull(),
     /** Canonical JSON of the actor. */
     actor: text().notNull(),
     action: text().notNull(),
@@ -413,8 +371,8 @@ export const idempotency = pgTable(
     /** The object of the first attempt, such as an engine id. After a crash, a retry resumes the work on this object. */
     subject: text(),
     replySealed: text("reply_sealed"),
-    createdAt: at("created_at").notNull(),
-    expiresAt: at("expires_at").notNull(),
+    createdAt: instant("created_at").notNull(),
+    expiresAt: instant("expires_at").notNull(),
   },
   (table) => [
     primaryKey({ columns: [table.scope, table.key] }),

@@ -88,18 +88,6 @@ describe.skipIf(ip === undefined || iptables === undefined || process.getuid?.()
       await once(child.stdout, "data");
     };
 
-    /** The addresses that a program in the namespace can connect to. */
-    const reached = async (namespace: string, addresses: readonly string[]) => {
-      const program = `
-        const { connect } = require("net");
-        for (const host of ${JSON.stringify(addresses)}) {
-          const socket = connect({ host, port: ${PORT} });
-          socket.setTimeout(5000, () => socket.destroy());
-          socket.on("connect", () => { console.log(host); socket.destroy(); }).on("error", () => {});
-        }`;
-      const { stdout } = await at(namespace, process.execPath, "-e", program);
-      return stdout.split("\n").filter((line) => line !== "");
-    };
     const ALL = [PUBLIC, PRIVATE, RESOLVER, METADATA, GATEWAY];
     const reachedByEngine = async () => (await reached(engine, ALL)).toSorted();
 
@@ -132,3 +120,16 @@ describe.skipIf(ip === undefined || iptables === undefined || process.getuid?.()
     });
   },
 );
+
+/** The addresses that a program in the namespace can connect to. */
+async function reached(namespace: string, addresses: readonly string[]): Promise<string[]> {
+  const program = `
+    const { connect } = require("net");
+    for (const host of ${JSON.stringify(addresses)}) {
+      const socket = connect({ host, port: ${PORT} });
+      socket.setTimeout(5000, () => socket.destroy());
+      socket.on("connect", () => { console.log(host); socket.destroy(); }).on("error", () => {});
+    }`;
+  const { stdout } = await at(namespace, process.execPath, "-e", program);
+  return stdout.split("\n").filter((line) => line !== "");
+}

@@ -81,7 +81,10 @@ async function isNamed(ctx: Context, keyId: string): Promise<boolean> {
   const texts = await Promise.all(
     Object.values(SEALED_TABLES).map(async ({ columns }) => ctx.db.select().from(columns.table)),
   );
-  return JSON.stringify(texts).includes(keyId);
+  // A fingerprint is a MAC of an input that is not stored, so nobody can make it again. It ends with its record.
+  return JSON.stringify(texts, (name, value: unknown) => (name === "fingerprint" ? "" : value)).includes(
+    keyId,
+  );
 }
 
 test("after a reseal in batches, the old master key can be dropped and everything works", async () => {
@@ -94,6 +97,7 @@ test("after a reseal in batches, the old master key can be dropped and everythin
   await expect(check(both.ctx, NEW)).rejects.toThrow(`"${OLD_ID}", which is missing`);
 
   const replies = await resealAll(both.ctx, 4);
+  expect(await replay(both.ctx)).toBe(stored);
   expect(replies.length).toBeGreaterThan(3);
   expect(replies.every(({ resealed }) => resealed <= 4)).toBe(true);
   expect(replies.at(-1)).toMatchObject({ remaining: 0 });
@@ -109,7 +113,8 @@ test("after a reseal in batches, the old master key can be dropped and everythin
   expect(apiKey).toMatch(/^ehe_/);
   expect(await authenticate(next.ctx, filled.apiKey)).toMatchObject({ productId: filled.productId });
   expect(await authenticate(next.ctx, filled.operatorKey)).toMatchObject({ name: "grace" });
-  expect(await replay(next.ctx)).toBe(stored);
+  // Whether the repeated call has the same input cannot be told any more, so it is refused and not made again.
+  await expect(replay(next.ctx)).rejects.toMatchObject({ reason: "IDEMPOTENCY_MISMATCH" });
   const rotation = { ...toCall(user, user.userId), when: "now" } as const;
   expect((await rotateEngineKey(next.ctx, rotation)).apiKey).not.toBe(apiKey);
 });
