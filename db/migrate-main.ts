@@ -1,33 +1,57 @@
 import "../cli/quick-imports.ts";
 import { exitIfAnswered } from "../cli/command-line.ts";
 
-const SETTINGS = ["ORCH_MIGRATION_DATABASE_URL", "ORCH_DATABASE_URL"];
+const SETTINGS = [
+  "ORCH_MIGRATION_DATABASE_URL",
+  "ORCH_DATABASE_URL",
+  "ORCH_DB_SERVICE_ROLE",
+  "ORCH_AUDIT_RETENTION_S",
+];
 exitIfAnswered({
   settings: SETTINGS,
   usage: `
 npm run db:migrate    bring the schema of the database up to date
 
-The database is ORCH_MIGRATION_DATABASE_URL, or ORCH_DATABASE_URL if that is not set. Exit codes: 0 when the schema is
-current, 1 when a migration failed, 2 when no database is configured.`,
+The database is ORCH_MIGRATION_DATABASE_URL, or ORCH_DATABASE_URL if that is not set. Its role owns the schema.
+The role of the service gets the rights that it needs: ORCH_DB_SERVICE_ROLE, or the role of ORCH_DATABASE_URL.
+ORCH_AUDIT_RETENTION_S is how many seconds the audit log is kept; without it, for ever.
+
+Exit codes: 0 when the schema is current, 1 when a migration failed, 2 when a setting is missing or wrong.`,
 });
 
-const url = process.env["ORCH_MIGRATION_DATABASE_URL"] || process.env["ORCH_DATABASE_URL"];
+const MIN_RETENTION_S = 86_400;
+const ownUrl = process.env["ORCH_DATABASE_URL"] || undefined;
+const url = process.env["ORCH_MIGRATION_DATABASE_URL"] || ownUrl;
+const retention = process.env["ORCH_AUDIT_RETENTION_S"]?.trim() || undefined;
+const retentionS = retention === undefined ? undefined : Number(retention);
 
-if (url) {
-  await run(url);
+if (url === undefined) {
+  refuse("no database is configured: set ORCH_MIGRATION_DATABASE_URL or ORCH_DATABASE_URL");
+} else if (retentionS !== undefined && !(retentionS >= MIN_RETENTION_S && Number.isFinite(retentionS))) {
+  refuse(`ORCH_AUDIT_RETENTION_S is "${retention}": it takes seconds from ${MIN_RETENTION_S}`);
 } else {
-  process.stderr.write(
-    "db:migrate: no database is configured: set ORCH_MIGRATION_DATABASE_URL or ORCH_DATABASE_URL\n",
-  );
+  await run(url);
+}
+
+function refuse(problem: string): void {
+  process.stderr.write(`db:migrate: ${problem}\n`);
   process.exitCode = 2;
 }
 
 async function run(databaseUrl: string): Promise<void> {
   const { checkServer } = await import("./check-server.ts");
   const { migrateDatabase } = await import("./migrate.ts");
+  const { prepareService } = await import("./prepare-service.ts");
+  const { findRole } = await import("./service-role.ts");
   try {
     await checkServer(databaseUrl);
     const { applied } = await migrateDatabase({ url: databaseUrl, log: print });
+    await prepareService({
+      url: databaseUrl,
+      serviceRole: process.env["ORCH_DB_SERVICE_ROLE"] || (ownUrl && findRole(ownUrl)),
+      auditRetentionMs: retentionS === undefined ? undefined : retentionS * 1_000,
+      log: print,
+    });
     print(applied === 0 ? "nothing to apply, the schema is current" : `${applied} migrations applied`);
   } catch (error) {
     // The error itself may contain the url with its password.

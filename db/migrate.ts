@@ -50,12 +50,24 @@ function toSchemaState(migrations: readonly Migration[], applied: ReadonlySet<st
   return known.isSubsetOf(applied) ? "current" : "pending";
 }
 
-async function applyNext(sql: postgres.Sql, migrations: Migration[]): Promise<Migration | undefined> {
-  return sql.begin(async (tx) => {
+/** Begins a transaction that holds the migration lock. */
+export async function withMigrationLock<T>(
+  sql: postgres.Sql,
+  work: (tx: postgres.TransactionSql) => Promise<T>,
+): Promise<T> {
+  const result = await sql.begin(async (tx) => {
     // Another migration may hold the migration lock for long. The service's traffic holds table locks only briefly.
     await tx`set local lock_timeout = '15min'`;
     await tx`select pg_advisory_xact_lock(${lockKey}::bigint)`;
     await tx`set local lock_timeout = '10s'`;
+    // Wrapped, because postgres.js awaits the elements of an array.
+    return { value: await work(tx) };
+  });
+  return (result as { value: T }).value;
+}
+
+async function applyNext(sql: postgres.Sql, migrations: Migration[]): Promise<Migration | undefined> {
+  return withMigrationLock(sql, async (tx) => {
     const applied = await listAppliedHashes(tx);
     if (toSchemaState(migrations, applied) === "unknown") {
       throw new Error("the database has a migration that this version does not know: run the newer version");
@@ -88,7 +100,8 @@ async function listAppliedHashes(sql: postgres.Sql | postgres.TransactionSql): P
   return new Set(rows.map(({ hash }) => hash));
 }
 
-async function withConnection<T>(url: string, work: (sql: postgres.Sql) => Promise<T>): Promise<T> {
+/** Runs the work on a connection of its own, with the time limits of migrations. */
+export async function withConnection<T>(url: string, work: (sql: postgres.Sql) => Promise<T>): Promise<T> {
   const sql = postgres(url, {
     max: 1,
     connect_timeout: 10,

@@ -357,6 +357,38 @@ export const auditLog = pgTable(
   ],
 );
 
+export const ANCHOR_KINDS = ["head", "start"] as const;
+
+/**
+ * What the service vouches for with a MAC, for each chain. `head`: no row up to `seq` may differ from what the service
+ * saw then. `start`: retention has removed every row up to `seq`, and the next row links to `hash`.
+ */
+export const auditAnchors = pgTable(
+  "audit_anchors",
+  {
+    scope: text().notNull(),
+    kind: text({ enum: ANCHOR_KINDS }).notNull(),
+    seq: long("seq").notNull(),
+    hash: text().notNull(),
+    at: at("at").notNull(),
+    mac: text().notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.scope, table.kind] }),
+    check("audit_anchors_kind_check", oneOf("kind", ANCHOR_KINDS)),
+  ],
+);
+
+/** How old rows of the audit log must be before they may be removed. Only the owner of the schema writes it. */
+export const auditRetention = pgTable(
+  "audit_retention",
+  {
+    singleton: boolean().primaryKey().default(true),
+    seconds: long("seconds").notNull(),
+  },
+  () => [check("audit_retention_singleton_check", sql.raw("singleton"))],
+);
+
 export const idempotency = pgTable(
   "idempotency",
   {

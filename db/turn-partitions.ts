@@ -1,4 +1,8 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { RawSql } from "./client.ts";
+import { findPostgresError } from "./postgres-error.ts";
+
+const LOCK_NOT_AVAILABLE = "55P03";
 
 /** Creates the hourly partition for the instant `at`, if it is missing. `at` may have any format that Postgres reads. */
 export async function ensureTurnPartitionAt(raw: RawSql, at: string): Promise<void> {
@@ -47,29 +51,24 @@ export async function listRetiredTurnPartitions(raw: RawSql, retentionMs: number
     order by state = 'attached', low`;
 }
 
-/** How long dropping a partition may block readers and writers. */
-const LOCK_TIMEOUT = "2s";
+const DROP_ATTEMPTS = 10;
+const DROP_PAUSE_MS = 200;
 
 /**
- * Detaches the partition without blocking writers, then drops it.
+ * Drops the partition. That needs an exclusive lock of `turn_events`, for which each attempt waits 50 ms only: readers and
+ * writers that come meanwhile wait behind it.
  *
- * @throws if Postgres grants no lock in time. The next attempt continues from the state reached so far.
+ * @throws if Postgres grants no lock in any attempt.
  */
 export async function dropTurnPartition(raw: RawSql, partition: TurnPartition): Promise<void> {
-  const connection = await raw.reserve();
-  try {
-    // `detach … concurrently` cannot run in a transaction, so the lock timeout is set for the session.
-    await connection.unsafe(`set lock_timeout = '${LOCK_TIMEOUT}'`);
-    const detach = partition.state === "pending" ? "finalize" : "concurrently";
-    if (partition.state !== "detached") {
-      await connection.unsafe(`alter table turn_events detach partition ${partition.name} ${detach}`);
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await raw`select drop_turn_partition(${partition.name})`;
+      return;
+    } catch (error) {
+      if (findPostgresError(error)?.code !== LOCK_NOT_AVAILABLE || attempt === DROP_ATTEMPTS) throw error;
     }
-    await connection.unsafe(`drop table ${partition.name}`);
-  } finally {
-    await connection.unsafe("set lock_timeout to default").catch(() => {
-      // The connection has broken, so its settings do not matter.
-    });
-    connection.release();
+    await delay(DROP_PAUSE_MS);
   }
 }
 

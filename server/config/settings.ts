@@ -1,4 +1,5 @@
 import {
+  auditRetentionSeconds,
   capabilities,
   command,
   databaseUrl,
@@ -18,6 +19,7 @@ import {
   path,
   port,
   retentionSeconds,
+  roleName,
   seconds,
   userName,
   variableNames,
@@ -72,6 +74,7 @@ export const SETTINGS = {
     ...databaseUrl,
     secret: true,
   }),
+  databaseServiceRole: optional("ORCH_DB_SERVICE_ROLE", "the role of ORCH_DATABASE_URL", roleName),
   migrateOnBoot: withDefault("ORCH_MIGRATE_ON_BOOT", "true", { ...flag, productionDefault: "false" }),
   databasePool: withDefault("ORCH_DB_POOL", "10", wholeNumber(2, 100)),
 
@@ -128,6 +131,7 @@ export const SETTINGS = {
   heartbeatMs: withDefault("ORCH_HEARTBEAT_S", "5", seconds(0.05, 3_600)),
   leaseMs: withDefault("ORCH_LEASE_S", "15", seconds(0.1, 86_400)),
 
+  auditRetentionMs: optional("ORCH_AUDIT_RETENTION_S", "for ever", auditRetentionSeconds),
   turnRetentionMs: withDefault("ORCH_TURN_RETENTION_S", "10800", retentionSeconds),
   turnMaxBytes: withDefault("ORCH_TURN_MAX_BYTES", "67108864", wholeNumber(1, 1_099_511_627_776)),
   eventMaxBytes: withDefault("ORCH_EVENT_MAX_BYTES", "1048576", wholeNumber(1, 67_108_864)),

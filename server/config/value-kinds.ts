@@ -38,6 +38,8 @@ export function seconds(min: number, max: number = MAX_TIMER_S): ValueKind<numbe
 }
 
 export const retentionSeconds = seconds(1, MAX_RETENTION_S);
+/** From a day to a hundred years. */
+export const auditRetentionSeconds = seconds(86_400, 100 * MAX_RETENTION_S);
 export const port = wholeNumber(1, 65_535);
 /** 0: the system picks a free port. */
 export const listenPort = wholeNumber(0, 65_535);
@@ -66,6 +68,7 @@ export const userName = matching(
   /^[A-Za-z0-9_.-]+(?::[A-Za-z0-9_.-]+)?$/,
   "uid[:gid], or a user name of the image",
 );
+export const roleName = matching(/^[A-Za-z_][A-Za-z0-9_$-]{0,62}$/, "the name of a Postgres role");
 export const dockerHost = matching(
   /^(?:unix:\/\/\/|(?:tcp|https?):\/\/[^\s/])\S*$/,
   "unix:///path, tcp://host:port, http://… or https://…",

@@ -10,7 +10,7 @@ import type { AuditEntry } from "../../server/audit/audit-entry.ts";
 import { GENESIS_HASH } from "../../server/audit/audit-row.ts";
 import { listAudit } from "../../server/audit/list-audit.ts";
 import { verifyAudit } from "../../server/audit/verify-audit.ts";
-import { openTestDatabase, type TestDatabase } from "../support/test-database.ts";
+import { openTestDatabase, runAsAdmin, type TestDatabase } from "../support/test-database.ts";
 
 let testDatabase: TestDatabase;
 let database: Database;
@@ -94,24 +94,15 @@ test("any JSON metadata is recorded and verifies, also with lone surrogates and 
   expect(await verifyAudit(database, { scope })).toMatchObject({ ok: true, checked: 50 });
 });
 
-test("the database refuses updates and deletes of rows", async () => {
-  const scope = randomUUID();
-  await append(entry(scope));
-  for (const statement of [
-    sql`update audit_log set user_id = 'x' where scope = ${scope}`,
-    sql`delete from audit_log where scope = ${scope}`,
-  ]) {
-    await expect(database.db.execute(statement)).rejects.toMatchObject({
-      cause: { message: expect.stringContaining("append-only") },
-    });
-  }
-});
-
 test("the next partition exists before a chain reaches it, and the chain continues across the boundary", async () => {
   const scope = randomUUID();
   await append(entry(scope));
   const boundary = 10_000_000;
-  await database.db.execute(sql`update audit_heads set seq = ${boundary - 2} where scope = ${scope}`);
+  await runAsAdmin(
+    testDatabase.adminUrl,
+    "alter table audit_heads disable trigger all",
+    `update audit_heads set seq = ${boundary - 2} where scope = '${scope}'`,
+  );
   await Promise.all([ensureAuditPartitions(database.db), ensureAuditPartitions(database.db)]);
   for (let round = 0; round < 3; round += 1) await append(entry(scope));
   const { items } = await listAudit(database, { scope, limit: 3 });

@@ -11,7 +11,7 @@ const CALLS = 40;
 
 test("more transactions and statements than connections all succeed, and everything acknowledged is committed", async () => {
   await using own = await openTestDatabase();
-  const { url } = own;
+  const { adminUrl: url } = own;
   await using database = openDatabase({ url, poolSize: POOL_SIZE, applicationName: "pool test" });
   await using other = openDatabase({ url, poolSize: POOL_SIZE, applicationName: "another" });
   const { db } = database;
@@ -48,7 +48,7 @@ test("more transactions and statements than connections all succeed, and everyth
 
 test("a connection that breaks within a transaction fails only that transaction", async () => {
   await using own = await openTestDatabase();
-  await using database = openDatabase({ url: own.url, poolSize: 2, applicationName: "pool test" });
+  await using database = openDatabase({ url: own.adminUrl, poolSize: 2, applicationName: "pool test" });
   const { db } = database;
   await db.execute(sql`create table written (n int)`);
   for (let n = 0; n < 5; n += 1) {
@@ -68,7 +68,7 @@ test("a connection that breaks within a transaction fails only that transaction"
 
 test("an error in a transaction's work reaches the caller unchanged, and the transaction is rolled back", async () => {
   await using own = await openTestDatabase();
-  await using database = openDatabase({ url: own.url, poolSize: 2, applicationName: "pool test" });
+  await using database = openDatabase({ url: own.adminUrl, poolSize: 2, applicationName: "pool test" });
   const { db } = database;
   await db.execute(sql`create table written (n int primary key)`);
   const thrown = new Error("changed my mind");
@@ -87,7 +87,11 @@ test("an error in a transaction's work reaches the caller unchanged, and the tra
 
 test("a transaction parses rows in the same way as the pool", async () => {
   await using own = await openTestDatabase();
-  await using database = openDatabase({ url: own.url, poolSize: POOL_SIZE, applicationName: "pool test" });
+  await using database = openDatabase({
+    url: own.adminUrl,
+    poolSize: POOL_SIZE,
+    applicationName: "pool test",
+  });
   const { db } = database;
   const query = sql`select now() as at, 1::bigint as big, '{"a":1}'::jsonb as json, date '2026-01-01' as day`;
   const [beside] = await db.execute(query);

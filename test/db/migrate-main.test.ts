@@ -28,7 +28,7 @@ test("db:migrate applies the pending migrations and names them, and a second cal
 
 test("db:migrate prefers ORCH_MIGRATION_DATABASE_URL", async () => {
   await using database = await openEmptyDatabase();
-  const unreachable = "postgres://nobody:nothing@127.0.0.1:1/none";
+  const unreachable = `postgres://${new URL(database.url).username}:nothing@127.0.0.1:1/none`;
   const ran = await run({ ORCH_MIGRATION_DATABASE_URL: database.url, ORCH_DATABASE_URL: unreachable });
   expect(ran.code).toBe(0);
 });

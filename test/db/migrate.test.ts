@@ -29,7 +29,7 @@ test("an empty database is pending", async () => {
 
 test("a database with an unknown migration is not migrated", async () => {
   await using database = await openTestDatabase();
-  const sql = postgres(database.url, { max: 1 });
+  const sql = postgres(database.adminUrl, { max: 1 });
   await sql`insert into drizzle.__drizzle_migrations (hash, created_at) values ('of a later version', 1)`;
   expect(await findSchemaState(sql)).toBe("unknown");
   await sql.end();

@@ -338,7 +338,7 @@ describe("a call whose replica died midway", () => {
       noted.resolve();
       await released.promise;
       await database.db.transaction(async (tx) => {
-        await tx.execute(sql`insert into audit_heads values (${call.scope}, 0, '')`);
+        await tx.execute(sql`insert into stored_bytes values (${call.scope}, 'replies', now(), 1)`);
         await idempotency.complete(tx, "late");
       });
       return "late";
@@ -349,8 +349,8 @@ describe("a call whose replica died midway", () => {
     expect(await runIdempotent(next, call, async () => "next")).toBe("next");
     released.resolve();
     await expect(late).rejects.toMatchObject({ reason: "IDEMPOTENCY_IN_PROGRESS" });
-    const heads = await database.db.execute(sql`select 1 from audit_heads where scope = ${call.scope}`);
-    expect(heads).toHaveLength(0);
+    const written = await database.db.execute(sql`select 1 from stored_bytes where scope = ${call.scope}`);
+    expect(written).toHaveLength(0);
     expect(await runIdempotent(next, call, async () => "again")).toBe("next");
   });
 

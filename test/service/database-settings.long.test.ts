@@ -1,6 +1,6 @@
-import { expect, test } from "vitest";
+import { expect, inject, test } from "vitest";
 import { openTempDir } from "../support/temp-dir.ts";
-import { openEmptyDatabase, openTestDatabase, runAsAdmin } from "../support/test-database.ts";
+import { openEmptyDatabase, openTestDatabase, runAsAdmin, toDatabaseUrl } from "../support/test-database.ts";
 import { ADMIN_KEY, callProcedure, registerProduct, startService } from "./spawn-service.ts";
 
 const toEnvironment = (dataDir: string, databaseUrl: string) => ({
@@ -16,7 +16,7 @@ async function alter(url: string, settings: Record<string, string>): Promise<voi
   const statements = Object.entries(settings).map(
     ([setting, value]) => `alter database ${name} set ${setting} = ${value}`,
   );
-  await runAsAdmin(url, ...statements);
+  await runAsAdmin(toDatabaseUrl(inject("databaseAdminUrl"), name), ...statements);
 }
 
 const HOSTILE = {
@@ -85,7 +85,7 @@ test("while the database is read-only, writes answer DATABASE_UNAVAILABLE, and t
   };
   const endSessions = async () =>
     runAsAdmin(
-      database.url,
+      database.adminUrl,
       `select pg_terminate_backend(pid) from pg_stat_activity
        where datname = current_database() and pid <> pg_backend_pid()`,
     );
@@ -107,7 +107,7 @@ test("while the database is read-only, writes answer DATABASE_UNAVAILABLE, and t
   // The open connections stay read-only for ever, so only new ones can write.
   const name = new URL(database.url).pathname.slice(1);
   await runAsAdmin(
-    database.url,
+    database.adminUrl,
     "set default_transaction_read_only = off",
     `alter database ${name} reset default_transaction_read_only`,
   );

@@ -2,15 +2,19 @@ import { randomBytes } from "node:crypto";
 import postgres from "postgres";
 import type { TestProject } from "vitest/node";
 import { migrateDatabase } from "../../db/migrate.ts";
+import { prepareService } from "../../db/prepare-service.ts";
+import { openServiceRole } from "../../db/service-role.ts";
 import { findDocker } from "./docker-available.ts";
 import { takePortBlock } from "./port-block.ts";
 import { openRunDir } from "./run-dir.ts";
 import { openTestCluster } from "./test-cluster.ts";
-import { runAsAdmin } from "./test-database.ts";
+import { runAsAdmin, toDatabaseUrl } from "./test-database.ts";
 
 declare module "vitest" {
   interface ProvidedContext {
     databaseAdminUrl: string;
+    /** The role of the service, which has only the rights that the service needs. */
+    databaseServiceUrl: string;
     databaseTemplate: string;
     dockerAvailable: boolean;
     /** See `takePortRange`. */
@@ -31,9 +35,12 @@ export default async function setUp(project: TestProject): Promise<() => Promise
   const ports = opened.use(await takePortBlock());
   const cluster = opened.use(await openTestCluster(runDir.path));
   const template = `ehtest_${process.pid}_${randomBytes(4).toString("hex")}`;
+  const roles = { owner: `${template}_owner`, service: `${template}_service` };
+  opened.defer(async () => dropRoles(cluster.url, Object.values(roles)));
   opened.defer(async () => dropDatabases(cluster.url, template));
-  await makeTemplate(cluster.url, template);
+  const serviceUrl = await makeTemplate(cluster.url, template, roles);
   project.provide("databaseAdminUrl", cluster.url);
+  project.provide("databaseServiceUrl", serviceUrl);
   project.provide("databaseTemplate", template);
   project.provide("dockerAvailable", dockerAvailable);
   project.provide("firstPort", ports.first);
@@ -41,13 +48,26 @@ export default async function setUp(project: TestProject): Promise<() => Promise
   return async () => kept.disposeAsync();
 }
 
-async function makeTemplate(adminUrl: string, template: string): Promise<void> {
-  await runAsAdmin(adminUrl, `create database ${template}`);
-  const url = new URL(adminUrl);
-  url.pathname = `/${template}`;
-  await migrateDatabase({ url: url.href });
+interface Roles {
+  owner: string;
+  service: string;
+}
+
+/** Neither role is a superuser. Returns the url of the service's role. */
+async function makeTemplate(adminUrl: string, template: string, roles: Roles): Promise<string> {
+  const ownerUrl = await openServiceRole(adminUrl, roles.owner);
+  const serviceUrl = await openServiceRole(adminUrl, roles.service);
+  await runAsAdmin(adminUrl, `create database ${template} owner ${roles.owner}`);
+  const url = toDatabaseUrl(ownerUrl, template);
+  await migrateDatabase({ url });
+  await prepareService({ url, serviceRole: roles.service, auditRetentionMs: undefined });
   // Postgres cannot clone a template that has connections.
   await runAsAdmin(adminUrl, `alter database ${template} allow_connections false`);
+  return serviceUrl;
+}
+
+async function dropRoles(adminUrl: string, roles: readonly string[]): Promise<void> {
+  await runAsAdmin(adminUrl, ...roles.map((role) => `drop role if exists "${role}"`));
 }
 
 /** Drops the template and its clones. An interrupted test leaves clones, which would stay on a shared server. */

@@ -21,6 +21,8 @@ export interface PlatformContext
   readonly url: string;
   readonly keyring: Keyring;
   readonly tamperReports: TamperReports;
+  /** The url of the superuser. */
+  readonly adminUrl: string;
   readonly keyStates: KeyStates;
   readonly openStreams: OpenStreams;
   readonly platformKeyInserts: PlatformKeyInserts;
@@ -42,6 +44,7 @@ export async function openPlatformContext(env: Record<string, string> = {}): Pro
   return {
     ...base,
     url: own.url,
+    adminUrl: own.adminUrl,
     config: parseConfig(env).config,
     keyring,
     tamperReports,

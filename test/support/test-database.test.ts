@@ -9,7 +9,7 @@ test("eight databases cloned at once are migrated and independent", async () => 
     Array.from({ length: 8 }, async () => opened.use(await openTestDatabase())),
   );
   const counts = await Promise.all(
-    databases.map(async ({ url }, index) => {
+    databases.map(async ({ adminUrl: url }, index) => {
       const sql = postgres(url, { max: 1, onnotice: () => {} });
       await sql`create table mark as select ${index}::int as n`;
       const [row] =

@@ -68,6 +68,8 @@ export interface WorldOptions {
 export interface TurnWorld extends AsyncDisposable {
   readonly database: Database;
   readonly databaseUrl: string;
+  /** The url of the superuser. */
+  readonly adminUrl: string;
   readonly engine: EngineDouble;
   readonly connections: EngineConnections;
   readonly holds: EngineHolds;
@@ -99,7 +101,8 @@ export async function openTurnWorld(options: WorldOptions = {}): Promise<TurnWor
   const engines: EngineRowDouble[] = [];
   const processes: TurnProcess[] = [];
   const guards: LeaseGuard[] = [];
-  const world = { database, databaseUrl: testDatabase.url, engine, connections, holds, engines };
+  const { url: databaseUrl, adminUrl } = testDatabase;
+  const world = { database, databaseUrl, adminUrl, engine, connections, holds, engines };
 
   const addProduct = async () => {
     const id = randomUUID();

@@ -13,13 +13,6 @@ async function partitions(world: TurnWorld): Promise<string[]> {
   return rows.map((row) => row.name);
 }
 
-async function isDetachWaiting(world: TurnWorld, how: string): Promise<boolean> {
-  const rows = await world.database.raw`
-    select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
-      and query like ${`alter table turn_events detach%${how}`}`;
-  return rows.length > 0;
-}
-
 test("events are dropped when the retention after their turn's end is over, and a reader gets a gap for them", async () => {
   await using world = await openTurnWorld();
   world.engine.onCall = streamOf(delta("a"), completed());
@@ -58,7 +51,7 @@ test("a turn that is live, or ended late, keeps the partition of its start", asy
   expect(await retireTurns(world.ctx)).toEqual({ droppedPartitions: 1 });
 });
 
-test("a slow reader of a partition delays its drop, keeps its rows, and blocks neither writers nor new partitions", async () => {
+test("a slow reader of a partition delays its drop, keeps its rows, and stops neither writers nor new partitions", async () => {
   await using world = await openTurnWorld();
   world.engine.onCall = streamOf(delta("a"), completed());
   await startAndRead(world);
@@ -69,25 +62,20 @@ test("a slow reader of a partition delays its drop, keeps its rows, and blocks n
     reader.unsafe<{ rows: number }[]>("select count(*)::int as rows from turn_events");
   await reader.unsafe("begin isolation level repeatable read");
   expect(await countRows()).toEqual([{ rows: 1 }]);
-  // The first pass begins to detach, the second one tries to finish that.
-  for (const pass of ["concurrently", "finalize"]) {
-    const over = new AbortController();
-    const retiring = retireTurns(world.ctx).finally(() => over.abort());
-    await expect.poll(async () => over.signal.aborted || (await isDetachWaiting(world, pass))).toBe(true);
-    expect(over.signal.aborted).toBe(false);
-    let writes = 0;
-    while (!over.signal.aborted) {
-      // Having to wait for a lock would make this fail.
-      await world.database.raw.unsafe(`
-        select set_config('lock_timeout', '100ms', true);
-        insert into turn_events values (gen_random_uuid(), gen_random_uuid(), orch_now(), 1, 1, '[]')`);
-      writes += 1;
-    }
-    expect(writes).toBeGreaterThan(1);
-    expect(await retiring).toEqual({ droppedPartitions: 0 });
-    expect((await startAndRead(world)).end).toMatchObject({ status: "completed" });
-    expect(await countRows()).toEqual([{ rows: 1 }]);
+  const over = new AbortController();
+  const retiring = retireTurns(world.ctx).finally(() => over.abort());
+  let writes = 0;
+  while (!over.signal.aborted) {
+    // A writer waits behind an attempt to drop for 50 ms at most. The limit here only ends a test that hangs.
+    await world.database.raw.unsafe(`
+      select set_config('lock_timeout', '5s', true);
+      insert into turn_events values (gen_random_uuid(), gen_random_uuid(), orch_now(), 1, 1, '[]')`);
+    writes += 1;
   }
+  expect(writes).toBeGreaterThan(1);
+  expect(await retiring).toEqual({ droppedPartitions: 0 });
+  expect((await startAndRead(world)).end).toMatchObject({ status: "completed" });
+  expect(await countRows()).toEqual([{ rows: 1 }]);
   await ensureTurnPartitionAt(world.ctx.raw, new Date(Date.now() + 9 * 3_600_000).toISOString());
   await reader.unsafe("commit");
   reader.release();

@@ -12,6 +12,7 @@ import { completed, delta, started, streamOf } from "../engine-double.ts";
 import { interceptStatements, LOG_COMMIT, TURN_BEGIN } from "../intercept-statements.ts";
 import { openMovableClock } from "../movable-clock.ts";
 import { openFlakyLink } from "../../support/flaky-link.ts";
+import { runAsAdmin } from "../../support/test-database.ts";
 import {
   openTurnWorld,
   readAll,
@@ -77,16 +78,18 @@ describe("commits", () => {
     await using broken = await openTurnWorld();
     await ensureTurnPartitions(broken.ctx.raw);
     const poisoned = broken.input();
-    await broken.database.raw.unsafe(`
-      create function refuse() returns trigger language plpgsql as
+    await runAsAdmin(
+      broken.adminUrl,
+      `create function refuse() returns trigger language plpgsql as
         $$ begin if new.turn_id = '${poisoned.turnId}' then raise 'poisoned'; end if; return new; end $$;
-      create trigger refuse before insert on turn_events for each row execute function refuse()`);
+      create trigger refuse before insert on turn_events for each row execute function refuse()`,
+    );
     broken.engine.onCall = streamOf(delta("a"), completed());
     await startTurn(broken.ctx, poisoned);
     const read = await startAndRead(broken, broken.input());
     expect(read.end).toMatchObject({ status: "completed" });
     expect(await getTurn(broken.ctx, poisoned)).toMatchObject({ end: null });
-    await broken.database.raw`drop trigger refuse on turn_events`;
+    await runAsAdmin(broken.adminUrl, "drop trigger refuse on turn_events");
     expect((await readAll(broken.ctx, poisoned)).end).toMatchObject({ status: "completed" });
   });
 });

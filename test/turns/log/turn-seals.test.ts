@@ -10,6 +10,7 @@ import { retireTurns } from "../../../server/turns/log/retire-turns.ts";
 import { getTurn } from "../../../server/turns/read/get-turn.ts";
 import { listTurns } from "../../../server/turns/read/list-turns.ts";
 import { startTurn } from "../../../server/turns/start/start-turn.ts";
+import { openDatabase } from "../../../db/client.ts";
 import { findInFiles, toEncodings } from "../../support/find-in-files.ts";
 import { shiftDatabaseClock } from "../../support/shift-clock.ts";
 import { runAsAdmin } from "../../support/test-database.ts";
@@ -38,8 +39,9 @@ async function getDataKeys(): Promise<{ id: string; hour: string; sealed: string
 }
 
 /** The WAL of the server, and the tables of this database. */
-async function getFolders({ database }: Pick<TurnWorld, "database">): Promise<string[]> {
-  const [row] = await database.raw<{ directory: string; oid: string }[]>`
+async function getFolders({ adminUrl }: Pick<TurnWorld, "adminUrl">): Promise<string[]> {
+  await using owner = openDatabase({ url: adminUrl, poolSize: 2, applicationName: "folders" });
+  const [row] = await owner.raw<{ directory: string; oid: string }[]>`
     select current_setting('data_directory') as directory, oid::text from pg_database
     where datname = current_database()`;
   if (row === undefined) throw new Error("the database is not listed");
@@ -58,10 +60,11 @@ async function flushUnloggedTables(): Promise<void> {
 
 /** Every row of every table of the database, as text. */
 async function readAllTables(): Promise<string> {
-  const tables = await world.database.raw<{ name: string }[]>`
+  await using owner = openDatabase({ url: world.adminUrl, poolSize: 2, applicationName: "all-tables" });
+  const tables = await owner.raw<{ name: string }[]>`
     select format('%I.%I', schemaname, tablename) as name from pg_tables where schemaname in ('public', 'drizzle')`;
   const texts = await Promise.all(
-    tables.map(async ({ name }) => world.database.raw.unsafe(`select t::text from ${name} as t`)),
+    tables.map(async ({ name }) => owner.raw.unsafe(`select t::text from ${name} as t`)),
   );
   return JSON.stringify(texts);
 }
@@ -76,7 +79,7 @@ test("sealed content is in no table and in no file of the database, WAL too, and
   );
   const input = world.input({ message: canary, media: [{ text: canary }] });
   const live = await startAndRead(world, input);
-  await world.database.raw`checkpoint`;
+  await runAsAdmin(world.adminUrl, "checkpoint");
   const { ctx } = openFreshProcess();
   const read = await readAll(ctx, input);
   expect(read.events).toEqual(live.events);
@@ -175,7 +178,7 @@ test("without its data key a turn is one gap and its end, and operators are told
 test("a crash of Postgres empties the table of data keys, and a living replica writes them again", async () => {
   const input = world.input();
   await startAndRead(world, input);
-  await world.database.raw`truncate data_keys`;
+  await runAsAdmin(world.adminUrl, "truncate data_keys");
   await world.ctx.seals.keepKeys();
   expect(seqsOf(await readAll(openFreshProcess().ctx, input))).toEqual([1, 2, 3]);
 });
@@ -191,7 +194,7 @@ test("data keys survive a crash of Postgres and of the service in their files, u
   await made.prepare("2026112920");
   const key = made.findOwn("2026112920");
   const id = key?.id ?? "";
-  await raw`truncate data_keys`;
+  await runAsAdmin(world.adminUrl, "truncate data_keys");
   expect((await open(`${second},${first}`).find(id))?.key.export()).toEqual(key?.key.export());
   // The file was sealed again, so the old master key can be dropped.
   expect((await open(second).find(id))?.key.export()).toEqual(key?.key.export());
@@ -203,7 +206,7 @@ test("data keys survive a crash of Postgres and of the service in their files, u
 test("after a reseal the old master key is not needed any more", async () => {
   const [first, second] = [generateMasterKeys(), generateMasterKeys()];
   const { raw } = world.database;
-  await raw`truncate data_keys`;
+  await runAsAdmin(world.adminUrl, "truncate data_keys");
   const open = (masterKeys: string) =>
     new DataKeys({ raw, keyring: openKeyring(masterKeys), log: silentLog });
   const made = open(first);
@@ -214,7 +217,7 @@ test("after a reseal the old master key is not needed any more", async () => {
   expect(await rotated.reseal(2)).toEqual({ resealed: 1, remaining: 0, unverified: 0 });
   expect(await rotated.reseal(2)).toEqual({ resealed: 0, remaining: 0, unverified: 0 });
   expect((await open(second).find(id))?.key.export()).toEqual(made.findKnown(id)?.key.export());
-  await raw`truncate data_keys`;
+  await runAsAdmin(world.adminUrl, "truncate data_keys");
 });
 
 test("retention destroys the data keys of an hour, so that a kept copy of the rows cannot be opened", async () => {
@@ -228,7 +231,7 @@ test("retention destroys the data keys of an hour, so that a kept copy of the ro
   const [key] = await raw<{ id: string; hour: string; sealed: string }[]>`select * from data_keys`;
   if (key === undefined) throw new Error("there is no data key");
   await new DataKeyFiles(folder.path).write(key);
-  await raw`create table copy as select * from turn_events`;
+  await runAsAdmin(own.adminUrl, "create table copy as select * from turn_events");
   const folders = await getFolders(own);
   await flushUnloggedTables();
   const withKey = await findInFiles(folders, [key.sealed], sinceMs);
@@ -252,7 +255,7 @@ test("retention destroys the data keys of an hour, so that a kept copy of the ro
 
   const partition = `turn_events_${key.hour}`;
   await raw`select ensure_turn_partition(to_timestamp(${`${key.hour}+00`}, 'YYYYMMDDHH24TZH'))`;
-  await raw.unsafe(`insert into ${partition} select * from copy`);
+  await runAsAdmin(own.adminUrl, `insert into ${partition} select * from copy`);
   for (const ctx of [own.ctx, own.openProcess().ctx]) {
     const read = await readAll(ctx, input);
     expect(read.events).toEqual([]);
