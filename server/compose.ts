@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import type { Database } from "../db/client.ts";
 import { OpenStreams } from "./admission/open-streams.ts";
+import { MadeAnchors } from "./audit/anchor-chains.ts";
 import { openAuditAppends } from "./audit/append-audit.ts";
 import { TamperReports } from "./audit/tamper-reports.ts";
 import type { DataDir } from "./boot/data-dir.ts";
@@ -36,6 +37,9 @@ import { TURN_TIMING, type TurnTiming } from "./turns/model/turn-timing.ts";
 import { TurnRegistry } from "./turns/turn-registry.ts";
 import { IsoTime } from "./turns/upstream/iso-time.ts";
 import { LingeringHolds } from "./turns/upstream/lingering-holds.ts";
+
+/** A walk along an audit chain keeps a connection and a good part of a core busy. */
+const AUDIT_WALKS = 2;
 
 /** Every object that lives as long as the process. Only the API and the loops get all of it. */
 export type AppContext = ReturnType<typeof composeDomain>;
@@ -116,6 +120,8 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
     auditAppends,
     tamperReports,
     openStreams: new OpenStreams(base.clock),
+    madeAnchors: new MadeAnchors(),
+    auditWalks: new FairSlots(AUDIT_WALKS),
     runningCalls: new RunningCalls(),
     drain: new DrainState(),
   };

@@ -2,7 +2,9 @@ import { ensureAuditPartitions } from "../../db/audit-log.ts";
 import { removeExpiredIdempotencyRecords } from "../../db/idempotency.ts";
 import { removeOldRateWindows } from "../../db/rate-windows.ts";
 import { removeOldStoredBytes } from "../../db/stored-bytes.ts";
+import { anchorChains } from "../audit/anchor-chains.ts";
 import { SYSTEM_ACTOR } from "../audit/audit-entry.ts";
+import { retireAudit } from "../audit/retire-audit.ts";
 import type { AppContext } from "../compose.ts";
 import { measureVolumes } from "../engines/access/measure-volumes.ts";
 import { destroyEngineIfAny } from "../engines/operations/destroy-engine-if-any.ts";
@@ -21,6 +23,8 @@ export function startMaintenanceLoop(ctx: AppContext): Loop {
   const tasks: [string, (signal: AbortSignal) => Promise<unknown>][] = [
     ["turn partitions", () => ensureTurnPartitions(ctx.raw)],
     ["audit partitions", () => ensureAuditPartitions(ctx.db)],
+    ["audit anchors", (signal) => anchorChains(ctx, signal)],
+    ["audit retention", (signal) => retireAudit(ctx, signal)],
     ["turn retention", (signal) => retireTurns(ctx, signal)],
     // After the retention, which decides the hours whose keys are destroyed.
     ["data keys", () => ctx.dataKeys.maintain(ctx.config.turnRetentionMs)],

@@ -43,6 +43,7 @@ const NEEDS = {
   "operators.revoke": "operator",
   "engineKeys.reseal": "operator",
   "fleet.acceptRuntime": "operator",
+  "audit.head": "read",
   "audit.list": "read",
   "audit.verify": "read",
   "health.live": "nothing",

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { openDatabase, type Db } from "../../db/client.ts";
-import { listAuditRowsAfter } from "../../db/audit-log.ts";
+import { listAuditRows } from "../../db/audit-log.ts";
 import { listPlatformKeyRows } from "../../db/platform-keys.ts";
 import { NO_RECORD, type IdempotencyRecord } from "../../server/idempotency/idempotency-record.ts";
 import { appendAudit, openAuditAppends, recordCall } from "../../server/audit/append-audit.ts";
@@ -10,6 +10,7 @@ import { SYSTEM_ACTOR, type AuditEntry } from "../../server/audit/audit-entry.ts
 import { verifyAudit } from "../../server/audit/verify-audit.ts";
 import { DEFAULT_SCOPES, issuePlatformKey } from "../../server/keys/issue-platform-key.ts";
 import { revokePlatformKey } from "../../server/keys/revoke-platform-key.ts";
+import { runAsAdmin } from "../support/test-database.ts";
 import { addProduct, openPlatformContext, type PlatformContext } from "../support/platform-context.ts";
 
 let ctx: PlatformContext;
@@ -19,13 +20,15 @@ beforeAll(async () => {
   ctx = await openPlatformContext();
   productId = (await addProduct(ctx)).product.productId;
   // Refuses audit rows with this name. The insert into audit_log is the last statement of each change.
-  await ctx.db.execute(sql`create function refuse_record() returns trigger language plpgsql as $$
+  await runAsAdmin(
+    ctx.adminUrl,
+    `create function refuse_record() returns trigger language plpgsql as $$
     begin
       if new.metadata like '%unrecordable%' then raise exception 'no record of this'; end if;
       return new;
-    end $$`);
-  await ctx.db.execute(sql`create trigger refuse_record before insert on audit_log
-    for each row execute function refuse_record()`);
+    end $$`,
+    "create trigger refuse_record before insert on audit_log for each row execute function refuse_record()",
+  );
 });
 afterAll(async () => ctx?.[Symbol.asyncDispose]());
 
@@ -42,7 +45,7 @@ async function listNames(of = productId): Promise<string[]> {
 
 /** The names of the keys whose issue has an audit row, in alphabetical order. */
 async function listRecordedNames(db: Db, scope: string): Promise<string[]> {
-  const rows = await listAuditRowsAfter(db, { scope, afterSeq: 0, toSeq: 1_000, limit: 1_000 });
+  const rows = await listAuditRows(db, { scope, limit: 1_000 });
   return rows.map(({ metadata }) => String((JSON.parse(metadata) as { name?: unknown }).name)).toSorted();
 }
 

@@ -139,7 +139,8 @@ export const PROCEDURE_INPUTS: Readonly<Record<string, ToInput>> = {
   "engineKeys.reseal": operator(() => ({ batch: 10, idempotencyKey })),
   "fleet.acceptRuntime": operator(() => ({ reason: "the daemon was replaced", idempotencyKey })),
   "audit.list": product({ userId: "ada", action: "engine.provisioned", fromSeq: 1, ...page }),
-  "audit.verify": product({ fromSeq: 1, toSeq: 5 }),
+  "audit.head": product({}),
+  "audit.verify": product({ fromSeq: 1, toSeq: 5, knownHead: { seq: 0, hash: "0".repeat(64) } }),
   "health.live": product({}),
   "health.ready": product({}),
 };

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { AUDIT_ACTIONS } from "../../audit/audit-entry.ts";
 import { AuditRow } from "../../audit/audit-row.ts";
 import { listAudit } from "../../audit/list-audit.ts";
+import { AuditHead, getAuditHead } from "../../audit/audit-head.ts";
 import { AuditVerdict, verifyAudit } from "../../audit/verify-audit.ts";
 import { Cursor, Limit, pageOf, Seq, UserId } from "./field-schemas.ts";
 import { auditProcedure } from "../trpc/procedures.ts";
@@ -21,12 +22,23 @@ const List = z
     limit: Limit,
   })
   .prefault({});
+const KnownHead = z
+  .strictObject({
+    scope: z.string().max(128).optional(),
+    seq: Seq,
+    hash: z.string().regex(/^[0-9a-f]{64}$/),
+    at: z.string().max(64).optional(),
+    mac: z.string().max(256).nullish(),
+  })
+  .describe("An answer of `audit.head` that was kept elsewhere. The chain must still contain its row.");
 const Verify = z
   .strictObject({
     fromSeq: Seq.min(1).optional().describe("The first row to check. Without it, row 1."),
     toSeq: Seq.min(1).optional().describe("The last row to check. Without it, the last row of the chain."),
+    knownHead: KnownHead.optional(),
   })
   .prefault({});
+const Head = z.strictObject({}).prefault({});
 
 export const auditRouter = t.router({
   list: auditProcedure
@@ -45,5 +57,20 @@ export const auditRouter = t.router({
     })
     .input(Verify)
     .output(AuditVerdict)
-    .query(async ({ ctx, input }) => verifyAudit(ctx.call, { ...input, scope: ctx.auditScope })),
+    .query(async ({ ctx, input, signal }) => {
+      using _turn = await ctx.call.auditWalks.take(ctx.auditScope, signal);
+      return verifyAudit(ctx.call, { ...input, scope: ctx.auditScope });
+    }),
+  head: auditProcedure
+    .meta({
+      summary: "Gives the end of the audit chain, to keep elsewhere.",
+      description:
+        "`audit.verify` with the kept head finds what the database alone cannot show: a tail that was cut off, and a chain that was written anew. Which log it is follows the same rules as `audit.list`.",
+    })
+    .input(Head)
+    .output(AuditHead)
+    .query(async ({ ctx, signal }) => {
+      using _turn = await ctx.call.auditWalks.take(ctx.auditScope, signal);
+      return getAuditHead(ctx.call, { scope: ctx.auditScope });
+    }),
 });
