@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import type { Database } from "../db/client.ts";
 import { OpenStreams } from "./admission/open-streams.ts";
+import { Denials } from "./admission/denials.ts";
 import { MadeAnchors } from "./audit/anchor-chains.ts";
 import { openAuditAppends } from "./audit/append-audit.ts";
 import { TamperReports } from "./audit/tamper-reports.ts";
@@ -85,6 +86,8 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
     memoryKills,
   });
   stack.defer(() => reconciler.close());
+  const denials = new Denials({ ...base, auditAppends });
+  stack.defer(() => denials.close());
   const turns = new TurnRegistry(base);
   const dataKeys = new DataKeys({ ...base, keyring, files: openDataKeyFiles(base) });
   const seals = new TurnSeals({ ...base, dataKeys });
@@ -119,6 +122,7 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
     platformKeyInserts: openPlatformKeyInserts(base.db),
     auditAppends,
     tamperReports,
+    denials,
     openStreams: new OpenStreams(base.clock),
     madeAnchors: new MadeAnchors(),
     auditWalks: new FairSlots(AUDIT_WALKS),

@@ -1,3 +1,5 @@
+import type { Actor } from "./audit/audit-entry.ts";
+
 /** The reasons for which a call can fail. Callers branch on them, so a reason never changes its meaning. */
 export const REASONS = [
   "INVALID_INPUT",
@@ -64,11 +66,19 @@ export interface InputIssue {
   message: string;
 }
 
+/** A known key that was refused. It is for the audit log, and never goes to the caller. */
+export interface DeniedKey {
+  /** null: an operator's key. */
+  productId: string | null;
+  actor: Actor;
+}
+
 export interface DomainErrorOptions {
   /** After this time the same request may succeed. */
   retryAfterMs?: number | undefined;
   issues?: readonly InputIssue[] | undefined;
   engineError?: EngineErrorDetail | undefined;
+  deniedKey?: DeniedKey | undefined;
   cause?: unknown;
 }
 
@@ -78,6 +88,7 @@ export class DomainError extends Error {
   readonly retryAfterMs: number | undefined;
   readonly issues: readonly InputIssue[] | undefined;
   readonly engineError: EngineErrorDetail | undefined;
+  readonly deniedKey: DeniedKey | undefined;
 
   constructor(reason: Reason, message: string, options: DomainErrorOptions = {}) {
     super(message, { cause: options.cause });
@@ -86,6 +97,7 @@ export class DomainError extends Error {
     this.retryAfterMs = options.retryAfterMs;
     this.issues = options.issues;
     this.engineError = options.engineError;
+    this.deniedKey = options.deniedKey;
   }
 }
 

@@ -41,6 +41,7 @@ export const AUDIT_ACTIONS = [
   "runtime.accepted",
   "rpc.config_set",
   "rpc.reloaded",
+  "admission.denied",
 ] as const;
 export type AuditAction = (typeof AUDIT_ACTIONS)[number];
 

@@ -1,7 +1,8 @@
 import { timingSafeEqual } from "node:crypto";
 import { isDatabaseUnavailable } from "../../db/postgres-error.ts";
 import type { BaseContext } from "../context.ts";
-import { DomainError } from "../errors.ts";
+import type { Actor } from "../audit/audit-entry.ts";
+import { DomainError, type DeniedKey } from "../errors.ts";
 import { toPolicy } from "../products/product-policy.ts";
 import { BOOTSTRAP_NAME, type Caller, type OperatorCaller } from "./caller.ts";
 import { findKeyKind, hashKey } from "./key-format.ts";
@@ -35,10 +36,12 @@ export async function authenticate(ctx: KeyContext, bearer: string, address?: st
   if (!state.isAuthentic) {
     throw new DomainError("INVALID_KEY", "the record of this key does not verify: an operator must check it");
   }
-  if (state.revoked) throw new DomainError("KEY_REVOKED", "this key was revoked: use another key");
-  if (state.expired) throw new DomainError("KEY_EXPIRED", "this key has expired: use another key");
+  const caller = toCaller(state);
+  const denied = { deniedKey: toDeniedKey(caller) };
+  if (state.revoked) throw new DomainError("KEY_REVOKED", "this key was revoked: use another key", denied);
+  if (state.expired) throw new DomainError("KEY_EXPIRED", "this key has expired: use another key", denied);
   ctx.keyStates.noteUse(state);
-  return toCaller(state);
+  return caller;
 }
 
 function toCaller(state: KeyState): Caller {
@@ -48,16 +51,13 @@ function toCaller(state: KeyState): Caller {
   }
   const { productId, scopes } = state;
   const policy = toPolicy(state.policy);
-  return {
-    kind: "platform_key",
-    keyId,
-    name,
-    productId,
-    policy,
-    scopes,
-    limits: { requests: policy.rateLimitRpm ?? null, turns: policy.turnLimitRpm ?? null },
-    actor: { kind: "platform_key", id: keyId, name },
-  };
+  const limits = { requests: policy.rateLimitRpm ?? null, turns: policy.turnLimitRpm ?? null };
+  const actor: Actor = { kind: "platform_key", id: keyId, name };
+  return { kind: "platform_key", keyId, name, productId, policy, scopes, limits, actor };
+}
+
+function toDeniedKey(caller: Caller): DeniedKey {
+  return { productId: caller.kind === "platform_key" ? caller.productId : null, actor: caller.actor };
 }
 
 function isBootstrapKey(ctx: KeyContext, hash: string): boolean {

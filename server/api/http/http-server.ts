@@ -166,7 +166,7 @@ function makeServer(ctx: AppContext, { timeouts, connections }: ServerParts): Fa
       if (connections.isAnsweredEarly(socket)) socket.destroy();
       else answerMalformedHttp(error, socket, connections.pendingOf(socket));
     },
-    frameworkErrors: (error, request, reply) => refuse(ctx.log, error, { request, reply }),
+    frameworkErrors: (error, request, reply) => refuse(ctx, error, { request, reply }),
   });
   const names = ["caller", "actorName", "procedure", "turnId", "reason", "retryAfterMs", "incoming"];
   for (const name of names) server.decorateRequest(name, null);
@@ -196,7 +196,7 @@ function makeServer(ctx: AppContext, { timeouts, connections }: ServerParts): Fa
       };
     }
   });
-  server.setErrorHandler((error, request, reply) => refuse(ctx.log, error, { request, reply }));
+  server.setErrorHandler((error, request, reply) => refuse(ctx, error, { request, reply }));
   const served = new ServedMethods();
   // Before the routes: the hook sees only those that come after it.
   server.addHook("onRoute", (route) => served.note(route));

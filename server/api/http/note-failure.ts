@@ -1,5 +1,6 @@
 import type { FastifyRequest } from "fastify";
-import type { Log } from "../../log.ts";
+import type { AppContext } from "../../compose.ts";
+import { DomainError } from "../../errors.ts";
 import { toApiError } from "../trpc/api-error.ts";
 import { toErrorFields } from "./error-fields.ts";
 
@@ -15,8 +16,14 @@ export interface FailedCall {
  * Notes the reason of a failed call for the request's end, and logs the error if the reply hides it from the caller.
  * Other failures are the caller's own, so the request's log line is enough.
  */
-export function noteFailure(log: Log, error: unknown, { request, path, left }: FailedCall): void {
+export function noteFailure(
+  { log, denials }: Pick<AppContext, "log" | "denials">,
+  error: unknown,
+  { request, path, left }: FailedCall,
+): void {
   const { reason, retryAfterMs } = toApiError(error);
+  const caller = request.caller?.known;
+  denials.note({ reason, caller, deniedKey: findDeniedKey(error), procedure: path, requestId: request.id });
   request.reason = reason;
   request.retryAfterMs = retryAfterMs ?? null;
   if (reason !== "INTERNAL" && reason !== "DATABASE_UNAVAILABLE") return;
@@ -25,4 +32,10 @@ export function noteFailure(log: Log, error: unknown, { request, path, left }: F
   if (left) log.debug(fields, "call failed after its caller had left");
   else if (reason === "INTERNAL") log.error(fields, "call failed");
   else log.warn(fields, "call failed");
+}
+
+/** tRPC wraps the errors of procedures. */
+function findDeniedKey(error: unknown) {
+  const found = error instanceof Error && !(error instanceof DomainError) ? error.cause : error;
+  return found instanceof DomainError ? found.deniedKey : undefined;
 }

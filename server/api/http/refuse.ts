@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
-import type { Log } from "../../log.ts";
+import type { AppContext } from "../../compose.ts";
 import { type ApiError, toApiError, toProtocolError, toTrpcErrorShape } from "../trpc/api-error.ts";
 import { noteFailure } from "./note-failure.ts";
 import { toRetryAfter } from "./raw-refusal.ts";
@@ -12,8 +12,12 @@ interface Exchange {
 }
 
 /** Answers a request that failed outside a procedure: below `/trpc` in tRPC's shape, elsewhere in our own. */
-export function refuse(log: Log, error: unknown, { request, reply }: Exchange): void {
-  noteFailure(log, error, { request, path: toPath(request.url), left: reply.raw.destroyed });
+export function refuse(
+  ctx: Pick<AppContext, "log" | "denials">,
+  error: unknown,
+  { request, reply }: Exchange,
+): void {
+  noteFailure(ctx, error, { request, path: toPath(request.url), left: reply.raw.destroyed });
   // No hook has run for a URL that fastify cannot parse, so set the header here, too.
   reply.header("x-request-id", request.id);
   addRetryAfter({ request, reply });

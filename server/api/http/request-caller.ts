@@ -20,6 +20,8 @@ export interface RequestCaller {
   authenticate(): Promise<Caller>;
   /** Checks the key again, for streams that stay open. */
   reauthenticate(): Promise<Caller>;
+  /** The caller whose key was accepted last. undefined: no key was accepted. */
+  readonly known: Caller | undefined;
 }
 
 export interface CallerContext {
@@ -51,12 +53,20 @@ interface CallerInput {
 /** Reads the key only, so it works before the body has arrived. */
 function openCaller(app: AppContext, { authorization, address, onKnown }: CallerInput): RequestCaller {
   let checked: Promise<Caller> | undefined;
+  let known: Caller | undefined;
   const check = async () => {
     const caller = await authenticate(app, readBearer(authorization), address);
+    known = caller;
     onKnown(caller);
     return caller;
   };
-  return { authenticate: async () => (checked ??= check()), reauthenticate: check };
+  return {
+    authenticate: async () => (checked ??= check()),
+    reauthenticate: check,
+    get known() {
+      return known;
+    },
+  };
 }
 
 function readBearer(authorization: string | undefined): string {

@@ -82,7 +82,7 @@ async function stream(
   } catch (error) {
     if (!isAbortError(error)) {
       if (!events.hasBegun && !left.aborted) throw error;
-      noteFailure(ctx.app.log, error, { request, path: toPath(request.url), left: left.aborted });
+      noteFailure(ctx.app, error, { request, path: toPath(request.url), left: left.aborted });
     }
     // The reader resumes elsewhere. An error status would stop a browser's EventSource for good.
     events.end();

@@ -61,7 +61,7 @@ export async function serveSubscription({ reply, unsent, ...call }: Subscription
 }
 
 function toRefusal(error: unknown, { path, request, ctx, left }: Omit<StreamCall, "readInput">): string {
-  noteFailure(ctx.app.log, error, { request, path, left: left.aborted });
+  noteFailure(ctx.app, error, { request, path, left: left.aborted });
   const shape = toTrpcErrorShape(error, { path, requestId: request.id });
   return toEvent("serialized-error", JSON.stringify(shape));
 }

@@ -79,7 +79,7 @@ async function resolve(
     createContext: () => Promise.resolve(ctx),
     onError: ({ error, path: procedure }) => {
       addRequestId(error, requestId);
-      noteFailure(app.log, error, { request, path: procedure ?? null, left: left.aborted });
+      noteFailure(app, error, { request, path: procedure ?? null, left: left.aborted });
     },
   });
 }
