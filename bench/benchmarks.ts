@@ -12,6 +12,7 @@ import { provision } from "./benchmarks/provision.ts";
 import { quietStreams } from "./benchmarks/quiet-streams.ts";
 import { relay200, relay50 } from "./benchmarks/relay.ts";
 import { rpcCall } from "./benchmarks/rpc-call.ts";
+import { verifiedRows } from "./benchmarks/verified-rows.ts";
 
 /** In the order of the table. */
 export const BENCHMARKS: readonly Benchmark[] = [
@@ -27,6 +28,7 @@ export const BENCHMARKS: readonly Benchmark[] = [
   provision,
   quietStreams,
   auditedChanges,
+  verifiedRows,
   flood,
   fairness,
 ];

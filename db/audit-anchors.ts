@@ -21,6 +21,14 @@ export interface ChainState {
   anchors: AnchorRow[];
 }
 
+/** Every chain, also one whose head or rows are missing. */
+export async function listChains(raw: RawSql): Promise<string[]> {
+  const rows = await raw<{ scope: string }[]>`
+    select scope from audit_heads union select scope from audit_anchors union select distinct scope from audit_log
+    order by scope`;
+  return rows.map(({ scope }) => scope);
+}
+
 export async function findChainState(db: Db, scope: string): Promise<ChainState> {
   const at = toInstantText(sql`at`);
   const [row] = await db.execute<{ head: ChainEnd | null; lastSeq: string; anchors: AnchorRow[] | null }>(

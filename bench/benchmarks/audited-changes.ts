@@ -70,7 +70,7 @@ export const auditedChanges: Benchmark = {
         cpu: toCpuPer("change", 1, results[side]),
       });
     return [
-      toRateMeasure("audited changes (platformKeys.issue)", "issue", { kind: "at_least", amount: 800 }),
+      toRateMeasure("audited changes (platformKeys.issue)", "issue", { kind: "at_least", amount: 1_500 }),
       toRateMeasure("audited calls (engineKeys.reveal)", "reveal", { kind: "none" }),
     ];
   },

@@ -65,7 +65,7 @@ export function toAuditLogRow(line: string, places: ColumnPlaces): AuditLogRow {
 const TIMESTAMP = /^(\d{4,}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?([+-]\d\d(?::\d\d){0,2})$/;
 
 /** A timestamp as Postgres writes it, in any time zone, as UTC text with six digits. Other text stays as it is. */
-function toMicroseconds(timestamp: string): string {
+export function toMicroseconds(timestamp: string): string {
   const [, day, time, fraction = "", zone] = TIMESTAMP.exec(timestamp) ?? [];
   if (day === undefined || time === undefined || zone === undefined) return timestamp;
   const digits = fraction.padEnd(6, "0");

@@ -96,7 +96,7 @@ async function findFault(
   { state, anchors, start }: Chain,
 ): Promise<{ checked: number; fault: ChainFault | undefined }> {
   const headSeq = state.head?.seq ?? 0;
-  const points = listChainPoints({ state, anchors, start, knownHead });
+  const points = listChainPoints({ state, anchors, start }, knownHead === undefined ? [] : [knownHead]);
   const fromSeq = Math.max(range.fromSeq ?? 1, start.seq + 1);
   const toSeq = Math.min(range.toSeq ?? headSeq, headSeq);
   const before = await findRowBefore(ctx, scope, { fromSeq, start });
@@ -116,24 +116,24 @@ async function findFault(
       faults.push({ seq: Math.min(point.seq, headSeq + 1), problem: point.problem });
     }
   }
-  const first = faults.filter((one) => one !== undefined).sort((a, b) => a.seq - b.seq)[0];
-  return { checked, fault: first };
+  return { checked, fault: toFirstFault(faults) };
+}
+
+export function toFirstFault(faults: readonly (ChainFault | undefined)[]): ChainFault | undefined {
+  return faults.filter((one) => one !== undefined).sort((a, b) => a.seq - b.seq)[0];
 }
 
 /** Rows whose hash is known from elsewhere. A known head that retention has passed says nothing any more. */
-export function listChainPoints({
-  state,
-  anchors,
-  start,
-  knownHead,
-}: Chain & { knownHead: KnownHead | undefined }): ChainPoint[] {
+export function listChainPoints(
+  { state, anchors, start }: Chain,
+  knownHeads: readonly Pick<KnownHead, "seq" | "hash">[],
+): ChainPoint[] {
   const { head } = state;
-  const points: ChainPoint[] = [];
+  const points: ChainPoint[] = knownHeads
+    .filter(({ seq }) => seq >= start.seq)
+    .map(({ seq, hash }) => ({ seq, hash, problem: "known_head_differs" }));
   if (head !== undefined && head.seq > 0) points.push({ ...head, problem: "head_differs" });
   if (anchors.head) points.push({ ...anchors.head, problem: "anchor_differs" });
-  if (knownHead !== undefined && knownHead.seq >= start.seq) {
-    points.push({ seq: knownHead.seq, hash: knownHead.hash, problem: "known_head_differs" });
-  }
   return points;
 }
 

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { sql, type SQL } from "drizzle-orm";
 import { expect } from "vitest";
-import { openDatabase, type Database } from "../../db/client.ts";
+import { openDatabase, type Database, type RawSql } from "../../db/client.ts";
 import { anchorChains, MadeAnchors, type AnchorContext } from "../../server/audit/anchor-chains.ts";
 import { appendAudit } from "../../server/audit/append-audit.ts";
 import { toAuditHash } from "../../server/audit/audit-row.ts";
@@ -16,6 +16,8 @@ import { switchTriggersOff } from "./switch-triggers-off.ts";
 /** A service that anchors audit chains, and somebody who has the password of the schema's owner. */
 export interface Chains extends AsyncDisposable {
   readonly testDatabase: TestDatabase;
+  /** With the rights of the schema's owner, as pg_dump needs them. */
+  readonly ownerRaw: RawSql;
   readonly ctx: AnchorContext;
   readonly keyring: Keyring;
   /** What another process of the service has: no memory of anchors. */
@@ -52,6 +54,7 @@ export async function openChains(): Promise<Chains> {
   };
   return {
     testDatabase,
+    ownerRaw: owner.raw,
     ctx,
     keyring,
     openNext,
