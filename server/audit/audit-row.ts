@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { z } from "zod";
 import type { AuditLogRow, NewAuditRow } from "../../db/audit-log.ts";
 import { instantText } from "../time/instant-text.ts";
@@ -72,9 +72,8 @@ export function toAuditTextPieces(row: NewAuditRow): readonly [string, string, s
 /** Computes the hash of a row: lower-case hex SHA-256. */
 export function toAuditHash(row: Omit<AuditLogRow, "hash">): string {
   const [before, beforePrevHash, beforeSeq, after] = toAuditTextPieces(row);
-  return createHash("sha256")
-    .update(`${before}${row.at}${beforePrevHash}${row.prevHash}${beforeSeq}${row.seq}${after}`)
-    .digest("hex");
+  const text = `${before}${row.at}${beforePrevHash}${row.prevHash}${beforeSeq}${row.seq}${after}`;
+  return hash("sha256", text, "hex");
 }
 
 export function toAuditRow(row: AuditLogRow): AuditRow {

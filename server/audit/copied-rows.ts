@@ -24,13 +24,15 @@ export async function* toCopyLines(chunks: AsyncIterable<Buffer>): AsyncGenerato
 /** The fields of a line. null is `\N`. */
 export function toCopyFields(line: string): (string | null)[] {
   const fields: (string | null)[] = line.split("\t");
-  if (!line.includes("\\")) return fields;
-  return fields.map((field) => {
-    if (field === null || field === "\\N") return null;
-    return field.includes("\\")
-      ? field.replace(/\\(.)/gs, (_all, one: string) => ESCAPES[one] ?? one)
-      : field;
-  });
+  for (const [place, field] of line.includes("\\") ? fields.entries() : []) {
+    if (field?.includes("\\") === true) fields[place] = toCopiedValue(field);
+  }
+  return fields;
+}
+
+function toCopiedValue(field: string): string | null {
+  if (field === "\\N") return null;
+  return field.replace(/\\(.)/gs, (_all, one: string) => ESCAPES[one] ?? one);
 }
 
 /** undefined: a column is missing. */

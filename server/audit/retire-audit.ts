@@ -30,9 +30,9 @@ export async function retireAudit(ctx: AnchorContext, signal?: AbortSignal): Pro
       const gone = await removeRetiredRows(ctx.raw, scope, ROWS_AT_A_TIME);
       removed += gone;
       if (gone === ROWS_AT_A_TIME) continue;
-      const moved = await moveStart(ctx, scope, retentionS);
-      if ("problem" in moved) ctx.log.error({ scope, ...moved }, "an audit chain does not verify");
-      if (!("moved" in moved)) break;
+      const { isMoved, fault } = await moveStart(ctx, scope, retentionS);
+      if (fault) ctx.log.error({ scope, ...fault }, "an audit chain does not verify");
+      if (!isMoved) break;
     }
   }
   return { removed };
@@ -43,17 +43,17 @@ async function moveStart(
   ctx: AnchorContext,
   scope: string,
   retentionS: number,
-): Promise<{ moved: true } | ChainFault | Record<never, never>> {
+): Promise<{ isMoved: boolean; fault?: ChainFault }> {
   const state = await findChainState(ctx.db, scope);
   const anchors = checkAnchors(ctx.keyring, state);
-  if (anchors.fault) return anchors.fault;
+  if (anchors.fault) return { isMoved: false, fault: anchors.fault };
   const before: ChainEnd = anchors.start ?? { seq: 0, hash: GENESIS_HASH };
   const limit = Math.min(anchors.head?.seq ?? 0, (state.head?.seq ?? 0) - 1, before.seq + ROWS_AT_A_TIME);
   const last = await findLastOldRow(ctx.raw, { scope, afterSeq: before.seq, toSeq: limit, retentionS });
-  if (last === undefined) return {};
+  if (last === undefined) return { isMoved: false };
   const points = anchors.head ? [{ ...anchors.head, problem: "anchor_differs" as const }] : [];
   const { fault } = await walkChain(ctx, { scope, before, toSeq: last.seq, points });
-  if (fault) return fault;
+  if (fault) return { isMoved: false, fault };
   await saveSigned(ctx, { kind: "start", scope, ...last });
-  return { moved: true };
+  return { isMoved: true };
 }

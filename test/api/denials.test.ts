@@ -35,10 +35,8 @@ test("refused calls leave one row for each product, key and reason, with their n
   expect(await listDenials("denied")).toEqual([]);
   await api.ctx.denials.write();
   const rows = await listDenials("denied");
-  expect(rows.map(({ actor, metadata }) => [actor.name, metadata.reason, metadata.count]).sort()).toEqual([
-    ["narrow", "SCOPE_MISSING", 32],
-    ["revoked", "KEY_REVOKED", 7],
-  ]);
+  const found = rows.map(({ actor, metadata }) => `${actor.name} ${metadata.reason} ${metadata.count}`);
+  expect(found.toSorted()).toEqual(["narrow SCOPE_MISSING 32", "revoked KEY_REVOKED 7"]);
   expect(rows.map(({ actor }) => actor.id).sort()).toEqual([narrow.keyId, revoked.keyId].sort());
   await callOften(3, narrow.apiKey);
   await api.ctx.denials.write();

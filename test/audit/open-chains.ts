@@ -41,7 +41,10 @@ export async function openChains(): Promise<Chains> {
   const keyring = openKeyring(generateMasterKeys());
   const log = openLog({ level: "silent", pretty: false });
   const openNext = (own = keyring): AnchorContext => ({
-    ...{ db: database.db, raw: database.raw, clock: systemClock, log },
+    db: database.db,
+    raw: database.raw,
+    clock: systemClock,
+    log,
     keyring: own,
     madeAnchors: new MadeAnchors(),
   });

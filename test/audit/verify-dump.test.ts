@@ -76,15 +76,16 @@ describe("a dump alone shows that a chain verifies", () => {
     for (const zone of ["Asia/Kathmandu", "America/St_Johns", "UTC"]) {
       const raw = await other.raw.reserve();
       await raw.unsafe(`set timezone = '${zone}'`);
-      const text = await toDumpText(raw as unknown as typeof other.raw);
+      const text = await toDumpText(raw);
       raw.release();
       expect(await verifyText(text, scope)).toMatchObject({ ok: true, checked: 3 });
     }
   });
 });
 
+const at = (scope: string, seq: number) => sql`scope = ${scope} and seq = ${seq}`;
+
 describe("a dump alone shows", () => {
-  const at = (scope: string, seq: number) => sql`scope = ${scope} and seq = ${seq}`;
   test.each([
     [
       "a changed row",

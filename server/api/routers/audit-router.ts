@@ -59,7 +59,7 @@ export const auditRouter = t.router({
     .output(AuditVerdict)
     .query(async ({ ctx, input, signal }) => {
       using _turn = await ctx.call.auditWalks.take(ctx.auditScope, signal);
-      return verifyAudit(ctx.call, { ...input, scope: ctx.auditScope });
+      return await verifyAudit(ctx.call, { ...input, scope: ctx.auditScope });
     }),
   head: auditProcedure
     .meta({
@@ -71,6 +71,6 @@ export const auditRouter = t.router({
     .output(AuditHead)
     .query(async ({ ctx, signal }) => {
       using _turn = await ctx.call.auditWalks.take(ctx.auditScope, signal);
-      return getAuditHead(ctx.call, { scope: ctx.auditScope });
+      return await getAuditHead(ctx.call, { scope: ctx.auditScope });
     }),
 });
