@@ -2,6 +2,6 @@ import { defineConfig } from "drizzle-kit";
 
 export default defineConfig({
   dialect: "postgresql",
-  schema: "./db/{schema,key-tables,limit-tables}.ts",
+  schema: "./db/{schema,audit-tables,key-tables,limit-tables}.ts",
   out: "./migrations",
 });

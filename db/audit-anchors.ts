@@ -1,7 +1,7 @@
 import { sql } from "drizzle-orm";
 import { toInstantText } from "./audit-log.ts";
 import type { Db, RawSql } from "./client.ts";
-import { auditAnchors } from "./schema.ts";
+import { auditAnchors } from "./audit-tables.ts";
 
 export type AnchorRow = typeof auditAnchors.$inferSelect;
 export type AnchorKind = AnchorRow["kind"];

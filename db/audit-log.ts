@@ -2,7 +2,7 @@ import type { Readable } from "node:stream";
 import { and, desc, eq, gte, lt, sql, type SQL } from "drizzle-orm";
 import type { Db, RawSql } from "./client.ts";
 import { toStatement } from "./prepared-statement.ts";
-import { auditLog } from "./schema.ts";
+import { auditLog } from "./audit-tables.ts";
 
 /** A row in the form that its hash covers: the instant in microseconds, actor and metadata as canonical JSON. */
 export type AuditLogRow = typeof auditLog.$inferSelect;

@@ -31,7 +31,7 @@ async function generateInto(dir: string): Promise<string> {
     program,
     "generate",
     "--dialect=postgresql",
-    "--schema=./db/{schema,key-tables,limit-tables}.ts",
+    "--schema=./db/{schema,audit-tables,key-tables,limit-tables}.ts",
     out,
   ];
   return new Promise((resolve) => {

@@ -4,8 +4,11 @@ import type { PgDatabase } from "drizzle-orm/pg-core";
 import postgres from "postgres";
 import { isReadOnlyRefusal } from "./postgres-error.ts";
 import { openRenewingClient, type OnParameter, type RenewingClient } from "./renewing-client.ts";
-import * as schema from "./schema.ts";
+import * as auditSchema from "./audit-tables.ts";
+import * as mainSchema from "./schema.ts";
 import { SESSION_SETTINGS } from "./session-settings.ts";
+
+const schema = { ...mainSchema, ...auditSchema };
 
 /** A pool or a transaction. Every statement function accepts both. */
 export type Db = PgDatabase<PostgresJsQueryResultHKT, typeof schema>;

@@ -1,11 +1,11 @@
 import { pgTable, text, uuid } from "drizzle-orm/pg-core";
-import { instant } from "./column-kinds.ts";
+import { at } from "./columns.ts";
 
 /** The master keys that values of this database were made with. The check value proves which key it was. */
 export const masterKeys = pgTable("master_keys", {
   keyId: text("key_id").primaryKey(),
   checkValue: text("check_value").notNull(),
-  createdAt: instant("created_at").notNull(),
+  createdAt: at("created_at").notNull(),
 });
 
 /**

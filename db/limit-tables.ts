@@ -1,5 +1,5 @@
-import { bigint, check, integer, pgTable, primaryKey, text, uuid } from "drizzle-orm/pg-core";
-import { instant, oneOf } from "./column-kinds.ts";
+import { check, integer, pgTable, primaryKey, text, uuid } from "drizzle-orm/pg-core";
+import { at, long, oneOf } from "./columns.ts";
 
 export const RATE_KINDS = ["requests", "turns"] as const;
 
@@ -13,7 +13,7 @@ export const rateWindows = pgTable(
     productId: uuid("product_id").notNull(),
     kind: text({ enum: RATE_KINDS }).notNull(),
     /** The window lasts a minute from here, by the database's clock. */
-    startedAt: instant("started_at").notNull(),
+    startedAt: at("started_at").notNull(),
     limit: integer().notNull(),
     used: integer().notNull(),
     /** Calls that the last statement has let through. `returning` cannot show the row before an update. */
@@ -32,8 +32,8 @@ export const storedBytes = pgTable(
     scope: text().notNull(),
     kind: text({ enum: STORED_KINDS }).notNull(),
     /** When the hour began. */
-    hour: instant("hour").notNull(),
-    bytes: bigint("bytes", { mode: "number" }).notNull(),
+    hour: at("hour").notNull(),
+    bytes: long("bytes").notNull(),
   },
   (table) => [
     primaryKey({ columns: [table.scope, table.kind, table.hour] }),

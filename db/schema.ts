@@ -1,9 +1,7 @@
 import { sql } from "drizzle-orm";
 import {
-  bigint,
   boolean,
   check,
-  customType,
   index,
   integer,
   jsonb,
@@ -13,7 +11,7 @@ import {
   uniqueIndex,
   uuid,
 } from "drizzle-orm/pg-core";
-import { instant, oneOf } from "./column-kinds.ts";
+import { at, bytes, long, oneOf } from "./columns.ts";
 
 /*
  * Partitions, triggers and functions are hand-written SQL in the migrations, because drizzle-kit does not see them.
@@ -47,9 +45,6 @@ export interface EngineSpec {
   catalogPath: string;
 }
 
-const long = (name: string) => bigint(name, { mode: "number" });
-const bytes = customType<{ data: Uint8Array }>({ dataType: () => "bytea" });
-
 export const ENGINE_STATUSES = [
   "provisioning",
   "starting",
@@ -79,8 +74,8 @@ export const instance = pgTable(
     id: uuid().notNull(),
     runtimeKind: text(),
     runtimeHost: text(),
-    markedAt: instant("marked_at"),
-    createdAt: instant("created_at").notNull(),
+    markedAt: at("marked_at"),
+    createdAt: at("created_at").notNull(),
   },
   () => [check("instance_singleton_check", sql.raw("singleton"))],
 );
@@ -90,8 +85,8 @@ export const replicas = pgTable("replicas", {
   runtimeHost: text("runtime_host").notNull(),
   /** The host's boot id, pid namespace, pid and start time. null: the replica does not run on Linux. */
   processIdentity: text("process_identity"),
-  startedAt: instant("started_at").notNull(),
-  heartbeatAt: instant("heartbeat_at").notNull(),
+  startedAt: at("started_at").notNull(),
+  heartbeatAt: at("heartbeat_at").notNull(),
 });
 
 export const products = pgTable(
@@ -101,8 +96,8 @@ export const products = pgTable(
     slug: text().notNull(),
     name: text().notNull(),
     policy: jsonb().notNull().default({}),
-    createdAt: instant("created_at").notNull(),
-    deletedAt: instant("deleted_at"),
+    createdAt: at("created_at").notNull(),
+    deletedAt: at("deleted_at"),
     /** Covers id, slug, policy and whether the product is removed. */
     mac: text(),
   },
@@ -124,11 +119,11 @@ export const platformKeys = pgTable(
     prefix: text().notNull(),
     hash: text().notNull(),
     scopes: text({ enum: SCOPES }).array().notNull(),
-    createdAt: instant("created_at").notNull(),
-    expiresAt: instant("expires_at"),
+    createdAt: at("created_at").notNull(),
+    expiresAt: at("expires_at"),
     /** The key is refused from this instant on. During a grace period, the instant lies in the future. */
-    revokedAt: instant("revoked_at"),
-    lastUsedAt: instant("last_used_at"),
+    revokedAt: at("revoked_at"),
+    lastUsedAt: at("last_used_at"),
     /** Covers every column but the time of the last use. */
     mac: text(),
   },
@@ -145,10 +140,10 @@ export const operators = pgTable(
     name: text().notNull(),
     prefix: text().notNull(),
     hash: text().notNull(),
-    createdAt: instant("created_at").notNull(),
-    expiresAt: instant("expires_at"),
-    revokedAt: instant("revoked_at"),
-    lastUsedAt: instant("last_used_at"),
+    createdAt: at("created_at").notNull(),
+    expiresAt: at("expires_at"),
+    revokedAt: at("revoked_at"),
+    lastUsedAt: at("last_used_at"),
     mac: text(),
   },
   (table) => [
@@ -192,7 +187,7 @@ export const engines = pgTable(
     /** The last observed process, as the runtime names it. A new process increments the generation. */
     processIdentity: text("process_identity"),
     /** When the last observed process started, by the clock of the runtime. */
-    processStartedAt: instant("process_started_at"),
+    processStartedAt: at("process_started_at"),
     generation: integer().notNull(),
     /** The process that a restart must replace. If the present process is another one, the restart has happened. */
     processToReplace: text("process_to_replace"),
@@ -212,21 +207,21 @@ export const engines = pgTable(
     mac: text(),
     endpointMac: text("endpoint_mac"),
 
-    bootStartedAt: instant("boot_started_at"),
+    bootStartedAt: at("boot_started_at"),
     bootMs: integer("boot_ms"),
-    firstReadyAt: instant("first_ready_at"),
+    firstReadyAt: at("first_ready_at"),
     healthFailures: integer("health_failures").notNull().default(0),
     restarts: integer().notNull().default(0),
     restartAttempts: integer("restart_attempts").notNull().default(0),
-    nextRestartAt: instant("next_restart_at"),
-    nextCheckAt: instant("next_check_at").notNull(),
+    nextRestartAt: at("next_restart_at"),
+    nextCheckAt: at("next_check_at").notNull(),
     leaseReplica: uuid("lease_replica"),
     fencingToken: long("fencing_token").notNull().default(0),
 
-    lastHealthAt: instant("last_health_at"),
-    lastActivityAt: instant("last_activity_at"),
-    createdAt: instant("created_at").notNull(),
-    updatedAt: instant("updated_at").notNull(),
+    lastHealthAt: at("last_health_at"),
+    lastActivityAt: at("last_activity_at"),
+    createdAt: at("created_at").notNull(),
+    updatedAt: at("updated_at").notNull(),
   },
   (table) => [
     uniqueIndex("engines_product_user_key").on(table.productId, table.userId),
@@ -248,7 +243,7 @@ export const tombstones = pgTable("tombstones", {
   userId: text("user_id").notNull(),
   runtimeHost: text("runtime_host").notNull(),
   volumeName: text("volume_name").notNull(),
-  destroyedAt: instant("destroyed_at").notNull(),
+  destroyedAt: at("destroyed_at").notNull(),
 });
 
 export const holds = pgTable(
@@ -257,7 +252,7 @@ export const holds = pgTable(
     engineId: uuid("engine_id").notNull(),
     replicaId: uuid("replica_id").notNull(),
     count: integer().notNull(),
-    expiresAt: instant("expires_at").notNull(),
+    expiresAt: at("expires_at").notNull(),
   },
   (table) => [primaryKey({ columns: [table.engineId, table.replicaId] })],
 );
@@ -282,8 +277,8 @@ export const turns = pgTable(
     lastSeq: long("last_seq").notNull().default(0),
     reservedSeq: long("reserved_seq").notNull(),
     bytes: long("bytes").notNull().default(0),
-    startedAt: instant("started_at").notNull(),
-    endedAt: instant("ended_at"),
+    startedAt: at("started_at").notNull(),
+    endedAt: at("ended_at"),
     /** The end as JSON text; null while the turn is live. The engine's words in it may be sealed. */
     end: text(),
   },
@@ -312,7 +307,7 @@ export const turnEvents = pgTable(
   {
     productId: uuid("product_id").notNull(),
     turnId: uuid("turn_id").notNull(),
-    turnStartedAt: instant("turn_started_at").notNull(),
+    turnStartedAt: at("turn_started_at").notNull(),
     firstSeq: long("first_seq").notNull(),
     lastSeq: long("last_seq").notNull(),
     /** A JSON array of events, as text; null if the row is sealed. */
@@ -323,70 +318,6 @@ export const turnEvents = pgTable(
     engineEventId: text("engine_event_id"),
   },
   (table) => [primaryKey({ columns: [table.productId, table.turnId, table.firstSeq, table.turnStartedAt] })],
-);
-
-export const auditHeads = pgTable("audit_heads", {
-  /** A product's id, or `platform`. */
-  scope: text().primaryKey(),
-  seq: long("seq").notNull(),
-  hash: text().notNull(),
-});
-
-/** Append-only, and partitioned by ranges of seq. Each scope is a hash chain without gaps. */
-export const auditLog = pgTable(
-  "audit_log",
-  {
-    scope: text().notNull(),
-    seq: long("seq").notNull(),
-    at: instant("at").notNull(),
-    /** Canonical JSON of the actor. */
-    actor: text().notNull(),
-    action: text().notNull(),
-    userId: text("user_id"),
-    engineId: uuid("engine_id"),
-    requestId: text("request_id"),
-    /** Canonical JSON. */
-    metadata: text().notNull(),
-    durationMs: integer("duration_ms"),
-    prevHash: text("prev_hash").notNull(),
-    hash: text().notNull(),
-  },
-  (table) => [
-    primaryKey({ columns: [table.scope, table.seq] }),
-    index("audit_log_user_idx").on(table.scope, table.userId, table.seq),
-  ],
-);
-
-export const ANCHOR_KINDS = ["head", "start"] as const;
-
-/**
- * What the service vouches for with a MAC, for each chain. `head`: no row up to `seq` may differ from what the service
- * saw then. `start`: retention has removed every row up to `seq`, and the next row links to `hash`.
- */
-export const auditAnchors = pgTable(
-  "audit_anchors",
-  {
-    scope: text().notNull(),
-    kind: text({ enum: ANCHOR_KINDS }).notNull(),
-    seq: long("seq").notNull(),
-    hash: text().notNull(),
-    at: at("at").notNull(),
-    mac: text().notNull(),
-  },
-  (table) => [
-    primaryKey({ columns: [table.scope, table.kind] }),
-    check("audit_anchors_kind_check", oneOf("kind", ANCHOR_KINDS)),
-  ],
-);
-
-/** How old rows of the audit log must be before they may be removed. Only the owner of the schema writes it. */
-export const auditRetention = pgTable(
-  "audit_retention",
-  {
-    singleton: boolean().primaryKey().default(true),
-    seconds: long("seconds").notNull(),
-  },
-  () => [check("audit_retention_singleton_check", sql.raw("singleton"))],
 );
 
 export const idempotency = pgTable(
@@ -403,8 +334,8 @@ export const idempotency = pgTable(
     /** The object of the first attempt, such as an engine id. After a crash, a retry resumes the work on this object. */
     subject: text(),
     replySealed: text("reply_sealed"),
-    createdAt: instant("created_at").notNull(),
-    expiresAt: instant("expires_at").notNull(),
+    createdAt: at("created_at").notNull(),
+    expiresAt: at("expires_at").notNull(),
   },
   (table) => [
     primaryKey({ columns: [table.scope, table.key] }),

@@ -40,7 +40,7 @@ test("sealed turns are read after a crash of the service and of Postgres, and by
   expect(events).toContain(canary);
   expect(events).toContain("enginehouse.end");
 
-  const sql = postgres(database.url, { max: 1 });
+  const sql = postgres(database.adminUrl, { max: 1 });
   const rows = await sql`select t::text as text from turn_events t union all select t::text from turns t`;
   expect(rows.length).toBeGreaterThan(1);
   expect(JSON.stringify(rows)).not.toContain(canary);

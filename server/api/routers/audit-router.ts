@@ -24,11 +24,14 @@ const List = z
   .prefault({});
 const KnownHead = z
   .strictObject({
-    scope: z.string().max(128).optional(),
-    seq: Seq,
-    hash: z.string().regex(/^[0-9a-f]{64}$/),
-    at: z.string().max(64).optional(),
-    mac: z.string().max(256).nullish(),
+    scope: z.string().max(128).optional().describe("Its chain. Without it, the chain of this call."),
+    seq: Seq.describe("The number of its row."),
+    hash: z
+      .string()
+      .regex(/^[0-9a-f]{64}$/)
+      .describe("The hash of its row."),
+    at: z.string().max(64).optional().describe("Its instant, which its MAC covers."),
+    mac: z.string().max(256).nullish().describe("Its MAC. Without it, the kept head itself is not checked."),
   })
   .describe("An answer of `audit.head` that was kept elsewhere. The chain must still contain its row.");
 const Verify = z

@@ -15,28 +15,29 @@ const END_OF_COPY = "\\.";
 
 /** The rows of the audit log in the SQL text of a dump. Everything else is skipped. Yields many rows at a time. */
 export async function* readDump(chunks: AsyncIterable<Buffer>): AsyncGenerator<DumpedRow[]> {
-  let read: ReadRow | undefined;
-  let isCopying = false;
+  let table: { read: ReadRow | undefined } | undefined;
   for await (const lines of toCopyLines(chunks)) {
     const rows: DumpedRow[] = [];
     for (const line of lines) {
-      if (!isCopying) {
-        const [, table, columns] = COPY.exec(line) ?? [];
-        if (table === undefined || columns === undefined) continue;
-        isCopying = true;
-        read = findReader(
-          table,
-          columns.split(",").map((name) => name.trim().replaceAll('"', "")),
-        );
-      } else if (line === END_OF_COPY) {
-        isCopying = false;
-      } else if (read !== undefined) {
-        rows.push(read(line));
-      }
+      if (table === undefined) table = findTable(line);
+      else if (line === END_OF_COPY) table = undefined;
+      else if (table.read !== undefined) rows.push(table.read(line));
     }
     yield rows;
   }
-  if (isCopying) throw new Error("the dump ends within a table: it was cut off");
+  if (table !== undefined) throw new Error("the dump ends within a table: it was cut off");
+}
+
+/** undefined: the rows of no table follow this line. */
+function findTable(line: string): { read: ReadRow | undefined } | undefined {
+  const [, table, columns] = COPY.exec(line) ?? [];
+  if (table === undefined || columns === undefined) return undefined;
+  return {
+    read: findReader(
+      table,
+      columns.split(",").map((name) => name.trim().replaceAll('"', "")),
+    ),
+  };
 }
 
 /** undefined: the table has nothing to do with the audit log. */
