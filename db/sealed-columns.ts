@@ -1,3 +1,4 @@
+import { auditAnchors } from "./audit-schema.ts";
 import { engines, idempotency, operators, platformKeys, products } from "./schema.ts";
 import type { SealedColumns } from "./sealed-rows.ts";
 
@@ -17,5 +18,11 @@ export const SEALED_COLUMNS = {
     key: [idempotency.scope, idempotency.key],
     sealed: [idempotency.replySealed],
     macs: [],
+  },
+  audit_anchors: {
+    table: auditAnchors,
+    key: [auditAnchors.scope, auditAnchors.kind],
+    sealed: [],
+    macs: [auditAnchors.mac],
   },
 } as const satisfies Record<string, SealedColumns>;

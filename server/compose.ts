@@ -64,8 +64,8 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
   const { database, ...given } = parts;
   const base = { ...given, db: database.db, raw: database.raw };
   const keyring = openKeyring(base.config.masterKeys ?? "");
-  const auditAppends = openAuditAppends(base.db);
-  const tamperReports = new TamperReports({ ...base, auditAppends });
+  const audit = openAudit(base, stack);
+  const { tamperReports } = audit;
   const openedKeys = new OpenedKeys(keyring, tamperReports);
   const connections = stack.use(new EngineConnections(new Secrets(Object.values(base.config.passthrough))));
   const takenPorts = new TakenPorts(base.clock);
@@ -86,8 +86,6 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
     memoryKills,
   });
   stack.defer(() => reconciler.close());
-  const denials = new Denials({ ...base, auditAppends });
-  stack.defer(() => denials.close());
   const turns = new TurnRegistry(base);
   const dataKeys = new DataKeys({ ...base, keyring, files: openDataKeyFiles(base) });
   const seals = new TurnSeals({ ...base, dataKeys });
@@ -120,12 +118,8 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
     keyStates: new KeyStates({ ...base, keyring, tamperReports }),
     rateLimits: new RateLimits(base),
     platformKeyInserts: openPlatformKeyInserts(base.db),
-    auditAppends,
-    tamperReports,
-    denials,
+    ...audit,
     openStreams: new OpenStreams(base.clock),
-    madeAnchors: new MadeAnchors(),
-    auditWalks: new FairSlots(AUDIT_WALKS),
     runningCalls: new RunningCalls(),
     drain: new DrainState(),
   };
@@ -137,4 +131,17 @@ function openDataKeyFiles({
 }: Pick<DomainParts, "config" | "dataDir">): DataKeyFiles | undefined {
   const folder = config.dataKeysDir ?? (dataDir && join(config.dataDir, "data-keys"));
   return folder === undefined ? undefined : new DataKeyFiles(folder);
+}
+
+function openAudit(base: Pick<BaseContext, "db" | "clock" | "log">, stack: AsyncDisposableStack) {
+  const auditAppends = openAuditAppends(base.db);
+  const denials = new Denials({ ...base, auditAppends });
+  stack.defer(() => denials.close());
+  return {
+    auditAppends,
+    denials,
+    tamperReports: new TamperReports({ ...base, auditAppends }),
+    madeAnchors: new MadeAnchors(),
+    auditWalks: new FairSlots(AUDIT_WALKS),
+  };
 }

@@ -1,9 +1,11 @@
+import type { AnchorRow } from "../../db/audit-anchors.ts";
 import type { EngineRow } from "../../db/engines.ts";
 import type { OperatorRow } from "../../db/operators.ts";
 import type { PlatformKeyRow } from "../../db/platform-keys.ts";
 import type { ProductRow } from "../../db/products.ts";
 import { SEALED_COLUMNS } from "../../db/sealed-columns.ts";
 import type { SealedColumns, SealedRow } from "../../db/sealed-rows.ts";
+import { findMacProblem, toAnchorMac } from "../audit/audit-anchor.ts";
 import { isEngineAuthentic, toEngineMac } from "../engines/model/engine-mac.ts";
 import { openOutcomeText, sealOutcome } from "../idempotency/sealed-outcome.ts";
 import { isEndpointAuthentic, sealEngineKey, toEndpointMac, toEngineKeyData } from "../keys/engine-key.ts";
@@ -70,6 +72,11 @@ export const SEALED_TABLES: Readonly<Record<keyof typeof SEALED_COLUMNS, SealedT
   idempotency: {
     columns: SEALED_COLUMNS.idempotency,
     reseal: (keyring, row: IdempotencyReply) => resealReply(keyring, row),
+  },
+  audit_anchors: {
+    columns: SEALED_COLUMNS.audit_anchors,
+    reseal: (keyring, row: AnchorRow) =>
+      findMacProblem(keyring, row, row.mac) === undefined ? { mac: toAnchorMac(keyring, row) } : undefined,
   },
 };
 

@@ -4,6 +4,8 @@ import { anchorChains } from "../../server/audit/anchor-chains.ts";
 import { getAuditHead } from "../../server/audit/audit-head.ts";
 import { verifyAudit } from "../../server/audit/verify-audit.ts";
 import { generateMasterKeys, openKeyring } from "../../server/keys/keyring.ts";
+import { lockSealedRows } from "../../db/sealed-rows.ts";
+import { SEALED_TABLES } from "../../server/master-keys/sealed-tables.ts";
 import { openChains, type Chains } from "./open-chains.ts";
 
 let chains: Chains;
@@ -199,4 +201,18 @@ test("a new master key renews the anchors, and the old key is no longer needed",
   };
   await anchorChains(chains.openNext(both));
   expect(await verifyAudit(alone, { scope })).toMatchObject({ ok: true, anchoredSeq: 3 });
+});
+
+test("a reseal moves an anchor to the first master key, and leaves a forged one as it is", async () => {
+  const scope = await chains.append(2);
+  const forged = await chains.append(2);
+  await chains.anchor();
+  await chains.tamper(sql`update audit_anchors set seq = 1 where scope = ${forged}`);
+  const table = SEALED_TABLES.audit_anchors;
+  const rows = await chains.ctx.db.transaction(async (tx) =>
+    lockSealedRows(tx, table.columns, { filter: "with_mac", after: undefined, limit: 1_000 }),
+  );
+  const find = (of: string) => rows.find((row) => row["scope"] === of) ?? {};
+  expect(table.reseal(chains.keyring, find(scope))).toEqual({ mac: find(scope)["mac"] });
+  expect(table.reseal(chains.keyring, find(forged))).toBeUndefined();
 });
