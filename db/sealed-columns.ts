@@ -1,4 +1,4 @@
-import { auditAnchors } from "./audit-schema.ts";
+import { auditAnchors } from "./audit-tables.ts";
 import { engines, idempotency, operators, platformKeys, products } from "./schema.ts";
 import type { SealedColumns } from "./sealed-rows.ts";
 

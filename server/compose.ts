@@ -86,14 +86,7 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
     memoryKills,
   });
   stack.defer(() => reconciler.close());
-  const turns = new TurnRegistry(base);
-  const dataKeys = new DataKeys({ ...base, keyring, files: openDataKeyFiles(base) });
-  const seals = new TurnSeals({ ...base, dataKeys });
-  const turnLog = new TurnLog({ ...base, seals });
-  const turnTiming: TurnTiming = TURN_TIMING;
-  const lingeringHolds = new LingeringHolds({ ...base, reconciler, turnTiming });
-  stack.defer(() => dataKeys.keep());
-  stack.defer(() => closeTurns({ ...base, turns, turnLog, turnTiming, lingeringHolds }));
+  const turns = composeTurns({ ...base, keyring, reconciler }, stack);
   return {
     ...base,
     keyring,
@@ -108,13 +101,7 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
     shownEngines,
     lease,
     reconciler,
-    turns,
-    dataKeys,
-    seals,
-    turnLog,
-    turnTiming,
-    lingeringHolds,
-    isoTime: new IsoTime(),
+    ...turns,
     keyStates: new KeyStates({ ...base, keyring, tamperReports }),
     rateLimits: new RateLimits(base),
     platformKeyInserts: openPlatformKeyInserts(base.db),
@@ -123,6 +110,24 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
     runningCalls: new RunningCalls(),
     drain: new DrainState(),
   };
+}
+
+type TurnParts = ConstructorParameters<typeof TurnRegistry>[0] &
+  Omit<ConstructorParameters<typeof TurnLog>[0], "seals"> &
+  Omit<ConstructorParameters<typeof DataKeys>[0], "files"> &
+  Omit<ConstructorParameters<typeof LingeringHolds>[0], "turnTiming"> &
+  Pick<DomainParts, "config" | "dataDir">;
+
+function composeTurns(parts: TurnParts, stack: AsyncDisposableStack) {
+  const turns = new TurnRegistry(parts);
+  const dataKeys = new DataKeys({ ...parts, files: openDataKeyFiles(parts) });
+  const seals = new TurnSeals({ ...parts, dataKeys });
+  const turnLog = new TurnLog({ ...parts, seals });
+  const turnTiming: TurnTiming = TURN_TIMING;
+  const lingeringHolds = new LingeringHolds({ ...parts, turnTiming });
+  stack.defer(() => dataKeys.keep());
+  stack.defer(() => closeTurns({ ...parts, turns, turnLog, turnTiming, lingeringHolds }));
+  return { turns, dataKeys, seals, turnLog, turnTiming, lingeringHolds, isoTime: new IsoTime() };
 }
 
 function openDataKeyFiles({
