@@ -84,6 +84,7 @@ export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
     connections,
     takenPorts,
     memoryKills,
+    keptEngines: holds.kept,
   });
   stack.defer(() => reconciler.close());
   const turns = composeTurns({ ...base, keyring, reconciler }, stack);

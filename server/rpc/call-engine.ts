@@ -49,6 +49,8 @@ export async function callEngine(
     });
     return { result, generation: engine.generation };
   } catch (error) {
+    // The engine may have failed, so the next call looks.
+    ctx.holds.kept.forget(engine.engineId);
     if (findUnknownOutcome(error)) {
       await record("unknown").catch((failure: unknown) => {
         const fields = { method, error: toErrorMessage(failure) };

@@ -29,13 +29,19 @@ export async function acquireEngine(ctx: AcquireContext, input: AcquireEngineInp
   try {
     for (;;) {
       signal.throwIfAborted();
-      const { gateChanges } = ctx.holds;
-      const engine = await abortable(ctx.engineReads.find(input), signal);
+      const { gateChanges, kept } = ctx.holds;
+      const { mark } = kept;
+      const nowMs = ctx.clock.now();
+      // A caller that names a generation wants to know of a restart that this replica has not noticed yet.
+      const known = expectGeneration === undefined ? kept.find(input, nowMs) : undefined;
+      const engine = known ?? (await abortable(ctx.engineReads.find(input), signal));
       if (engine === undefined) throw engineNotFound();
       engineId = engine.id;
       const hold = { engine, gateChanges, expectGeneration, holder, passesGate };
       const held = await holdEngine(ctx, hold, signal);
-      if (held) return held;
+      if (!held) continue;
+      if (!known) kept.keep(input, engine, { mark, nowMs });
+      return held;
     }
   } catch (error) {
     throw toWaitError(ctx, error, { deadline, timeoutMs, engineId });

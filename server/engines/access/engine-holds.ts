@@ -1,6 +1,7 @@
 import { abortable } from "../../time/abortable.ts";
 import { DomainError } from "../../errors.ts";
 import { describeHolds, type Holder } from "./hold-view.ts";
+import { KeptEngines } from "./kept-engines.ts";
 
 /** A right to use an engine. While it is held, the engine is not stopped unless `interrupted` fires first. */
 export interface Hold extends Disposable {
@@ -54,6 +55,7 @@ const INTERRUPT_GRACE_MS = 5_000;
  * Holds are in memory: they end with the process, as do the calls that they protect.
  */
 export class EngineHolds {
+  readonly kept = new KeptEngines();
   readonly #entries = new Map<string, Entry>();
   readonly #activity = new Map<string, number>();
   #gateChanges = 0;
@@ -113,6 +115,7 @@ export class EngineHolds {
     entry.gates += 1;
     this.#gateChanges += 1;
     using gate = new DisposableStack();
+    gate.use(this.kept.changing(engineId));
     gate.defer(() => {
       this.#openGate(engineId, entry);
     });

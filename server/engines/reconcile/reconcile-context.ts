@@ -3,6 +3,7 @@ import type { TamperReports } from "../../audit/tamper-reports.ts";
 import type { EngineConnections } from "../../engine-contract/connections.ts";
 import type { Keyring } from "../../keys/keyring.ts";
 import type { Replica } from "../../replicas/replica.ts";
+import type { KeptEngines } from "../access/kept-engines.ts";
 import type { EngineRuntime } from "../../runtime/engine-runtime.ts";
 import type { MemoryKills } from "./memory-kills.ts";
 import type { TakenPorts } from "./taken-ports.ts";
@@ -16,4 +17,5 @@ export interface ReconcileContext extends Pick<BaseContext, "db" | "config" | "l
   connections: EngineConnections;
   takenPorts: TakenPorts;
   memoryKills: MemoryKills;
+  keptEngines: Pick<KeptEngines, "changing">;
 }

@@ -163,6 +163,7 @@ export class Reconciler {
     running: RunningReconcile,
     onProbed: (() => void) | undefined,
   ): Promise<ReconcileOutcome> {
+    using _change = this.#ctx.keptEngines.changing(engineId);
     let outcome: ReconcileOutcome;
     try {
       do {

@@ -1,5 +1,10 @@
+import { eq } from "drizzle-orm";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { provisionEngine } from "../../../server/engines/operations/provision-engine.ts";
+import { engines } from "../../../db/schema.ts";
+import { getEngine } from "../../../server/engines/operations/get-engine.ts";
+import { restartEngine } from "../../../server/engines/operations/restart-engine.ts";
+import { rotateEngineKey } from "../../../server/engines/operations/rotate-engine-key.ts";
 import { stopEngine } from "../../../server/engines/operations/stop-engine.ts";
 import { acquireEngine } from "../../../server/engines/access/acquire-engine.ts";
 import { openHouse, openSite, toCall, type House, type Site } from "../open-house.ts";
@@ -75,4 +80,42 @@ test("a call whose time ends at the gate of an operation is told what the operat
   });
   first.release();
   await stopping;
+});
+
+test("within two seconds, a second call to a running engine reads nothing from the database", async () => {
+  await provisionEngine(house.ctx, toCall(house, "fay"));
+  (await acquire("fay")).release();
+  // A change by hand, which no operation and no reconcile announces.
+  await house.ctx.db.update(engines).set({ generation: 7 }).where(eq(engines.userId, "fay"));
+  using held = await acquire("fay");
+  expect(held.generation).toBe(1);
+  using asked = await acquire("fay", { expectGeneration: 7 });
+  expect(asked.generation).toBe(7);
+});
+
+async function acquireAgain(userId: string) {
+  using held = await acquire(userId);
+  return { generation: held.generation, apiKey: held.apiKey };
+}
+
+test("a call after a restart, a rotation, a crash or a stop never uses the row from before", async () => {
+  const call = toCall(house, "gil");
+  await provisionEngine(house.ctx, call);
+  await acquireAgain("gil");
+  await restartEngine(house.ctx, call);
+  expect(await acquireAgain("gil")).toMatchObject({ generation: 2 });
+
+  const rotated = await rotateEngineKey(house.ctx, { ...call, when: "idle" });
+  expect(await acquireAgain("gil")).toEqual(rotated);
+
+  const { engineId } = await getEngine(house.ctx, call);
+  for (const container of site.daemon.containers.values()) {
+    if (container.spec.engineId === engineId && container.state === "running")
+      await site.daemon.end(container, 1);
+  }
+  await house.ctx.reconciler.reconcile(engineId);
+  await expect(acquireAgain("gil")).rejects.toMatchObject({ reason: "ENGINE_UNHEALTHY" });
+
+  await stopEngine(house.ctx, call);
+  await expect(acquireAgain("gil")).rejects.toMatchObject({ reason: "ENGINE_STOPPED" });
 });
