@@ -35,7 +35,9 @@ const PID_FILE_PAUSE_MAX_MS = 16;
  * 1. The child writes `pid.<token>`.
  * 2. The child reads the token file, and ends if a later start has replaced its token.
  * 3. The child joins its cgroup, if it has one. All processes that it starts are then in that cgroup too.
- * 4. The child renames `pid.<token>` to `pid`, and becomes the engine.
+ * 4. The child lowers the priority of its session. Linux shares the processor between sessions, so a hundred engines that
+ *    boot would leave the service a hundredth of it.
+ * 5. The child renames `pid.<token>` to `pid`, and becomes the engine.
  *
  * A later start writes its token first, then kills the children that `pid.*` names. So a delayed child reads the new
  * token, or the later start finds and kills the child. At most one of them becomes the engine.
@@ -49,6 +51,7 @@ stat= boot=
 printf '%s\\n%s\\n%s\\n%s\\n' "$$" "$boot" "$stat" "$3" > "$1.$3" || exit 125
 if ! read -r token < "$2" || [ "$token" != "$3" ]; then rm -f "$1.$3"; exit 125; fi
 if [ -n "$4" ]; then { printf '%s' "$$" > "$4/cgroup.procs"; } 2>/dev/null; fi
+if [ -w /proc/self/autogroup ]; then { echo 10 > /proc/self/autogroup; } 2>/dev/null; fi
 mv "$1.$3" "$1" || exit 125
 shift 4
 exec /usr/bin/env -u PWD -u OLDPWD -u SHLVL -u _ "$@"

@@ -1,6 +1,7 @@
 import { execFile, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -62,6 +63,16 @@ describe("the process runtime's engines", () => {
     await runtime[Symbol.asyncDispose]();
     await dataDir.close();
   });
+
+  it.skipIf(!existsSync("/proc/self/autogroup"))(
+    "get less of the processor than the service while both want it",
+    async () => {
+      const spec = await makeSpec({ catalogPath: dataDir.path });
+      await boot(runtime, spec);
+      const { pid } = await about(spec);
+      expect(await readFile(`/proc/${pid}/autogroup`, "utf8")).toMatch(/ nice 10$/m);
+    },
+  );
 
   it("get the contract's environment with this machine's paths, and no other variable", async () => {
     process.env["ORCH_SECRET_OF_OURS"] = "must not leak";
