@@ -5,11 +5,13 @@ import { KeptEngines } from "../../../server/engines/access/kept-engines.ts";
 const USER = { productId: "product", userId: "ada" };
 const ENGINE: UsableEngine = {
   id: "engine",
+  ...USER,
   status: "running",
   statusReason: null,
   desired: "running",
   generation: 1,
   endpoint: "http://127.0.0.1:9001",
+  endpointMac: null,
   keySealed: "sealed",
   nextRestartAt: null,
 };
