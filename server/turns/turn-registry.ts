@@ -123,6 +123,10 @@ export class TurnRegistry {
     this.#left.clear();
   }
 
+  get isHandedOver(): boolean {
+    return this.#handOver.signal.aborted;
+  }
+
   throwIfHandedOver(): void {
     this.#handOver.signal.throwIfAborted();
   }

@@ -12,6 +12,7 @@ import { CallerWatch, type WatchContext } from "./caller-watch.ts";
 
 /** The connection to a stream's reader. */
 export interface ReaderConnection extends ReaderRoom {
+  write(text: string): void;
   /** Closes within a second, even if the reader does not take what was written. */
   closeSoon(): void;
 }
@@ -82,12 +83,17 @@ export async function* streamTurn(
       if (!(await hasEventSoon(live))) yield encode(turnId, lastSeq, { lastSeq, events: [] });
     }
     const { productId, connection: room } = ctx;
+    const push = (batch: TurnBatch) => {
+      room?.write(encode(turnId, lastSeq, batch));
+      lastSeq = batch.lastSeq;
+    };
     batches = followTurn(ctx.call, {
       productId,
       turnId,
       afterSeq: lastSeq,
       signal: watch.signal,
       room,
+      push: room && push,
       takeLive: () => {
         const taken = live;
         live = undefined;

@@ -30,6 +30,11 @@ export interface FollowTurnInput extends TurnKey {
   takeLive?: (() => LiveTurn | undefined) | undefined;
   /** undefined: there is always room. */
   room?: ReaderRoom | undefined;
+  /**
+   * Sends a batch to the reader at once. While the reader waits for a live turn, new events go this way: a step of a
+   * generator for each would cost more than the rest of the work. The first batch and the end are always yielded.
+   */
+  push?: ((batch: TurnBatch) => void) | undefined;
 }
 
 /** `wait` is a function, so that a step that is never taken leaves no promise behind. */
@@ -54,15 +59,31 @@ export async function* followTurn(
   let cursor = input.afterSeq;
   let isOver = false;
   let live = input.takeLive?.();
-  const { room } = input;
+  const { room, push } = input;
+  let hasYielded = false;
   const take = (batches: TurnBatch[]): TurnBatch => {
     const batch = batches.shift();
     if (batch === undefined) throw new Error("a step without a batch");
     cursor = batch.lastSeq;
     isOver = batch.end !== undefined;
+    hasYielded = true;
     return batch;
   };
-  const mayYield = () => !input.signal.aborted && room?.hasRoom !== false;
+  const maySend = () => !input.signal.aborted && room?.hasRoom !== false;
+  const pushNews = (): boolean => {
+    if (!live || !push || !hasYielded || ctx.turns.isHandedOver || !maySend()) return false;
+    const step = live.read(cursor);
+    if (step.kind !== "batch" || step.batch.end !== undefined) return step.kind === "wait";
+    try {
+      push(step.batch);
+    } catch {
+      // The batch is yielded instead, so that the error reaches the reader and not the turn.
+      return false;
+    }
+    cursor = step.batch.lastSeq;
+    // Without room the reader must leave its turn, and with more news it reads on.
+    return maySend() && live.read(cursor).kind === "wait";
+  };
   using reader = new ReaderWake(input.signal);
   if (live) reader.join(live);
   for (;;) {
@@ -78,7 +99,7 @@ export async function* followTurn(
     // Kept once found: a turn that has ended is still read to its end from memory.
     live ??= joinLive(ctx, input, reader);
     const step =
-      (live && readLive(live, reader, cursor)) ??
+      (live && readLive(live, cursor, async () => reader.next(pushNews))) ??
       (await ctx.lease.run(async () => readRecorded(ctx, input, cursor)));
     if (step.kind === "wait") {
       room?.begin();
@@ -86,7 +107,7 @@ export async function* followTurn(
       continue;
     }
     // The signal may abort while the reader handles a batch. Without room, what is left is read again later.
-    while (step.batches.length > 0 && mayYield()) yield take(step.batches);
+    while (step.batches.length > 0 && maySend()) yield take(step.batches);
     step.batches.length = 0;
   }
 }
@@ -111,14 +132,14 @@ function joinLive(ctx: FollowContext, key: TurnKey, reader: ReaderWake): LiveTur
 }
 
 /** undefined: read the log, because the turn is not recorded yet, is lost, or its window begins after the cursor. */
-function readLive(turn: LiveTurn, reader: ReaderWake, cursor: number): Step | undefined {
+function readLive(turn: LiveTurn, cursor: number, wait: () => Promise<void>): Step | undefined {
   if (turn.record === undefined) return undefined;
   const step = turn.read(cursor);
   switch (step.kind) {
     case "batch":
       return { kind: "batches", batches: [step.batch] };
     case "wait":
-      return { kind: "wait", wait: async () => reader.next() };
+      return { kind: "wait", wait };
     case "unknown_cursor":
       return unknownCursor(cursor, turn.lastSeq);
     case "log":
