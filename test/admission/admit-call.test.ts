@@ -123,7 +123,7 @@ describe.each(EVERY_NAME)("with the product named by: %s", (named) => {
       if (wanted !== "own" && wanted !== "other") expect(admitted).toBe(wanted);
       else {
         const { productId } = products[wanted];
-        expect(admitted).toEqual({ productId, policy: POLICY, idempotencyScope: "operator:grace" });
+        expect(admitted).toEqual({ productId, policy: POLICY, idempotencyScope: "operator:k1" });
       }
     }
   });
@@ -153,7 +153,7 @@ test("of several scopes, a platform key needs all", async () => {
 
 test("only an operator is admitted to an operator's call, whatever scopes a platform key has", async () => {
   expect(await admit(toProductKey(SCOPES), { access: "operator" })).toBe("SCOPE_MISSING");
-  expect(await admit(OPERATOR, { access: "operator" })).toEqual({ idempotencyScope: "operator:grace" });
+  expect(await admit(OPERATOR, { access: "operator" })).toEqual({ idempotencyScope: "operator:k1" });
 });
 
 test.each([

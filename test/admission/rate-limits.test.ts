@@ -19,6 +19,7 @@ import {
   type PlatformContext,
 } from "../support/platform-context.ts";
 import { shiftDatabaseClock } from "../support/shift-clock.ts";
+import { runAsAdmin } from "../support/test-database.ts";
 
 let ctx: PlatformContext;
 beforeAll(async () => {
@@ -150,7 +151,8 @@ async function countRequests(productId: string, calls: number) {
 const shift = async (interval: string) => shiftDatabaseClock(ctx.url, interval);
 /** The database's clock stands still, so that a test can name the very border. */
 const standAt = async (instant: string) =>
-  ctx.raw.unsafe(
+  runAsAdmin(
+    ctx.adminUrl,
     `create or replace function orch_now() returns timestamptz language sql stable
      as $$ select timestamptz '${instant}' $$`,
   );
