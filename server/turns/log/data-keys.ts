@@ -8,6 +8,7 @@ import {
   replaceSealedDataKey,
   type DataKeyRow,
 } from "../../../db/data-keys.ts";
+import { LRUCache } from "lru-cache";
 import type { RawSql } from "../../../db/client.ts";
 import { toErrorMessage } from "../../errors.ts";
 import type { Keyring } from "../../keys/keyring.ts";
@@ -30,6 +31,9 @@ export interface DataKey {
 }
 
 const KEEP_TIMEOUT_MS = 2_000;
+const MAX_REMEMBERED = 10_000;
+/** A replica writes its keys again soon after a crash of Postgres, so a missing key may come back. */
+const MISSING_MS = 10_000;
 
 interface KnownKey extends DataKey {
   row: DataKeyRow;
@@ -48,8 +52,11 @@ export class DataKeys {
   /** By hour: the key that this replica seals with. */
   readonly #own = new Map<string, DataKey>();
   readonly #making = new Map<string, Promise<void>>();
+  readonly #finding = new Map<string, Promise<DataKey | undefined>>();
+  /** Keys that nobody had a moment ago. The ends of turns outlive their data keys by weeks. */
+  readonly #missing = new LRUCache<string, true>({ max: MAX_REMEMBERED, ttl: MISSING_MS });
   /** Keys whose loss operators have been told. */
-  readonly #reported = new Set<string>();
+  readonly #reported = new LRUCache<string, true>({ max: MAX_REMEMBERED });
   #restoring: Promise<void> | undefined;
 
   constructor(options: DataKeysOptions) {
@@ -79,12 +86,18 @@ export class DataKeys {
 
   /** undefined: the key was destroyed or lost, or no master key of the keyring opens it. */
   async find(id: string): Promise<DataKey | undefined> {
-    const known = this.#known.get(id);
-    if (known) return known;
-    const row = await findDataKey(this.#options.raw, id);
-    const found = row === undefined ? await this.#findInFiles(id) : this.#open(row);
-    if (found === undefined) this.#report(id, { dataKeyId: id }, "a data key of turn content is missing");
-    return found;
+    if (this.#missing.has(id)) return undefined;
+    let finding = this.#finding.get(id);
+    if (finding === undefined) {
+      finding = this.#look(id).finally(() => this.#finding.delete(id));
+      this.#finding.set(id, finding);
+    }
+    return finding;
+  }
+
+  /** Tells operators that events cannot be read, once for each key. */
+  reportMissing(id: string): void {
+    this.#report(id, { dataKeyId: id }, "a data key of turn content is missing");
   }
 
   /**
@@ -144,6 +157,15 @@ export class DataKeys {
     await insertDataKeys(this.#options.raw, [row]);
     const known = this.#open(row);
     if (known) this.#own.set(hour, known);
+  }
+
+  async #look(id: string): Promise<DataKey | undefined> {
+    const known = this.#known.get(id);
+    if (known) return known;
+    const row = await findDataKey(this.#options.raw, id);
+    const found = row === undefined ? await this.#findInFiles(id) : this.#open(row);
+    if (found === undefined) this.#missing.set(id, true);
+    return found;
   }
 
   async #findInFiles(id: string): Promise<DataKey | undefined> {
@@ -209,7 +231,7 @@ export class DataKeys {
 
   #report(id: string, fields: object, message: string): void {
     if (this.#reported.has(id)) return;
-    this.#reported.add(id);
+    this.#reported.set(id, true);
     this.#options.log.error(fields, message);
   }
 }

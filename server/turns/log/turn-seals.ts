@@ -13,7 +13,7 @@ import type { ReadChunk } from "./log-batches.ts";
 
 interface TurnSealsOptions {
   config: Pick<Config, "sealTurns">;
-  dataKeys: Pick<DataKeys, "findOwn" | "prepare" | "findKnown" | "find" | "keep">;
+  dataKeys: Pick<DataKeys, "findOwn" | "prepare" | "findKnown" | "find" | "reportMissing" | "keep">;
   log: Pick<Log, "error">;
 }
 
@@ -62,7 +62,7 @@ export class TurnSeals {
     const opened: ReadChunk[] = [];
     for (const { firstSeq, lastSeq, events, sealed } of chunks) {
       const text =
-        sealed === null ? events : await this.#open(sealed, toRowName(turn, { firstSeq, lastSeq }));
+        sealed === null ? events : await this.#openEvents(sealed, toRowName(turn, { firstSeq, lastSeq }));
       opened.push({ firstSeq, lastSeq, events: text });
     }
     return opened;
@@ -95,6 +95,15 @@ export class TurnSeals {
     const key = this.#options.dataKeys.findOwn(hour);
     if (key === undefined) throw new Error(`there is no data key for the hour ${hour}`);
     return key;
+  }
+
+  async #openEvents(sealed: Buffer, name: string): Promise<string | null> {
+    const text = await this.#open(sealed, name);
+    // The events of an hour go before its data key does. The ends of turns stay longer, so they report nothing.
+    if (text === null && this.#options.dataKeys.findKnown(toId(sealed)) === undefined) {
+      this.#options.dataKeys.reportMissing(toId(sealed));
+    }
+    return text;
   }
 
   /** null: the data key is gone, or the bytes are damaged or belong to another row. */
