@@ -104,6 +104,11 @@ check() {
         echo "missing: $table -I $from -i $bridge -j $to" >&2
         missing=1
       done
+      wanted=$(rules "$table" | grep -c "^-A $to ")
+      found=$("$table" -w -S "$to" 2>/dev/null | grep -c "^-A $to " || true)
+      [ "$found" -eq "$wanted" ] && continue
+      echo "missing: $table has $found of the $wanted rules of the chain $to" >&2
+      missing=1
     done
   done
   return $missing

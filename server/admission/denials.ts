@@ -82,23 +82,20 @@ export class Denials {
   async write(signal?: AbortSignal): Promise<void> {
     const counts = this.#counts;
     this.#counts = new Map();
-    for (const [name, counted] of counts) {
+    for (const counted of counts.values()) {
       try {
         signal?.throwIfAborted();
         await recordCall(this.#ctx, toEntry(counted));
       } catch (error) {
-        this.#putBack(name, counted);
+        this.#putBack(counted);
         this.#ctx.log.debug({ error: toErrorMessage(error) }, "denials were not recorded");
       }
     }
   }
 
-  #putBack(name: string, counted: Counted): void {
-    const since = this.#counts.get(name);
-    if (since === undefined) {
-      this.#counts.set(name, counted);
-      return;
-    }
+  #putBack(counted: Counted): void {
+    const since = this.#find({ ...counted, reason: counted.last.reason });
+    if (since.count === 0) Object.assign(since, { lastAt: counted.lastAt, last: counted.last });
     since.count += counted.count;
     since.firstAt = counted.firstAt;
   }

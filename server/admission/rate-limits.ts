@@ -13,6 +13,7 @@ import { DomainError } from "../errors.ts";
 import type { ProductCaller } from "../keys/caller.ts";
 import { SharedStatements } from "../shared-statements.ts";
 import { RefusalPace } from "./refusal-pace.ts";
+import { spreadRetry } from "../time/spread-retry.ts";
 
 /** What one call has left of a limit, for the caller. */
 export interface Rate {
@@ -162,6 +163,6 @@ function rateLimited({ kind, limit, leftMs }: Rate): DomainError {
   const message =
     `the product has used its ${limit} ${calls} of this minute: ` +
     `wait for retryAfterMs, or ask an operator to raise ${field} in the product's policy`;
-  const retryAfterMs = Math.max(1, Math.ceil(leftMs + Math.random() * JITTER_MS));
+  const retryAfterMs = spreadRetry(leftMs, JITTER_MS);
   return new DomainError("RATE_LIMITED", message, { retryAfterMs });
 }

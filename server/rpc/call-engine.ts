@@ -49,7 +49,7 @@ export async function callEngine(
     });
     return { result, generation: engine.generation };
   } catch (error) {
-    // The engine may have failed, so the next call looks.
+    // The engine may have failed, so the next call reads its row.
     ctx.holds.kept.forget(engine.engineId);
     if (findUnknownOutcome(error)) {
       await record("unknown").catch((failure: unknown) => {

@@ -102,6 +102,10 @@ describe.skipIf(ip === undefined || iptables === undefined || process.getuid?.()
       // The service calls engines from the host.
       expect(await reached(host, [ENGINE, PUBLIC])).toEqual(expect.arrayContaining([ENGINE, PUBLIC]));
 
+      await at(host, "iptables", "-w", "-F", "ENGINEHOUSE-OUT");
+      await expect(firewall("check")).rejects.toMatchObject({ code: 1 });
+
+      await firewall("apply");
       const once = await rules();
       await firewall("apply");
       expect(await rules()).toBe(once);

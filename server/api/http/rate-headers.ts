@@ -3,7 +3,7 @@ import { WINDOW_MS, type Rate } from "../../admission/rate-limits.ts";
 
 /**
  * Adds the headers of draft-ietf-httpapi-ratelimit-headers: the limits of the product, and what is left of them. Of a batch
- * with several calls, the last call that was counted has its say: it has the least left.
+ * with several calls, the headers are those of the last call that was counted: it has the least left.
  */
 export function addRateHeaders(reply: FastifyReply, rates: readonly Rate[]): void {
   if (rates.length === 0) return;

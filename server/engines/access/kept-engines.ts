@@ -35,7 +35,9 @@ export class KeptEngines {
 
   find(user: EngineUser, nowMs: number): UsableEngine | undefined {
     const kept = this.#kept.get(toKey(user));
-    return kept !== undefined && nowMs < kept.untilMs ? kept.engine : undefined;
+    // A clock that was set back makes no row last longer.
+    const isFresh = kept !== undefined && nowMs < kept.untilMs && kept.untilMs <= nowMs + KEEP_MS;
+    return isFresh ? kept.engine : undefined;
   }
 
   /** `mark` is that of the time before the read. Does nothing if the engine does not run, or may have changed since. */

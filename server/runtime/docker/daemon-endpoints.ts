@@ -6,7 +6,7 @@ export interface DaemonEndpoint {
 }
 
 /**
- * Every request that this service makes. A socket proxy needs to pass these and no others: deploy/docker-proxy.cfg is
+ * Every request that this service makes. A socket proxy needs to pass these and no others: deploy/docker-proxy.conf is
  * compared with this table, and the tests of the docker runtime run behind a proxy that refuses everything else.
  */
 export const DAEMON_ENDPOINTS: readonly DaemonEndpoint[] = [

@@ -70,7 +70,7 @@ export async function* followTurn(
     return batch;
   };
   const maySend = () => !input.signal.aborted && room?.hasRoom !== false;
-  const pushNews = (): boolean => {
+  const pushNewEvents = (): boolean => {
     if (!live || !push || !hasYielded || ctx.turns.isHandedOver || !maySend()) return false;
     const step = live.read(cursor);
     if (step.kind !== "batch" || step.batch.end !== undefined) return step.kind === "wait";
@@ -99,7 +99,7 @@ export async function* followTurn(
     // Kept once found: a turn that has ended is still read to its end from memory.
     live ??= joinLive(ctx, input, reader);
     const step =
-      (live && readLive(live, cursor, async () => reader.next(pushNews))) ??
+      (live && readLive(live, cursor, async () => reader.next(pushNewEvents))) ??
       (await ctx.lease.run(async () => readRecorded(ctx, input, cursor)));
     if (step.kind === "wait") {
       room?.begin();

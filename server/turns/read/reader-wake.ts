@@ -9,7 +9,7 @@ export class ReaderWake implements Disposable {
   readonly #signal: AbortSignal;
   #source: WakeSource | undefined;
   #resolve: (() => void) | undefined;
-  #takeNews: (() => boolean) | undefined;
+  #handleWake: (() => boolean) | undefined;
 
   constructor(signal: AbortSignal) {
     this.#signal = signal;
@@ -30,23 +30,23 @@ export class ReaderWake implements Disposable {
 
   readonly wake = (): void => {
     const resolve = this.#resolve;
-    if (resolve === undefined || this.#takeNews?.() === true) return;
+    if (resolve === undefined || this.#handleWake?.() === true) return;
     this.#resolve = undefined;
-    this.#takeNews = undefined;
+    this.#handleWake = undefined;
     resolve();
   };
 
   /**
-   * Resolves with the next wake; at once after an abort. Call it without an await after the last check. `takeNews` handles
+   * Resolves with the next wake; at once after an abort. Call it without an await after the last check. `handleWake` handles
    * a wake at once, without a promise: it returns true if the reader waits on. It must not throw.
    */
   // Not async: a reader waits here for most of its life, and an async frame for each costs memory.
   // oxlint-disable-next-line typescript/promise-function-async
-  next(takeNews?: () => boolean): Promise<void> {
+  next(handleWake?: () => boolean): Promise<void> {
     if (this.#signal.aborted) return Promise.resolve();
     return new Promise((resolve) => {
       this.#resolve = resolve;
-      this.#takeNews = takeNews;
+      this.#handleWake = handleWake;
     });
   }
 

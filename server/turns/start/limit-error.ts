@@ -3,6 +3,8 @@ import { DomainError } from "../../errors.ts";
 import { spreadRetry } from "../../time/spread-retry.ts";
 
 /** Some turn ends within this time in most products. */
+/** Of callers that wait for the same end of the hour. */
+const HOUR_END_SPREAD_MS = 5_000;
 const TURN_END_RETRY_MS = 2_000;
 
 /** The refusal of a turn that would exceed a limit of its product. */
@@ -21,7 +23,7 @@ export function toLimitError(exceeded: ExceededLimit, limits: TurnLimits): Domai
       const message =
         `the events of this product's turns have reached ${logBytesPerHour} bytes in this hour: start the turn when the next ` +
         "hour begins, or ask an operator to raise turnLogBytesPerHour of the policy, or ORCH_TURN_LOG_BYTES_PER_HOUR";
-      const retryAfterMs = Math.max(1, Math.ceil(exceeded.hourEndsInMs));
+      const retryAfterMs = spreadRetry(exceeded.hourEndsInMs, HOUR_END_SPREAD_MS);
       return new DomainError("RATE_LIMITED", message, { retryAfterMs });
     }
   }
