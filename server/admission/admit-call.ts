@@ -86,18 +86,20 @@ export async function admitCall(
   caller: Caller,
   call: CallToAdmit,
 ): Promise<ProductAdmission | AuditAdmission | OperatorAdmission> {
-  const { access, product } = call;
   if (call.beginsWork && ctx.drain.draining) throw draining();
-  if (access === "operator") {
-    if (caller.kind === "operator") return { idempotencyScope: toOperatorScope(caller) };
-    throw new DomainError("SCOPE_MISSING", "only an operator key may make this call");
+  if (caller.kind === "operator") {
+    if (call.access === "operator") return { idempotencyScope: toOperatorScope(caller) };
+    return admitOperator(ctx, caller, call);
   }
-  if (caller.kind === "operator") return admitOperator(ctx, caller, call);
-  if (product !== undefined) throw badProduct("a platform key acts for its own product only: leave it out");
-  requireScopes(caller, access === "audit" ? AUDIT_SCOPES : access);
+  const refusal = findRefusal(caller, call);
+  if (refusal !== undefined) {
+    // It counts like any other call: a flood of them must not cost more than a flood of calls that are allowed.
+    await countCall(ctx, caller, { onRates: call.onRates });
+    throw refusal;
+  }
   const { productId, policy } = caller;
   const engine = await countCall(ctx, caller, call);
-  if (access === "audit") return { auditScope: productId };
+  if (call.access === "audit") return { auditScope: productId };
   return { productId, policy, idempotencyScope: productId, engine };
 }
 
@@ -113,17 +115,25 @@ async function admitOperator(
   return { productId, policy, idempotencyScope: toOperatorScope(caller), engine };
 }
 
-function requireScopes(caller: ProductCaller, needed: readonly Scope[]): void {
+/** Why this key may not make the call, however few calls its product has made. */
+function findRefusal(caller: ProductCaller, { access, product }: CallToAdmit): DomainError | undefined {
+  if (access === "operator") {
+    return new DomainError("SCOPE_MISSING", "only an operator key may make this call");
+  }
+  if (product !== undefined) {
+    return badProduct("a platform key acts for its own product only: leave it out");
+  }
+  const needed = access === "audit" ? AUDIT_SCOPES : access;
   const missing = needed.find((scope) => !caller.scopes.includes(scope));
-  if (missing === undefined) return;
-  throw new DomainError("SCOPE_MISSING", `this key lacks the scope "${missing}": use a key that has it`);
+  if (missing === undefined) return undefined;
+  return new DomainError("SCOPE_MISSING", `this key lacks the scope "${missing}": use a key that has it`);
 }
 
 /** Counts the call if a limit concerns it, and reads the engine that it asks for. */
 async function countCall(
   ctx: AdmissionContext,
   { productId, limits }: ProductCaller,
-  { startsTurn, engineOf, onRates }: CallToAdmit,
+  { startsTurn, engineOf, onRates }: Pick<CallToAdmit, "startsTurn" | "engineOf" | "onRates">,
 ): Promise<ShownEngine | undefined> {
   const isTurn = limits.turns !== null && startsTurn?.(productId) === true;
   if (limits.requests !== null || isTurn) {

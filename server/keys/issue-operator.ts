@@ -11,6 +11,8 @@ import { createKey } from "./key-format.ts";
 import { toOperatorMac } from "./key-mac.ts";
 import { toOperatorKey } from "./key-view.ts";
 
+const RESERVED_NAMES: ReadonlySet<string> = new Set([BOOTSTRAP_NAME, "system", "admission", "reconciler"]);
+
 export interface IssueOperatorInput {
   name: string;
   /** ISO instant. Without it, the key never expires. */
@@ -20,14 +22,14 @@ export interface IssueOperatorInput {
 
 /**
  * Issues a key that may make every call. Its name stands in the audit log, so no two keys that are not revoked share
- * one. Throws OPERATOR_NAME_EXISTS, and INVALID_INPUT for the bootstrap key's name or a past expiry.
+ * one. Throws OPERATOR_NAME_EXISTS, and INVALID_INPUT for a name of the service itself, a name that is not ASCII, or a past expiry.
  */
 export async function issueOperator(
   ctx: Pick<BaseContext, "db"> & KeyIssuer & CallContext,
   input: IssueOperatorInput,
 ): Promise<IssuedKey> {
   const { name, idempotency } = input;
-  if (name.toLowerCase() === BOOTSTRAP_NAME) throw reservedName(name);
+  requireUsableName(name);
   const { plaintext: apiKey, hash, prefix } = createKey("operator");
   const given = { id: randomUUIDv7(), name, prefix, hash, expiresAt: toExpiry(input.expiresAt) };
   const mac = toOperatorMac(ctx.keyring, { ...given, revokedAt: null });
@@ -55,7 +57,12 @@ export async function issueOperator(
   }
 }
 
-function reservedName(name: string): DomainError {
-  const message = `the name "${name}" belongs to the bootstrap key: choose another one`;
-  return new DomainError("INVALID_INPUT", message, { issues: [{ path: "name", message }] });
+/** The audit log shows the name, so no name may look like that of another actor. */
+function requireUsableName(name: string): void {
+  const isReserved = RESERVED_NAMES.has(name.toLowerCase());
+  if (!isReserved && /^[ -~]+$/.test(name)) return;
+  const message = isReserved
+    ? `the name "${name}" belongs to the service itself: choose another one`
+    : "a name has ASCII characters only: others may look like those of another operator's name";
+  throw new DomainError("INVALID_INPUT", message, { issues: [{ path: "name", message }] });
 }

@@ -28,7 +28,10 @@ export const Product = z
     engineCount: z
       .int()
       .describe("How many engines the product has, in any status: also those that are being destroyed."),
-    usage: ProductUsage.describe("How much the product has at the moment of what its policy limits."),
+    // Replies that an earlier version stored have no usage.
+    usage: ProductUsage.default({ liveTurns: 0, openStreams: 0, turnLogBytes: 0 }).describe(
+      "How much the product has at the moment of what its policy limits.",
+    ),
     createdAt: instantText("When the product was registered."),
     deletedAt: instantTextOrNull("When the product was removed. null: it is not removed."),
   })

@@ -192,3 +192,24 @@ test("a refusal says which scope is missing, and where the product belongs", asy
     retryAfterMs: 1_000,
   });
 });
+
+test("calls beyond the key's scopes use up the product's rate limit, too", async () => {
+  const policy = { rateLimitRpm: 2 };
+  const { productId } = (await addProduct(ctx, policy)).product;
+  const limits = { requests: 2, turns: null };
+  const caller: Caller = {
+    ...toProductKey(["read"]),
+    kind: "platform_key",
+    productId,
+    policy,
+    limits,
+    scopes: ["read"],
+  };
+  const context = toContext(new DrainState());
+  const reasons: unknown[] = [];
+  for (const access of ["operator", ["keys"], "operator", ["read"]] as const) {
+    const call = { access, beginsWork: false } as CallToAdmit<"operator">;
+    await admitCall(context, caller, call).catch((error: { reason: unknown }) => reasons.push(error.reason));
+  }
+  expect(reasons).toEqual(["SCOPE_MISSING", "SCOPE_MISSING", "RATE_LIMITED", "RATE_LIMITED"]);
+});

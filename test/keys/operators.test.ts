@@ -51,12 +51,14 @@ test("a platform key cannot manage operators", async () => {
   expect(listed.body.error.data.reason).toBe("SCOPE_MISSING");
 });
 
-test("two operator keys that are not revoked never share a name, and nobody takes the bootstrap key's", async () => {
+test("two operator keys that are not revoked never share a name, and nobody takes one that looks like another actor's", async () => {
   const first = await issue("Ada");
   const again = await post(ADMIN_KEY, "operators.issue", { name: "ADA" });
   expect(again.body.error.data).toMatchObject({ reason: "OPERATOR_NAME_EXISTS", httpStatus: 409 });
-  const reserved = await post(ADMIN_KEY, "operators.issue", { name: "Bootstrap" });
-  expect(reserved.body.error.data.issues).toMatchObject([{ path: "name" }]);
+  for (const name of ["Bootstrap", "System", "\u0430da"]) {
+    const reserved = await post(ADMIN_KEY, "operators.issue", { name });
+    expect(reserved.body.error.data.issues).toMatchObject([{ path: "name" }]);
+  }
   await post(ADMIN_KEY, "operators.revoke", { keyId: first.keyId, graceSeconds: 3_600 });
   const second = await issue("ada");
   for (const { apiKey } of [first, second]) {
