@@ -4,6 +4,7 @@ import { TRPC_ERROR_CODES_BY_KEY, type TRPC_ERROR_CODE_KEY } from "@trpc/server/
 import { z } from "zod";
 import { findDatabaseTrouble } from "../../../db/postgres-error.ts";
 import { DomainError, type DomainErrorOptions, type InputIssue, type Reason } from "../../errors.ts";
+import { OUR_KEYS } from "../../secrets/secrets.ts";
 import { toBatchMessage } from "./batch-limit.ts";
 
 /** The tRPC code of each reason. Every failed reply gets its code and HTTP status from this table. */
@@ -182,8 +183,10 @@ function toHint([first, ...others]: readonly InputIssue[]): string {
   return `: ${field}${first.message}${others.length === 0 ? "" : ` (and ${others.length} more)`}`;
 }
 
+/** Hides keys, too: a caller may put one into the path by mistake, and then logs the reply. */
 function cut(text: string): string {
-  return text.length <= MAX_ISSUE_LENGTH ? text : `${text.slice(0, MAX_ISSUE_LENGTH).toWellFormed()}…`;
+  const shown = OUR_KEYS.hideInStart(text, MAX_ISSUE_LENGTH);
+  return text.length <= MAX_ISSUE_LENGTH ? shown : `${shown.toWellFormed()}…`;
 }
 
 function listed(

@@ -2,6 +2,7 @@ import { TRPCError } from "@trpc/server";
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import { REASON_CODES, toApiError, toTrpcErrorShape } from "../../../server/api/trpc/api-error.ts";
+import { createKey } from "../../../server/keys/key-format.ts";
 import { toErrorFields } from "../../../server/api/http/error-fields.ts";
 import { DomainError, type Reason, REASONS } from "../../../server/errors.ts";
 
@@ -181,4 +182,13 @@ test("a log line about a failed statement has the message of Postgres, without t
   const fields = toErrorFields(wrapped);
   expect(fields.error).toBe("canceling statement due to statement timeout");
   expect(JSON.stringify(fields)).not.toContain("hunter2");
+});
+
+test("a key that was put into the path by mistake is not in the refusal, also if it is cut there", () => {
+  const key = createKey("platform").plaintext;
+  for (const path of [key, `${"x".repeat(190)}${key}`]) {
+    const error = new TRPCError({ code: "NOT_FOUND", message: `No procedure found on path "${path}"` });
+    const text = JSON.stringify(toTrpcErrorShape(error, { path, requestId: "r" }));
+    expect(text).not.toContain(key.slice(0, 9));
+  }
 });
