@@ -3,14 +3,12 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { z } from "zod";
 import { appRouter } from "../../server/api/routers/router.ts";
 import { type Api, openApi } from "../api/open-api.ts";
-import { damageInput, type Damage, damages } from "./hostile-json.ts";
-import { judgeReply, judgeStream } from "./judge-reply.ts";
+import { fire, fireRaw, isTrouble, rawShots, shots } from "./hostile-shots.ts";
+import { judgeReply } from "./judge-reply.ts";
 import { type FireSite, openFireSite, PROCEDURE_INPUTS } from "./procedure-inputs.ts";
 
 /** For each procedure. For all procedures together there are more than 2,000. */
 const CASES = 70;
-/** Far more than any of these calls needs, so a call that takes longer hangs. */
-const PATIENCE_MS = 20_000;
 
 let api: Api;
 let site: FireSite;
@@ -42,42 +40,11 @@ test("the table of inputs has every procedure with all of its fields", () => {
   }
 });
 
-interface Shot {
-  damages: Damage[];
-  byQuery: boolean;
-}
-
-async function fire(path: string, shot: Shot): Promise<void> {
-  const { key, input } = PROCEDURE_INPUTS[path]?.(site) ?? { key: "", input: {} };
-  const text = damageInput(input, shot.damages);
-  const type = procedures[path]?._def.type;
-  const isGet = type === "subscription" || (type === "query" && shot.byQuery);
-  const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
-  const query = isGet ? `?input=${encodeURIComponent(text.toWellFormed())}` : "";
-  const response = await fetch(`${api.url}/trpc/${path}${query}`, {
-    headers,
-    ...(!isGet && { method: "POST", body: text }),
-    signal: AbortSignal.timeout(PATIENCE_MS),
-  });
-  const reply = { status: response.status, text: await response.text() };
-  if (response.headers.get("content-type")?.startsWith("text/event-stream")) judgeStream(reply.text);
-  else judgeReply(reply);
-}
-
-/** A provision may answer before its engine has booted, and the engine's streams are shorter than the contract says. */
-const EXPECTED = [
-  '"provision answered before the boot ended"',
-  "an engine's stream did not begin with thread_lifecycle",
-];
-const isTrouble = (line: string) =>
-  /"level":"(?:error|warn)"/.test(line) && !EXPECTED.some((message) => line.includes(message));
-
 test.each(Object.keys(PROCEDURE_INPUTS))(
   "for any damaged input, %s answers with a result or a listed reason",
   async (path) => {
-    const shot = fc.record({ damages, byQuery: fc.boolean() });
     await fc.assert(
-      fc.asyncProperty(shot, async (one) => fire(path, one)),
+      fc.asyncProperty(shots, async (one) => fire({ url: api.url, site }, path, one)),
       { numRuns: CASES },
     );
     expect({}).not.toHaveProperty("polluted");
@@ -85,6 +52,14 @@ test.each(Object.keys(PROCEDURE_INPUTS))(
     expect((await api.query("engines.get", { key: site.key, input: { userId: "ada" } })).status).toBe(200);
   },
 );
+
+test("for any damaged path, query, header or body, a raw route answers with a result or a listed reason", async () => {
+  await fc.assert(
+    fc.asyncProperty(rawShots, async (one) => fireRaw({ url: api.url, site }, one)),
+    { numRuns: CASES },
+  );
+  expect(api.logged.filter(isTrouble)).toEqual([]);
+});
 
 /** Nearly valid positions for a cursor: ids, instants and numbers that no row has or can have. */
 const positions = fc.oneof(
