@@ -44,16 +44,25 @@ export async function destroyDataKeys(raw: RawSql, retentionMs: number): Promise
   return row?.destroyed ?? 0;
 }
 
-/** Up to `limit` keys that another master key than this one has sealed, and how many there are. */
+const isOutdated = (raw: RawSql, firstMasterKeyId: string) =>
+  raw`split_part(sealed, '.', 2) <> ${firstMasterKeyId}`;
+
+/** The next keys that another master key than this one has sealed, in order of their ids. */
 export async function listDataKeysToReseal(
   raw: RawSql,
   firstMasterKeyId: string,
-  limit: number,
-): Promise<{ rows: DataKeyRow[]; total: number }> {
-  const rows = await raw<(DataKeyRow & { total: number })[]>`
-    select id, hour, sealed, (count(*) over ())::float8 as total from data_keys
-    where split_part(sealed, '.', 2) <> ${firstMasterKeyId} order by id limit ${limit}`;
-  return { rows: rows.map(({ id, hour, sealed }) => ({ id, hour, sealed })), total: rows[0]?.total ?? 0 };
+  page: { afterId: string; limit: number },
+): Promise<DataKeyRow[]> {
+  return raw<DataKeyRow[]>`
+    select id, hour, sealed from data_keys
+    where ${isOutdated(raw, firstMasterKeyId)} and id > ${page.afterId} order by id limit ${page.limit}`;
+}
+
+/** How many keys another master key than this one has sealed. */
+export async function countDataKeysToReseal(raw: RawSql, firstMasterKeyId: string): Promise<number> {
+  const [row] = await raw<{ count: number }[]>`
+    select count(*)::float8 as count from data_keys where ${isOutdated(raw, firstMasterKeyId)}`;
+  return row?.count ?? 0;
 }
 
 /** Replaces the sealed text of a key, if it is still the one that was read. */

@@ -1,6 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { sql } from "drizzle-orm";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { dataKeys } from "../../db/key-tables.ts";
+import { countSealedRows } from "../../db/sealed-rows.ts";
 import type { AppContext } from "../../server/compose.ts";
 import type { CallContext } from "../../server/context.ts";
 import { provisionEngine } from "../../server/engines/operations/provision-engine.ts";
@@ -43,7 +45,10 @@ async function openOld() {
 const check = async (ctx: Context, masterKeys: string) =>
   checkMasterKeys({ ...ctx, ...INSTANCE, keyring: openKeyring(masterKeys) });
 
-/** A product with engines, keys of both kinds, and a stored reply. */
+/** An hour whose turns have a data key. */
+const HOUR = "2026010203";
+
+/** A product with engines, keys of both kinds, a stored reply, and a data key of turn content. */
 async function fill(ctx: Context, engines: number) {
   const { product, apiKey } = await registerProduct(ctx, {
     slug: "sealed",
@@ -59,7 +64,9 @@ async function fill(ctx: Context, engines: number) {
   }
   const operator = await issueOperator(ctx, { name: "grace", idempotency: NO_RECORD });
   await replay(ctx);
-  return { productId, apiKey, operatorKey: operator.apiKey, users };
+  await ctx.dataKeys.prepare(HOUR);
+  const dataKeyId = ctx.dataKeys.findOwn(HOUR)?.id ?? "";
+  return { productId, apiKey, operatorKey: operator.apiKey, users, dataKeyId };
 }
 
 /** The first call stores the reply; later ones get the same. */
@@ -78,9 +85,8 @@ async function resealAll(ctx: Context, batch: number): Promise<Resealed[]> {
 
 /** Whether any value of any table names the master key. */
 async function isNamed(ctx: Context, keyId: string): Promise<boolean> {
-  const texts = await Promise.all(
-    Object.values(SEALED_TABLES).map(async ({ columns }) => ctx.db.select().from(columns.table)),
-  );
+  const tables = [...Object.values(SEALED_TABLES).map(({ columns }) => columns.table), dataKeys];
+  const texts = await Promise.all(tables.map(async (table) => ctx.db.select().from(table)));
   // A fingerprint is a MAC of an input that is not stored, so nobody can make it again. It ends with its record.
   return JSON.stringify(texts, (name, value: unknown) => (name === "fingerprint" ? "" : value)).includes(
     keyId,
@@ -113,10 +119,48 @@ test("after a reseal in batches, the old master key can be dropped and everythin
   expect(apiKey).toMatch(/^ehe_/);
   expect(await authenticate(next.ctx, filled.apiKey)).toMatchObject({ productId: filled.productId });
   expect(await authenticate(next.ctx, filled.operatorKey)).toMatchObject({ name: "grace" });
+  expect(await next.ctx.dataKeys.find(filled.dataKeyId)).toBeDefined();
   // Whether the repeated call has the same input cannot be told any more, so it is refused and not made again.
   await expect(replay(next.ctx)).rejects.toMatchObject({ reason: "IDEMPOTENCY_MISMATCH" });
   const rotation = { ...toCall(user, user.userId), when: "now" } as const;
   expect((await rotateEngineKey(next.ctx, rotation)).apiKey).not.toBe(apiKey);
+});
+
+test("a call whose rows use up the batch keeps the old master key for the data keys that are left", async () => {
+  await using old = await openOld();
+  await check(old.ctx, OLD);
+  const { dataKeyId } = await fill(old.ctx, 1);
+  await using both = await openWith(`${NEW},${OLD}`);
+  let rows = 0;
+  for (const { columns } of Object.values(SEALED_TABLES)) {
+    rows += await countSealedRows(both.ctx.db, columns, { outdatedFor: NEW_ID });
+  }
+  const call = { batch: rows, idempotency: NO_RECORD };
+  expect(await resealRows(both.ctx, call)).toEqual({ resealed: rows, unverified: 0, remaining: 1 });
+  await expect(check(both.ctx, NEW)).rejects.toThrow(`"${OLD_ID}", which is missing`);
+  expect(await resealRows(both.ctx, call)).toEqual({ resealed: 1, unverified: 0, remaining: 0 });
+  await using next = await openWith(NEW);
+  await check(next.ctx, NEW);
+  expect(await next.ctx.dataKeys.find(dataKeyId)).toBeDefined();
+});
+
+test("a data key that no master key opens neither blocks those behind it nor keeps the old master key in use", async () => {
+  await using old = await openOld();
+  await check(old.ctx, OLD);
+  const { dataKeyId } = await fill(old.ctx, 1);
+  await old.ctx.db.insert(dataKeys).values(
+    ["00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"].map((id) => ({
+      id,
+      hour: HOUR,
+      sealed: `v1.${OLD_ID}.damaged`,
+    })),
+  );
+  await using both = await openWith(`${NEW},${OLD}`);
+  const replies = await resealAll(both.ctx, 2);
+  expect(replies.at(-1)).toMatchObject({ remaining: 0, unverified: 2 });
+  await using next = await openWith(NEW);
+  await check(next.ctx, NEW);
+  expect(await next.ctx.dataKeys.find(dataKeyId)).toBeDefined();
 });
 
 test("a rotation during a reseal is not lost, and neither is the reseal", async () => {

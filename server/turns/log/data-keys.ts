@@ -1,5 +1,6 @@
 import { createSecretKey, randomBytes, randomUUID, type KeyObject } from "node:crypto";
 import {
+  countDataKeysToReseal,
   destroyDataKeys,
   findDataKey,
   insertDataKeys,
@@ -34,6 +35,8 @@ const KEEP_TIMEOUT_MS = 2_000;
 const MAX_REMEMBERED = 10_000;
 /** A replica writes its keys again soon after a crash of Postgres, so a missing key may come back. */
 const MISSING_MS = 10_000;
+/** Before the ids of all data keys. */
+const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 
 interface KnownKey extends DataKey {
   row: DataKeyRow;
@@ -133,21 +136,32 @@ export class DataKeys {
    */
   async reseal(limit: number): Promise<{ resealed: number; remaining: number; unverified: number }> {
     const { raw, keyring } = this.#options;
-    const { rows, total } = await listDataKeysToReseal(raw, keyring.firstKeyId, limit);
-    let resealed = 0;
-    let unverified = 0;
-    for (const row of rows) {
-      const known = this.#open(row);
-      if (known === undefined) {
-        unverified += 1;
-        continue;
+    const done = { resealed: 0, unverified: 0 };
+    let afterId = FIRST_ID;
+    // A key that does not open takes no place of the limit, or it would stand in the way of the keys behind it.
+    while (done.resealed < limit) {
+      const page = { afterId, limit: limit - done.resealed };
+      const rows = await listDataKeysToReseal(raw, keyring.firstKeyId, page);
+      for (const row of rows) {
+        const outcome = await this.#reseal(row);
+        if (outcome !== "changed") done[outcome] += 1;
       }
-      const newRow = { ...row, sealed: this.#seal(row, known.key.export()) };
-      if (!(await replaceSealedDataKey(raw, row, newRow.sealed))) continue;
-      this.#known.set(row.id, { ...known, row: newRow });
-      resealed += 1;
+      afterId = rows.at(-1)?.id ?? afterId;
+      if (rows.length < page.limit) break;
     }
-    return { resealed, unverified, remaining: total - resealed - unverified };
+    // Also if the limit is 0: `remaining` decides whether the old master key may be dropped.
+    const outdated = await countDataKeysToReseal(raw, keyring.firstKeyId);
+    return { ...done, remaining: Math.max(0, outdated - done.unverified) };
+  }
+
+  /** `changed`: another call has replaced the sealed text meanwhile. */
+  async #reseal(row: DataKeyRow): Promise<"resealed" | "unverified" | "changed"> {
+    const known = this.#open(row);
+    if (known === undefined) return "unverified";
+    const newRow = { ...row, sealed: this.#seal(row, known.key.export()) };
+    if (!(await replaceSealedDataKey(this.#options.raw, row, newRow.sealed))) return "changed";
+    this.#known.set(row.id, { ...known, row: newRow });
+    return "resealed";
   }
 
   async #make(hour: string): Promise<void> {
