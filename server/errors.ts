@@ -73,12 +73,21 @@ export interface DeniedKey {
   actor: Actor;
 }
 
+/** A row whose MAC or sealed value does not verify. It is for the report, and never goes to the caller. */
+export interface TamperedRow {
+  table: "engines" | "products" | "platform_keys" | "operators";
+  id: string;
+  /** The MAC as it is. Another one for the same row is another event. */
+  mac: string | null;
+}
+
 export interface DomainErrorOptions {
   /** After this time the same request may succeed. */
   retryAfterMs?: number | undefined;
   issues?: readonly InputIssue[] | undefined;
   engineError?: EngineErrorDetail | undefined;
   deniedKey?: DeniedKey | undefined;
+  tampered?: TamperedRow | undefined;
   cause?: unknown;
 }
 
@@ -89,6 +98,7 @@ export class DomainError extends Error {
   readonly issues: readonly InputIssue[] | undefined;
   readonly engineError: EngineErrorDetail | undefined;
   readonly deniedKey: DeniedKey | undefined;
+  readonly tampered: TamperedRow | undefined;
 
   constructor(reason: Reason, message: string, options: DomainErrorOptions = {}) {
     super(message, { cause: options.cause });
@@ -98,6 +108,7 @@ export class DomainError extends Error {
     this.issues = options.issues;
     this.engineError = options.engineError;
     this.deniedKey = options.deniedKey;
+    this.tampered = options.tampered;
   }
 }
 

@@ -1,19 +1,11 @@
 import { LRUCache } from "lru-cache";
 import type { BaseContext } from "../context.ts";
-import { toErrorMessage } from "../errors.ts";
-import { explainTampering, type MacTable } from "../keys/tampered-row.ts";
+import { toErrorMessage, type TamperedRow } from "../errors.ts";
+import { explainTampering } from "../keys/tampered-row.ts";
 import { recordCall, type AuditAppends } from "./append-audit.ts";
 import { SYSTEM_ACTOR } from "./audit-entry.ts";
 
 type ReportContext = Pick<BaseContext, "clock" | "log"> & { auditAppends: AuditAppends };
-
-/** A row whose MAC does not verify. */
-export interface TamperedRow {
-  table: MacTable;
-  id: string;
-  /** The MAC as it is. Another one for the same row is another event. */
-  mac: string | null;
-}
 
 /** The same row is reported again after this time, if it is still refused. */
 const REPEAT_MS = 3_600_000;

@@ -18,13 +18,13 @@ export function sealEngineKey(keyring: Keyring, engine: EngineIdentity, plaintex
 /** Throws ROW_TAMPERED if the sealed key is damaged or belongs to another engine. */
 export function openEngineKey(
   keyring: Pick<Keyring, "open">,
-  engine: EngineIdentity & Pick<EngineRow, "keySealed">,
+  engine: EngineIdentity & Pick<EngineRow, "keySealed" | "endpointMac">,
 ): string {
   try {
     return keyring.open(engine.keySealed, toEngineKeyData(engine));
   } catch (error) {
     if (!(error instanceof SealError)) throw error;
-    throw rowTampered("engines", engine.id, error);
+    throw rowTampered({ table: "engines", id: engine.id, mac: engine.endpointMac }, error);
   }
 }
 

@@ -1,7 +1,7 @@
-import { DomainError } from "../errors.ts";
+import { DomainError, type TamperedRow } from "../errors.ts";
 
 /** The tables whose rows carry a MAC. */
-export type MacTable = "engines" | "products" | "platform_keys" | "operators";
+export type MacTable = TamperedRow["table"];
 
 /** What is wrong with a row whose MAC or seal does not verify. For callers, logs and the audit log. */
 export function explainTampering(table: MacTable, id: string): string {
@@ -11,8 +11,12 @@ export function explainTampering(table: MacTable, id: string): string {
   );
 }
 
-/** `cause`: why a sealed value of the row does not open; it may name a master key that is missing. */
-export function rowTampered(table: MacTable, id: string, cause?: Error): DomainError {
+/**
+ * The refusal of a row. Where the call ends, its failure is reported with `tampered`.
+ * `cause`: why a sealed value of the row does not open; it may name a master key that is missing.
+ */
+export function rowTampered(tampered: TamperedRow, cause?: Error): DomainError {
   const detail = cause === undefined ? "" : ` (${cause.message})`;
-  return new DomainError("ROW_TAMPERED", `${explainTampering(table, id)}${detail}`, { cause });
+  const message = `${explainTampering(tampered.table, tampered.id)}${detail}`;
+  return new DomainError("ROW_TAMPERED", message, { tampered, cause });
 }

@@ -27,5 +27,7 @@ export function requireAuthenticProduct(
   keyring: Pick<Keyring, "macKey">,
   row: CoveredColumns & Pick<ProductRow, "mac">,
 ): void {
-  if (!isProductAuthentic(keyring, row)) throw rowTampered("products", row.id);
+  if (!isProductAuthentic(keyring, row)) {
+    throw rowTampered({ table: "products", id: row.id, mac: row.mac });
+  }
 }

@@ -87,6 +87,16 @@ describe("an engine whose row was forged is refused, reported once, and never ru
   });
 });
 
+test("an operation that refuses a forged engine before any reconcile reports it once", async () => {
+  const { apiKey, engineId } = await openVictim("unreconciled");
+  await run(sql`update engines set spec = jsonb_set(spec, '{catalogPath}', '"/"') where id = ${engineId}`);
+  const input = { userId: "ada", when: "now" };
+  expect(reasonOf(await api.mutate("engineKeys.rotate", { key: apiKey, input }))).toBe("ROW_TAMPERED");
+  await expect.poll(async () => countReports("engines", engineId)).toBe(1);
+  expect(await api.ctx.reconciler.reconcile(engineId)).toBe("tampered");
+  expect(await countReports("engines", engineId)).toBe(1);
+});
+
 test("a rotation does not make a forged row valid, and a row that is restored runs again", async () => {
   const { apiKey, engineId, containers } = await openVictim("restored");
   const before = await containers();
@@ -118,13 +128,14 @@ test("an engine that was moved to another product is not run there, and its key 
   expect(reasonOf(await api.mutate("engines.restart", { key: thief.apiKey, input }))).toBe("ROW_TAMPERED");
 });
 
-test("a sealed key that was copied from another engine does not open", async () => {
+test("a sealed key that was copied from another engine does not open, and is reported", async () => {
   const { keysKey, engineId, otherId } = await openVictim("copied");
   await run(
     sql`update engines set key_sealed = (select key_sealed from engines where id = ${otherId}) where id = ${engineId}`,
   );
   const revealed = await api.mutate("engineKeys.reveal", { key: keysKey, input: { userId: "ada" } });
   expect(reasonOf(revealed)).toBe("ROW_TAMPERED");
+  await expect.poll(async () => countReports("engines", engineId)).toBe(1);
 });
 
 test("no key and no message is sent to an address that was forged", async () => {
@@ -261,6 +272,7 @@ test("a policy that was forged chooses no image, and no operator's call reaches 
     input: { productId, policy: {} },
   });
   expect(reasonOf(updated)).toBe("ROW_TAMPERED");
+  await expect.poll(async () => countReports("products", productId)).toBe(1);
   await run(sql`update products set policy = '{}', slug = 'bank' where id = ${productId}`);
   const listed = await api.query("engines.list", { key: ADMIN_KEY, input: { product: "bank" } });
   expect(reasonOf(listed)).toBe("ROW_TAMPERED");

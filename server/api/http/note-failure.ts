@@ -12,18 +12,22 @@ export interface FailedCall {
   left: boolean;
 }
 
+export type FailureContext = Pick<AppContext, "log" | "denials" | "tamperReports">;
+
 /**
- * Notes the reason of a failed call for the request's end, and logs the error if the reply hides it from the caller.
+ * Notes the reason of a failed call for the request's end, reports a row that did not verify, and logs the error if the reply hides it from the caller.
  * Other failures are the caller's own, so the request's log line is enough.
  */
 export function noteFailure(
-  { log, denials }: Pick<AppContext, "log" | "denials">,
+  { log, denials, tamperReports }: FailureContext,
   error: unknown,
   { request, path, left }: FailedCall,
 ): void {
   const { reason, retryAfterMs } = toApiError(error);
   const caller = request.caller?.known;
-  denials.note({ reason, caller, deniedKey: findDeniedKey(error), procedure: path, requestId: request.id });
+  const { deniedKey, tampered } = findDomainError(error) ?? {};
+  denials.note({ reason, caller, deniedKey, procedure: path, requestId: request.id });
+  if (tampered) tamperReports.report(tampered);
   request.reason = reason;
   request.retryAfterMs = retryAfterMs ?? null;
   if (reason !== "INTERNAL" && reason !== "DATABASE_UNAVAILABLE") return;
@@ -35,7 +39,7 @@ export function noteFailure(
 }
 
 /** tRPC wraps the errors of procedures. */
-function findDeniedKey(error: unknown) {
+function findDomainError(error: unknown): DomainError | undefined {
   const found = error instanceof Error && !(error instanceof DomainError) ? error.cause : error;
-  return found instanceof DomainError ? found.deniedKey : undefined;
+  return found instanceof DomainError ? found : undefined;
 }

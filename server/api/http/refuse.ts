@@ -1,7 +1,6 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
-import type { AppContext } from "../../compose.ts";
 import { type ApiError, toApiError, toProtocolError, toTrpcErrorShape } from "../trpc/api-error.ts";
-import { noteFailure } from "./note-failure.ts";
+import { noteFailure, type FailureContext } from "./note-failure.ts";
 import { toRetryAfter } from "./raw-refusal.ts";
 import { toPath } from "./request-url.ts";
 import type { ServedMethods } from "./served-methods.ts";
@@ -12,11 +11,7 @@ interface Exchange {
 }
 
 /** Answers a request that failed outside a procedure: below `/trpc` in tRPC's shape, elsewhere in our own. */
-export function refuse(
-  ctx: Pick<AppContext, "log" | "denials">,
-  error: unknown,
-  { request, reply }: Exchange,
-): void {
+export function refuse(ctx: FailureContext, error: unknown, { request, reply }: Exchange): void {
   noteFailure(ctx, error, { request, path: toPath(request.url), left: reply.raw.destroyed });
   // No hook has run for a URL that fastify cannot parse, so set the header here, too.
   reply.header("x-request-id", request.id);

@@ -58,7 +58,9 @@ export function toProvenPatch(keyring: MacKeys, row: EngineRow, patch: EnginePat
   const addressed =
     endpoint === undefined ? patch : { ...patch, endpointMac: toEndpointMac(keyring, row.id, endpoint) };
   if (COVERED.every((column) => patch[column] === undefined)) return { patch: addressed };
-  if (!isEngineAuthentic(keyring, row)) throw rowTampered("engines", row.id);
+  if (!isEngineAuthentic(keyring, row)) {
+    throw rowTampered({ table: "engines", id: row.id, mac: row.mac });
+  }
   const next: Record<string, unknown> = {};
   for (const column of COVERED) next[column] = patch[column] === undefined ? row[column] : patch[column];
   const mac = toEngineMac(keyring, next as unknown as CoveredColumns);

@@ -1,6 +1,6 @@
 import { findEngineById, type EngineRow } from "../../../db/engines.ts";
 import { DomainError } from "../../errors.ts";
-import { rowTampered } from "../../keys/tampered-row.ts";
+import { explainTampering } from "../../keys/tampered-row.ts";
 import { RuntimeFailure } from "../../runtime/engine-runtime.ts";
 import { abortable } from "../../time/abortable.ts";
 import { findStatusReasonCode } from "../model/engine-status.ts";
@@ -47,7 +47,8 @@ export async function awaitReconcile(
     case "refused":
       throw toRefusedError(await findEngineById(ctx.db, input.engineId));
     case "tampered":
-      throw rowTampered("engines", input.engineId);
+      // The reconcile has reported the row.
+      throw new DomainError("ROW_TAMPERED", explainTampering("engines", input.engineId));
     case "no_lease":
       throw new DomainError(
         "DEADLINE_EXCEEDED",
