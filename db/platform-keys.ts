@@ -4,6 +4,7 @@ import type { Db } from "./client.ts";
 import { preparedPerPool, toStatement } from "./prepared-statement.ts";
 import { toStateColumns } from "./key-rows.ts";
 import type { OperatorState } from "./operators.ts";
+import type { ProductRow } from "./products.ts";
 import { platformKeys, products } from "./schema.ts";
 
 export type PlatformKeyRow = typeof platformKeys.$inferSelect;
@@ -17,9 +18,7 @@ export type NewPlatformKey = Pick<
 export interface PlatformKeyState
   extends Pick<PlatformKeyRow, "productId" | "scopes">, Omit<OperatorState, "kind"> {
   kind: "platform";
-  productRemoved: boolean;
-  /** The product's. */
-  policy: unknown;
+  product: Pick<ProductRow, "id" | "slug" | "policy" | "deletedAt" | "mac">;
 }
 
 const findByHash = preparedPerPool((db) =>
@@ -29,8 +28,13 @@ const findByHash = preparedPerPool((db) =>
       kind: sql<"platform">`'platform'`.as("kind"),
       productId: platformKeys.productId,
       scopes: platformKeys.scopes,
-      productRemoved: sql<boolean>`${products.deletedAt} is not null`.as("product_removed"),
-      policy: products.policy,
+      product: {
+        id: products.id,
+        slug: products.slug,
+        policy: products.policy,
+        deletedAt: products.deletedAt,
+        mac: products.mac,
+      },
     })
     .from(platformKeys)
     .innerJoin(products, eq(products.id, platformKeys.productId))

@@ -8,6 +8,7 @@ import { BOOTSTRAP_NAME, type Caller, type OperatorCaller } from "./caller.ts";
 import { findKeyKind, hashKey } from "./key-format.ts";
 import type { KeyState } from "./key-state.ts";
 import type { KeyStates, PresentedKey } from "./key-states.ts";
+import { rowTampered } from "./tampered-row.ts";
 
 type KeyContext = Pick<BaseContext, "config"> & { keyStates: KeyStates };
 
@@ -22,7 +23,7 @@ const BOOTSTRAP: OperatorCaller = {
  * Returns the caller that this key belongs to. `address` is where the key came from; it bounds how many unknown keys are
  * looked up.
  *
- * @throws INVALID_KEY, KEY_EXPIRED, KEY_REVOKED; RATE_LIMITED, DATABASE_UNAVAILABLE if the key cannot be checked now.
+ * @throws INVALID_KEY, KEY_EXPIRED, KEY_REVOKED, ROW_TAMPERED; RATE_LIMITED, DATABASE_UNAVAILABLE if the key cannot be checked now.
  *   Open streams continue after these two.
  */
 export async function authenticate(ctx: KeyContext, bearer: string, address?: string): Promise<Caller> {
@@ -32,16 +33,29 @@ export async function authenticate(ctx: KeyContext, bearer: string, address?: st
   const kind = findKeyKind(bearer);
   if (kind === undefined || kind === "engine") throw invalidKey();
   const state = await getKeyState(ctx, { kind, hash }, address);
-  if (state === undefined || (state.kind === "platform" && state.productRemoved)) throw invalidKey();
+  if (state === undefined) throw invalidKey();
   if (!state.isAuthentic) {
     throw new DomainError("INVALID_KEY", "the record of this key does not verify: an operator must check it");
   }
+  if (isOfRemovedProduct(state)) throw invalidKey();
   const caller = toCaller(state);
   const denied = { deniedKey: toDeniedKey(caller) };
   if (state.revoked) throw new DomainError("KEY_REVOKED", "this key was revoked: use another key", denied);
   if (state.expired) throw new DomainError("KEY_EXPIRED", "this key has expired: use another key", denied);
+  requireAuthenticLimits(state);
   ctx.keyStates.noteUse(state);
   return caller;
+}
+
+function isOfRemovedProduct(state: KeyState): boolean {
+  return state.kind === "platform" && state.isProductAuthentic && state.product.deletedAt !== null;
+}
+
+/** The limits of a caller are those of its product's policy. Throws ROW_TAMPERED. */
+function requireAuthenticLimits(state: KeyState): void {
+  if (state.kind === "operator" || state.isProductAuthentic) return;
+  const { id, mac } = state.product;
+  throw rowTampered({ table: "products", id, mac });
 }
 
 function toCaller(state: KeyState): Caller {
@@ -50,7 +64,7 @@ function toCaller(state: KeyState): Caller {
     return { kind: "operator", keyId, name, actor: { kind: "operator", id: keyId, name } };
   }
   const { productId, scopes } = state;
-  const policy = toPolicy(state.policy);
+  const policy = toPolicy(state.product.policy);
   const limits = { requests: policy.rateLimitRpm ?? null, turns: policy.turnLimitRpm ?? null };
   const actor: Actor = { kind: "platform_key", id: keyId, name };
   return { kind: "platform_key", keyId, name, productId, policy, scopes, limits, actor };

@@ -52,7 +52,7 @@ export interface Api extends AsyncDisposable {
   mutate(path: string, options?: CallOptions): Promise<Reply>;
   /** Yields events until the stream ends. Leaving the iteration closes the connection. */
   subscribe(path: string, options?: CallOptions): AsyncGenerator<StreamItem, void, void>;
-  register(slug: string): Promise<{ productId: string; apiKey: string }>;
+  register(slug: string, more?: object): Promise<{ productId: string; apiKey: string }>;
   issue(productId: string, more?: object): Promise<{ keyId: string; apiKey: string }>;
 }
 
@@ -110,8 +110,9 @@ export async function openApi(options: { config?: Partial<Config> } = {}): Promi
         yield item;
       }
     },
-    register: async (slug) => {
-      const { body } = await mutate("products.register", { key: ADMIN_KEY, input: { slug, name: slug } });
+    register: async (slug, more = {}) => {
+      const input = { slug, name: slug, ...more };
+      const { body } = await mutate("products.register", { key: ADMIN_KEY, input });
       return { productId: body.result.data.product.productId, apiKey: body.result.data.apiKey };
     },
     issue: async (productId, more = {}) => {

@@ -2,7 +2,6 @@ import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import type Docker from "dockerode";
 import { openDatabase } from "../../db/client.ts";
-import { insertProduct } from "../../db/products.ts";
 import { composeDomain, type AppContext } from "../../server/compose.ts";
 import type { CallContext } from "../../server/context.ts";
 import { generateMasterKeys } from "../../server/keys/keyring.ts";
@@ -18,6 +17,7 @@ import { takePortRange } from "../support/ports.ts";
 import { openDockerSubject } from "../support/runtime-docker-subject.ts";
 import { quietLog } from "../support/runtime-harness.ts";
 import { DAEMON_SOCKET, openSocketProxy, type SocketProxy } from "../support/runtime-socket-proxy.ts";
+import { insertTestProduct } from "../support/insert-product.ts";
 import { openTestDatabase } from "../support/test-database.ts";
 import { testConfig } from "./test-config.ts";
 
@@ -63,6 +63,7 @@ export async function openDockerHouse(): Promise<DockerHouse> {
   const database = await openTestDatabase();
   stack.defer(() => database.close());
   const { min: portMin, max: portMax } = takePortRange(HOUSE_PORTS);
+  const masterKeys = generateMasterKeys();
   const config = testConfig({
     engineImage: tag,
     engineNetwork: subject.network,
@@ -70,7 +71,7 @@ export async function openDockerHouse(): Promise<DockerHouse> {
     portMin,
     portMax,
     healthIntervalMs: 1_000,
-    masterKeys: generateMasterKeys(),
+    masterKeys,
     limits: { memoryMb: 96, cpus: 1, pids: 64, readOnly: false, capAdd: [], user: null },
   });
   const productId = randomUUID();
@@ -102,7 +103,7 @@ export async function openDockerHouse(): Promise<DockerHouse> {
     return { ctx: { ...domain, actor, requestId: "test-request" }, stack: opening.move() };
   };
   const first = openDatabase({ url: database.url, poolSize: 1, applicationName: "site" });
-  await insertProduct(first.db, { id: productId, slug: "acme", name: "Acme", policy: {} });
+  await insertTestProduct(first.db, masterKeys, { id: productId, slug: "acme", name: "Acme", policy: {} });
   await first.close();
   let domain = await openDomain();
   await domain.ctx.runtime.markInstance();

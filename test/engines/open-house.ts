@@ -1,6 +1,5 @@
 import { randomUUID } from "node:crypto";
 import { openDatabase } from "../../db/client.ts";
-import { insertProduct } from "../../db/products.ts";
 import { callHolder } from "../../server/engines/access/hold-view.ts";
 import { systemClock, type Clock } from "../../server/time/clock.ts";
 import type { Config } from "../../server/config/config.ts";
@@ -13,6 +12,7 @@ import { registerReplica } from "../../server/replicas/replica.ts";
 import { NO_RECORD, type IdempotencyRecord } from "../../server/idempotency/idempotency-record.ts";
 import { MemoryDaemon } from "../support/memory-daemon.ts";
 import { openMemoryRuntime, type MemoryRuntime } from "../support/memory-runtime.ts";
+import { insertTestProduct } from "../support/insert-product.ts";
 import { takePortRange } from "../support/ports.ts";
 import { openTestDatabase, type TestDatabase } from "../support/test-database.ts";
 import { testConfig } from "./test-config.ts";
@@ -43,14 +43,15 @@ export async function openSite(
   const daemon = options.daemon ?? new MemoryDaemon();
   const client = openDatabase({ url: database.url, poolSize: 1, applicationName: "site" });
   const productId = randomUUID();
+  const masterKeys = generateMasterKeys();
   const { min: portMin, max: portMax } = takePortRange(options.ports ?? SITE_PORTS);
-  await insertProduct(client.db, { id: productId, slug: "acme", name: "Acme", policy: {} });
+  await insertTestProduct(client.db, masterKeys, { id: productId, slug: "acme", name: "Acme", policy: {} });
   await client.close();
   return {
     database,
     daemon,
     productId,
-    masterKeys: generateMasterKeys(),
+    masterKeys,
     config: testConfig({ portMin, portMax, ...options.config }),
     [Symbol.asyncDispose]: async () => {
       await daemon[Symbol.asyncDispose]();

@@ -1,8 +1,11 @@
 import { randomUUID } from "node:crypto";
 import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { SYSTEM_ACTOR } from "../../server/audit/audit-entry.ts";
+import { provisionEngine } from "../../server/engines/operations/provision-engine.ts";
 import { hashKey, createKey } from "../../server/keys/key-format.ts";
 import { sealEngineKey } from "../../server/keys/engine-key.ts";
+import { toCall } from "../engines/open-house.ts";
 import { ADMIN_KEY, type Api, openApi, type Reply } from "../api/open-api.ts";
 
 let api: Api;
@@ -260,6 +263,55 @@ test("an operator that was inserted, or whose hash, name or expiry was changed, 
     await run(sql`update operators set ${forgery} where id = ${key.keyId}`);
     expect(await list(apiKey)).toBe("INVALID_KEY");
   }
+});
+
+const FORGED_LIMITS = {
+  "no limit of engines": sql`policy = policy - 'maxEngines'`,
+  "a higher rate": sql`policy = policy || '{"rateLimitRpm":1000000}'`,
+  "more streams": sql`policy = policy || '{"maxOpenStreams":1000000}'`,
+  "the policy of another product": sql`(policy, mac) = (select policy, mac from products where slug = 'generous')`,
+  "a MAC that was erased": sql`mac = null`,
+};
+
+test.each(Object.entries(FORGED_LIMITS))(
+  "a product with %s gets no call through, and the change is reported once",
+  async (what, forgery) => {
+    await api.mutate("products.register", {
+      key: ADMIN_KEY,
+      input: { slug: "generous", name: "Generous", policy: {} },
+    });
+    const slug = `limited-${Object.keys(FORGED_LIMITS).indexOf(what)}`;
+    const policy = { maxEngines: 1, rateLimitRpm: 100, maxOpenStreams: 1 };
+    const { productId, apiKey } = await api.register(slug, { policy });
+    const input = { userId: "ada" };
+    expect((await api.query("engines.list", { key: apiKey })).status).toBe(200);
+    await run(sql`update products set ${forgery} where id = ${productId}`);
+    api.ctx.keyStates.clear();
+    expect(reasonOf(await api.query("engines.list", { key: apiKey }))).toBe("ROW_TAMPERED");
+    expect(reasonOf(await api.mutate("engines.provision", { key: apiKey, input }))).toBe("ROW_TAMPERED");
+    await expect.poll(async () => countReports("products", productId)).toBe(1);
+  },
+);
+
+test("a quota that was forged after the caller was admitted lets no engine in", async () => {
+  const { productId } = await api.register("raced", { policy: { maxEngines: 0 } });
+  await run(sql`update products set policy = '{}' where id = ${productId}`);
+  const call = { ...api.ctx, actor: SYSTEM_ACTOR, requestId: "raced" };
+  const provisioned = provisionEngine(call, toCall({ productId }, "ada"));
+  await expect(provisioned).rejects.toMatchObject({ reason: "ROW_TAMPERED" });
+  await run(sql`update products set policy = '{"maxEngines":0}' where id = ${productId}`);
+  const within = provisionEngine(call, toCall({ productId }, "ada"));
+  await expect(within).rejects.toMatchObject({ reason: "QUOTA_EXCEEDED" });
+});
+
+test("the key of a removed product does not work again when the removal is erased", async () => {
+  const { productId, apiKey } = await api.register("removed");
+  await api.mutate("products.remove", { key: ADMIN_KEY, input: { productId } });
+  api.ctx.keyStates.clear();
+  expect(reasonOf(await api.query("engines.list", { key: apiKey }))).toBe("INVALID_KEY");
+  await run(sql`update products set deleted_at = null where id = ${productId}`);
+  api.ctx.keyStates.clear();
+  expect(reasonOf(await api.query("engines.list", { key: apiKey }))).toBe("ROW_TAMPERED");
 });
 
 test("a policy that was forged chooses no image, and no operator's call reaches a product by a forged slug", async () => {

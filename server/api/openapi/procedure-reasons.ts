@@ -8,9 +8,10 @@ const WITH_KEY: readonly Reason[] = [
   "KEY_EXPIRED",
   "KEY_REVOKED",
   "SCOPE_MISSING",
+  "ROW_TAMPERED",
   "DATABASE_UNAVAILABLE",
 ];
-const FOR_PRODUCT: readonly Reason[] = ["PRODUCT_NOT_FOUND", "ROW_TAMPERED"];
+const FOR_PRODUCT: readonly Reason[] = ["PRODUCT_NOT_FOUND"];
 const BEGINS_WORK: readonly Reason[] = ["DRAINING"];
 const IDEMPOTENT: readonly Reason[] = ["IDEMPOTENCY_MISMATCH", "IDEMPOTENCY_IN_PROGRESS"];
 

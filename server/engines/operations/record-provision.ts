@@ -18,6 +18,7 @@ import { appendAudit } from "../../audit/append-audit.ts";
 import { DomainError } from "../../errors.ts";
 import { sealEngineKey } from "../../keys/engine-key.ts";
 import type { NewKey } from "../../keys/key-format.ts";
+import { requireAuthenticProduct } from "../../products/product-mac.ts";
 import { toPolicy } from "../../products/product-policy.ts";
 import { engineDestroying } from "../model/absent-engine-errors.ts";
 import { toEngineMac, toProvenPatch } from "../model/engine-mac.ts";
@@ -59,7 +60,7 @@ export async function recordProvision(
   if (product === undefined) throw new DomainError("PRODUCT_NOT_FOUND", "the product was removed");
   const existing = await lockEngine(tx, input);
   if (found !== undefined && existing === undefined) throw engineDestroying(DESTROY_RETRY_MS);
-  if (existing === undefined) await requireQuota(tx, product);
+  if (existing === undefined) await requireQuota(ctx, tx, product);
   const written =
     existing === undefined
       ? await insertProvisioning(ctx, tx, { ...input, id })
@@ -81,7 +82,9 @@ export async function recordProvision(
  * With the product locked, so of any number of callers at any number of replicas each counts what the one before has
  * committed. Every row counts until it is gone: its engine may still have a container, a volume and a port.
  */
-async function requireQuota(tx: Db, { id: productId, policy }: ProductRow): Promise<void> {
+async function requireQuota(ctx: RecordContext, tx: Db, product: ProductRow): Promise<void> {
+  requireAuthenticProduct(ctx.keyring, product);
+  const { id: productId, policy } = product;
   const { maxEngines } = toPolicy(policy);
   if (maxEngines === undefined) return;
   if ((await countEnginesUpTo(tx, { productId, max: maxEngines })) < maxEngines) return;

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { findEngine } from "../../../db/engines.ts";
-import { insertProduct } from "../../../db/products.ts";
+import { insertTestProduct } from "../../support/insert-product.ts";
 import { destroyEngine } from "../../../server/engines/operations/destroy-engine.ts";
 import { provisionEngine } from "../../../server/engines/operations/provision-engine.ts";
 import { stopEngine } from "../../../server/engines/operations/stop-engine.ts";
@@ -22,7 +22,12 @@ beforeEach(async () => {
   site = await openSite({ config: { healthTimeoutMs: 60_000 }, ports: FLOOD + 2 });
   house = await openHouse(site);
   otherProduct = randomUUID();
-  await insertProduct(house.ctx.db, { id: otherProduct, slug: "other", name: "Other", policy: {} });
+  await insertTestProduct(house.ctx.db, site.masterKeys, {
+    id: otherProduct,
+    slug: "other",
+    name: "Other",
+    policy: {},
+  });
 });
 afterEach(async () => {
   await house[Symbol.asyncDispose]();
@@ -148,7 +153,12 @@ test("as many provisions at once as there are ports all get one, and the next pr
   const products = await Promise.all(
     Array.from({ length: 4 }, async (_, index) => {
       const id = randomUUID();
-      await insertProduct(other.ctx.db, { id, slug: `product-${index}`, name: "Product", policy: {} });
+      await insertTestProduct(other.ctx.db, full.masterKeys, {
+        id,
+        slug: `product-${index}`,
+        name: "Product",
+        policy: {},
+      });
       return id;
     }),
   );
