@@ -1,6 +1,7 @@
 import { randomUUIDv7 } from "node:crypto";
 import { openDatabase, type Database } from "../../db/client.ts";
 import { ensureInstance } from "../../db/instance.ts";
+import { listMasterKeyRows } from "../../db/master-keys.ts";
 import { findSchemaState } from "../../db/migrate.ts";
 import { countSealedRows } from "../../db/sealed-rows.ts";
 import { toErrorMessage } from "../errors.ts";
@@ -64,11 +65,17 @@ async function adopt(input: AdoptionInput, keyring: Keyring, { db }: Database): 
   printGroups(input, adopted);
   if (write) {
     const { id: instanceId } = await ensureInstance(db, randomUUIDv7());
-    await noteMasterKey({ db, keyring, instanceId });
+    const left = await countMacs(db, "without_mac");
+    // The note says that this database was adopted as a whole. The next start refuses a database without it.
+    if (left === 0 || (await listMasterKeyRows(db)).length > 0) {
+      await noteMasterKey({ db, keyring, instanceId });
+    } else {
+      print(`${left} rows without a MAC are left, and the service does not start before they are adopted`);
+    }
     print(`${adopted.total} rows adopted under the master key "${keyring.firstKeyId}"`);
     return;
   }
-  const withMac = await countWithMac(db);
+  const withMac = await countMacs(db, "with_mac");
   if (withMac > 0 && row === undefined && adopted.total > 0) {
     print(
       `${withMac} other rows have a MAC, so this is not the first adoption: find out who changed the rows above`,
@@ -84,10 +91,13 @@ function printGroups({ print, printProblem }: AdoptionInput, { groups, refused }
   }
 }
 
-async function countWithMac(db: Database["db"]): Promise<number> {
+/** Counts over the tables whose rows carry a MAC. */
+async function countMacs(db: Database["db"], filter: "with_mac" | "without_mac"): Promise<number> {
   let count = 0;
-  for (const { columns } of Object.values(SEALED_TABLES)) {
-    if (columns.macs.length > 0) count += await countSealedRows(db, columns, "with_mac");
+  for (const { columns, adopt: adoptRow } of Object.values(SEALED_TABLES)) {
+    // Rows that are never adopted must not keep the others from being used.
+    const counts = columns.macs.length > 0 && (filter === "with_mac" || adoptRow !== undefined);
+    if (counts) count += await countSealedRows(db, columns, filter);
   }
   return count;
 }
