@@ -38,34 +38,35 @@ export async function adoptRows(db: Db, keyring: Keyring, input: AdoptInput): Pr
   const tables = Object.keys(SEALED_TABLES) as AdoptableTable[];
   for (const table of tables.filter((name) => input.row === undefined || input.row.table === name)) {
     const own = SEALED_TABLES[table];
-    await walk(db, { table, filter: toFilter(input) }, async (tx, row) => {
+    await walk(db, { table, filter: toFilter(input) }, async (tx, rows) => {
       if (own.adopt === undefined) {
-        refused[table] = (refused[table] ?? 0) + 1;
+        if (rows.length > 0) refused[table] = (refused[table] ?? 0) + rows.length;
         return;
       }
-      total += 1;
-      const description = own.describe?.(row) ?? "";
-      const name = `${table} ${description}`;
-      const group = groups.get(name) ?? { table, description, count: 0 };
-      groups.set(name, { ...group, count: group.count + 1 });
-      // Also without writing, so that a master key that is missing shows before anything is changed.
-      const patch = own.adopt(keyring, row);
-      if (input.write) await writeSealedRow(tx, own.columns, { row, patch });
+      for (const row of rows) {
+        const description = own.describe?.(row) ?? "";
+        const name = `${table} ${description}`;
+        const group = groups.get(name) ?? { table, description, count: 0 };
+        groups.set(name, { ...group, count: group.count + 1 });
+        // Also without writing, so that a master key that is missing shows before anything is changed.
+        const patch = own.adopt(keyring, row);
+        if (input.write) await writeSealedRow(tx, own.columns, { row, patch });
+      }
+      total += rows.length;
+      if (input.write && rows.length > 0) {
+        await recordAdoption(tx, { table, rows: rows.length, row: input.row ?? null });
+      }
     });
   }
-  if (input.write && total > 0) await recordAdoption(db, total, input);
   return { groups: [...groups.values()], total, refused };
 }
 
-async function recordAdoption(db: Db, rows: number, { row }: AdoptInput): Promise<void> {
-  await db.transaction(async (tx) =>
-    appendAudit(tx, {
-      scope: "platform",
-      actor: ADOPTER,
-      action: "rows.adopted",
-      metadata: { rows, row: row ?? null },
-    }),
-  );
+/** In the transaction that adopts the rows, so that a run that is cut off leaves no adopted row without an audit row. */
+async function recordAdoption(
+  tx: Db,
+  metadata: { table: AdoptableTable; rows: number; row: AdoptInput["row"] | null },
+): Promise<void> {
+  await appendAudit(tx, { scope: "platform", actor: ADOPTER, action: "rows.adopted", metadata });
 }
 
 function toFilter({ row }: AdoptInput): RowFilter {
@@ -75,14 +76,14 @@ function toFilter({ row }: AdoptInput): RowFilter {
 async function walk(
   db: Db,
   { table, filter }: { table: AdoptableTable; filter: RowFilter },
-  visit: (tx: Db, row: SealedRow) => Promise<void>,
+  visit: (tx: Db, rows: readonly SealedRow[]) => Promise<void>,
 ): Promise<void> {
   let after: SealedRow | undefined;
   for (;;) {
     const page = { filter, after, limit: ROWS_PER_TRANSACTION };
     const rows = await db.transaction(async (tx) => {
       const locked = await lockSealedRows(tx, SEALED_TABLES[table].columns, page);
-      for (const row of locked) await visit(tx, row);
+      await visit(tx, locked);
       return locked;
     });
     after = rows.at(-1);
