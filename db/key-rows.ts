@@ -9,7 +9,18 @@ const isPast = (column: KeyTable["expiresAt"]) => sql<boolean>`coalesce(${column
 const isUsageStale = (table: KeyTable) =>
   sql<boolean>`coalesce(${table.lastUsedAt} <= orch_now() - interval '1 minute', true)`;
 
-/** The columns of a key's state: what its MAC covers, and its validity by the database's clock. */
+/** A key and its validity by the database's clock. */
+export interface KeyStateRow extends Pick<
+  KeyTable["$inferSelect"],
+  "id" | "name" | "prefix" | "hash" | "expiresAt" | "revokedAt" | "mac"
+> {
+  expired: boolean;
+  revoked: boolean;
+  /** The time of the last use was written more than a minute ago, or never. */
+  usageStale: boolean;
+}
+
+/** The columns of a `KeyStateRow`. */
 export function toStateColumns(table: KeyTable) {
   return {
     id: table.id,
@@ -21,13 +32,12 @@ export function toStateColumns(table: KeyTable) {
     mac: table.mac,
     expired: isPast(table.expiresAt).as("expired"),
     revoked: isPast(table.revokedAt).as("revoked"),
-    /** The time of the last use was written more than a minute ago, or never. */
     usageStale: isUsageStale(table).as("usage_stale"),
   };
 }
 
 export const KEY_TABLES = { platform: platformKeys, operator: operators } as const;
-type KeyKind = keyof typeof KEY_TABLES;
+export type KeyKind = keyof typeof KEY_TABLES;
 
 /** Writes the time of use only if it is stale, so that all replicas together write about once a minute. */
 export async function recordKeyUsed(db: Db, kind: KeyKind, id: string): Promise<void> {
@@ -40,19 +50,19 @@ export async function recordKeyUsed(db: Db, kind: KeyKind, id: string): Promise<
 /** A locked row, and the time of the database's clock. */
 export type LockedKey<Row> = Row & { now: string };
 
-type Row<Kind extends KeyKind> = (typeof KEY_TABLES)[Kind]["$inferSelect"];
+export type KeyRow<Kind extends KeyKind> = (typeof KEY_TABLES)[Kind]["$inferSelect"];
 
 /** Locks the key until the transaction ends. undefined: there is none. */
 export async function lockKey<Kind extends KeyKind>(
   tx: Db,
   kind: Kind,
   id: string,
-): Promise<LockedKey<Row<Kind>> | undefined> {
+): Promise<LockedKey<KeyRow<Kind>> | undefined> {
   const table: KeyTable = KEY_TABLES[kind];
   const [row] = await tx.select().from(table).where(eq(table.id, id)).for("update");
   if (row === undefined) return undefined;
   const [clock] = await tx.execute<{ now: string }>(sql`select orch_now()::text as now`);
-  return { ...(row as Row<Kind>), now: clock?.now ?? "" };
+  return { ...(row as KeyRow<Kind>), now: clock?.now ?? "" };
 }
 
 /** The key has to be locked. */

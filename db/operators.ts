@@ -1,19 +1,14 @@
 import { and, asc, eq, gt, sql } from "drizzle-orm";
 import type { Db } from "./client.ts";
-import { toStateColumns } from "./key-rows.ts";
+import { toStateColumns, type KeyStateRow } from "./key-rows.ts";
 import { preparedPerPool } from "./prepared-statement.ts";
 import { operators } from "./schema.ts";
 
 export type OperatorRow = typeof operators.$inferSelect;
 export type NewOperator = Pick<OperatorRow, "id" | "name" | "prefix" | "hash" | "expiresAt" | "mac">;
 
-/** An operator key and its validity by the database's clock. */
-export interface OperatorState extends NewOperator, Pick<OperatorRow, "revokedAt"> {
+export interface OperatorState extends KeyStateRow {
   kind: "operator";
-  expired: boolean;
-  revoked: boolean;
-  /** The time of the last use was written more than a minute ago, or never. */
-  usageStale: boolean;
 }
 
 export const OPERATOR_NAME_KEY = "operators_name_key";

@@ -2,8 +2,7 @@ import { and, asc, eq, gt, sql, type SQL } from "drizzle-orm";
 import { APPEND_AUDIT, AUDIT_COLUMNS, type AuditValues } from "./audit-log.ts";
 import type { Db } from "./client.ts";
 import { preparedPerPool, toStatement } from "./prepared-statement.ts";
-import { toStateColumns } from "./key-rows.ts";
-import type { OperatorState } from "./operators.ts";
+import { toStateColumns, type KeyStateRow } from "./key-rows.ts";
 import type { ProductRow } from "./products.ts";
 import { platformKeys, products } from "./schema.ts";
 
@@ -14,9 +13,7 @@ export type NewPlatformKey = Pick<
   "id" | "productId" | "name" | "prefix" | "hash" | "scopes" | "expiresAt" | "mac"
 >;
 
-/** A key and its validity by the database's clock. */
-export interface PlatformKeyState
-  extends Pick<PlatformKeyRow, "productId" | "scopes">, Omit<OperatorState, "kind"> {
+export interface PlatformKeyState extends KeyStateRow, Pick<PlatformKeyRow, "productId" | "scopes"> {
   kind: "platform";
   product: Pick<ProductRow, "id" | "slug" | "policy" | "deletedAt" | "mac">;
 }

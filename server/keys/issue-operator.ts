@@ -6,7 +6,7 @@ import type { BaseContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
 import type { IdempotencyRecord } from "../idempotency/idempotency-record.ts";
 import { BOOTSTRAP_NAME } from "./caller.ts";
-import { expiryPassed, toExpiry, type IssuedKey, type KeyIssuer } from "./issue-platform-key.ts";
+import { expiryPassed, toExpiry, type IssuedKey, type KeyIssuer } from "./issued-key.ts";
 import { createKey } from "./key-format.ts";
 import { toOperatorMac } from "./key-mac.ts";
 import { toOperatorKey } from "./key-view.ts";

@@ -15,10 +15,10 @@ import type { AuditEntry } from "../audit/audit-entry.ts";
 import { GroupCommit } from "../audit/group-commit.ts";
 import type { BaseContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
+import { expiryPassed, toExpiry, type IssuedKey, type KeyIssuer } from "./issued-key.ts";
 import { createKey } from "./key-format.ts";
 import { toPlatformKeyMac } from "./key-mac.ts";
-import { toKey, type Key } from "./key-view.ts";
-import type { Keyring } from "./keyring.ts";
+import { toKey } from "./key-view.ts";
 
 export interface IssuePlatformKeyInput {
   productId: string;
@@ -30,12 +30,6 @@ export interface IssuePlatformKeyInput {
   idempotency: IdempotencyRecord;
 }
 
-export interface IssuedKey {
-  key: Key;
-  /** The plaintext. No other reply has it. */
-  apiKey: string;
-}
-
 /** All scopes except `keys`, which reveals engine keys and so must be requested explicitly. */
 export const DEFAULT_SCOPES = ["read", "lifecycle", "turns", "rpc"] as const satisfies readonly Scope[];
 
@@ -45,11 +39,6 @@ export type PlatformKeyInserts = GroupCommit<KeyInsert, InsertedPlatformKey>;
 
 export function openPlatformKeyInserts(db: Db): PlatformKeyInserts {
   return new GroupCommit(async (keys) => insertAuditedPlatformKeys(db, keys));
-}
-
-/** What is needed to make a key's row. */
-export interface KeyIssuer {
-  keyring: Keyring;
 }
 
 /** Throws PRODUCT_NOT_FOUND, and INVALID_INPUT if `expiresAt` has passed. */
@@ -99,15 +88,6 @@ function toNewKey(
   return { key: { ...key, mac }, apiKey: plaintext };
 }
 
-/** Rounds to milliseconds, as replies show it, so that the audit row equals the stored value. */
-export function toExpiry(expiresAt: string | undefined): string | null {
-  if (expiresAt === undefined) return null;
-  const instant = new Date(expiresAt);
-  // ISO instants may name the year 0, which Postgres refuses.
-  if (instant.getTime() <= 0) throw expiryPassed();
-  return instant.toISOString();
-}
-
 function toEntry(ctx: CallContext, key: NewPlatformKey): AuditEntry {
   const { id: keyId, productId, name, prefix, scopes, expiresAt } = key;
   return {
@@ -123,9 +103,4 @@ function getInserted(result: InsertedPlatformKey): PlatformKeyRow {
   if (result.inserted) return result.row;
   if (result.why === "expired") throw expiryPassed();
   throw new DomainError("PRODUCT_NOT_FOUND", "no live product has this id");
-}
-
-export function expiryPassed(): DomainError {
-  const message = "the expiry has passed: give an instant in the future";
-  return new DomainError("INVALID_INPUT", message, { issues: [{ path: "expiresAt", message }] });
 }

@@ -5,7 +5,8 @@ import { NO_RECORD, type IdempotencyRecord } from "../idempotency/idempotency-re
 import { appendAudit } from "../audit/append-audit.ts";
 import type { BaseContext, CallContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
-import { insertIssuedKey, type KeyIssuer } from "../keys/issue-platform-key.ts";
+import { insertIssuedKey } from "../keys/issue-platform-key.ts";
+import type { KeyIssuer } from "../keys/issued-key.ts";
 import { assertPinned, type ProductPolicy } from "./product-policy.ts";
 import { toProductMac } from "./product-mac.ts";
 import { toProduct, type Product, type ProductViewContext } from "./product-view.ts";
