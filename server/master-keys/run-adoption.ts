@@ -94,10 +94,10 @@ function printGroups({ print, printProblem }: AdoptionInput, { groups, refused }
 /** Counts over the tables whose rows carry a MAC. */
 async function countMacs(db: Database["db"], filter: "with_mac" | "without_mac"): Promise<number> {
   let count = 0;
-  for (const { columns, adopt: adoptRow } of Object.values(SEALED_TABLES)) {
+  for (const table of Object.values(SEALED_TABLES)) {
     // Rows that are never adopted must not keep the others from being used.
-    const counts = columns.macs.length > 0 && (filter === "with_mac" || adoptRow !== undefined);
-    if (counts) count += await countSealedRows(db, columns, filter);
+    const counts = table.columns.macs.length > 0 && (filter === "with_mac" || "adopt" in table);
+    if (counts) count += await countSealedRows(db, table.columns, filter);
   }
   return count;
 }
