@@ -16,7 +16,7 @@ interface PrepareInput {
  * Gives the service's role exactly the rights that it needs, and writes how long the audit log is kept. Both are for the
  * owner of the schema to decide. Call it after the migrations.
  *
- * @throws if the role does not exist, or if the owner may not grant a right.
+ * @throws if the role does not exist, or if the owner may not grant or revoke a right.
  */
 export async function prepareService(input: PrepareInput): Promise<void> {
   await withConnection(input.url, async (sql) =>
@@ -43,6 +43,11 @@ async function grantRights(tx: postgres.TransactionSql, { serviceRole, log }: Pr
   if (left.missing.length > 0) {
     throw new Error(
       `the role "${serviceRole}" still lacks ${left.missing.join(", ")}: run the migrations as the owner of the schema`,
+    );
+  }
+  if (left.excess.length > 0) {
+    throw new Error(
+      `the role "${serviceRole}" still has ${left.excess.join(", ")}: revoke it as a superuser, also from "public"`,
     );
   }
   log?.(`granted the rights of the service to "${serviceRole}"`);

@@ -29,7 +29,7 @@ type Sql = postgres.Sql | postgres.TransactionSql;
 export interface ServiceRights {
   /** Rights that the service needs and the role does not have, such as `UPDATE on engines`. */
   missing: string[];
-  /** Rights on the audit log that the role has and the service does not need. */
+  /** Rights that the role has, and with which it could change the audit log. The service does not need them. */
   excess: string[];
 }
 
@@ -53,8 +53,9 @@ export async function findServiceRights(sql: Sql, role: string): Promise<Service
     where pronamespace = current_schema()::regnamespace and proname = any(${[...SERVICE_FUNCTIONS]}::text[])
       and not has_function_privilege(${role}, oid, 'EXECUTE')
     order by proname`;
-  const [schema] = await sql<{ usable: boolean; readable: boolean }[]>`
-    select has_schema_privilege(${role}, current_schema(), 'USAGE') as usable,
+  const [schema] = await sql<{ name: string; usable: boolean; open: boolean; readable: boolean }[]>`
+    select current_schema() as name, has_schema_privilege(${role}, current_schema(), 'USAGE') as usable,
+      has_schema_privilege(${role}, current_schema(), 'CREATE') as open,
       has_schema_privilege(${role}, 'drizzle', 'USAGE')
         and has_table_privilege(${role}, 'drizzle.__drizzle_migrations', 'SELECT') as readable`;
   const missing = tables.flatMap(({ table, rights }) =>
@@ -69,6 +70,8 @@ export async function findServiceRights(sql: Sql, role: string): Promise<Service
       ? rights.filter((right) => !toNeeded(table).includes(right)).map((right) => `${right} on ${table}`)
       : [],
   );
+  // A function of the role could stand in for one that the owner's functions call.
+  if (schema?.open === true) excess.push(`CREATE on the schema ${schema.name}`);
   return { missing: [...missing, ...closed.map(({ name }) => `EXECUTE on ${name}`)], excess };
 }
 
@@ -94,6 +97,8 @@ export async function listGrants(sql: Sql, role: string): Promise<string[]> {
   return [
     `grant usage on schema ${schema}, drizzle to ${to}`,
     `grant select on drizzle.__drizzle_migrations to ${to}`,
+    // Before Postgres 15, everybody has CREATE on the schema `public`.
+    `revoke create on schema ${schema} from public, ${to}`,
     `revoke all on all tables in schema ${schema} from ${to}`,
     ...tables.map(
       ({ table }) => `grant ${toNeeded(table).join(", ").toLowerCase()} on ${schema}.${table} to ${to}`,

@@ -113,7 +113,7 @@ BEGIN
     SELECT log.scope, log.seq FROM audit_log log
     JOIN audit_anchors anchor ON anchor.scope = log.scope AND anchor.kind = 'start' AND log.seq <= anchor.seq
     CROSS JOIN audit_retention retention
-    WHERE log.scope = of_scope AND log.at < orch_now() - make_interval(secs => retention.seconds)
+    WHERE log.scope = of_scope AND log.at < orch_now() - make_interval(secs => retention.seconds::float8)
     ORDER BY log.seq LIMIT max_rows
   )
   DELETE FROM audit_log log USING oldest WHERE log.scope = oldest.scope AND log.seq = oldest.seq;
@@ -122,7 +122,8 @@ BEGIN
   RETURN removed;
 END
 $$;--> statement-breakpoint
--- The path is fixed, and temporary tables come last: a caller's own tables and functions must not stand in for ours.
+-- The path is fixed: pg_catalog is first without being named, and temporary tables come last. The role of the service must
+-- not have CREATE on the schema, because a function with a closer match of types would be called even from there.
 DO $$
 DECLARE
   one regprocedure;

@@ -90,6 +90,14 @@ describe("the owner's mistake is refused", () => {
   });
 });
 
+test("retire_audit calls the built-in function, and none of the same name that stands in the schema", async () => {
+  await owner.unsafe(`create function public.make_interval(secs bigint) returns interval language plpgsql as
+    $$ begin raise exception 'called as %', current_user; end $$`);
+  await owner`insert into audit_anchors values ('platform', 'start', 1, '', now(), '')`;
+  await owner`insert into audit_retention values (true, 86400)`;
+  expect(await service`select retire_audit('platform', 1) as removed`).toEqual([{ removed: "0" }]);
+});
+
 describe("the functions that run as the owner take only what the service needs", () => {
   test.each([
     ["a partition that no chain needs", "select ensure_audit_partition(40000000)"],
@@ -153,11 +161,30 @@ test("a role gets the rights that are missing and loses those on the audit log, 
     await runAsAdmin(own.adminUrl, "create table later (n int)", `grant all on audit_log to ${role}`);
     expect(await find()).toMatchObject({ missing: expect.arrayContaining(["SELECT on later"]) });
     expect((await find()).excess).toContain("TRUNCATE on audit_log");
+    await runAsAdmin(own.adminUrl, "grant create on schema public to public");
+    expect((await find()).excess).toContain("CREATE on the schema public");
     await prepare();
     expect(await find()).toEqual({ missing: [], excess: [] });
   } finally {
     await runAsAdmin(own.adminUrl, `drop owned by ${role}`, `drop role ${role}`);
   }
+});
+
+test("a role that can create functions in the schema is refused if the owner cannot change that", async () => {
+  await using own = await openTestDatabase();
+  const { username: role } = new URL(own.url);
+  await using stack = new AsyncDisposableStack();
+  const ownerRole = `maker_${process.pid}_${new URL(own.url).pathname.slice(-6)}`;
+  const ownerUrl = await openServiceRole(own.adminUrl, ownerRole);
+  stack.defer(async () => runAsAdmin(own.adminUrl, `drop owned by ${ownerRole}`, `drop role ${ownerRole}`));
+  await runAsAdmin(
+    own.adminUrl,
+    "alter schema public owner to current_user",
+    "grant create on schema public to public",
+    `grant "${inject("databaseTemplate")}_owner" to ${ownerRole}`,
+  );
+  const prepared = prepareService({ url: ownerUrl, serviceRole: role, auditRetentionMs: undefined });
+  await expect(prepared).rejects.toThrow("still has CREATE on the schema public: revoke it as a superuser");
 });
 
 test("a role that does not exist is named", async () => {
