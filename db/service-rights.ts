@@ -14,6 +14,8 @@ const FEWER_RIGHTS: Readonly<Record<string, readonly TableRight[]>> = {
   audit_retention: ["SELECT"],
 };
 
+const AUDIT_PARTITION = /^audit_log_\d+$/;
+
 /** Functions that run with the rights of the schema's owner, and are closed to everybody else. */
 export const SERVICE_FUNCTIONS = [
   "append_audit",
@@ -38,15 +40,15 @@ interface Held {
   rights: TableRight[];
 }
 
-/** Compares what the role may do with what the service needs. Partitions need no rights of their own. */
+/** Compares what the role may do with what the service needs. Partitions need no rights of their own, and may have none that change the audit log. */
 export async function findServiceRights(sql: Sql, role: string): Promise<ServiceRights> {
   const tables = await sql<Held[]>`
     select relname as table, array(
         select r from unnest(${[...TABLE_RIGHTS]}::text[]) r where has_table_privilege(${role}, pg_class.oid, r)
       ) as rights
     from pg_class
-    where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p') and not relispartition
-      and relname !~ '_[0-9]+$'
+    where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p')
+      and (relname ~ '^audit_log_[0-9]+$' or (not relispartition and relname !~ '_[0-9]+$'))
     order by relname`;
   const closed = await sql<{ name: string }[]>`
     select proname as name from pg_proc
@@ -58,18 +60,19 @@ export async function findServiceRights(sql: Sql, role: string): Promise<Service
       has_schema_privilege(${role}, current_schema(), 'CREATE') as open,
       has_schema_privilege(${role}, 'drizzle', 'USAGE')
         and has_table_privilege(${role}, 'drizzle.__drizzle_migrations', 'SELECT') as readable`;
-  const missing = tables.flatMap(({ table, rights }) =>
-    toNeeded(table)
-      .filter((right) => !rights.includes(right))
-      .map((right) => `${right} on ${table}`),
-  );
+  const missing = tables
+    .filter(({ table }) => !AUDIT_PARTITION.test(table))
+    .flatMap(({ table, rights }) =>
+      toNeeded(table)
+        .filter((right) => !rights.includes(right))
+        .map((right) => `${right} on ${table}`),
+    );
   if (schema?.usable !== true) missing.push("USAGE on the schema");
   if (schema?.readable !== true) missing.push("SELECT on drizzle.__drizzle_migrations");
-  const excess = tables.flatMap(({ table, rights }) =>
-    Object.hasOwn(FEWER_RIGHTS, table)
-      ? rights.filter((right) => !toNeeded(table).includes(right)).map((right) => `${right} on ${table}`)
-      : [],
-  );
+  const excess = tables.flatMap(({ table, rights }) => {
+    const allowed = FEWER_RIGHTS[table.replace(AUDIT_PARTITION, "audit_log")] ?? TABLE_RIGHTS;
+    return rights.filter((right) => !allowed.includes(right)).map((right) => `${right} on ${table}`);
+  });
   // A function of the role could stand in for one that the owner's functions call.
   if (schema?.open === true) excess.push(`CREATE on the schema ${schema.name}`);
   return { missing: [...missing, ...closed.map(({ name }) => `EXECUTE on ${name}`)], excess };

@@ -16,11 +16,13 @@ CREATE TABLE "audit_retention" (
 );
 --> statement-breakpoint
 -- The audit log is append-only, for its owner too. Row triggers of a partitioned table reach its partitions. TRUNCATE
--- triggers do not, so each partition has one of its own. Only retire_audit may remove rows: it sets the variable.
-CREATE OR REPLACE FUNCTION audit_log_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+-- triggers do not, so each partition has one of its own. Only retire_audit may remove rows: it sets the variable, and runs
+-- as the owner. Anybody can set the variable, so the role decides too.
+CREATE OR REPLACE FUNCTION audit_log_refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   IF TG_OP = 'DELETE' AND TG_LEVEL = 'ROW' AND TG_TABLE_NAME LIKE 'audit\_log%'
-     AND current_setting('enginehouse.retires_audit', true) = 'on' THEN
+     AND current_setting('enginehouse.retires_audit', true) = 'on'
+     AND pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE') THEN
     RETURN OLD;
   END IF;
   RAISE EXCEPTION '% is append-only: % is refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'restrict_violation';
@@ -48,6 +50,7 @@ DECLARE
   size constant bigint := 10000000;
   low bigint := wanted_seq / size * size;
   part text := 'audit_log_' || (wanted_seq / size);
+  holder text;
 BEGIN
   IF wanted_seq >= 0 AND to_regclass(part) IS NOT NULL THEN RETURN; END IF;
   IF wanted_seq IS NULL OR wanted_seq < 0 OR wanted_seq > (SELECT coalesce(max(seq), 0) + 2 * size FROM audit_heads) THEN
@@ -57,6 +60,13 @@ BEGIN
   -- A query sees what the lock's last holder committed; to_regclass may still answer from this session's cache.
   IF EXISTS (SELECT FROM pg_class WHERE relname = part AND relnamespace = current_schema()::regnamespace) THEN RETURN; END IF;
   EXECUTE format('CREATE TABLE %I (LIKE audit_log INCLUDING ALL)', part);
+  -- ALTER DEFAULT PRIVILEGES may have given more than reading to other roles.
+  FOR holder IN
+    SELECT DISTINCT CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END
+    FROM pg_class, aclexplode(relacl) acl WHERE pg_class.oid = part::regclass AND acl.grantee <> relowner
+  LOOP
+    EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON %I FROM %s', part, holder);
+  END LOOP;
   EXECUTE format('CREATE TRIGGER audit_log_no_truncate BEFORE TRUNCATE ON %I FOR EACH STATEMENT EXECUTE FUNCTION audit_log_refuse_change()', part);
   EXECUTE format('ALTER TABLE audit_log ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)', part, low, low + size);
 END

@@ -69,6 +69,40 @@ describe("the role of the service cannot", () => {
   });
 });
 
+test("a new partition is closed to a role that default privileges give every right", async () => {
+  await using own = await openTestDatabase();
+  const { username: role } = new URL(own.url);
+  const [one] = await owner<{ name: string }[]>`
+    select proowner::regrole::text as name from pg_proc where proname = 'ensure_audit_partition'`;
+  await runAsAdmin(
+    own.adminUrl,
+    `alter default privileges for role ${one?.name} grant all on tables to "${role}"`,
+    "insert into audit_heads values ('long', 9999999, '')",
+  );
+  const sql = postgres(own.url, { max: 1 });
+  try {
+    await sql`select ensure_audit_partition(10000000)`;
+    expect(await findServiceRights(sql, role)).toEqual({ missing: [], excess: [] });
+    await expect(sql`delete from audit_log_1`).rejects.toMatchObject(DENIED);
+    expect(await sql`select from audit_log_1`).toHaveLength(0);
+  } finally {
+    await sql.end();
+  }
+});
+
+test("a role with a right to delete removes no row by setting the variable of retire_audit", async () => {
+  await using own = await openTestDatabase();
+  const sql = postgres(own.url, { max: 1 });
+  try {
+    await sql`select append_audit('platform', '{}', 'a', null, null, null, '{}', null, '', '', '', '')`;
+    await runAsAdmin(own.adminUrl, "grant delete on audit_log_0 to public");
+    await sql`set enginehouse.retires_audit = on`;
+    await expect(sql`delete from audit_log_0`).rejects.toMatchObject(REFUSED);
+  } finally {
+    await sql.end();
+  }
+});
+
 describe("the owner's mistake is refused", () => {
   test.each([
     "update audit_log set user_id = 'x'",
@@ -163,6 +197,11 @@ test("a role gets the rights that are missing and loses those on the audit log, 
     expect((await find()).excess).toContain("TRUNCATE on audit_log");
     await runAsAdmin(own.adminUrl, "grant create on schema public to public");
     expect((await find()).excess).toContain("CREATE on the schema public");
+    await runAsAdmin(own.adminUrl, "grant delete on audit_log_0 to public");
+    expect((await find()).excess).toContain("DELETE on audit_log_0");
+    await runAsAdmin(own.adminUrl, "revoke delete on audit_log_0 from public");
+    await runAsAdmin(own.adminUrl, `grant delete on audit_log_0 to ${role}`);
+    expect((await find()).excess).toContain("DELETE on audit_log_0");
     await prepare();
     expect(await find()).toEqual({ missing: [], excess: [] });
   } finally {
