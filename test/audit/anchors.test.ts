@@ -125,6 +125,19 @@ test("a kept head that was changed where it was kept is found by its MAC", async
   expect(await verify(scope, { knownHead })).toMatchObject({ ok: false, problem: "known_head_forged" });
 });
 
+test("a kept head still fits after its master key was dropped, and shows a chain that was rewritten since", async () => {
+  const scope = await chains.append(3);
+  const knownHead = await getHead(scope);
+  const alone = chains.openNext(openKeyring(generateMasterKeys()));
+  expect(await verifyAudit(alone, { scope, knownHead })).toMatchObject({
+    ok: true,
+    isKnownHeadChecked: true,
+  });
+  await chains.tamper(sql`update audit_log set user_id = 'eve' where scope = ${scope} and seq = 2`);
+  await chains.rewriteFrom(scope, 2);
+  expect(await verifyAudit(alone, { scope, knownHead })).toMatchObject({ problem: "known_head_differs" });
+});
+
 test("an anchor without the master key is found, in every field, and no new anchor replaces it", async () => {
   const changes = {
     seq: sql`seq = seq - 1`,

@@ -31,7 +31,13 @@ const KnownHead = z
       .regex(/^[0-9a-f]{64}$/)
       .describe("The hash of its row."),
     at: z.string().max(64).optional().describe("Its instant, which its MAC covers."),
-    mac: z.string().max(256).nullish().describe("Its MAC. Without it, the kept head itself is not checked."),
+    mac: z
+      .string()
+      .max(256)
+      .nullish()
+      .describe(
+        "Its MAC. Without it, or if its master key was dropped, only the row and its hash are checked.",
+      ),
   })
   .describe("An answer of `audit.head` that was kept elsewhere. The chain must still contain its row.");
 const Verify = z
