@@ -53,16 +53,15 @@ export async function saveAnchor(db: Db, anchor: AnchorRow): Promise<void> {
     });
 }
 
-/** Chains that have grown since their head was anchored, or whose anchor is under another master key than this one. */
+/** Chains that have grown since their head was anchored. */
 export async function listChainsToAnchor(
   raw: RawSql,
-  page: { keyId: string; afterScope: string; limit: number },
+  page: { afterScope: string; limit: number },
 ): Promise<string[]> {
   const rows = await raw<{ scope: string }[]>`
     select heads.scope from audit_heads heads
-    where heads.scope > ${page.afterScope} and heads.seq > 0 and (
-      not exists (select from audit_anchors a where a.scope = heads.scope and a.kind = 'head' and a.seq >= heads.seq)
-      or exists (select from audit_anchors a where a.scope = heads.scope and not starts_with(a.mac, ${`${page.keyId}:`}))
+    where heads.scope > ${page.afterScope} and heads.seq > 0 and not exists (
+      select from audit_anchors a where a.scope = heads.scope and a.kind = 'head' and a.seq >= heads.seq
     )
     order by heads.scope limit ${page.limit}`;
   return rows.map(({ scope }) => scope);

@@ -2,10 +2,12 @@ import { LRUCache } from "lru-cache";
 import { findChainState, listChainsToAnchor, saveAnchor, type AnchorRow } from "../../db/audit-anchors.ts";
 import type { BaseContext } from "../context.ts";
 import { toAnchorMac, type MacKeyring } from "./audit-anchor.ts";
-import type { ChainFault } from "./chain-check.ts";
+import type { AuditProblem, ChainFault } from "./chain-check.ts";
 import { extendTrust } from "./extend-trust.ts";
 
 const CHAINS_AT_A_TIME = 200;
+/** A close waits for this many rows at the most: about a second. */
+const ANCHOR_STEP_ROWS = 50_000;
 const MAX_REMEMBERED = 10_000;
 
 /** The anchors that this process has made. An anchor in the database that is older was put back, or removed. */
@@ -24,11 +26,13 @@ export class MadeAnchors {
 export type AnchorContext = Pick<BaseContext, "db" | "raw" | "clock" | "log"> & {
   keyring: MacKeyring;
   madeAnchors: MadeAnchors;
+  /** How many rows are checked before the anchor is saved. For tests. */
+  anchorStepRows?: number;
 };
 
 /**
  * Vouches for the head of each chain that has grown. An anchor moves only over rows that verify, so a chain that was
- * changed keeps its last good anchor. It also renews MACs of older master keys.
+ * changed keeps its last good anchor. An abort ends the pass after the rows that are being checked.
  */
 export async function anchorChains(
   ctx: AnchorContext,
@@ -37,11 +41,10 @@ export async function anchorChains(
   const result = { anchored: 0, broken: 0 };
   let afterScope = "";
   for (;;) {
-    const page = { keyId: ctx.keyring.firstKeyId, afterScope, limit: CHAINS_AT_A_TIME };
-    const scopes = await listChainsToAnchor(ctx.raw, page);
+    const scopes = await listChainsToAnchor(ctx.raw, { afterScope, limit: CHAINS_AT_A_TIME });
     for (const scope of scopes) {
       if (signal?.aborted) return result;
-      const fault = await anchorChain(ctx, scope);
+      const fault = await anchorChain(ctx, scope, signal);
       result[fault === undefined ? "anchored" : "broken"] += 1;
       if (fault) ctx.log.error({ scope, ...fault }, "an audit chain does not verify");
     }
@@ -50,19 +53,37 @@ export async function anchorChains(
   }
 }
 
-async function anchorChain(ctx: AnchorContext, scope: string): Promise<ChainFault | undefined> {
+/** Saves the anchor after each step, so that a pass over a long chain can be cut off and goes on from there. */
+async function anchorChain(
+  ctx: AnchorContext,
+  scope: string,
+  signal?: AbortSignal,
+): Promise<ChainFault | undefined> {
+  for (;;) {
+    const { fault, isAtHead } = await moveAnchor(ctx, scope);
+    if (fault !== undefined || isAtHead || signal?.aborted === true) return fault;
+  }
+}
+
+async function moveAnchor(
+  ctx: AnchorContext,
+  scope: string,
+): Promise<{ fault: ChainFault | undefined; isAtHead: boolean }> {
+  const toFault = (seq: number, problem: AuditProblem) => ({ fault: { seq, problem }, isAtHead: false });
   const state = await findChainState(ctx.db, scope);
   const { head, anchors } = state;
-  if (head === undefined) return { seq: 1, problem: "row_missing" };
+  if (head === undefined) return toFault(1, "row_missing");
   const anchoredSeq = anchors.find(({ kind }) => kind === "head")?.seq ?? 0;
-  if (ctx.madeAnchors.isOlder(scope, anchoredSeq)) return { seq: anchoredSeq + 1, problem: "anchor_differs" };
-  const { fault } = await extendTrust(ctx, scope, state);
-  if (fault) return fault;
-  await saveSigned(ctx, { kind: "head", scope, ...head });
-  ctx.madeAnchors.note({ scope, seq: head.seq });
-  const start = anchors.find(({ kind }) => kind === "start");
-  if (start && !start.mac.startsWith(`${ctx.keyring.firstKeyId}:`)) await saveSigned(ctx, start);
-  return undefined;
+  if (ctx.madeAnchors.isOlder(scope, anchoredSeq)) return toFault(anchoredSeq + 1, "anchor_differs");
+  const { last, fault } = await extendTrust(ctx, {
+    scope,
+    state,
+    maxRows: ctx.anchorStepRows ?? ANCHOR_STEP_ROWS,
+  });
+  if (fault) return { fault, isAtHead: false };
+  await saveSigned(ctx, { kind: "head", scope, ...last });
+  ctx.madeAnchors.note({ scope, seq: last.seq });
+  return { fault, isAtHead: last.seq >= head.seq };
 }
 
 export async function saveSigned(

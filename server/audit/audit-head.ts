@@ -34,6 +34,6 @@ export async function getAuditHead(
   const state = await findChainState(ctx.db, scope);
   const { head = { seq: 0, hash: GENESIS_HASH } } = state;
   const claim = { scope, ...head, at: new Date(ctx.clock.now()).toISOString() };
-  const { fault } = await extendTrust(ctx, scope, state);
+  const { fault } = await extendTrust(ctx, { scope, state });
   return { ...claim, mac: fault ? null : toAnchorMac(ctx.keyring, { kind: "known", ...claim }) };
 }

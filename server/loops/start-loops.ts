@@ -3,7 +3,7 @@ import type { AppContext } from "../compose.ts";
 import { noteMemoryKill } from "../engines/reconcile/note-memory-kill.ts";
 import { resyncDueEngines } from "../engines/reconcile/resync-due-engines.ts";
 import { startLoop, type Loop } from "../time/loop.ts";
-import { startMaintenanceLoop } from "./maintenance-loop.ts";
+import { startMaintenanceLoops } from "./maintenance-loops.ts";
 
 const RESYNC_INTERVAL_MS = 500;
 /** How often the counts of refused calls become rows of the audit log. */
@@ -26,7 +26,7 @@ export function startLoops(ctx: AppContext): Loop[] {
     }
   };
   return [
-    startMaintenanceLoop(ctx),
+    ...startMaintenanceLoops(ctx),
     startLoop({ ...ctx, name: "runtime events", intervalMs: EVENTS_RETRY_MS, tick: passEvents }),
     startLoop({ ...ctx, name: "resync", intervalMs: RESYNC_INTERVAL_MS, tick: resync }),
     startLoop({ ...ctx, name: "denials", intervalMs: DENIALS_INTERVAL_MS, tick: writeDenials }),

@@ -4,8 +4,9 @@ import { anchorChains } from "../../server/audit/anchor-chains.ts";
 import { getAuditHead } from "../../server/audit/audit-head.ts";
 import { verifyAudit } from "../../server/audit/verify-audit.ts";
 import { generateMasterKeys, openKeyring } from "../../server/keys/keyring.ts";
-import { lockSealedRows } from "../../db/sealed-rows.ts";
+import { lockSealedRows, writeSealedRow } from "../../db/sealed-rows.ts";
 import { SEALED_TABLES } from "../../server/master-keys/sealed-tables.ts";
+import { systemClock } from "../../server/time/clock.ts";
 import { openChains, type Chains } from "./open-chains.ts";
 
 let chains: Chains;
@@ -200,9 +201,26 @@ test("a process that has anchored a chain does not anchor it again from an ancho
   expect(await verify(scope)).toMatchObject({ anchoredSeq: 0 });
 });
 
-test("a new master key renews the anchors, and the old key is no longer needed", async () => {
-  const scope = await chains.append(3);
+test("a pass that is cut off keeps the anchor of the rows that it has checked, and the next one goes on", async () => {
   await chains.anchor();
+  const scope = await chains.append(5);
+  const closing = new AbortController();
+  const now = () => {
+    closing.abort();
+    return systemClock.now();
+  };
+  const inSteps = { ...chains.ctx, anchorStepRows: 2 };
+  await anchorChains({ ...inSteps, clock: { ...systemClock, now } }, closing.signal);
+  expect(await verify(scope)).toMatchObject({ ok: true, checked: 5, anchoredSeq: 2 });
+  await anchorChains(inSteps);
+  expect(await verify(scope)).toMatchObject({ ok: true, checked: 5, anchoredSeq: 5 });
+});
+
+test("a reseal moves an anchor to a new first master key, and leaves a forged one as it is", async () => {
+  const scope = await chains.append(3);
+  const forged = await chains.append(3);
+  await chains.anchor();
+  await chains.tamper(sql`update audit_anchors set seq = 1 where scope = ${forged}`);
   const next = openKeyring(generateMasterKeys());
   const alone = chains.openNext(next);
   expect(await verifyAudit(alone, { scope })).toMatchObject({ ok: false, problem: "anchor_key_missing" });
@@ -212,20 +230,14 @@ test("a new master key renews the anchors, and the old key is no longer needed",
     macKey: (keyId: string, purpose: string) =>
       next.macKey(keyId, purpose) ?? chains.keyring.macKey(keyId, purpose),
   };
-  await anchorChains(chains.openNext(both));
+  const { columns, reseal } = SEALED_TABLES.audit_anchors;
+  await chains.ctx.db.transaction(async (tx) => {
+    const rows = await lockSealedRows(tx, columns, { filter: "with_mac", after: undefined, limit: 1_000 });
+    const find = (of: string) => rows.find((row) => row["scope"] === of) ?? {};
+    expect(reseal(both, find(forged))).toBeUndefined();
+    const patch = reseal(both, find(scope));
+    expect(patch).toEqual({ mac: expect.stringMatching(`^${next.firstKeyId}:`) });
+    await writeSealedRow(tx, columns, { row: find(scope), patch: patch ?? {} });
+  });
   expect(await verifyAudit(alone, { scope })).toMatchObject({ ok: true, anchoredSeq: 3 });
-});
-
-test("a reseal moves an anchor to the first master key, and leaves a forged one as it is", async () => {
-  const scope = await chains.append(2);
-  const forged = await chains.append(2);
-  await chains.anchor();
-  await chains.tamper(sql`update audit_anchors set seq = 1 where scope = ${forged}`);
-  const table = SEALED_TABLES.audit_anchors;
-  const rows = await chains.ctx.db.transaction(async (tx) =>
-    lockSealedRows(tx, table.columns, { filter: "with_mac", after: undefined, limit: 1_000 }),
-  );
-  const find = (of: string) => rows.find((row) => row["scope"] === of) ?? {};
-  expect(table.reseal(chains.keyring, find(scope))).toEqual({ mac: find(scope)["mac"] });
-  expect(table.reseal(chains.keyring, find(forged))).toBeUndefined();
 });

@@ -17,14 +17,14 @@ import { retireTurns } from "../turns/log/retire-turns.ts";
 
 const INTERVAL_MS = 300_000;
 
-/** Runs the maintenance tasks one after the other. A task that fails is logged and does not stop the others. */
-export function startMaintenanceLoop(ctx: AppContext): Loop {
+type Task = [name: string, run: (signal: AbortSignal) => Promise<unknown>];
+
+/** The checks of the audit log have a loop of their own, because the first one may walk millions of rows. */
+export function startMaintenanceLoops(ctx: AppContext): Loop[] {
   const system = { ...ctx, actor: SYSTEM_ACTOR, requestId: null };
-  const tasks: [string, (signal: AbortSignal) => Promise<unknown>][] = [
+  const tasks: Task[] = [
     ["turn partitions", () => ensureTurnPartitions(ctx.raw)],
     ["audit partitions", () => ensureAuditPartitions(ctx.db)],
-    ["audit anchors", (signal) => anchorChains(ctx, signal)],
-    ["audit retention", (signal) => retireAudit(ctx, signal)],
     ["turn retention", (signal) => retireTurns(ctx, signal)],
     // After the retention, which decides the hours whose keys are destroyed.
     ["data keys", () => ctx.dataKeys.maintain(ctx.config.turnRetentionMs)],
@@ -38,6 +38,15 @@ export function startMaintenanceLoop(ctx: AppContext): Loop {
       () => finishRemovals(system, { destroyEngine: (engine) => destroyEngineIfAny(system, engine) }),
     ],
   ];
+  const auditTasks: Task[] = [
+    ["audit anchors", (signal) => anchorChains(ctx, signal)],
+    ["audit retention", (signal) => retireAudit(ctx, signal)],
+  ];
+  return [startTaskLoop(ctx, "maintenance", tasks), startTaskLoop(ctx, "audit", auditTasks)];
+}
+
+/** Runs the tasks one after the other. A task that fails is logged and does not stop the others. */
+function startTaskLoop(ctx: AppContext, name: string, tasks: readonly Task[]): Loop {
   const tick = async (signal: AbortSignal) => {
     for (const [task, run] of tasks) {
       if (signal.aborted) return;
@@ -46,5 +55,5 @@ export function startMaintenanceLoop(ctx: AppContext): Loop {
       });
     }
   };
-  return startLoop({ ...ctx, name: "maintenance", intervalMs: INTERVAL_MS, tick });
+  return startLoop({ ...ctx, name, intervalMs: INTERVAL_MS, tick });
 }
