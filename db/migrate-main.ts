@@ -19,18 +19,20 @@ ORCH_AUDIT_RETENTION_S is how many seconds the audit log is kept; without it, fo
 Exit codes: 0 when the schema is current, 1 when a migration failed, 2 when a setting is missing or wrong.`,
 });
 
-const MIN_RETENTION_S = 86_400;
 const ownUrl = process.env["ORCH_DATABASE_URL"] || undefined;
 const url = process.env["ORCH_MIGRATION_DATABASE_URL"] || ownUrl;
 const retention = process.env["ORCH_AUDIT_RETENTION_S"]?.trim() || undefined;
-const retentionS = retention === undefined ? undefined : Number(retention);
+// This program and the service take the same values.
+// oxlint-disable-next-line no-restricted-imports -- a program, which nothing in db/ imports
+const { auditRetentionSeconds } = await import("../server/config/value-kinds.ts");
+const retentionMs = auditRetentionSeconds.schema.optional().safeParse(retention);
 
 if (url === undefined) {
   refuse("no database is configured: set ORCH_MIGRATION_DATABASE_URL or ORCH_DATABASE_URL");
-} else if (retentionS !== undefined && !(retentionS >= MIN_RETENTION_S && Number.isFinite(retentionS))) {
-  refuse(`ORCH_AUDIT_RETENTION_S is "${retention}": it takes seconds from ${MIN_RETENTION_S}`);
+} else if (!retentionMs.success) {
+  refuse(`ORCH_AUDIT_RETENTION_S is "${retention}": it takes ${auditRetentionSeconds.takes}`);
 } else {
-  await run(url);
+  await run(url, retentionMs.data);
 }
 
 function refuse(problem: string): void {
@@ -38,7 +40,7 @@ function refuse(problem: string): void {
   process.exitCode = 2;
 }
 
-async function run(databaseUrl: string): Promise<void> {
+async function run(databaseUrl: string, auditRetentionMs: number | undefined): Promise<void> {
   const { checkServer } = await import("./check-server.ts");
   const { migrateDatabase } = await import("./migrate.ts");
   const { prepareService } = await import("./prepare-service.ts");
@@ -49,7 +51,7 @@ async function run(databaseUrl: string): Promise<void> {
     await prepareService({
       url: databaseUrl,
       serviceRole: process.env["ORCH_DB_SERVICE_ROLE"] || (ownUrl && findRole(ownUrl)),
-      auditRetentionMs: retentionS === undefined ? undefined : retentionS * 1_000,
+      auditRetentionMs,
       log: print,
     });
     print(applied === 0 ? "nothing to apply, the schema is current" : `${applied} migrations applied`);

@@ -66,11 +66,14 @@ async function writeRetention(
     log?.("the retention of the audit log is unchanged: only the owner of the schema can change it");
     return;
   }
+  const before = found.seconds === null ? "for ever" : `for ${found.seconds} s`;
   if (seconds === null) {
     await tx`delete from audit_retention`;
+    log?.(`the audit log is now kept for ever (before: ${before}): ORCH_AUDIT_RETENTION_S is not set`);
     return;
   }
   await tx`
     insert into audit_retention (singleton, seconds) values (true, ${seconds})
     on conflict (singleton) do update set seconds = excluded.seconds`;
+  log?.(`the audit log is now kept for ${seconds} s (before: ${before})`);
 }

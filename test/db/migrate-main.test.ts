@@ -1,6 +1,7 @@
 import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import { auditRetentionSeconds } from "../../server/config/value-kinds.ts";
 import { openEmptyDatabase } from "../support/test-database.ts";
 
 const program = fileURLToPath(new URL("../../db/migrate-main.ts", import.meta.url));
@@ -37,6 +38,23 @@ test("db:migrate without a database names the variables to set", async () => {
   const ran = await run({});
   expect(ran.code).toBe(2);
   expect(ran.stderr).toContain("set ORCH_MIGRATION_DATABASE_URL or ORCH_DATABASE_URL");
+});
+
+test("db:migrate takes the same retention of the audit log as the service, and names each change of it", async () => {
+  await using database = await openEmptyDatabase();
+  const runWith = async (retention: string) =>
+    run({ ORCH_DATABASE_URL: database.url, ORCH_AUDIT_RETENTION_S: retention });
+  for (const wrong of ["86399", "1e6", "99999999999"]) {
+    const refused = await runWith(wrong);
+    expect(refused.code).toBe(2);
+    expect(refused.stderr).toContain(
+      `ORCH_AUDIT_RETENTION_S is "${wrong}": it takes ${auditRetentionSeconds.takes}`,
+    );
+  }
+  expect((await runWith("86400")).stdout).toContain("now kept for 86400 s (before: for ever)");
+  expect((await runWith("86400")).stdout).not.toContain("now kept");
+  expect((await runWith("90000")).stdout).toContain("now kept for 90000 s (before: for 86400 s)");
+  expect((await runWith("")).stdout).toContain("now kept for ever (before: for 90000 s)");
 });
 
 test("db:migrate that cannot connect fails without printing the password", async () => {
