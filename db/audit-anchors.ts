@@ -4,7 +4,6 @@ import type { Db, RawSql } from "./client.ts";
 import { auditAnchors } from "./audit-tables.ts";
 
 export type AnchorRow = typeof auditAnchors.$inferSelect;
-export type AnchorKind = AnchorRow["kind"];
 
 /** The place of a row in its chain. */
 export interface ChainEnd {

@@ -1,4 +1,5 @@
 import { and, asc, count, eq, getTableColumns, gt, inArray, ne, sql, type SQL } from "drizzle-orm";
+import { orchNow } from "./orch-now.ts";
 import type { Db } from "./client.ts";
 import { findViolatedConstraint } from "./postgres-error.ts";
 import { preparedPerPool } from "./prepared-statement.ts";
@@ -60,7 +61,6 @@ export type EngineRowAt = EngineRow & { now: string };
 
 const columns = getTableColumns(engines);
 
-export const orchNow = sql`orch_now()`;
 /** `ms` milliseconds from now, by the database's clock. */
 export function afterMs(ms: number): SQL {
   return sql`orch_now() + make_interval(secs => ${ms / 1000}::float8)`;

@@ -1,5 +1,5 @@
 import type { Db } from "./client.ts";
-import { orchNow } from "./engines.ts";
+import { orchNow } from "./orch-now.ts";
 import { engines, instance, tombstones } from "./schema.ts";
 
 export type InstanceRow = typeof instance.$inferSelect;

@@ -36,7 +36,7 @@ export function toStateColumns(table: KeyTable) {
   };
 }
 
-export const KEY_TABLES = { platform: platformKeys, operator: operators } as const;
+const KEY_TABLES = { platform: platformKeys, operator: operators } as const;
 export type KeyKind = keyof typeof KEY_TABLES;
 
 /** Writes the time of use only if it is stale, so that all replicas together write about once a minute. */

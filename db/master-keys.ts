@@ -1,6 +1,6 @@
-import { eq, ne } from "drizzle-orm";
+import { ne } from "drizzle-orm";
 import type { Db } from "./client.ts";
-import { orchNow } from "./engines.ts";
+import { orchNow } from "./orch-now.ts";
 import { masterKeys } from "./key-tables.ts";
 
 export type MasterKeyRow = Pick<typeof masterKeys.$inferSelect, "keyId" | "checkValue">;
@@ -16,10 +16,6 @@ export async function insertMasterKeyRow(db: Db, row: MasterKeyRow): Promise<voi
     .insert(masterKeys)
     .values({ ...row, createdAt: orchNow })
     .onConflictDoNothing();
-}
-
-export async function deleteMasterKeyRow(db: Db, keyId: string): Promise<void> {
-  await db.delete(masterKeys).where(eq(masterKeys.keyId, keyId));
 }
 
 /** Nothing is made with the other keys any more. */

@@ -1,6 +1,6 @@
 import { eq, getTableColumns, inArray, sql } from "drizzle-orm";
 import type { Db } from "./client.ts";
-import { orchNow } from "./engines.ts";
+import { orchNow } from "./orch-now.ts";
 import { replicas } from "./schema.ts";
 
 export type ReplicaRow = typeof replicas.$inferSelect;

@@ -18,7 +18,7 @@ export async function openServiceRole(adminUrl: string, role: string): Promise<s
   return withRole(adminUrl, { role, password });
 }
 
-export function withRole(url: string, { role, password }: { role: string; password: string }): string {
+function withRole(url: string, { role, password }: { role: string; password: string }): string {
   const own = new URL(url);
   Object.assign(own, { username: role, password });
   return own.href;

@@ -1,6 +1,6 @@
 import { asc, eq } from "drizzle-orm";
 import type { Db } from "./client.ts";
-import { orchNow } from "./engines.ts";
+import { orchNow } from "./orch-now.ts";
 import { tombstones } from "./schema.ts";
 
 export type TombstoneRow = typeof tombstones.$inferSelect;

@@ -1,5 +1,5 @@
 import type { Database } from "../db/client.ts";
-import type { Actor } from "./audit/audit-entry.ts";
+import type { Actor } from "./actor.ts";
 import type { Config } from "./config/config.ts";
 import type { Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";

@@ -1,4 +1,4 @@
-import type { Actor } from "./audit/audit-entry.ts";
+import type { Actor } from "./actor.ts";
 
 /** The reasons for which a call can fail. Callers branch on them, so a reason never changes its meaning. */
 export const REASONS = [

@@ -1,5 +1,6 @@
 import { recordCall, type AuditAppends } from "../audit/append-audit.ts";
-import { SYSTEM_ACTOR, type Actor } from "../audit/audit-entry.ts";
+import { SYSTEM_ACTOR } from "../audit/audit-entry.ts";
+import type { Actor } from "../actor.ts";
 import type { BaseContext } from "../context.ts";
 import { toErrorMessage, type DeniedKey, type Reason } from "../errors.ts";
 import type { Caller } from "../keys/caller.ts";

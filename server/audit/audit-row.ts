@@ -2,7 +2,7 @@ import { hash } from "node:crypto";
 import { z } from "zod";
 import type { AuditLogRow, NewAuditRow } from "../../db/audit-log.ts";
 import { instantText } from "../time/instant-text.ts";
-import { ACTOR_KINDS, type Actor } from "./audit-entry.ts";
+import { ACTOR_KINDS, type Actor } from "../actor.ts";
 
 const AuditActor = z
   .object({

@@ -1,6 +1,6 @@
 import { listChains } from "../../db/audit-anchors.ts";
 import type { AuditHead } from "./audit-head.ts";
-import type { ChainVerdict } from "./dump/verify-dump.ts";
+import type { ChainVerdict } from "./verify-audit.ts";
 import { verifyAudit, type VerifyContext } from "./verify-audit.ts";
 
 /** Checks every chain of a database, with each kept head. A chain has one verdict: that of the first head that fails. */

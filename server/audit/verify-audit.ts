@@ -54,6 +54,10 @@ export const AuditVerdict = z.object({
 });
 export type AuditVerdict = z.infer<typeof AuditVerdict>;
 
+export interface ChainVerdict extends AuditVerdict {
+  scope: string;
+}
+
 /** `keyring` checks the MACs of the anchors. undefined: they are taken as they are. */
 export type VerifyContext = Pick<BaseContext, "db" | "raw"> & { keyring?: MacKeyring | undefined };
 

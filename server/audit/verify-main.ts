@@ -4,7 +4,7 @@ import { parseArgs } from "node:util";
 import { exitIfAnswered } from "../../cli/command-line.ts";
 import { toErrorMessage } from "../errors.ts";
 import type { MacKeyring } from "./audit-anchor.ts";
-import type { ChainVerdict } from "./dump/verify-dump.ts";
+import type { ChainVerdict } from "./verify-audit.ts";
 
 /*
  * Exit codes: 0 when every chain verifies, 1 when one does not or the source cannot be read, 2 for a wrong argument.

@@ -1,7 +1,7 @@
 import { timingSafeEqual } from "node:crypto";
 import { isDatabaseUnavailable } from "../../db/postgres-error.ts";
 import type { BaseContext } from "../context.ts";
-import type { Actor } from "../audit/audit-entry.ts";
+import type { Actor } from "../actor.ts";
 import { DomainError, type DeniedKey } from "../errors.ts";
 import { toPolicy } from "../products/product-policy.ts";
 import { BOOTSTRAP_NAME, type Caller, type OperatorCaller } from "./caller.ts";

@@ -1,6 +1,6 @@
 import type { Scope } from "../../db/platform-keys.ts";
 import type { RateKind } from "../../db/rate-windows.ts";
-import type { Actor } from "../audit/audit-entry.ts";
+import type { Actor } from "../actor.ts";
 import type { ProductPolicy } from "../products/product-policy.ts";
 
 /** A product, by one of its platform keys. It sees its own product only. */

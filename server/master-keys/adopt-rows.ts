@@ -1,7 +1,7 @@
 import type { Db } from "../../db/client.ts";
 import { lockSealedRows, writeSealedRow, type RowFilter, type SealedRow } from "../../db/sealed-rows.ts";
 import { appendAudit } from "../audit/append-audit.ts";
-import type { Actor } from "../audit/audit-entry.ts";
+import type { Actor } from "../actor.ts";
 import type { Keyring } from "../keys/keyring.ts";
 import { SEALED_TABLES } from "./sealed-tables.ts";
 

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { afterMs, findEngine, findEngineById, orchNow, updateEngineIf } from "../../db/engines.ts";
+import { afterMs, findEngine, findEngineById, updateEngineIf } from "../../db/engines.ts";
+import { orchNow } from "../../db/orch-now.ts";
 import { NO_RECORD } from "../../server/idempotency/idempotency-record.ts";
 import { destroyEngine } from "../../server/engines/operations/destroy-engine.ts";
 import { EngineHolds } from "../../server/engines/access/engine-holds.ts";

@@ -4,7 +4,7 @@ import { checkAnchors, type MacKeyring } from "../audit-anchor.ts";
 import type { AuditHead } from "../audit-head.ts";
 import { GENESIS_HASH, toAuditHash } from "../audit-row.ts";
 import { ChainCheck, type ChainFault, type CheckedLink } from "../chain-check.ts";
-import { findKnownHeadForgery, listChainPoints, toFirstFault, type AuditVerdict } from "../verify-audit.ts";
+import { findKnownHeadForgery, listChainPoints, toFirstFault, type ChainVerdict } from "../verify-audit.ts";
 import { readDump, type DumpedRow } from "./read-dump.ts";
 import { WaitingRows } from "./waiting-rows.ts";
 
@@ -14,10 +14,6 @@ export interface VerifyDumpInput {
   keyring: MacKeyring | undefined;
   /** Heads that were kept elsewhere. */
   knownHeads: readonly Pick<AuditHead, "scope" | "seq" | "hash">[];
-}
-
-export interface ChainVerdict extends AuditVerdict {
-  scope: string;
 }
 
 /**

@@ -1,4 +1,5 @@
-import { orchNow, type EnginePatch, type EngineRow } from "../../../db/engines.ts";
+import type { EnginePatch, EngineRow } from "../../../db/engines.ts";
+import { orchNow } from "../../../db/orch-now.ts";
 import { DomainError } from "../../errors.ts";
 import { BOOT_PATCH } from "../reconcile/record-move.ts";
 import type { DesiredStateChange } from "./record-desired-state.ts";

@@ -1,5 +1,6 @@
 import type { OperationContext } from "./operation-context.ts";
-import { orchNow, type EngineRow } from "../../../db/engines.ts";
+import type { EngineRow } from "../../../db/engines.ts";
+import { orchNow } from "../../../db/orch-now.ts";
 import type { DesiredStateChange } from "./record-desired-state.ts";
 import { runOperation, type GatedInput } from "./run-operation.ts";
 

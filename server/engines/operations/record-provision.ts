@@ -6,12 +6,12 @@ import {
   findEngine,
   insertEngine,
   lockEngine,
-  orchNow,
   type EnginePatch,
   type EngineRow,
   type EngineUser,
   type PortRange,
 } from "../../../db/engines.ts";
+import { orchNow } from "../../../db/orch-now.ts";
 import { lockProduct, type ProductRow } from "../../../db/products.ts";
 import type { EngineSpec } from "../../../db/schema.ts";
 import { appendAudit } from "../../audit/append-audit.ts";

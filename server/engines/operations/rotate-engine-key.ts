@@ -1,5 +1,6 @@
 import type { OperationContext } from "./operation-context.ts";
-import { orchNow, type EngineRow, type EngineUser } from "../../../db/engines.ts";
+import type { EngineRow, EngineUser } from "../../../db/engines.ts";
+import { orchNow } from "../../../db/orch-now.ts";
 import type { IdempotencyRecord } from "../../idempotency/idempotency-record.ts";
 import { DomainError } from "../../errors.ts";
 import { openEngineKey, sealEngineKey } from "../../keys/engine-key.ts";

@@ -1,5 +1,6 @@
 import type { OperationContext } from "./operation-context.ts";
-import { orchNow, type EngineRow } from "../../../db/engines.ts";
+import type { EngineRow } from "../../../db/engines.ts";
+import { orchNow } from "../../../db/orch-now.ts";
 import { engineDestroying } from "../model/absent-engine-errors.ts";
 import { STOPPED_BY_CALLER } from "../model/engine-status.ts";
 import { toEngine, type Engine } from "../model/engine-view.ts";

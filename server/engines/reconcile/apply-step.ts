@@ -1,4 +1,5 @@
-import { afterMs, orchNow, updateEngineIf, type EnginePatch, type EngineRowAt } from "../../../db/engines.ts";
+import { afterMs, updateEngineIf, type EnginePatch, type EngineRowAt } from "../../../db/engines.ts";
+import { orchNow } from "../../../db/orch-now.ts";
 import { RuntimeFailure, type ContainerObservation } from "../../runtime/engine-runtime.ts";
 import { toContainerSpec, toSpecHash } from "../model/engine-spec.ts";
 import { toProvenPatch } from "../model/engine-mac.ts";

@@ -1,13 +1,13 @@
 import {
   afterMs,
   findEngineById,
-  orchNow,
   recordHealthy,
   takeEngineLease,
   updateEngineIf,
   type EnginePatch,
   type EngineRowAt,
 } from "../../../db/engines.ts";
+import { orchNow } from "../../../db/orch-now.ts";
 import { RuntimeFailure } from "../../runtime/engine-runtime.ts";
 import { isEngineAuthentic } from "../model/engine-mac.ts";
 import { toStatusReason } from "../model/engine-status.ts";

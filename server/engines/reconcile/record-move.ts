@@ -1,4 +1,5 @@
-import { orchNow, type EnginePatch, type EngineRow } from "../../../db/engines.ts";
+import type { EnginePatch, EngineRow } from "../../../db/engines.ts";
+import { orchNow } from "../../../db/orch-now.ts";
 import { appendAudit } from "../../audit/append-audit.ts";
 import { SYSTEM_ACTOR, type AuditAction } from "../../audit/audit-entry.ts";
 import { toProvenPatch } from "../model/engine-mac.ts";

@@ -1,12 +1,12 @@
 import {
   afterMs,
-  orchNow,
   RESTART_WINDOW_MS,
   updateEngineIf,
   type EnginePatch,
   type EngineRow,
   type EngineRowAt,
 } from "../../../db/engines.ts";
+import { orchNow } from "../../../db/orch-now.ts";
 import { appendAudit } from "../../audit/append-audit.ts";
 import { SYSTEM_ACTOR, type AuditAction } from "../../audit/audit-entry.ts";
 import { toProvenPatch } from "../model/engine-mac.ts";

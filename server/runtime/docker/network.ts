@@ -9,7 +9,7 @@ import { RuntimeFailure, type ContainerSpec } from "../engine-runtime.ts";
 const ICC_OPTION = "com.docker.network.bridge.enable_icc";
 const BRIDGE_NAME_OPTION = "com.docker.network.bridge.name";
 /** Rules of a firewall recognise engines by the names of their bridges: deploy/engine-firewall.sh. */
-export const BRIDGE_PREFIX = "eh-";
+const BRIDGE_PREFIX = "eh-";
 const UNPUBLISHED_DRIVERS = ["host", "null", "macvlan", "ipvlan"];
 /** Another create was faster, or a foreign network has the subnet. Only a listing can tell. */
 const TAKEN = /same bridge name|overlaps with other/i;

@@ -1,0 +1,3 @@
+import { sql } from "drizzle-orm";
+
+export const orchNow = sql`orch_now()`;
