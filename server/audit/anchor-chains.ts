@@ -65,11 +65,12 @@ async function anchorChain(
   }
 }
 
+const toFault = (seq: number, problem: AuditProblem) => ({ fault: { seq, problem }, isAtHead: false });
+
 async function moveAnchor(
   ctx: AnchorContext,
   scope: string,
 ): Promise<{ fault: ChainFault | undefined; isAtHead: boolean }> {
-  const toFault = (seq: number, problem: AuditProblem) => ({ fault: { seq, problem }, isAtHead: false });
   const state = await findChainState(ctx.db, scope);
   const { head, anchors } = state;
   if (head === undefined) return toFault(1, "row_missing");
