@@ -230,12 +230,13 @@ test("a reseal moves an anchor to a new first master key, and leaves a forged on
     macKey: (keyId: string, purpose: string) =>
       next.macKey(keyId, purpose) ?? chains.keyring.macKey(keyId, purpose),
   };
-  const { columns, reseal } = SEALED_TABLES.audit_anchors;
+  const table = SEALED_TABLES.audit_anchors;
+  const { columns } = table;
   await chains.ctx.db.transaction(async (tx) => {
     const rows = await lockSealedRows(tx, columns, { filter: "with_mac", after: undefined, limit: 1_000 });
     const find = (of: string) => rows.find((row) => row["scope"] === of) ?? {};
-    expect(reseal(both, find(forged))).toBeUndefined();
-    const patch = reseal(both, find(scope));
+    expect(table.reseal(both, find(forged))).toBeUndefined();
+    const patch = table.reseal(both, find(scope));
     expect(patch).toEqual({ mac: expect.stringMatching(`^${next.firstKeyId}:`) });
     await writeSealedRow(tx, columns, { row: find(scope), patch: patch ?? {} });
   });
