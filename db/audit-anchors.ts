@@ -40,6 +40,15 @@ export async function findChainState(db: Db, scope: string): Promise<ChainState>
   return { head: row.head ?? undefined, lastSeq: Number(row.lastSeq), anchors: row.anchors ?? [] };
 }
 
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+/** Whether something was done that the chain must have: a product was registered, or a key of the product was issued. */
+export async function isChainExpected(raw: RawSql, scope: string): Promise<boolean> {
+  if (scope === "platform") return (await raw`select from products limit 1`).length > 0;
+  if (!UUID.test(scope)) return false;
+  return (await raw`select from platform_keys where product_id = ${scope} limit 1`).length > 0;
+}
+
 /** Replaces the anchor of this kind, unless it stands further already. */
 export async function saveAnchor(db: Db, anchor: AnchorRow): Promise<void> {
   await db

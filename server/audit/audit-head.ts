@@ -16,7 +16,7 @@ export const AuditHead = z
       .string()
       .nullable()
       .describe(
-        "The service vouches with its master key for the other fields. null: the chain does not verify up to here; call `audit.verify`.",
+        "The service vouches with its master key for the other fields. null: the chain is empty, or does not verify up to here; call `audit.verify`.",
       ),
   })
   .meta({
@@ -26,7 +26,7 @@ export const AuditHead = z
   });
 export type AuditHead = z.infer<typeof AuditHead>;
 
-/** Reads the end of the chain. Vouches for it only if the rows since the last anchor verify. Changes nothing. */
+/** Reads the end of the chain. Vouches for it only if there are rows, and those since the last anchor verify. Changes nothing. */
 export async function getAuditHead(
   ctx: Pick<BaseContext, "db" | "raw" | "clock"> & { keyring: MacKeyring },
   { scope }: { scope: string },
@@ -35,5 +35,8 @@ export async function getAuditHead(
   const { head = { seq: 0, hash: GENESIS_HASH } } = state;
   const claim = { scope, ...head, at: new Date(ctx.clock.now()).toISOString() };
   const { fault } = await extendTrust(ctx, { scope, state });
-  return { ...claim, mac: fault ? null : toAnchorMac(ctx.keyring, { kind: "known", ...claim }) };
+  return {
+    ...claim,
+    mac: fault || claim.seq === 0 ? null : toAnchorMac(ctx.keyring, { kind: "known", ...claim }),
+  };
 }

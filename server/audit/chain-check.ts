@@ -2,6 +2,7 @@ import type { ChainEnd } from "../../db/audit-anchors.ts";
 
 /** What can be wrong with a chain. */
 export const AUDIT_PROBLEMS = [
+  "chain_missing",
   "row_missing",
   "row_changed",
   "row_not_linked",

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { findChainState, type ChainEnd, type ChainState } from "../../db/audit-anchors.ts";
+import { findChainState, isChainExpected, type ChainEnd, type ChainState } from "../../db/audit-anchors.ts";
 import { findAuditHash } from "../../db/audit-log.ts";
 import type { BaseContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
@@ -109,7 +109,8 @@ async function findFault(
   }
   const walk = { scope, before: before ?? { seq: fromSeq - 1, hash: "" }, toSeq, points };
   const { checked, fault } = fromSeq <= toSeq ? await walkChain(ctx, walk) : { checked: 0, fault: undefined };
-  const faults = [fault, anchors.fault, findKnownHeadForgery(ctx.keyring, scope, knownHead)];
+  const missing = headSeq === 0 ? await findMissingChain(ctx, scope) : undefined;
+  const faults = [fault, missing, anchors.fault, findKnownHeadForgery(ctx.keyring, scope, knownHead)];
   // Rows beyond the head mean that the head was moved back. Only a walk to the end can tell.
   if (range.toSeq === undefined && state.lastSeq > headSeq) {
     faults.push({ seq: headSeq + 1, problem: "row_beyond_head" });
@@ -121,6 +122,13 @@ async function findFault(
     }
   }
   return { checked, fault: toFirstFault(faults) };
+}
+
+async function findMissingChain(
+  ctx: Pick<BaseContext, "raw">,
+  scope: string,
+): Promise<ChainFault | undefined> {
+  return (await isChainExpected(ctx.raw, scope)) ? { seq: 1, problem: "chain_missing" } : undefined;
 }
 
 export function toFirstFault(faults: readonly (ChainFault | undefined)[]): ChainFault | undefined {

@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { anchorChains } from "../../server/audit/anchor-chains.ts";
@@ -104,6 +105,19 @@ describe("with the head and the anchor removed or changed too, a head that was k
     const verdict = await verify(scope, { knownHead });
     expect(verdict).toMatchObject({ ok: false, firstBadSeq: 1, problem: "known_head_differs" });
   });
+});
+
+test("an empty chain is vouched for by nobody, and does not verify if its product has a key", async () => {
+  const scope = randomUUID();
+  expect(await verify(scope)).toMatchObject({ ok: true, checked: 0 });
+  expect(await getHead(scope)).toMatchObject({ seq: 0, mac: null });
+  const { raw } = chains.ctx;
+  await raw`insert into products (id, slug, name, created_at) values (${scope}, ${scope}, 'p', now())`;
+  await raw`insert into platform_keys (id, product_id, name, prefix, hash, scopes, created_at)
+    values (${randomUUID()}, ${scope}, 'k', 'ehp_', ${scope}, '{}', now())`;
+  for (const emptied of [scope, "platform"]) {
+    expect(await verify(emptied)).toMatchObject({ ok: false, firstBadSeq: 1, problem: "chain_missing" });
+  }
 });
 
 test("a kept head still fits after the chain has grown, and says nothing about another chain", async () => {
