@@ -68,5 +68,8 @@ test("while the database does not take rows, denials are counted on", async () =
   await api.ctx.denials.write(over.signal);
   await callOften(5, narrow.apiKey);
   await api.ctx.denials.write();
-  expect(await listDenials("outage")).toMatchObject([{ metadata: { reason: "SCOPE_MISSING", count: 9 } }]);
+  // The service's own loop may have written in between, so there may be two rows.
+  const rows = await listDenials("outage");
+  expect(rows.every(({ metadata }) => metadata.reason === "SCOPE_MISSING")).toBe(true);
+  expect(rows.reduce((sum, { metadata }) => sum + metadata.count, 0)).toBe(9);
 });
