@@ -37,7 +37,10 @@ export interface CallToAdmit<Needed extends Access = Access> {
   onRates?: LimitedCall["onRates"];
 }
 
-/** A call for one product, with its policy as it was at most 500 ms ago. Idempotency keys of different scopes have nothing to do with each other. */
+/**
+ * A call for one product, with its policy as it was at most 500 ms ago. Idempotency keys of different scopes have nothing
+ * to do with each other.
+ */
 export interface ProductAdmission {
   productId: string;
   policy: ProductPolicy;
@@ -132,11 +135,12 @@ function findRefusal(caller: ProductCaller, { access, product }: CallToAdmit): D
 /** Counts the call if a limit concerns it, and reads the engine that it asks for. */
 async function countCall(
   ctx: AdmissionContext,
-  { productId, limits }: ProductCaller,
+  { productId, policy }: ProductCaller,
   { startsTurn, engineOf, onRates }: Pick<CallToAdmit, "startsTurn" | "engineOf" | "onRates">,
 ): Promise<ShownEngine | undefined> {
-  const isTurn = limits.turns !== null && startsTurn?.(productId) === true;
-  if (limits.requests !== null || isTurn) {
+  const limits = { requests: policy.rateLimitRpm, turns: policy.turnLimitRpm };
+  const isTurn = limits.turns !== undefined && startsTurn?.(productId) === true;
+  if (limits.requests !== undefined || isTurn) {
     return ctx.rateLimits.count({ productId, limits, startsTurn: isTurn, engineOf, onRates });
   }
   return engineOf === undefined ? undefined : ctx.shownEngines.find({ productId, userId: engineOf });

@@ -10,7 +10,6 @@ import {
 import type { ShownEngine } from "../../db/shown-engines.ts";
 import type { BaseContext } from "../context.ts";
 import { DomainError } from "../errors.ts";
-import type { ProductCaller } from "../keys/caller.ts";
 import { SharedStatements } from "../shared-statements.ts";
 import { RefusalPace } from "./refusal-pace.ts";
 import { spreadRetry } from "../time/spread-retry.ts";
@@ -27,8 +26,8 @@ export interface Rate {
 
 export interface LimitedCall extends CallToCount {
   productId: string;
-  /** What is known of the limits. A window that was found full under another limit is asked for again. */
-  limits: ProductCaller["limits"];
+  /** What is known of the limits; undefined: there is none. A window that was found full under another limit is asked for again. */
+  limits: Readonly<Record<RateKind, number | undefined>>;
   /** Called with what is left, also before a refusal. */
   onRates?: ((rates: readonly Rate[]) => void) | undefined;
 }

@@ -65,9 +65,8 @@ function toCaller(state: KeyState): Caller {
   }
   const { productId, scopes } = state;
   const policy = toPolicy(state.product.policy);
-  const limits = { requests: policy.rateLimitRpm ?? null, turns: policy.turnLimitRpm ?? null };
   const actor: Actor = { kind: "platform_key", id: keyId, name };
-  return { kind: "platform_key", keyId, name, productId, policy, scopes, limits, actor };
+  return { kind: "platform_key", keyId, name, productId, policy, scopes, actor };
 }
 
 function toDeniedKey(caller: Caller): DeniedKey {

@@ -1,5 +1,4 @@
 import type { Scope } from "../../db/platform-keys.ts";
-import type { RateKind } from "../../db/rate-windows.ts";
 import type { Actor } from "../actor.ts";
 import type { ProductPolicy } from "../products/product-policy.ts";
 
@@ -9,10 +8,9 @@ export interface ProductCaller {
   keyId: string;
   name: string;
   productId: string;
+  /** As old as the state of the key. */
   policy: ProductPolicy;
   scopes: readonly Scope[];
-  /** The product's rate limits, as old as the state of the key; null: there is none. */
-  limits: Readonly<Record<RateKind, number | null>>;
   actor: Actor;
 }
 

@@ -42,7 +42,6 @@ const toProductKey = (scopes: readonly Scope[]): Caller => ({
   productId: products.own.productId,
   policy: POLICY,
   scopes,
-  limits: { requests: null, turns: null },
   actor: { kind: "platform_key", id: "k2", name: "gateway" },
 });
 
@@ -196,13 +195,11 @@ test("a refusal says which scope is missing, and where the product belongs", asy
 test("calls beyond the key's scopes use up the product's rate limit, too", async () => {
   const policy = { rateLimitRpm: 2 };
   const { productId } = (await addProduct(ctx, policy)).product;
-  const limits = { requests: 2, turns: null };
   const caller: Caller = {
     ...toProductKey(["read"]),
     kind: "platform_key",
     productId,
     policy,
-    limits,
     scopes: ["read"],
   };
   const context = toContext(new DrainState());

@@ -34,7 +34,7 @@ function openReplica(stack: AsyncDisposableStack): RateLimits {
 
 async function addLimited(policy: ProductPolicy) {
   const { product } = await addProduct(ctx, policy);
-  const limits = { requests: policy.rateLimitRpm ?? null, turns: policy.turnLimitRpm ?? null };
+  const limits = { requests: policy.rateLimitRpm, turns: policy.turnLimitRpm };
   return { productId: product.productId, limits, startsTurn: false };
 }
 
@@ -77,7 +77,7 @@ test("a full window is refused without a statement, until another limit is known
   await database.close();
   expect(await outcomeOf(limits.count(call))).toBe("RATE_LIMITED");
   // Only the database knows whether there is room under another limit.
-  await expect(limits.count({ ...call, limits: { requests: 2, turns: null } })).rejects.toMatchObject({
+  await expect(limits.count({ ...call, limits: { requests: 2, turns: undefined } })).rejects.toMatchObject({
     cause: { code: "CONNECTION_ENDED" },
   });
 });
@@ -108,14 +108,14 @@ test("a changed limit is in force at the next call of every replica", async () =
   ]);
   // Both replicas know that the window is full under the old limit, and learn the new one with the state of the key.
   await setPolicy(call.productId, { rateLimitRpm: 4 });
-  const raised = { ...call, limits: { requests: 4, turns: null } };
+  const raised = { ...call, limits: { requests: 4, turns: undefined } };
   expect([await outcomeOf(one.count(raised)), await outcomeOf(two.count(raised))]).toEqual([
     "ok",
     "RATE_LIMITED",
   ]);
   // Without a limit nothing is counted, also while the state of the key still has one.
   await setPolicy(call.productId, {});
-  expect(await outcomeOf(two.count({ ...call, limits: { requests: 100, turns: null } }))).toBe("ok");
+  expect(await outcomeOf(two.count({ ...call, limits: { requests: 100, turns: undefined } }))).toBe("ok");
 });
 
 test("retryAfterMs lasts to the end of the window, and up to the jitter longer", async () => {

@@ -70,6 +70,7 @@ export const operatorProcedure = t.procedure
       const admission = await admitCall(ctx.app, caller, {
         access: "operator",
         beginsWork: isWork(type, meta),
+        onRates: ctx.noteRates,
       });
       return next({ ctx: { call: toCall(ctx, caller), ...admission } });
     }),

@@ -17,7 +17,6 @@ const CALLER: Caller = {
   productId: "product",
   policy: {},
   scopes: [],
-  limits: { requests: null, turns: null },
   actor: { kind: "platform_key", id: "key", name: "name" },
 };
 
