@@ -135,6 +135,7 @@ async function openParts(
     database,
     instanceId: instance.id,
     runtime,
+    keyring,
     heartbeat,
     replica: heartbeat.replica,
   };

@@ -20,7 +20,7 @@ import { TakenPorts } from "./engines/reconcile/taken-ports.ts";
 import { RunningCalls } from "./idempotency/running-calls.ts";
 import { openPlatformKeyInserts } from "./keys/issue-platform-key.ts";
 import { KeyStates } from "./keys/key-states.ts";
-import { openKeyring } from "./keys/keyring.ts";
+import type { Keyring } from "./keys/keyring.ts";
 import { OpenedKeys } from "./keys/opened-keys.ts";
 import type { LogOutput } from "./log-output.ts";
 import { DrainState } from "./replicas/drain-state.ts";
@@ -50,6 +50,7 @@ export interface DomainParts extends Pick<BaseContext, "config" | "log" | "clock
   instanceId: string;
   runtime: EngineRuntime;
   replica: Replica;
+  keyring: Keyring;
   /** undefined: the log is not written to an output of ours. */
   output?: Pick<LogOutput, "error"> | undefined;
   /** undefined: nothing is written in it. */
@@ -63,7 +64,7 @@ export interface DomainParts extends Pick<BaseContext, "config" | "log" | "clock
 export function composeDomain(parts: DomainParts, stack: AsyncDisposableStack) {
   const { database, ...given } = parts;
   const base = { ...given, db: database.db, raw: database.raw };
-  const keyring = openKeyring(base.config.masterKeys ?? "");
+  const { keyring } = base;
   const audit = openAudit(base, stack);
   const { tamperReports } = audit;
   const openedKeys = new OpenedKeys(keyring, tamperReports);

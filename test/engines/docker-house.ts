@@ -4,7 +4,7 @@ import type Docker from "dockerode";
 import { openDatabase } from "../../db/client.ts";
 import { composeDomain, type AppContext } from "../../server/compose.ts";
 import type { CallContext } from "../../server/context.ts";
-import { generateMasterKeys } from "../../server/keys/keyring.ts";
+import { generateMasterKeys, openKeyring } from "../../server/keys/keyring.ts";
 import type { Log } from "../../server/log.ts";
 import { startLoops } from "../../server/loops/start-loops.ts";
 import { Metrics } from "../../server/metrics.ts";
@@ -97,7 +97,8 @@ export async function openDockerHouse(): Promise<DockerHouse> {
     );
     opening.defer(() => replica.deregister());
     const base = { config, log, clock: systemClock, metrics: new Metrics(), database: client, replica };
-    const domain = composeDomain({ ...base, instanceId, runtime }, opening);
+    const keyring = openKeyring(masterKeys);
+    const domain = composeDomain({ ...base, instanceId, runtime, keyring }, opening);
     for (const loop of startLoops(domain)) opening.use(loop);
     const actor = { kind: "operator", id: randomUUID(), name: "olga" } as const;
     return { ctx: { ...domain, actor, requestId: "test-request" }, stack: opening.move() };

@@ -5,7 +5,7 @@ import { systemClock, type Clock } from "../../server/time/clock.ts";
 import type { Config } from "../../server/config/config.ts";
 import type { CallContext } from "../../server/context.ts";
 import { composeDomain, type AppContext } from "../../server/compose.ts";
-import { generateMasterKeys } from "../../server/keys/keyring.ts";
+import { generateMasterKeys, openKeyring } from "../../server/keys/keyring.ts";
 import { Metrics } from "../../server/metrics.ts";
 import { openLog } from "../../server/log.ts";
 import { registerReplica } from "../../server/replicas/replica.ts";
@@ -80,6 +80,7 @@ export async function openHouse(site: Site, options: { clock?: Clock } = {}): Pr
     instanceId: "test-instance",
     runtime,
     replica,
+    keyring: openKeyring(site.masterKeys),
   };
   const ctx: AppContext & CallContext = {
     ...composeDomain(parts, stack),
