@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { migrationsDir } from "./migration-files.ts";
+import drizzleConfig from "../drizzle.config.ts";
 
 // `drizzle-kit check` does not find drift. Generating a migration does, so this program generates into a copy.
 const rootDir = fileURLToPath(new URL("..", import.meta.url));
@@ -27,13 +28,8 @@ async function generateInto(dir: string): Promise<string> {
   const program = join(rootDir, "node_modules", "drizzle-kit", "bin.cjs");
   // drizzle-kit puts "./" before this path, so it must be relative.
   const out = `--out=${relative(rootDir, dir)}`;
-  const args = [
-    program,
-    "generate",
-    "--dialect=postgresql",
-    "--schema=./db/{schema,audit-tables,key-tables,limit-tables}.ts",
-    out,
-  ];
+  const { dialect, schema } = drizzleConfig;
+  const args = [program, "generate", `--dialect=${dialect}`, `--schema=${String(schema)}`, out];
   return new Promise((resolve) => {
     const child = execFile(process.execPath, args, { cwd: rootDir }, (error, stdout, stderr) => {
       resolve(`${stdout}${stderr}${error?.message ?? ""}`.trim());

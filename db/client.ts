@@ -4,14 +4,10 @@ import type { PgDatabase } from "drizzle-orm/pg-core";
 import postgres from "postgres";
 import { isReadOnlyRefusal } from "./postgres-error.ts";
 import { openRenewingClient, type OnParameter, type RenewingClient } from "./renewing-client.ts";
-import * as auditSchema from "./audit-tables.ts";
-import * as mainSchema from "./schema.ts";
 import { SESSION_SETTINGS } from "./session-settings.ts";
 
-const schema = { ...mainSchema, ...auditSchema };
-
 /** A pool or a transaction. Every statement function accepts both. */
-export type Db = PgDatabase<PostgresJsQueryResultHKT, typeof schema>;
+export type Db = PgDatabase<PostgresJsQueryResultHKT>;
 /**
  * postgres.js for hand-written SQL. Drizzle has changed the parsers of this client: timestamps and dates are text, and
  * `sql.json()` throws. Begin transactions through `db`.
@@ -26,7 +22,7 @@ export interface DatabaseOptions {
 }
 
 export interface Database extends AsyncDisposable {
-  readonly db: PostgresJsDatabase<typeof schema>;
+  readonly db: PostgresJsDatabase;
   /** Shares its connections with the queries of `db`. */
   readonly raw: RawSql;
   /**
@@ -72,7 +68,7 @@ export function openDatabase(options: DatabaseOptions): Database {
   const close = async () => {
     await Promise.all(clients.map(async (client) => client.close()));
   };
-  const dbs = { db: drizzle(raw, { schema }), heartbeat: drizzle(heartbeat.sql, { schema }) };
+  const dbs = { db: drizzle(raw), heartbeat: drizzle(heartbeat.sql) };
   return { ...dbs, raw, close, [Symbol.asyncDispose]: close };
 }
 
@@ -80,7 +76,7 @@ function openRenewing(options: DatabaseOptions, pool: PoolOptions): RenewingClie
   return openRenewingClient((onParameter) => {
     const client = openClient(options, { ...pool, onparameter: onParameter });
     // Drizzle sets the parsers of a client. Nothing else of this call is used.
-    drizzle(client, { schema });
+    drizzle(client);
     return client;
   });
 }
