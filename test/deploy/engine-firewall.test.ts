@@ -1,10 +1,10 @@
-import { execFile, spawn } from "node:child_process";
+import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { once } from "node:events";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { findProgram } from "../support/find-program.ts";
+import { listenInNamespace } from "../support/listen-in-namespace.ts";
 
 const SCRIPT = join(import.meta.dirname, "..", "..", "deploy", "engine-firewall.sh");
 const run = promisify(execFile);
@@ -67,26 +67,12 @@ describe.skipIf(ip === undefined || iptables === undefined || process.getuid?.()
       // What Docker makes.
       await at(host, "iptables", "-N", "DOCKER-USER");
       await at(host, "iptables", "-A", "FORWARD", "-j", "DOCKER-USER");
-      await listen(host);
-      await listen(outside);
-      await listen(engine);
+      await listenInNamespace(stack, { namespace: host, port: PORT });
+      await listenInNamespace(stack, { namespace: outside, port: PORT });
+      await listenInNamespace(stack, { namespace: engine, port: PORT });
     });
 
     afterAll(async () => stack.disposeAsync());
-
-    /** Accepts connections on every address of the namespace. */
-    const listen = async (namespace: string) => {
-      const program = `require("net").createServer((s) => s.end()).listen(${PORT}, "0.0.0.0", () => console.log("ready"))`;
-      const child = spawn(ip ?? "", ["netns", "exec", namespace, process.execPath, "-e", program], {
-        stdio: ["ignore", "pipe", "inherit"],
-      });
-      stack.defer(async () => {
-        const exited = once(child, "exit");
-        child.kill("SIGKILL");
-        await exited;
-      });
-      await once(child.stdout, "data");
-    };
 
     const ALL = [PUBLIC, PRIVATE, RESOLVER, METADATA, GATEWAY];
     const reachedByEngine = async () => (await reached(engine, ALL)).toSorted();

@@ -1,12 +1,14 @@
-import { execFile, spawn } from "node:child_process";
+import { execFile } from "node:child_process";
 import { randomBytes, randomInt } from "node:crypto";
-import { once } from "node:events";
 import { promisify } from "node:util";
 import { findProgram } from "./find-program.ts";
+import { listenInNamespace } from "./listen-in-namespace.ts";
 
 const run = promisify(execFile);
 const ip = findProgram("ip");
 const PORT = 7_000;
+
+const call = async (...words: string[]) => run(ip ?? "", words);
 
 export const CAN_MAKE_HOSTS = ip !== undefined && process.getuid?.() === 0;
 
@@ -17,7 +19,6 @@ export async function openOutsideHost(): Promise<AsyncDisposable & { address: st
   // One of 64 networks of four addresses, so that several test runs rarely meet.
   const first = 4 * randomInt(64);
   const [ours, theirs] = [`203.0.113.${first + 1}`, `203.0.113.${first + 2}`];
-  const call = async (...words: string[]) => run(ip ?? "", words);
   await call("netns", "add", name);
   // The interfaces leave with their namespace.
   stack.defer(async () => void (await call("netns", "del", name)));
@@ -29,16 +30,7 @@ export async function openOutsideHost(): Promise<AsyncDisposable & { address: st
   await inside("address", "add", `${theirs}/30`, "dev", "eth0");
   await inside("link", "set", "eth0", "up");
   await inside("route", "add", "default", "via", ours);
-  const program = `require("net").createServer((s) => s.end()).listen(${PORT}, "0.0.0.0", () => console.log("ready"))`;
-  const child = spawn(ip ?? "", ["netns", "exec", name, process.execPath, "-e", program], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  stack.defer(async () => {
-    const exited = once(child, "exit");
-    child.kill("SIGKILL");
-    await exited;
-  });
-  await once(child.stdout, "data");
+  await listenInNamespace(stack, { namespace: name, port: PORT });
   const opened = stack.move();
   return { address: theirs, port: PORT, [Symbol.asyncDispose]: () => opened.disposeAsync() };
 }
