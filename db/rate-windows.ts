@@ -47,7 +47,7 @@ type AdmittedRow = CountedRow & (FoundEngine | { index: null });
 
 const WINDOW = sql`interval '60 seconds'`;
 
-// A statement that waited for the row has an older time than the window that another one has begun meanwhile. It belongs
+// A statement that waited for the row has an older time than a window that another one began during that wait. It belongs
 // to that window. A window that lies further in the future is from before the clock was set back.
 const isPresent = sql`window_.started_at > excluded.started_at - ${WINDOW} and window_.started_at < excluded.started_at + ${WINDOW}`;
 const left = sql`greatest(0, excluded."limit" - window_.used)`;

@@ -102,7 +102,7 @@ function toProductError(max: number): DomainError {
 function streamLimit(what: string): DomainError {
   return new DomainError(
     "STREAM_LIMIT",
-    `${what}: close streams that nobody reads, or ask an operator to raise the limit`,
+    `${what}: close streams without a reader, or ask an operator to raise the limit`,
     { retryAfterMs: spreadRetry(RETRY_MS) },
   );
 }

@@ -5,7 +5,7 @@ import type { AuditProblem, ChainFault } from "./chain-check.ts";
 
 export type MacKeyring = Pick<Keyring, "firstKeyId" | "keyIds" | "macKey">;
 
-/** What a MAC vouches for. `known` is a head that was handed out, for somebody to keep elsewhere. */
+/** What a MAC vouches for. `known` is a head that `audit.head` gave, to be kept elsewhere. */
 export interface AnchorClaim extends ChainEnd {
   kind: AnchorRow["kind"] | "known";
   scope: string;

@@ -22,7 +22,7 @@ export const AuditHead = z
   .meta({
     id: "AuditHead",
     description:
-      "The end of an audit chain. Keep it where nobody can write who can write the database, and give it to `audit.verify` later.",
+      "The end of an audit chain. Keep it in a place that writers of the database cannot change, and give it to `audit.verify` later.",
   });
 export type AuditHead = z.infer<typeof AuditHead>;
 

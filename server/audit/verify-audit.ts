@@ -9,7 +9,7 @@ import { GENESIS_HASH } from "./audit-row.ts";
 import { AUDIT_PROBLEMS, type ChainFault, type ChainPoint } from "./chain-check.ts";
 import { walkChain } from "./walk-chain.ts";
 
-/** A head that somebody has kept elsewhere. */
+/** A head that was kept elsewhere. */
 export interface KnownHead extends Pick<AuditHead, "seq" | "hash"> {
   scope?: string | undefined;
   at?: string | undefined;

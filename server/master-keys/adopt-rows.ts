@@ -23,11 +23,11 @@ export interface AdoptedRows {
 }
 
 const ROWS_PER_TRANSACTION = 500;
-/** The program does not know who runs it. Whoever does has the master keys. */
+/** The program does not know who runs it, only that this person has the master keys. */
 const ADOPTER: Actor = { kind: "system", id: "system", name: "keys:adopt" };
 
 /**
- * Makes the MACs of rows that have none, for rows of a version without MACs. Only somebody who has the master keys and
+ * Makes the MACs of rows that have none, for rows of a version without MACs. Only a person who has the master keys and
  * vouches for the rows may call it: nothing tells such a row from one whose MAC was erased. Throws SealError if an
  * engine key does not open. A call that was cut off is made again.
  */

@@ -24,7 +24,7 @@ export interface SealedTable {
   columns: SealedColumns;
   /** The values of an authentic row, made again with the first key. undefined: the row does not verify. */
   reseal(keyring: Keyring, row: SealedRow): SealedRow | undefined;
-  /** The values of a row that somebody with a master key vouches for. undefined: rows of this table cannot be adopted. */
+  /** The values of a row that a person with a master key vouches for. undefined: rows of this table cannot be adopted. */
   adopt?(keyring: Keyring, row: SealedRow): SealedRow;
   /** JSON of what a person has to check before the adoption: it has no control characters. */
   describe?(row: SealedRow): string;

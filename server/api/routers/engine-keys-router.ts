@@ -78,7 +78,7 @@ export const engineKeysRouter = t.router({
       whileDraining: true,
       summary: "Moves sealed values and MACs to the first master key.",
       description:
-        "Repeat the call until `remaining` is 0. Then the other keys of ORCH_MASTER_KEYS can be removed. Everything works meanwhile, and a call that is cut off loses nothing.",
+        "Repeat the call until `remaining` is 0. Then the other keys of ORCH_MASTER_KEYS can be removed. The service works all the time, and a call that is cut off loses nothing.",
     })
     .input(Reseal)
     .output(ResealedRows)

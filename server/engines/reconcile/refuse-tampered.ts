@@ -7,7 +7,7 @@ import { moveEngine } from "../model/move-engine.ts";
 import { isAllowed, MOVES } from "../model/moves.ts";
 import type { ReconcileContext } from "./reconcile-context.ts";
 
-/** The row may have been restored meanwhile. */
+/** The row may be restored by then. */
 const RECHECK_MS = 60_000;
 
 /**

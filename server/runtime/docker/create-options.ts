@@ -74,7 +74,7 @@ function toConfinement({ limits, openFiles }: ContainerSpec) {
 
 /**
  * Some daemons forward an internal container's questions for outside names from the host, which is a way out. With this
- * address, they ask inside the container, where nobody answers.
+ * address, they ask inside the container, where no resolver answers.
  */
 function toInternalDns({ internalSubnet }: ContainerSpec) {
   return internalSubnet === null ? {} : { Dns: ["127.0.0.1"] };

@@ -35,7 +35,7 @@ export async function ensureNetwork(ctx: DockerContext, spec: NetworkSpec): Prom
   return existing.length > 1 && oldest !== undefined ? oldest.Id : name;
 }
 
-/** On another network a container starts, but nobody reaches it, or it reaches what it should not. */
+/** On another network a container starts, but the service cannot reach it, or the container reaches what it should not. */
 function assertUsable(network: NetworkInspectInfo, { internalSubnet }: NetworkSpec): void {
   const problem =
     internalSubnet === null ? findPublishingProblem(network) : findInternalProblem(network, internalSubnet);

@@ -2,7 +2,7 @@ import type { DockerContext } from "./context.ts";
 import { RuntimeFailure, type ContainerSpec } from "../engine-runtime.ts";
 import { unlessStatus } from "./failure.ts";
 
-/** Throws `refused` if the container would run as root although nobody asked for that. */
+/** Throws `refused` if the container would run as root although the configuration does not ask for that. */
 export async function refuseRoot({ client }: DockerContext, spec: ContainerSpec): Promise<void> {
   if (!spec.refusesRoot || spec.limits.user !== null) return;
   const image = await client.call((docker) =>

@@ -5,7 +5,7 @@ import { isMissing } from "../../json/json-file.ts";
 /** The unit in which the system counts the blocks of a file. */
 const BLOCK_BYTES = 512;
 
-/** What the files of a folder take on the disk. Follows no symbolic link. Files may disappear meanwhile. */
+/** What the files of a folder take on the disk. Follows no symbolic link. Files may disappear during the walk. */
 export async function readFolderBytes(folder: string): Promise<number> {
   let bytes = 0;
   const waiting = [folder];

@@ -56,7 +56,7 @@ export class DataKeys {
   readonly #own = new Map<string, DataKey>();
   readonly #making = new Map<string, Promise<void>>();
   readonly #finding = new Map<string, Promise<DataKey | undefined>>();
-  /** Keys that nobody had a moment ago. The ends of turns outlive their data keys by weeks. */
+  /** Keys that were in no place a moment ago. The ends of turns outlive their data keys by weeks. */
   readonly #missing = new LRUCache<string, true>({ max: MAX_REMEMBERED, ttl: MISSING_MS });
   /** Keys whose loss operators have been told. */
   readonly #reported = new LRUCache<string, true>({ max: MAX_REMEMBERED });
@@ -104,7 +104,8 @@ export class DataKeys {
   }
 
   /**
-   * Destroys the keys of hours whose events are gone: in the table, in files and in memory. Writes the others again, because a crash of Postgres empties the table. Returns how many rows it destroyed.
+   * Destroys the keys of hours whose events are gone: in the table, in files and in memory. Writes the others again, because
+   * a crash of Postgres empties the table. Returns how many rows it destroyed.
    */
   async maintain(retentionMs: number): Promise<number> {
     const { raw, files } = this.#options;
@@ -154,7 +155,7 @@ export class DataKeys {
     return { ...done, remaining: Math.max(0, outdated - done.unverified) };
   }
 
-  /** `changed`: another call has replaced the sealed text meanwhile. */
+  /** `changed`: another call has replaced the sealed text since it was read. */
   async #reseal(row: DataKeyRow): Promise<"resealed" | "unverified" | "changed"> {
     const known = this.#open(row);
     if (known === undefined) return "unverified";
